@@ -1,0 +1,23 @@
+# syntax=docker/dockerfile:1
+# Works as a Hugging Face Docker Space as it is: port 7860, user 1000, nothing written outside /app.
+FROM python:3.11-slim
+
+RUN useradd --create-home --uid 1000 app
+WORKDIR /app
+COPY locks/run.txt locks/speed.txt locks/
+RUN pip install --no-cache-dir --require-hashes -r locks/run.txt \
+    && (pip install --no-cache-dir --require-hashes -r locks/speed.txt || echo "uvloop does not install: plain asyncio")
+COPY pyproject.toml README.md ./
+COPY orchestrator orchestrator
+COPY feeds feeds
+COPY stream_server stream_server
+COPY static static
+RUN pip install --no-cache-dir --no-deps --no-build-isolation . \
+    && mkdir -p .state && chown app:app .state
+
+USER app
+ENV PYTHONUNBUFFERED=1 PORT=7860
+EXPOSE 7860
+HEALTHCHECK --interval=30s --timeout=5s --start-period=20s \
+    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/health/live', timeout=4)"]
+CMD ["stream-server"]

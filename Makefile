@@ -1,0 +1,57 @@
+# The verbs of this project. `make` lists them; each sets up what it needs.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+ARGS ?=
+
+.PHONY: help run test lint format demo bench bench-quick lock clean
+
+help:  ## list the verbs
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+# The stamps say which lock a .venv was made from, so a changed lock installs anew and an unchanged one costs nothing.
+$(VENV)/.run: locks/run.txt locks/speed.txt pyproject.toml
+	@echo "setting up $(VENV) (once)"
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) -r locks/run.txt
+	@$(PIP) -r locks/speed.txt || echo "uvloop does not install here: running on plain asyncio"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: locks/dev.txt $(VENV)/.run
+	@$(PIP) -r locks/dev.txt
+	@touch $@
+
+run: $(VENV)/.run  ## start the service on port 7860 (ARGS="--help" shows the options)
+	@exec $(BIN)/python -m stream_server $(ARGS)
+
+demo: $(VENV)/.run  ## run the whole service on a recorded tape: make demo TAPE=FILE [SPEED=1]
+	@test -n "$(TAPE)" || { echo 'usage: make demo TAPE=FILE [SPEED=1]   (record one: make run ARGS="--record FILE")'; exit 2; }
+	@exec $(BIN)/python -m stream_server --tape "$(TAPE)" --speed "$(or $(SPEED),1)" $(ARGS)
+
+lint: $(VENV)/.dev  ## formatter, linter and types, as CI runs them
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+format: $(VENV)/.dev  ## write the house formatting
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+test: lint  ## every check: lint, types and the whole suite
+	@$(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/.dev  ## measure delivery beside its peers and write docs/benchmarks
+	@$(BIN)/python -m bench $(ARGS)
+
+bench-quick: $(VENV)/.dev  ## the same in under two minutes
+	@$(BIN)/python -m bench --quick $(ARGS)
+
+lock:  ## write the lock files anew (needs uv)
+	@locks/update
+
+clean:  ## remove what was set up
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,173 @@
+"""An unbroken candle series: merge what stream and backfill say by open time, and say each closed candle once.
+
+Pure. Of the closed candles that leave here, each opens where the one before it ended. A candle that closed after a
+hole waits until a backfill has looked into the hole: then the hole is filled, or reported as the exchange's own.
+The forming candle passes at once, because a chart wants it and it breaks no promise.
+"""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from feeds.intervals import next_open
+from feeds.model import Candle
+
+
+class State(StrEnum):
+    """What a candle is to a client."""
+
+    LIVE = "live"
+    CLOSED = "closed"
+    CORRECTED = "corrected"
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A candle to publish."""
+
+    candle: Candle
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """The exchange has no candle that opens from `start` up to, but not at, `end`."""
+
+    start: int
+    end: int
+
+
+Outcome = Said | Gap
+
+FROM_REST = 0
+"""The event time given to a forming candle of a backfill: whatever the stream says of the same candle is newer."""
+
+
+class CandleSeries:
+    """The candles of one market and interval; keeps the newest `keep` closed ones."""
+
+    def __init__(self, interval: str, keep: int = 1000) -> None:
+        self.interval = interval
+        self.keep = keep
+        self.closed: list[Candle] = []
+        self.live: Candle | None = None
+        self.live_time = 0
+        self.waiting: dict[int, Candle] = {}
+        self.begun = False
+
+    def expected(self) -> int | None:
+        """The open time of the next candle to close, None while nothing is known."""
+        return next_open(self.closed[-1].open_time, self.interval) if self.closed else None
+
+    def missing_from(self) -> int | None:
+        """Where a hole begins that a backfill should look into, None if there is none."""
+        expected = self.expected()
+        if expected is None:
+            return None
+        newest = max(self.live.open_time if self.live else 0, max(self.waiting, default=0))
+        return expected if newest > expected else None
+
+    def apply(self, candle: Candle) -> list[Outcome]:
+        """Merge one candle of the stream."""
+        if not candle.closed:
+            return self._form(candle, candle.ts)
+        if self._is_history(candle):
+            return self._revise(candle)
+        self.waiting[candle.open_time] = candle
+        return self._settle()
+
+    def begin(self) -> list[Outcome]:
+        """Go on without history: none could be had, and what the stream closes must not wait for it."""
+        self.begun = True
+        return self._settle()
+
+    def backfill(self, rows: Sequence[Candle], start: int | None) -> list[Outcome]:
+        """Merge an answer of the exchange: ascending rows, the last of which may still be forming.
+
+        `start` is where the question began, None if it asked for the newest. A row is closed if anything newer is
+        known. The first answer becomes history without being said, but for its last closed candle: a client that
+        has just read the history may have seen that one forming.
+        """
+        if not rows:
+            return [] if self.begun else self.begin()
+        newest = max(rows[-1].open_time, self.live.open_time if self.live else 0, max(self.waiting, default=0))
+        final = [replace(row, closed=True) for row in rows if row.open_time < newest]
+        said: list[Outcome] = []
+        if not self.begun or not self.closed:
+            self.begun = True
+            self.closed = final[-self.keep - 1 : -1]
+            final = final[-1:]
+        self._prepend([row for row in final if self.closed and row.open_time < self.closed[0].open_time])
+        for row in final:
+            if not self._is_history(row):
+                self.waiting[row.open_time] = row
+            elif row.open_time >= self.closed[0].open_time:
+                said += self._revise(row)
+        expected = self.expected()
+        looked_in = expected is not None and (rows[0].open_time if start is None else start) <= expected
+        said += self._settle(looked_until=rows[-1].open_time if looked_in else 0)
+        if rows[-1].open_time == newest and newest not in self.waiting and not self._is_history(rows[-1]):
+            said += self._form(rows[-1], FROM_REST)
+        return said
+
+    def _is_history(self, candle: Candle) -> bool:
+        return bool(self.closed) and candle.open_time <= self.closed[-1].open_time
+
+    def _form(self, candle: Candle, event_time: int) -> list[Outcome]:
+        if self._is_history(candle) or candle.open_time in self.waiting:
+            return []  # a straggler of a candle that is closed already
+        live = self.live
+        if live is not None:
+            if candle.open_time < live.open_time:
+                return []
+            stale = event_time < self.live_time or candle.trades < live.trades
+            if candle.open_time == live.open_time and (stale or candle.same_values(live)):
+                return []
+        self.live, self.live_time = candle, event_time
+        return [Said(candle, State.LIVE)]
+
+    def _revise(self, candle: Candle) -> list[Outcome]:
+        """Take a closed candle again: a correction if it differs, or if it turns up where a gap was reported."""
+        index = bisect_left(self.closed, candle.open_time, key=_open_time)
+        if self.closed[index].open_time == candle.open_time:
+            if self.closed[index].same_values(candle):
+                return []
+            self.closed[index] = candle
+        elif index == 0:
+            return []  # older than all we keep
+        else:
+            self.closed.insert(index, candle)
+        return [Said(candle, State.CORRECTED)]
+
+    def _prepend(self, rows: Sequence[Candle]) -> None:
+        """Put older rows before the history, if they join it."""
+        if rows and next_open(rows[-1].open_time, self.interval) == self.closed[0].open_time:
+            self.closed = [*rows, *self.closed][-self.keep :]
+
+    def _settle(self, looked_until: int = 0) -> list[Outcome]:
+        """Say the waiting candles that continue the series; holes before `looked_until` are the exchange's own."""
+        if not self.begun:
+            return []  # the first backfill decides where the series begins
+        said: list[Outcome] = []
+        for open_time in sorted(self.waiting):
+            expected = self.expected()
+            if expected is not None and open_time > expected:
+                if open_time > looked_until:
+                    break
+                said.append(Gap(expected, open_time))
+            candle = self.waiting.pop(open_time)
+            self.closed.append(candle)
+            said.append(Said(candle, State.CLOSED))
+        if len(self.closed) > self.keep + 100:
+            del self.closed[: -self.keep]
+        if said and self.live is not None:
+            if self._is_history(self.live):
+                self.live = None
+            else:
+                said.append(Said(self.live, State.LIVE))  # stays the newest thing said, as a snapshot shows that
+        return said
+
+
+def _open_time(candle: Candle) -> int:
+    return candle.open_time

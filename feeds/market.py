@@ -1,0 +1,222 @@
+"""From Binance's frames and answers to events: one state machine for the live feed and for a tape.
+
+Everything enters through `frame`, `pairs`, `tickers` and `candles`, with its time of receipt; nothing here waits,
+asks or looks at a clock. The same input therefore gives the same events.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from feeds import topics
+from feeds.candles import CandleSeries, Gap, Outcome, Said, State
+from feeds.model import Candle, Event, Pair, Price, Sink
+from feeds.providers import binance
+from feeds.symbols import Symbols
+from orchestrator.errors import Malformed
+
+log = logging.getLogger(__name__)
+
+RANK = {None: 2, "trade": 1, "candle": 1, "book": 0}
+"""Which stream's price wins: a ticker's over the last trade, alone or as a candle's close, over the book's middle."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastPrice:
+    """The price of a base that was published last, and what it may be replaced by."""
+
+    price: Price
+    rank: int
+    polled: bool = False
+
+    def supersedes(self, last: "LastPrice") -> bool:
+        """Whether this one is news after `last`: not worse in kind, not overtaken on its way, not said twice."""
+        if self.rank != last.rank:
+            return self.rank > last.rank
+        if self.polled == last.polled:
+            return self.price.ts >= last.price.ts and self.price != last.price
+        # Stream and REST stamp by different rules: the stream always knows better, REST only what is later.
+        return last.polled or self.price.ts > last.price.ts
+
+
+class BinanceMarket:
+    """What we know of the exchange's markets, and what follows from each thing it says.
+
+    `venue` goes behind the provider's name in `source` (`binance:us`) where the data is not of binance.com.
+    """
+
+    def __init__(self, sink: Sink, symbols: Symbols, venue: str = "") -> None:
+        self.sink = sink
+        self.symbols = symbols
+        self.venue = venue
+        self.series: dict[tuple[str, str], CandleSeries] = {}
+        self.prices: dict[str, LastPrice] = {}
+        self.price_from_candles = False
+        self.rejected: Counter[str] = Counter()
+        self.unlisted: set[str] = set()
+
+    # --- what is followed ---
+
+    def follow(self, key: tuple[str, str]) -> CandleSeries:
+        """Keep the candles of (pair symbol, interval) from now on."""
+        series = self.series.get(key)
+        if series is None:
+            series = self.series[key] = CandleSeries(key[1])
+        return series
+
+    def unfollow(self, key: tuple[str, str]) -> None:
+        """Forget a series."""
+        self.series.pop(key, None)
+
+    def series_of(self, base: str, interval: str) -> CandleSeries | None:
+        """The series of a base asset's pair, if it is followed."""
+        pair = self.symbols.by_base.get(base)
+        return self.series.get((pair.symbol, interval)) if pair else None
+
+    # --- what the exchange says ---
+
+    def pairs(self, pairs: Sequence[Pair]) -> None:
+        """Take the exchange's list of pairs."""
+        self.symbols.learn(pairs)
+        self.unlisted.clear()
+
+    def new_connection(self) -> None:
+        """A new socket tells its own time: its first prices are taken whatever their stamps."""
+        self.prices.clear()
+
+    def frame(self, raw: bytes | str, received_ms: int) -> binance.Frame | None:
+        """Take one stream frame. A bad one costs only itself, and is counted; None then."""
+        try:
+            frame = binance.read_frame(raw, received_ms)
+        except Malformed as error:
+            self._reject("frame", error.reason)
+            return None
+        except binance.BadFieldError as error:
+            self._reject(error.name, str(error))
+            return None
+        match frame:
+            case binance.Prices(rows, finer):
+                self._count(rows.rejected)
+                for price in rows.good:
+                    self._price(LastPrice(price, RANK[finer]), received_ms, finer)
+            case Candle():
+                self._candle(frame, received_ms)
+        return frame
+
+    def tickers(self, rows: binance.Rows[Price], received_ms: int) -> None:
+        """Take the 24 h statistics of REST."""
+        self._count(rows.rejected)
+        for price in rows.good:
+            self._price(LastPrice(price, RANK[None], polled=True), received_ms, None)
+
+    def candles(self, key: tuple[str, str], rows: binance.Rows[Candle], start: int | None, received_ms: int) -> None:
+        """Take a backfill of one series; no rows at all mean that none could be had."""
+        self._count(rows.rejected)
+        series = self.series.get(key)
+        if series is not None:
+            self._say(key, series.backfill(rows.good, start), received_ms)
+
+    # --- what follows ---
+
+    def _price(self, new: "LastPrice", received_ms: int, finer: str | None) -> None:
+        price = new.price
+        pair = self.symbols.by_symbol.get(price.symbol)
+        if pair is None:
+            if price.symbol not in self.symbols.listed and len(self.unlisted) < 1000:
+                self.unlisted.add(price.symbol)
+            return
+        last = self.prices.get(pair.base)
+        if last is not None and not new.supersedes(last):
+            return
+        self.prices[pair.base] = new
+        change = (price.price - price.open_24h) / price.open_24h * 100 if price.open_24h else None
+        self.sink.publish(
+            Event(
+                topic=topics.price(pair.base),
+                ts=price.ts,
+                received=received_ms,
+                source=self._source(finer),
+                data={
+                    "symbol": pair.base,
+                    "pair": pair.symbol,
+                    "quote": pair.quote,
+                    "price": price.price,
+                    "open_24h": price.open_24h,
+                    "high_24h": price.high_24h,
+                    "low_24h": price.low_24h,
+                    "change_24h_pct": change,
+                    "volume_24h": price.volume_24h,
+                    "quote_volume_24h": price.quote_volume_24h,
+                    "market_cap": None,
+                },
+            )
+        )
+
+    def _candle(self, candle: Candle, received_ms: int) -> None:
+        key = (candle.symbol, candle.interval)
+        series = self.series.get(key)
+        if series is None:
+            return
+        if self.price_from_candles:
+            close = Price(candle.symbol, candle.close, candle.ts)
+            self._price(LastPrice(close, RANK["candle"]), received_ms, "candle")
+        self._say(key, series.apply(candle), received_ms)
+
+    def _say(self, key: tuple[str, str], outcomes: Sequence[Outcome], received_ms: int) -> None:
+        pair = self.symbols.listed.get(key[0])
+        if pair is None:
+            return
+        topic = topics.ohlcv(pair.base, key[1])
+        for outcome in outcomes:
+            match outcome:
+                case Said(candle, state):
+                    self.sink.publish(
+                        Event(
+                            topic=topic,
+                            ts=candle.ts,
+                            received=received_ms,
+                            source=self._source(None),
+                            data=candle_data(candle, pair, state),
+                            log=state is not State.LIVE,
+                        )
+                    )
+                case Gap(start, end):
+                    log.warning("candle_gap", extra={"topic": topic, "start": start, "end": end})
+                    self.sink.gap(topic, start, end)
+
+    def _source(self, finer: str | None) -> str:
+        detail = ".".join(part for part in (self.venue, finer) if part)
+        return f"{binance.NAME}:{detail}" if detail else binance.NAME
+
+    def _count(self, rejected: Counter[str]) -> None:
+        if rejected:
+            for name, count in rejected.items():
+                self._reject(name, f"bad field {name!r}", count)
+
+    def _reject(self, name: str, reason: str, count: int = 1) -> None:
+        # The first of its kind is worth a line; the counter tells the rest.
+        if not self.rejected[name]:
+            log.warning("upstream_rejected", extra={"provider": binance.NAME, "reason": reason})
+        self.rejected[name] += count
+
+
+def candle_data(candle: Candle, pair: Pair, state: State) -> dict[str, object]:
+    """A candle as clients see it, in events and in REST answers alike."""
+    return {
+        "symbol": pair.base,
+        "pair": pair.symbol,
+        "quote": pair.quote,
+        "interval": candle.interval,
+        "open_time": candle.open_time,
+        "close_time": candle.close_time,
+        "open": candle.open,
+        "high": candle.high,
+        "low": candle.low,
+        "close": candle.close,
+        "volume": candle.volume,
+        "quote_volume": candle.quote_volume,
+        "trades": candle.trades,
+        "closed": candle.closed,
+        "state": state.value,
+    }

@@ -1,0 +1,432 @@
+"""Binance Spot: what to ask, and how to read the answers and stream frames. Pure.
+
+Source: binance-spot-api-docs, snapshot of 2026-07-21 (web-socket-streams, rest-api).
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import orjson
+
+from feeds.intervals import STEP_MS
+from feeds.model import Candle, Pair, Price
+from orchestrator import http
+from orchestrator.errors import (
+    BadQuery,
+    Banned,
+    Blocked,
+    Malformed,
+    NotFound,
+    ProviderError,
+    RateLimited,
+    Unavailable,
+)
+from orchestrator.http import HttpRequest, HttpResponse, json_body
+from orchestrator.retry import MAX_RETRY_AFTER_S
+
+NAME = "binance"
+ALL_MINI_TICKERS = "!miniTicker@arr"
+MAX_KLINES = 1000
+MAX_STREAMS_PER_SOCKET = 1024
+
+T = TypeVar("T")
+
+
+class BadFieldError(ValueError):
+    """One field is missing or says nothing sensible; only its row is lost."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"bad field {name!r}")
+        self.name = name
+
+
+@dataclass(slots=True)
+class Rows(Generic[T]):
+    """What could be read, and how many rows could not, by the field at fault."""
+
+    good: list[T] = field(default_factory=list)
+    rejected: Counter[str] = field(default_factory=Counter)
+
+
+# --- questions ---
+
+
+def exchange_info() -> HttpRequest:
+    """Every listed pair. Weight 20."""
+    return HttpRequest("/api/v3/exchangeInfo", {"showPermissionSets": "false"})
+
+
+def tickers_24h() -> HttpRequest:
+    """24 h statistics of every pair. Weight 80."""
+    return HttpRequest("/api/v3/ticker/24hr", {"type": "MINI"})
+
+
+def klines(symbol: str, interval: str, limit: int, start: int | None = None, end: int | None = None) -> HttpRequest:
+    """Candles, ascending; with `start` the oldest from there on, else the newest. Weight 2."""
+    params = {"symbol": symbol, "interval": interval, "limit": str(min(limit, MAX_KLINES))}
+    if start is not None:
+        params["startTime"] = str(start)
+    if end is not None:
+        params["endTime"] = str(end)
+    return HttpRequest("/api/v3/klines", params)
+
+
+def kline_stream(symbol: str, interval: str) -> str:
+    """The stream of one candle series; the symbol is lower case there, the interval is not."""
+    return f"{symbol.lower()}@kline_{interval}"
+
+
+def command(method: str, streams: Sequence[str], request_id: int) -> bytes:
+    """A SUBSCRIBE or UNSUBSCRIBE message."""
+    return orjson.dumps({"method": method, "params": list(streams), "id": request_id})
+
+
+# --- answers ---
+
+
+def read_exchange_info(response: HttpResponse) -> list[Pair]:
+    """Read the body of `/exchangeInfo`. Rows that make no pair are left out.
+
+    Raises: ProviderError if the body is none of it.
+    """
+    body = _object(response)
+    rows = body.get("symbols")
+    if not isinstance(rows, list):
+        raise Malformed(NAME, "exchangeInfo without a list of symbols")
+    pairs = []
+    for row in rows:
+        if not isinstance(row, dict):
+            continue
+        symbol, base, quote = row.get("symbol"), row.get("baseAsset"), row.get("quoteAsset")
+        if isinstance(symbol, str) and symbol and isinstance(base, str) and base and isinstance(quote, str) and quote:
+            pairs.append(Pair(symbol, base, quote, trading=row.get("status", "TRADING") == "TRADING"))
+    if not pairs:
+        raise Malformed(NAME, "exchangeInfo lists no pair")
+    return pairs
+
+
+def read_tickers_24h(response: HttpResponse) -> Rows[Price]:
+    """Read the body of `/ticker/24hr`, MINI or FULL, one or many.
+
+    Raises: ProviderError if the body is none of it.
+    """
+    body = json_body(NAME, response)
+    if isinstance(body, dict):
+        _raise_if_error(body, response.received_ms)
+        body = [body]
+    if not isinstance(body, list):
+        raise Malformed(NAME, "24 h statistics are no list")
+    return _rows(body, lambda row: _rest_ticker(row, response.received_ms))
+
+
+def read_klines(response: HttpResponse, symbol: str, interval: str) -> Rows[Candle]:
+    """Read the body of `/klines`, ascending by open time. The last row may still be forming.
+
+    `closed` is False throughout: the rows do not say it. Raises: ProviderError if the body is no list of rows.
+    """
+    body = json_body(NAME, response)
+    if isinstance(body, dict):
+        _raise_if_error(body, response.received_ms)
+    if not isinstance(body, list):
+        raise Malformed(NAME, "klines are no list")
+    rows = _rows(body, lambda row: _rest_candle(row, symbol, interval, response.received_ms))
+    rows.good.sort(key=lambda candle: candle.open_time)
+    return rows
+
+
+def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
+    """The error of an answer, sharpened by what Binance's own body says (`{"code": -1121, "msg": …}`)."""
+    error = http.refusal(provider, response)
+    if error is None or isinstance(error, RateLimited | Banned | Blocked):
+        if isinstance(error, Banned) and error.retry_after_s is None:
+            return _spoken(response) or error
+        return error
+    return _spoken(response) or error
+
+
+def _spoken(response: HttpResponse) -> ProviderError | None:
+    try:
+        body = orjson.loads(response.body)
+    except orjson.JSONDecodeError:
+        return None
+    return _body_error(body, response.received_ms) if isinstance(body, dict) else None
+
+
+_BANNED_UNTIL = re.compile(r"banned until (\d{13})")
+
+
+def _body_error(body: Mapping[str, object], now_ms: int) -> ProviderError | None:
+    code = body.get("code")
+    if not isinstance(code, int) or "msg" not in body:
+        return None
+    text = str(body["msg"])[:200]
+    if code == -1003:
+        until = _BANNED_UNTIL.search(text)
+        if until is not None:
+            return Banned(NAME, min(max(0.0, (int(until[1]) - now_ms) / 1000), MAX_RETRY_AFTER_S))
+        return RateLimited(NAME, None)
+    if code == -1121:
+        return NotFound(NAME, text)
+    if code in (-1000, -1001, -1006, -1007, -1008):
+        return Unavailable(NAME, text)
+    return BadQuery(NAME, f"{code} {text}")
+
+
+def _raise_if_error(body: Mapping[str, object], now_ms: int) -> None:
+    error = _body_error(body, now_ms)
+    if error is not None:
+        raise error
+
+
+def _object(response: HttpResponse) -> dict[str, object]:
+    body = json_body(NAME, response)
+    if not isinstance(body, dict):
+        raise Malformed(NAME, "not a JSON object")
+    _raise_if_error(body, response.received_ms)
+    return body
+
+
+# --- stream frames ---
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Prices of one stream frame; `finer` names the stream they come from, None for the tickers."""
+
+    rows: Rows[Price]
+    finer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The answer to a control message; `error` is None if it was done."""
+
+    request_id: object
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown:
+    """The server is about to close this connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unused:
+    """A well-formed frame of a stream that nothing is made of."""
+
+    stream: str
+
+
+Frame = Prices | Candle | Ack | Shutdown | Unused
+
+
+def read_frame(raw: bytes | str, received_ms: int) -> Frame:
+    """Read one stream frame, combined (`{"stream": …, "data": …}`) or bare.
+
+    Raises: Malformed if it is no JSON of a known outline, BadFieldError if a field of it is bad.
+    """
+    try:
+        message = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        raise Malformed(NAME, "frame is not JSON") from None
+    stream = ""
+    if isinstance(message, dict) and "stream" in message and "data" in message:
+        stream, message = str(message["stream"]), message["data"]
+    if isinstance(message, list):
+        return Prices(_rows(message, _mini_ticker))
+    if not isinstance(message, dict):
+        raise Malformed(NAME, "frame is neither object nor array")
+    event = message.get("e")
+    if event is None and not stream:
+        if "id" in message or "code" in message or "result" in message:
+            return _ack(message)
+        if "b" not in message or "a" not in message:
+            raise Malformed(NAME, "frame of no known kind")
+    match event:
+        case "kline":
+            return _stream_candle(message)
+        case "24hrMiniTicker" | "24hrTicker":
+            return Prices(_one(_mini_ticker(message)))
+        case "aggTrade" | "trade":
+            return Prices(_one(_trade(message)), finer="trade")
+        case "serverShutdown":
+            return Shutdown()
+    if (event in (None, "bookTicker")) and stream.endswith("@bookTicker"):
+        return Prices(_one(_book(message, received_ms)), finer="book")
+    if event is None and not stream and "u" in message and "s" in message:
+        return Prices(_one(_book(message, received_ms)), finer="book")
+    return Unused(stream or str(event))
+
+
+def _ack(message: Mapping[str, object]) -> Ack:
+    if "code" in message:
+        return Ack(message.get("id"), f"{message['code']} {message.get('msg', '')}"[:200])
+    error = message.get("error")
+    return Ack(message.get("id"), None if error is None else str(error)[:200])
+
+
+def _one(price: Price) -> Rows[Price]:
+    return Rows([price])
+
+
+def _rows(rows: Iterable[object], read: Callable[[object], T]) -> Rows[T]:
+    result: Rows[T] = Rows()
+    good = result.good
+    for row in rows:
+        try:
+            good.append(read(row))
+        except BadFieldError as error:
+            result.rejected[error.name] += 1
+    return result
+
+
+def _mini_ticker(row: object) -> Price:
+    if not isinstance(row, dict):
+        raise BadFieldError("row")
+    return Price(
+        symbol=_symbol(row, "s"),
+        price=_positive(row, "c"),
+        ts=_ms(row, "E"),
+        open_24h=_amount(row, "o"),
+        high_24h=_amount(row, "h"),
+        low_24h=_amount(row, "l"),
+        volume_24h=_amount(row, "v"),
+        quote_volume_24h=_amount(row, "q"),
+    )
+
+
+def _rest_ticker(row: object, received_ms: int) -> Price:
+    if not isinstance(row, dict):
+        raise BadFieldError("row")
+    return Price(
+        symbol=_symbol(row, "symbol"),
+        price=_positive(row, "lastPrice"),
+        # A pair that has not traded says 0; the statistics are then as of the answer itself.
+        ts=_ms(row, "closeTime") if row.get("closeTime") else received_ms,
+        open_24h=_amount(row, "openPrice"),
+        high_24h=_amount(row, "highPrice"),
+        low_24h=_amount(row, "lowPrice"),
+        volume_24h=_amount(row, "volume"),
+        quote_volume_24h=_amount(row, "quoteVolume"),
+    )
+
+
+def _trade(row: Mapping[str, object]) -> Price:
+    return Price(symbol=_symbol(row, "s"), price=_positive(row, "p"), ts=_ms(row, "E"))
+
+
+def _book(row: Mapping[str, object], received_ms: int) -> Price:
+    # Nobody has traded at the middle of the book, which is why such a price names the book as its source.
+    bid, ask = _positive(row, "b"), _positive(row, "a")
+    if ask < bid:
+        raise BadFieldError("a")
+    middle = float(f"{(bid + ask) / 2:.12g}")
+    return Price(symbol=_symbol(row, "s"), price=middle, ts=_ms(row, "E") if "E" in row else received_ms)
+
+
+def _stream_candle(message: Mapping[str, object]) -> Candle:
+    k = message.get("k")
+    if not isinstance(k, dict):
+        raise BadFieldError("k")
+    interval = k.get("i")
+    if interval not in STEP_MS:
+        raise BadFieldError("i")
+    closed = k.get("x")
+    if not isinstance(closed, bool):
+        raise BadFieldError("x")
+    candle = Candle(
+        symbol=_symbol(k if "s" in k else message, "s"),
+        interval=interval,
+        open_time=_ms(k, "t"),
+        close_time=_ms(k, "T"),
+        open=_positive(k, "o"),
+        high=_positive(k, "h"),
+        low=_positive(k, "l"),
+        close=_positive(k, "c"),
+        volume=_amount(k, "v"),
+        quote_volume=_amount(k, "q"),
+        trades=_count(k.get("n"), "n"),
+        closed=closed,
+        ts=_ms(message, "E"),
+    )
+    return _sane(candle)
+
+
+def _rest_candle(row: object, symbol: str, interval: str, received_ms: int) -> Candle:
+    if not isinstance(row, list) or len(row) < 9:
+        raise BadFieldError("row")
+    fields = dict(zip(("t", "o", "h", "l", "c", "v", "T", "q"), row, strict=False))
+    close_time = _ms(fields, "T")
+    candle = Candle(
+        symbol=symbol,
+        interval=interval,
+        open_time=_ms(fields, "t"),
+        close_time=close_time,
+        open=_positive(fields, "o"),
+        high=_positive(fields, "h"),
+        low=_positive(fields, "l"),
+        close=_positive(fields, "c"),
+        volume=_amount(fields, "v"),
+        quote_volume=_amount(fields, "q"),
+        trades=_count(row[8], "n"),
+        closed=False,
+        ts=min(close_time, received_ms),
+    )
+    return _sane(candle)
+
+
+def _sane(candle: Candle) -> Candle:
+    if candle.low > min(candle.open, candle.close) or candle.high < max(candle.open, candle.close):
+        raise BadFieldError("h" if candle.high < max(candle.open, candle.close) else "l")
+    if candle.close_time <= candle.open_time:
+        raise BadFieldError("T")
+    return candle
+
+
+# --- fields ---
+
+
+def _symbol(row: Mapping[str, object], name: str) -> str:
+    value = row.get(name)
+    if not isinstance(value, str) or not value:
+        raise BadFieldError(name)
+    return value
+
+
+def _amount(row: Mapping[str, object], name: str) -> float:
+    """A finite number, 0 or more, from a decimal string or a number."""
+    value = row.get(name)
+    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
+        raise BadFieldError(name)
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        raise BadFieldError(name) from None
+    if not 0 <= number < math.inf:
+        raise BadFieldError(name)
+    return number
+
+
+def _positive(row: Mapping[str, object], name: str) -> float:
+    number = _amount(row, name)
+    if number == 0:
+        raise BadFieldError(name)
+    return number
+
+
+def _count(value: object, name: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise BadFieldError(name)
+    return value
+
+
+def _ms(row: Mapping[str, object], name: str) -> int:
+    """Unix milliseconds; 16 digits are the microseconds that `timeUnit=MICROSECOND` gives."""
+    value = row.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 10**17:
+        raise BadFieldError(name)
+    return value // 1000 if value >= 10**15 else value

@@ -1,0 +1,185 @@
+"""Which coin and pair a name means.
+
+A pair is split by what the exchange says (`baseAsset`, `quoteAsset`), never by its suffix: `USDCUSDT`, `1INCHUSDT`
+and `BTCUPUSDT` have misled many. Two exceptions, both where no exchange can be asked: a tape without an
+exchangeInfo, and a client's spelling in the first moments before one has arrived.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from feeds.model import Pair
+
+COIN_NAMES = {
+    "bitcoin": "BTC",
+    "ethereum": "ETH",
+    "ether": "ETH",
+    "binancecoin": "BNB",
+    "bnb": "BNB",
+    "solana": "SOL",
+    "ripple": "XRP",
+    "cardano": "ADA",
+    "dogecoin": "DOGE",
+    "tron": "TRX",
+    "avalanche": "AVAX",
+    "avalanche-2": "AVAX",
+    "polkadot": "DOT",
+    "chainlink": "LINK",
+    "litecoin": "LTC",
+    "bitcoin-cash": "BCH",
+    "stellar": "XLM",
+    "monero": "XMR",
+    "uniswap": "UNI",
+    "cosmos": "ATOM",
+    "toncoin": "TON",
+    "the-open-network": "TON",
+    "shiba-inu": "SHIB",
+    "pepe": "PEPE",
+    "near": "NEAR",
+    "aptos": "APT",
+    "sui": "SUI",
+    "filecoin": "FIL",
+    "arbitrum": "ARB",
+    "optimism": "OP",
+    "ethereum-classic": "ETC",
+    "hedera": "HBAR",
+    "hedera-hashgraph": "HBAR",
+    "internet-computer": "ICP",
+    "aave": "AAVE",
+    "maker": "MKR",
+    "algorand": "ALGO",
+    "usd-coin": "USDC",
+    "tether": "USDT",
+}
+"""Coins people call by name (CoinGecko's ids among them). A ticker of the exchange wins over a name."""
+
+QUOTES = (
+    "USDT",
+    "FDUSD",
+    "USDC",
+    "BUSD",
+    "TUSD",
+    "USD",
+    "EUR",
+    "GBP",
+    "TRY",
+    "BRL",
+    "AUD",
+    "BIDR",
+    "RUB",
+    "UAH",
+    "NGN",
+    "ZAR",
+    "PAX",
+    "DAI",
+    "BTC",
+    "ETH",
+    "BNB",
+    "TRX",
+    "XRP",
+    "DOGE",
+    "SOL",
+)
+"""Quote assets, the preferred one of a base first."""
+
+NOT_IN_A_SYMBOL = frozenset(".*>,&?# \t\r\n\0\"'<\\")
+
+
+class UnknownSymbolError(ValueError):
+    """No market goes by that name; the text says so."""
+
+
+class Symbols:
+    """The markets we serve: one pair for each base asset.
+
+    `wanted` holds what the settings ask for: bases or pairs, or nothing for all. `quotes` are the acceptable
+    quote assets, best first. Before `learn` was called the exchange is unknown and any plausible name is accepted.
+    """
+
+    def __init__(self, wanted: Sequence[str] = (), quotes: Sequence[str] = ("USDT",)) -> None:
+        self.wanted = tuple(name.upper() for name in wanted)
+        self.quotes = tuple(quotes)
+        self.listed: dict[str, Pair] = {}
+        self.by_base: dict[str, Pair] = {}
+        self.by_symbol: dict[str, Pair] = {}
+
+    @property
+    def known(self) -> bool:
+        """Whether the exchange has said what it lists."""
+        return bool(self.listed)
+
+    def learn(self, pairs: Iterable[Pair]) -> None:
+        """Take the exchange's whole list, and choose the pair of each base."""
+        self.listed = {pair.symbol: pair for pair in pairs if not NOT_IN_A_SYMBOL & set(pair.symbol)}
+        rank = {quote: place for place, quote in enumerate(self.quotes)}
+        best: dict[str, Pair] = {}
+        for pair in self.listed.values():
+            named = pair.symbol in self.wanted
+            if not pair.trading or not (named or pair.quote in rank):
+                continue
+            if self.wanted and not named and pair.base not in self.wanted:
+                continue
+            held = best.get(pair.base)
+            if held is None or self._order(pair, rank) < self._order(held, rank):
+                best[pair.base] = pair
+        self.by_base = best
+        self.by_symbol = {pair.symbol: pair for pair in best.values()}
+
+    def _order(self, pair: Pair, rank: dict[str, int]) -> tuple[bool, int]:
+        return (pair.symbol not in self.wanted, rank.get(pair.quote, len(rank)))
+
+    def base_of(self, name: str) -> str:
+        """The base asset a client's spelling means: `btc`, `BTCUSDT`, `BTC-USDT`, `BTC/USDT`, `bitcoin`.
+
+        Raises UnknownSymbolError, naming the input, if no market we serve goes by it.
+        """
+        text = name.strip().upper()
+        if not text or len(text) > 40 or NOT_IN_A_SYMBOL & set(text):
+            raise UnknownSymbolError(f"{name!r} is no symbol")
+        if text in self.by_base:
+            return text
+        pair = self._pair_named(text)
+        if pair is not None:
+            return self._served(name, pair)
+        coin = COIN_NAMES.get(name.strip().lower())
+        if coin is not None and (coin in self.by_base or not self.known):
+            return coin
+        if self.known:
+            raise UnknownSymbolError(f"no market for symbol {name!r}{self._hint(text)}")
+        return text
+
+    def _pair_named(self, text: str) -> Pair | None:
+        for mark in ("-", "/", "_"):
+            base, found, quote = text.partition(mark)
+            if found and base and quote:
+                if not self.known:
+                    return Pair(base + quote, base, quote)
+                for pair in self.listed.values():
+                    if pair.base == base and pair.quote == quote:
+                        return pair
+                return None
+        if self.known:
+            return self.listed.get(text)
+        return split_by_quote(text, self.quotes)
+
+    def _served(self, name: str, pair: Pair) -> str:
+        if not self.known:
+            return pair.base
+        served = self.by_base.get(pair.base)
+        if served is None or served.symbol != pair.symbol:
+            instead = f"; {pair.base} is served as {served.symbol}" if served else ""
+            state = "" if pair.trading else " (not trading)"
+            raise UnknownSymbolError(f"pair {name!r}{state} is not served here{instead}")
+        return pair.base
+
+    def _hint(self, text: str) -> str:
+        if self.wanted and text in {pair.base for pair in self.listed.values()}:
+            return " among those this server is set to serve (SYMBOLS)"
+        return ""
+
+
+def split_by_quote(symbol: str, quotes: Sequence[str] = QUOTES) -> Pair | None:
+    """Guess a pair from its suffix, the longest fitting quote asset. Only for where no exchange can be asked."""
+    for quote in sorted(quotes, key=len, reverse=True):
+        if symbol.endswith(quote) and len(symbol) > len(quote):
+            return Pair(symbol, symbol[: -len(quote)], quote)
+    return None

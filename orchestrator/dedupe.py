@@ -1,0 +1,55 @@
+"""Has this key been asked a moment ago, or is it being asked now? One upstream call serves all who ask the same."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, TypeVar
+
+from orchestrator.clock import Clock
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Recent(Generic[K, V]):
+    """Answers kept for `ttl_s`, at most `size` of them; identical questions in flight share one call.
+
+    The call belongs to no single caller: one that is cancelled leaves it running for the others. An error goes to
+    all who waited and is not kept.
+    """
+
+    def __init__(self, ttl_s: float, size: int, clock: Clock) -> None:
+        self.ttl_s = ttl_s
+        self.size = size
+        self.clock = clock
+        self.kept: dict[K, tuple[float, V]] = {}
+        self.in_flight: dict[K, asyncio.Task[V]] = {}
+
+    def fresh(self, key: K) -> V | None:
+        """The answer that is kept and not too old."""
+        kept = self.kept.get(key)
+        return kept[1] if kept is not None and self.clock.now() - kept[0] < self.ttl_s else None
+
+    async def get(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
+        """The kept answer, or that of the one call in flight. Raises whatever the call raises."""
+        kept = self.fresh(key)
+        if kept is not None:
+            return kept
+        task = self.in_flight.get(key)
+        if task is None:
+            task = asyncio.create_task(self._ask(key, ask))
+            self.in_flight[key] = task
+            task.add_done_callback(lambda done: self._landed(key, done))
+        return await asyncio.shield(task)
+
+    async def _ask(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
+        answer = await ask()
+        self.kept.pop(key, None)
+        self.kept[key] = (self.clock.now(), answer)
+        while len(self.kept) > self.size:
+            del self.kept[next(iter(self.kept))]
+        return answer
+
+    def _landed(self, key: K, task: "asyncio.Task[V]") -> None:
+        self.in_flight.pop(key, None)
+        if not task.cancelled():
+            task.exception()  # taken note of: with every caller gone nobody else would

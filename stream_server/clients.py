@@ -1,0 +1,113 @@
+"""Who is connected: admission, and the one heartbeat of all clients."""
+
+import asyncio
+import logging
+import random
+from dataclasses import dataclass, field
+
+from orchestrator.clock import Clock
+from stream_server import envelope
+from stream_server.envelope import Wire
+from stream_server.hub import Hub
+from stream_server.outbox import Outbox
+from stream_server.refusals import NO_PONG, SHUTTING_DOWN
+
+log = logging.getLogger(__name__)
+
+PONG_WITHIN_S = 10.0
+SSE_HEARTBEAT_S = 15.0
+REFUSALS_WITH_A_CODE = 100
+"""A browser cannot read the status of a refused upgrade, so this many above the limit are told by close code."""
+
+
+@dataclass(slots=True, eq=False)
+class Client:
+    """One connection; `pinged_at` is when an unanswered ping went out, None if there is none."""
+
+    outbox: Outbox
+    pinged_at: float | None = None
+
+
+@dataclass(slots=True)
+class Clients:
+    """Every WebSocket and SSE connection of this process."""
+
+    hub: Hub
+    clock: Clock
+    rng: random.Random
+    limit: int
+    heartbeat_s: float
+    connected: dict[Client, None] = field(default_factory=dict)
+    refusing: int = 0
+    accepted: int = 0
+    refused: int = 0
+
+    def full(self) -> bool:
+        """Whether no further client may be served."""
+        return len(self.connected) >= self.limit
+
+    def join(self, outbox: Outbox) -> Client:
+        """Count a connection in."""
+        client = Client(outbox)
+        self.connected[client] = None
+        self.accepted += 1
+        return client
+
+    def leave(self, client: Client) -> None:
+        """Count it out, and forget what it wanted."""
+        self.connected.pop(client, None)
+        self.hub.leave(client.outbox)
+
+    def count(self) -> dict[str, int]:
+        """Clients by transport."""
+        counts = {"websocket": 0, "sse": 0}
+        for client in self.connected:
+            counts["websocket" if client.outbox.wire is Wire.WEBSOCKET else "sse"] += 1
+        return counts
+
+    async def heartbeat(self) -> None:
+        """Ping all WebSocket clients and comment to all SSE clients, for ever; cut those that don't answer."""
+        next_ping = self.clock.now() + self.heartbeat_s
+        next_comment = self.clock.now() + SSE_HEARTBEAT_S
+        while True:
+            await self.clock.sleep(min(1.0, self.heartbeat_s / 4))
+            now = self.clock.now()
+            self._cut_the_silent(now)
+            if now >= next_ping:
+                next_ping = now + self.heartbeat_s
+                self._ping(now)
+            if now >= next_comment:
+                next_comment = now + SSE_HEARTBEAT_S
+                for client in self.connected:
+                    wire = client.outbox.wire
+                    if wire is not Wire.WEBSOCKET and not client.outbox.behind:
+                        beat = envelope.SSE_HEARTBEAT
+                        client.outbox.pipe.write(envelope.http_chunk(beat) if wire is Wire.SSE else beat)
+
+    def _ping(self, now: float) -> None:
+        for client in self.connected:
+            # To a client that is behind the data itself is the question, and STALL_S its time to answer.
+            if client.outbox.wire is Wire.WEBSOCKET and not client.outbox.behind and client.pinged_at is None:
+                client.pinged_at = now
+                client.outbox.pipe.write(envelope.PING)
+
+    def _cut_the_silent(self, now: float) -> None:
+        for client in list(self.connected):
+            if client.pinged_at is not None and now - client.pinged_at >= PONG_WITHIN_S:
+                client.pinged_at = None
+                if not client.outbox.closed:
+                    self.hub.close(client.outbox, NO_PONG)
+
+    async def dismiss(self, within_s: float) -> None:
+        """Say goodbye to everyone, in random order and each with its own time to come back; wait until they left."""
+        everyone = list(self.connected)
+        self.rng.shuffle(everyone)
+        spread_ms = min(30_000, 1000 + 5 * len(everyone))
+        for number, client in enumerate(everyone):
+            if not client.outbox.closed:
+                self.hub.close(client.outbox, SHUTTING_DOWN, self.rng.randrange(250, 250 + spread_ms))
+            if number % 200 == 199:
+                await asyncio.sleep(0)
+        deadline = self.clock.now() + within_s
+        while self.connected and self.clock.now() < deadline:  # noqa: ASYNC110 - they leave one by one
+            await asyncio.sleep(0.02)

@@ -1,0 +1,67 @@
+"""What the hub remembers of one topic: its last event, a ring of its log events, and how fresh it is."""
+
+from collections import deque
+from dataclasses import dataclass
+
+from feeds.model import Event
+from stream_server.envelope import Frame
+
+
+@dataclass(slots=True)
+class TopicHistory:
+    """Positions are sequence numbers; `updated_at` is monotonic seconds. `event` is what `last` was made of.
+
+    `evicted` is the newest log event that the ring no longer holds, 0 if it holds all there ever were.
+    """
+
+    name: str
+    ring: deque[Frame]
+    last: Frame | None = None
+    updated_at: float = 0.0
+    event: Event | None = None
+    ttl_s: float | None = None
+    stale: bool = False
+    has_log: bool = False
+    evicted: int = 0
+    interrupted: bool = False
+    events: int = 0
+
+    def append(self, frame: Frame) -> None:
+        """Remember an event as the newest."""
+        self.events += 1
+        self.last = frame
+        if frame.log:
+            self.has_log = True
+            if len(self.ring) == self.ring.maxlen:
+                self.evicted = self.ring[0].seq
+            self.ring.append(frame)
+
+    def since(self, seq: int) -> list[Frame]:
+        """What a client that has seen everything up to `seq` lacks: each log event, and the newest value."""
+        frames = [frame for frame in self.ring if frame.seq > seq]
+        last = self.last
+        if last is not None and last.seq > seq and not last.log:
+            frames.append(last)
+        return frames
+
+    def misses_after(self, seq: int) -> bool:
+        """Whether a log event after `seq` is no longer held, or may never have reached us."""
+        return self.interrupted or self.evicted > seq
+
+    def interrupt(self) -> None:
+        """Forget everything: no feed brings this topic now, so that whoever comes back has missed something."""
+        self.last = None
+        self.event = None
+        self.ring.clear()
+        self.stale = False
+        self.interrupted = True
+
+    def resume_at(self, seq: int) -> None:
+        """A feed brings it again; what came before this position is not held."""
+        if self.interrupted:
+            self.interrupted = False
+            self.evicted = seq
+
+    def age_ms(self, now_ms: int) -> int:
+        """How old the last value is: by its own time or by its receipt, whichever is longer ago."""
+        return max(0, now_ms - min(self.event.ts, self.event.received)) if self.event is not None else 0

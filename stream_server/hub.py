@@ -1,0 +1,509 @@
+"""Topic → clients: the one order of all events, what is remembered of them, and who gets which.
+
+Nothing here waits. `publish` costs one encode and an append for each group that listens; `subscribe` is one
+synchronous block that registers, reads the snapshot and its position, and enqueues both. No event can fall between
+snapshot and live, nor into both, because nothing else runs in that block: a property test holds it.
+"""
+
+import heapq
+import logging
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from feeds import topics
+from feeds.model import Event
+from orchestrator.clock import Clock
+from stream_server import envelope
+from stream_server.envelope import Frame
+from stream_server.groups import Group, Groups, next_beat
+from stream_server.history import TopicHistory
+from stream_server.outbox import Outbox
+from stream_server.refusals import TOO_SLOW, Closing
+
+log = logging.getLogger(__name__)
+
+POS_AFTER_S = 30.0
+RETRY_BEHIND_S = 0.02
+EARLIEST = "earliest"
+_CURSOR = re.compile(r"([0-9a-z]{1,20})-([0-9]{1,18})", re.ASCII)
+
+
+class Scheduler(Protocol):
+    """Runs things later, on the thread of the hub."""
+
+    def soon(self, call: Callable[[], None]) -> None:
+        """In the next turn of the loop."""
+
+    def later(self, delay_s: float, call: Callable[[], None]) -> None:
+        """After a delay."""
+
+
+class Demand(Protocol):
+    """Who is told which topics somebody listens to."""
+
+    def want(self, topic: str) -> None:
+        """The first client has subscribed to this very topic."""
+
+    def drop(self, topic: str) -> bool:
+        """No client has listened to it for a while; True if it is no longer brought from now on."""
+
+
+@dataclass(frozen=True, slots=True)
+class HubPolicy:
+    """Bounds and times of the hub."""
+
+    ttl_s: Callable[[str], float | None]
+    """How long a value of a topic is fresh without an update; None for ever."""
+    ring_events: int = 500
+    outbox_bytes: int = 4 * 1024 * 1024
+    stall_s: float = 30.0
+    idle_topic_s: float = 60.0
+
+
+@dataclass(slots=True)
+class Member:
+    """A connected client's selection (selector → interval in ms) and group."""
+
+    selection: dict[str, int] = field(default_factory=dict)
+    group: Group | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a client stands: a position, or the reason why that is not known."""
+
+    seq: int | None
+    reason: str | None
+
+
+class Hub:
+    """The pub/sub heart of one process. A feed's `Sink`."""
+
+    def __init__(self, epoch: str, clock: Clock, scheduler: Scheduler, demand: Demand, policy: HubPolicy) -> None:
+        self.epoch = epoch
+        self.clock = clock
+        self.scheduler = scheduler
+        self.demand = demand
+        self.policy = policy
+        self.seq = 0
+        self.topics: dict[str, TopicHistory] = {}
+        self.groups = Groups()
+        self.members: dict[Outbox, Member] = {}
+        self.behind: dict[Outbox, None] = {}
+        self.interest: dict[str, int] = {}
+        self.idle_since: dict[str, float] = {}
+        self.expiring: dict[float, dict[str, TopicHistory]] = {}
+        self.dirty: dict[Group, None] = {}
+        self.flush_due = False
+        self.retry_due = False
+        self.beats: list[tuple[float, int, Group, int]] = []
+        self.beat_count = 0
+        self.beat_due: float | None = None
+        self.delivered = 0
+        self.conflated = 0
+        self.cut = 0
+
+    @property
+    def position(self) -> str:
+        """The id of the newest event."""
+        return f"{self.epoch}-{self.seq}"
+
+    # --- what feeds say ---
+
+    def publish(self, event: Event) -> None:
+        """Give an event its place in the order and hand it to every group that listens."""
+        self.seq += 1
+        frame = envelope.update(event, f"{self.epoch}-{self.seq}", self.seq)
+        topic = self._topic(event.topic)
+        topic.append(frame)
+        topic.event = event
+        topic.updated_at = self.clock.now()
+        if topic.ttl_s is not None:
+            bucket = self.expiring.setdefault(topic.ttl_s, {})
+            bucket.pop(event.topic, None)
+            bucket[event.topic] = topic
+        for group, interval in self.groups.listeners[event.topic].items():
+            if interval and not frame.log:
+                if group.hold(frame, interval):
+                    self._await_beat(group, interval)
+            else:
+                self._append(group, frame, release=frame.log)
+        if topic.stale:
+            topic.stale = False
+            self._tell_freshness(topic, "fresh", "update")
+
+    def gap(self, topic: str, start_ms: int, end_ms: int) -> None:
+        """Tell listeners that the source has nothing between two times, then what it has newest."""
+        fields = {"topic": topic, "reason": "upstream", "from": start_ms, "to": end_ms}
+        self._tell(topic, envelope.control("gap", fields))
+
+    def refuse(self, topic: str, reason: str) -> None:
+        """Tell those who wait for a topic that nobody can feed it, and take it off their selections."""
+        message = f"topic {topic!r}: {reason}"
+        for outbox, member in list(self.members.items()):
+            if topic in member.selection:
+                self.post(outbox, [envelope.control("error", {"code": "unknown_topic", "message": message})])
+                self.unsubscribe(outbox, [topic])
+        self.idle_since.pop(topic, None)
+
+    def _topic(self, name: str) -> TopicHistory:
+        topic = self.topics.get(name)
+        if topic is None:
+            topic = self.topics[name] = TopicHistory(
+                name, deque(maxlen=self.policy.ring_events), ttl_s=self.policy.ttl_s(name)
+            )
+            self.groups.topic_appeared(name)
+        return topic
+
+    def _tell(self, topic: str, frame: Frame) -> None:
+        for group in self.groups.listeners.get(topic, ()):
+            self._append(group, frame, release=True)
+
+    def _tell_freshness(self, topic: TopicHistory, kind: str, reason: str) -> None:
+        self._tell(topic.name, self._freshness(topic, kind, reason))
+
+    def _freshness(self, topic: TopicHistory, kind: str, reason: str) -> Frame:
+        age_ms = topic.age_ms(self.clock.wall_ms())
+        return envelope.control(kind, {"topic": topic.name, "age_ms": age_ms, "reason": reason})
+
+    # --- what clients do ---
+
+    def join(self, outbox: Outbox) -> None:
+        """Take in a client that has no subscriptions yet."""
+        self.members[outbox] = Member()
+
+    def leave(self, outbox: Outbox) -> None:
+        """Forget a client. Safe to call twice."""
+        member = self.members.pop(outbox, None)
+        self.behind.pop(outbox, None)
+        outbox.closed = True
+        outbox.forget()
+        if member is not None:
+            self._leave_group(outbox, member)
+            self._lose_interest(member.selection)
+
+    def subscribe(
+        self,
+        outbox: Outbox,
+        selectors: Sequence[str],
+        since: str | None = None,
+        interval_ms: int = 0,
+        req: object = None,
+    ) -> None:
+        """Add canonical selectors to a client's selection and send it what it lacks, up to now.
+
+        Topics that it receives already are not sent again. The answer is `subscribed`, values, `synced`.
+        """
+        member = self.members[outbox]
+        cursor = self._cursor(since)
+        known = set(member.group.listens) if member.group is not None else set()
+        selection = member.selection | dict.fromkeys(selectors, interval_ms)
+        gained = [s for s in selectors if s not in member.selection and not topics.is_pattern(s)]
+        group = self._change_selection(outbox, member, selection)
+        added = [self.topics[name] for name in group.listens if name not in known and name in self.topics]
+        reason = cursor.reason
+        if reason is None and cursor.seq is not None and any(topic.misses_after(cursor.seq) for topic in added):
+            reason = "evicted"
+        resumed = reason is None
+        if resumed or since == EARLIEST:
+            updates = self._since(added, group, cursor.seq or 0)
+        else:
+            updates = [topic.last for topic in added if topic.last is not None]
+        updates.sort(key=lambda frame: frame.seq)
+        answer = {
+            "topics": list(selectors),
+            "resumed": resumed,
+            "reason": reason,
+            "from": since,
+            "to": self.position,
+            "count": len(updates),
+            "req": req,
+        }
+        frames = [envelope.control("subscribed", answer)]
+        if reason in ("epoch", "evicted"):
+            frames += self._gaps(added, reason, since, cursor)
+        frames += updates
+        frames += [self._freshness(topic, "stale", "no_update") for topic in added if topic.stale]
+        frames.append(self._synced(req))
+        self.post(outbox, frames)
+        self._gain_interest(gained)
+
+    def unsubscribe(self, outbox: Outbox, selectors: Iterable[str]) -> list[str]:
+        """Take selectors off a client's selection; returns those that were on it."""
+        member = self.members[outbox]
+        gone = [selector for selector in dict.fromkeys(selectors) if selector in member.selection]
+        if gone:
+            rest = {selector: ms for selector, ms in member.selection.items() if selector not in gone}
+            group = self._change_selection(outbox, member, rest)
+            for topic in [topic for topic in outbox.held if topic not in group.listens]:
+                outbox.held_bytes -= len(outbox.held.pop(topic).json)
+            self._lose_interest(gone)
+        return gone
+
+    def snapshot(self, selectors: Iterable[str]) -> list[TopicHistory]:
+        """The topics with a value among those selected, by id."""
+        found: dict[str, TopicHistory] = {}
+        for selector in selectors:
+            if topics.is_pattern(selector):
+                found |= {name: t for name, t in self.topics.items() if topics.matches(selector, name)}
+            elif selector in self.topics:
+                found[selector] = self.topics[selector]
+        held = [(topic.last.seq, topic) for topic in found.values() if topic.last is not None]
+        return [topic for _, topic in sorted(held, key=lambda entry: entry[0])]
+
+    def post(self, outbox: Outbox, frames: Sequence[Frame]) -> None:
+        """Send frames to one client, after all that its group was given before."""
+        member = self.members.get(outbox)
+        if member is None:
+            return
+        if member.group is not None and member.group.pending:
+            self._deliver(member.group)
+        self._put(outbox, frames)
+
+    # --- positions ---
+
+    def _cursor(self, since: str | None) -> Cursor:
+        if since is None or since == "":
+            return Cursor(None, "no_cursor")
+        if since == EARLIEST:
+            return Cursor(0, "no_cursor")
+        match = _CURSOR.fullmatch(since)
+        if match is None:
+            return Cursor(None, "bad_cursor")
+        if match[1] != self.epoch:
+            return Cursor(None, "epoch")
+        seq = int(match[2])
+        return Cursor(None, "bad_cursor") if seq > self.seq else Cursor(seq, None)
+
+    def _since(self, added: Sequence[TopicHistory], group: Group, seq: int) -> list[Frame]:
+        frames: list[Frame] = []
+        for topic in added:
+            lacking = topic.since(seq)
+            # A throttled value may have been waiting, below the cursor, when the connection broke.
+            last = topic.last
+            if not lacking and last is not None and not last.log and group.listens[topic.name]:
+                lacking = [last]
+            frames += lacking
+        return frames
+
+    def _gaps(self, added: Sequence[TopicHistory], reason: str, since: str | None, cursor: Cursor) -> list[Frame]:
+        gaps = []
+        for topic in added:
+            if topic.has_log and (cursor.seq is None or topic.misses_after(cursor.seq)):
+                first = topic.last.cursor if topic.last is not None else self.position
+                fields = {"topic": topic.name, "reason": reason, "from": since, "to": first}
+                gaps.append(envelope.control("gap", fields))
+        return gaps
+
+    def _synced(self, req: object) -> Frame:
+        return envelope.control("synced", {"id": self.position, "req": req}, cursor=self.position)
+
+    # --- groups ---
+
+    def _change_selection(self, outbox: Outbox, member: Member, selection: Mapping[str, int]) -> Group:
+        old = member.group
+        unseen: list[Frame] = []
+        if old is not None:
+            unseen = self._leave_group(outbox, member)
+        now = self.clock.now()
+        group = self.groups.of(outbox.wire, selection, now)
+        if group.pending:
+            self._deliver(group)
+        group.members[outbox] = None
+        if group.held:
+            group.newcomers[outbox] = self.seq
+        member.group, member.selection = group, dict(selection)
+        wanted = [frame for frame in unseen if frame.topic in group.listens]
+        if wanted:
+            self._put(outbox, wanted)
+        return group
+
+    def _leave_group(self, outbox: Outbox, member: Member) -> list[Frame]:
+        """Take a client out of its group; returns what the group held back that this client has not seen."""
+        group, member.group = member.group, None
+        if group is None:
+            return []
+        if group.pending:
+            self._deliver(group)
+        seen = group.newcomers.pop(outbox, 0)
+        unseen = [frame for held in group.held.values() for frame in held.values() if frame.seq > seen]
+        group.members.pop(outbox, None)
+        self.groups.dissolve_if_empty(group)
+        return sorted(unseen, key=lambda frame: frame.seq)
+
+    def _gain_interest(self, selectors: Iterable[str]) -> None:
+        for topic in selectors:
+            count = self.interest.get(topic, 0)
+            self.interest[topic] = count + 1
+            if not count:
+                if self.idle_since.pop(topic, None) is None:
+                    history = self.topics.get(topic)
+                    if history is not None:
+                        history.resume_at(self.seq)
+                self.demand.want(topic)
+
+    def _lose_interest(self, selectors: Iterable[str]) -> None:
+        for topic in selectors:
+            count = self.interest.get(topic)
+            if count == 1:
+                del self.interest[topic]
+                self.idle_since[topic] = self.clock.now()
+            elif count is not None:
+                self.interest[topic] = count - 1
+
+    # --- delivery ---
+
+    def _append(self, group: Group, frame: Frame, *, release: bool) -> None:
+        if release and group.held:
+            group.release()  # an event that may not wait must not overtake lower ids either
+        group.pending.append(frame)
+        self.dirty[group] = None
+        if not self.flush_due:
+            self.flush_due = True
+            self.scheduler.soon(self.flush)
+
+    def flush(self) -> None:
+        """Write to every client what has gathered for it."""
+        self.flush_due = False
+        dirty, self.dirty = self.dirty, {}
+        for group in dirty:
+            self._deliver(group)
+
+    def _deliver(self, group: Group) -> None:
+        frames, group.pending = group.pending, []
+        if not frames or not group.members:
+            return
+        now = self.clock.now()
+        group.last_sent = now
+        payload = group.key.wire.payload(frames)
+        self.delivered += len(frames) * len(group.members)
+        for outbox in group.members:
+            if outbox in group.newcomers:
+                seen = group.newcomers[outbox]
+                self._put(outbox, [frame for frame in frames if not frame.seq or frame.seq > seen])
+            elif outbox.behind:
+                outbox.hold(frames, self.seq)
+            elif outbox.full():
+                self._fall_behind(outbox, now)
+                outbox.hold(frames, self.seq)
+            else:
+                outbox.pipe.write(payload)
+        if group.newcomers and not group.held:
+            group.newcomers.clear()
+
+    def _put(self, outbox: Outbox, frames: Sequence[Frame]) -> None:
+        if not frames:
+            return
+        if not outbox.behind and outbox.full():
+            self._fall_behind(outbox, self.clock.now())
+        if outbox.behind:
+            outbox.hold_in_order(frames, self.seq)
+        else:
+            outbox.pipe.write(outbox.wire.payload(frames))
+
+    # --- clients that are behind ---
+
+    def _fall_behind(self, outbox: Outbox, now: float) -> None:
+        outbox.fall_behind(now)
+        self.behind[outbox] = None
+        self._retry_later()
+
+    def _retry_later(self) -> None:
+        if not self.retry_due:
+            self.retry_due = True
+            self.scheduler.later(RETRY_BEHIND_S, self.retry_behind)
+
+    def retry_behind(self) -> None:
+        """Let those catch up whose transport has drained; cut those past their bounds."""
+        self.retry_due = False
+        now = self.clock.now()
+        for outbox in list(self.behind):
+            if outbox.drained(now):
+                self.conflated += sum(outbox.skipped.values())
+                del self.behind[outbox]
+                outbox.catch_up()
+            elif outbox.held_bytes > self.policy.outbox_bytes or now - outbox.progress_at >= self.policy.stall_s:
+                self.close(outbox, TOO_SLOW)
+        if self.behind:
+            self._retry_later()
+
+    def close(self, outbox: Outbox, closing: Closing, after_ms: int = 0) -> None:
+        """End a client's connection; it hears nothing after its goodbye."""
+        if closing is TOO_SLOW:
+            self.cut += 1
+        self.leave(outbox)
+        outbox.pipe.close(closing, after_ms)
+
+    # --- beats of throttled groups ---
+
+    def _await_beat(self, group: Group, interval: int) -> None:
+        its_phase = dict(group.key.phases)[interval]
+        beat = next_beat(self.clock.now(), interval, its_phase)
+        self.beat_count += 1
+        heapq.heappush(self.beats, (beat, self.beat_count, group, interval))
+        self._schedule_beat()
+
+    def _schedule_beat(self) -> None:
+        if self.beats and (self.beat_due is None or self.beats[0][0] < self.beat_due):
+            self.beat_due = self.beats[0][0]
+            self.scheduler.later(max(0.0, self.beat_due - self.clock.now()), self.beat)
+
+    def beat(self) -> None:
+        """Let out what was held for the beats that are due."""
+        now = self.clock.now()
+        self.beat_due = None
+        while self.beats and self.beats[0][0] <= now + 0.001:
+            _, _, group, interval = heapq.heappop(self.beats)
+            group.release(interval)
+            self._deliver(group)
+        self._schedule_beat()
+
+    # --- housekeeping, about four times a second ---
+
+    def tick(self) -> None:
+        """Expire values, drop idle topics, keep quiet clients' cursors fresh, find clients that are stuck."""
+        now = self.clock.now()
+        self._expire(now)
+        self._drop_idle(now)
+        for group in list(self.groups.by_key.values()):
+            if now - group.last_sent >= POS_AFTER_S and not group.held and group.listens:
+                self._append(group, envelope.control("pos", {"id": self.position}, cursor=self.position), release=False)
+
+    def _expire(self, now: float) -> None:
+        for ttl_s, bucket in self.expiring.items():
+            while bucket:
+                topic = next(iter(bucket.values()))
+                if now - topic.updated_at < ttl_s:
+                    break
+                del bucket[topic.name]
+                topic.stale = True
+                self._tell_freshness(topic, "stale", "no_update")
+
+    def _drop_idle(self, now: float) -> None:
+        for topic, since in list(self.idle_since.items()):
+            if now - since < self.policy.idle_topic_s or self.groups.listeners.get(topic):
+                continue
+            del self.idle_since[topic]
+            if self.demand.drop(topic):
+                self._forget(topic)
+
+    def _forget(self, name: str) -> None:
+        """No feed brings this topic any more: what is held of it would only grow old."""
+        topic = self.topics.get(name)
+        if topic is not None:
+            topic.interrupt()
+            if topic.ttl_s is not None:
+                self.expiring.get(topic.ttl_s, {}).pop(name, None)
+
+    def find_stuck(self) -> None:
+        """Hold back for clients whose transport has not drained since the last look; called once a second."""
+        now = self.clock.now()
+        for outbox in self.members:
+            buffered = outbox.pipe.buffered()
+            if buffered and outbox.last_buffered and not outbox.behind:
+                self._fall_behind(outbox, now)
+            elif not outbox.behind:
+                outbox.last_buffered = buffered

@@ -1,0 +1,51 @@
+"""The demo page and its files. The chart library comes from its PyPI package, so none of it lies in this repository."""
+
+from pathlib import Path
+
+import litecharts
+from aiohttp import web
+
+CSP = "; ".join(
+    [
+        "default-src 'self'",
+        "connect-src 'self' ws: wss:",
+        # The one <style> element that Lightweight Charts 5.1 puts into the page, by its hash.
+        "style-src 'self' 'sha256-3pRED1tOXas1FXFoPb9TGCjmYe9XQsmO9OV23khV2nY='",
+        "img-src 'self' data:",
+        "object-src 'none'",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
+)
+HEADERS = {
+    "Content-Security-Policy": CSP,
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+def static_folder() -> Path:
+    """Where the page lies: inside the installed package, or at the top of the source tree."""
+    here = Path(__file__).resolve().parent
+    inside = here / "static"
+    return inside if inside.is_dir() else here.parent / "static"
+
+
+def add_routes(app: web.Application) -> None:
+    """Mount `/` and `/static`."""
+    folder = static_folder()
+    chart = Path(litecharts.__file__).parent / "js" / "lightweight-charts.js"
+
+    async def index(request: web.Request) -> web.FileResponse:
+        return web.FileResponse(folder / "index.html", headers=HEADERS)
+
+    async def favicon(request: web.Request) -> web.FileResponse:
+        return web.FileResponse(folder / "favicon.svg", headers={"Cache-Control": "max-age=86400"})
+
+    async def chart_library(request: web.Request) -> web.FileResponse:
+        return web.FileResponse(chart, headers={"Cache-Control": "max-age=86400"})
+
+    app.router.add_get("/", index)
+    app.router.add_get("/favicon.ico", favicon)
+    app.router.add_get("/static/vendor/lightweight-charts.js", chart_library)
+    app.router.add_static("/static", folder)

@@ -1,0 +1,81 @@
+"""Every error code and close code that a client can meet, with its sentence. The one table of them."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """Why we end a connection. Codes below 4500 mean that reconnecting helps."""
+
+    code: int
+    reason: str
+
+    @property
+    def reconnect(self) -> bool:
+        """Whether the client should come back."""
+        return self.code < 4500
+
+
+SHUTTING_DOWN = Closing(4001, "the server is shutting down")
+TOO_SLOW = Closing(4008, "the client does not read fast enough; it can resume from its last id")
+STATE_LOST = Closing(4010, "the server lost its state; reconnect for a new snapshot")
+NO_PONG = Closing(4012, "no pong came back in time")
+TOO_MANY_REQUESTS = Closing(4013, "too many requests on this connection")
+UNAUTHORISED = Closing(4500, "not authorised")
+PROTOCOL_ABUSE = Closing(4501, "too many messages that make no sense")
+CONNECTION_LIMIT = Closing(4504, "the server holds as many connections as it may")
+TOPIC_LIMIT = Closing(4505, "too many topics or patterns on this connection")
+
+CLOSINGS = (
+    SHUTTING_DOWN,
+    TOO_SLOW,
+    STATE_LOST,
+    NO_PONG,
+    TOO_MANY_REQUESTS,
+    UNAUTHORISED,
+    PROTOCOL_ABUSE,
+    CONNECTION_LIMIT,
+    TOPIC_LIMIT,
+)
+
+
+class Refusal(Exception):
+    """A request that is not granted: `code` for programs, the text for people, `status` for HTTP."""
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        status: int = 400,
+        details: dict[str, object] | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.status = status
+        self.details = details or {}
+        self.retry_after_s = retry_after_s
+
+
+CODES = {
+    "bad_json": "a WebSocket message is not JSON",
+    "bad_request": "a message or its fields have the wrong shape",
+    "binary_refused": "a binary WebSocket frame; messages are JSON text",
+    "unknown_op": "an op that is not subscribe, unsubscribe, snapshot or ping",
+    "unknown_topic": "a topic or pattern that nobody can feed",
+    "topic_limit": "more topics or patterns than one connection may have",
+    "rate_limited": "more requests than allowed",
+    "bad_parameter": "one or more query parameters are wrong; `details` names each",
+    "invalid_interval": "a candle interval that does not exist",
+    "unknown_symbol": "no market goes by that symbol",
+    "not_found": "no such path",
+    "method_not_allowed": "the path does not take that method",
+    "too_old": "the data is older than `max_age` allows",
+    "unavailable": "no source can answer now",
+    "deadline": "no source answered in time",
+    "connection_limit": "the server holds as many connections as it may",
+    "shutting_down": "the server is going down",
+    "internal": "a fault of ours",
+}
+"""Error codes with their meaning, for documentation and for the test that holds them complete."""

@@ -1,0 +1,219 @@
+"""One WebSocket client's protocol: message in, answers into its outbox. Knows no socket."""
+
+from collections.abc import Callable, Sequence
+
+import orjson
+
+from feeds import topics
+from feeds.symbols import Symbols
+from feeds.topics import UnknownTopicError
+from orchestrator.clock import Clock
+from orchestrator.limiter import TokenBucket
+from stream_server import PROTOCOL, __version__, envelope
+from stream_server.envelope import Frame
+from stream_server.hub import Hub
+from stream_server.outbox import Outbox
+from stream_server.refusals import PROTOCOL_ABUSE, TOO_MANY_REQUESTS, TOPIC_LIMIT, Refusal
+
+MAX_MESSAGE_BYTES = 16 * 1024
+MAX_TOPICS = 1000
+MAX_PATTERNS = 16
+MAX_INTERVAL_MS = 3_600_000
+OPS_PER_S = 20.0
+OPS_BURST = 50.0
+MAX_STRIKES = 100
+"""Messages in a row that make no sense."""
+
+OPS = ("subscribe", "unsubscribe", "snapshot", "ping")
+
+
+def hello(epoch: str, heartbeat_s: float) -> Frame:
+    """The first message of every stream."""
+    fields = {
+        "protocol": PROTOCOL,
+        "server": f"stream-server/{__version__}",
+        "epoch": epoch,
+        "heartbeat_s": heartbeat_s,
+    }
+    return envelope.control("hello", fields)
+
+
+def resolve(selectors: Sequence[str], symbols: Symbols) -> tuple[list[str], list[str]]:
+    """Canonical selectors without repetition, and a sentence for each that nobody can feed."""
+    good: dict[str, None] = {}
+    bad: list[str] = []
+    for selector in selectors:
+        try:
+            good[topics.canonical(selector, symbols)] = None
+        except UnknownTopicError as error:
+            bad.append(str(error))
+    return list(good), bad
+
+
+def split_topics(text: str) -> list[str]:
+    """The topics of a URL parameter."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def over_limit(selectors: Sequence[str]) -> bool:
+    """Whether one connection may not have all of these."""
+    patterns = sum(1 for selector in selectors if topics.is_pattern(selector))
+    return patterns > MAX_PATTERNS or len(selectors) - patterns > MAX_TOPICS
+
+
+class Session:
+    """Reads one client's messages. A message that makes no sense costs an `error`, and nothing else."""
+
+    def __init__(self, hub: Hub, outbox: Outbox, symbols: Symbols, clock: Clock, heartbeat_s: float) -> None:
+        self.hub = hub
+        self.outbox = outbox
+        self.symbols = symbols
+        self.clock = clock
+        self.heartbeat_s = heartbeat_s
+        self.bucket = TokenBucket(OPS_PER_S, OPS_BURST, clock)
+        self.strikes = 0
+        self.ops: dict[str, Callable[[dict[str, object], object], None]] = {
+            "subscribe": self._subscribe,
+            "unsubscribe": self._unsubscribe,
+            "snapshot": self._snapshot,
+            "ping": self._ping,
+        }
+
+    def open(self, selectors: Sequence[str], since: str | None, interval_ms: int) -> None:
+        """Greet the client, and subscribe it to what its URL asks for."""
+        self.hub.join(self.outbox)
+        self._send(hello(self.hub.epoch, self.heartbeat_s))
+        if selectors:
+            self._select(selectors, since, interval_ms, None)
+
+    def receive(self, text: str) -> None:
+        """Take one text message."""
+        if not self.admit():
+            return
+        req: object = None
+        try:
+            message = self._parse(text)
+            req = self._req(message)
+            op = message.get("op")
+            if not isinstance(op, str) or op not in self.ops:
+                raise Refusal("unknown_op", f"op {_shown(op)} is not one of {', '.join(OPS)}")
+            self.ops[op](message, req)
+            self.strikes = 0
+        except Refusal as refusal:
+            self.refuse(refusal, req)
+
+    def admit(self) -> bool:
+        """Count one message or ping against the client's rate; False, and the end of it, when over."""
+        if self.outbox.closed:
+            return False
+        if not self.bucket.take():
+            self.hub.close(self.outbox, TOO_MANY_REQUESTS, after_ms=5000)
+            return False
+        return True
+
+    def refuse(self, refusal: Refusal, req: object = None) -> None:
+        """Answer with an error; too many in a row end the connection."""
+        fields: dict[str, object] = {"code": refusal.code, "message": refusal.message, "req": req}
+        self._send(envelope.control("error", fields | refusal.details))
+        self.strikes += 1
+        if self.strikes >= MAX_STRIKES:
+            self.hub.close(self.outbox, PROTOCOL_ABUSE)
+
+    # --- operations ---
+
+    def _subscribe(self, message: dict[str, object], req: object) -> None:
+        since = message.get("since")
+        if since is not None and not isinstance(since, str):
+            raise Refusal("bad_request", f"since must be an id, not {_shown(since)}")
+        interval_ms = message.get("interval_ms", 0)
+        if not isinstance(interval_ms, int) or isinstance(interval_ms, bool):
+            raise Refusal("bad_request", f"interval_ms must be a whole number, not {_shown(interval_ms)}")
+        self._select(self._topics(message), since, check_interval(interval_ms), req)
+
+    def _select(self, selectors: Sequence[str], since: str | None, interval_ms: int, req: object) -> None:
+        good, bad = resolve(selectors, self.symbols)
+        if over_limit(list(self.hub.members[self.outbox].selection | dict.fromkeys(good, 0))):
+            message = f"a connection may have {MAX_TOPICS} topics and {MAX_PATTERNS} patterns"
+            self._send(envelope.control("error", {"code": "topic_limit", "message": message, "req": req}))
+            self.hub.close(self.outbox, TOPIC_LIMIT)
+            return
+        if bad:
+            self.refuse(Refusal("unknown_topic", "; ".join(bad)), req)
+        if good and not self.outbox.closed:
+            self.hub.subscribe(self.outbox, good, since, interval_ms, req)
+
+    def _unsubscribe(self, message: dict[str, object], req: object) -> None:
+        good, bad = resolve(self._topics(message), self.symbols)
+        if bad:
+            self.refuse(Refusal("unknown_topic", "; ".join(bad)), req)
+        gone = self.hub.unsubscribe(self.outbox, good)
+        self._send(envelope.control("unsubscribed", {"topics": gone, "req": req}))
+
+    def _snapshot(self, message: dict[str, object], req: object) -> None:
+        good, bad = resolve(self._topics(message), self.symbols)
+        if bad:
+            self.refuse(Refusal("unknown_topic", "; ".join(bad)), req)
+        if not good:
+            return
+        held = self.hub.snapshot(good)
+        fields = {
+            "id": self.hub.position,
+            "topics": good,
+            "events": [orjson.Fragment(topic.last.json) for topic in held if topic.last is not None],
+            "stale": [topic.name for topic in held if topic.stale],
+            "req": req,
+        }
+        self._send(envelope.control("snapshot", fields))
+
+    def _ping(self, message: dict[str, object], req: object) -> None:
+        self._send(envelope.control("pong", {"ts": self.clock.wall_ms(), "req": req}))
+
+    # --- reading ---
+
+    def _parse(self, text: str) -> dict[str, object]:
+        try:
+            message = orjson.loads(text)
+        except orjson.JSONDecodeError as error:
+            raise Refusal("bad_json", f"message {_shown(text)} is not JSON: {error}") from None
+        if not isinstance(message, dict):
+            raise Refusal("bad_request", f"message {_shown(text)} is not a JSON object")
+        return message
+
+    def _req(self, message: dict[str, object]) -> object:
+        req = message.get("req")
+        if req is None or (isinstance(req, int) and not isinstance(req, bool)):
+            return req
+        if isinstance(req, str) and len(req) <= 64:
+            return req
+        raise Refusal("bad_request", f"req must be a number or a text of up to 64 characters, not {_shown(req)}")
+
+    def _topics(self, message: dict[str, object]) -> list[str]:
+        wanted = message.get("topics")
+        if not isinstance(wanted, list) or not wanted:
+            raise Refusal("bad_request", f"topics must be a list of topic names, not {_shown(wanted)}")
+        for topic in wanted:
+            if not isinstance(topic, str):
+                raise Refusal("bad_request", f"topics must hold texts, not {_shown(topic)}")
+        return wanted
+
+    def _send(self, frame: Frame) -> None:
+        self.hub.post(self.outbox, [frame])
+
+
+def check_interval(interval_ms: int) -> int:
+    """Return a sensible `interval_ms` or raise Refusal."""
+    if not 0 <= interval_ms <= MAX_INTERVAL_MS:
+        raise Refusal("bad_request", f"interval_ms must be from 0 to {MAX_INTERVAL_MS}, not {interval_ms}")
+    return interval_ms
+
+
+def _shown(value: object) -> str:
+    """A client's input as an error names it: as JSON and not too long."""
+    if isinstance(value, str):
+        text = value if len(value) <= 80 else value[:80] + "…"
+        return repr(text)
+    try:
+        text = orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        return type(value).__name__
+    return text if len(text) <= 80 else text[:80] + "…"

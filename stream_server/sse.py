@@ -1,0 +1,80 @@
+"""The SSE shell: headers, where the client stands, and then the same outbox as a WebSocket's."""
+
+from aiohttp import HttpVersion11, web
+from aiohttp_sse import EventSourceResponse
+
+from stream_server.context import CONTEXT
+from stream_server.envelope import Wire
+from stream_server.outbox import Outbox
+from stream_server.refusals import Refusal
+from stream_server.session import check_interval, hello, over_limit, resolve, split_topics
+from stream_server.transport import SocketPipe, raw_transport
+
+NEVER_S = 1e9
+RETRY_MS = (1000, 4000)
+"""Each client gets its own delay, so that a restart does not bring them all back at once."""
+
+
+async def sse(request: web.Request) -> web.StreamResponse:
+    """`GET /sse?topics=…&interval_ms=…`; the position comes from `Last-Event-ID`, `last_event_id` or `since`."""
+    context = request.app[CONTEXT]
+    clients = context.clients
+    if context.draining:
+        raise Refusal("shutting_down", "the server is shutting down", status=503, retry_after_s=5)
+    selectors, interval_ms = _wanted(request)
+    if clients.full():
+        clients.refused += 1
+        message = "the server holds as many connections as it may"
+        raise Refusal("connection_limit", message, status=503, retry_after_s=30)
+    # aiohttp-sse gives the headers and the wait for the end; pings come from the one heartbeat of all clients.
+    response = EventSourceResponse(ping_interval=NEVER_S, send_timeout=context.settings.stall_s)
+    response.headers["Cache-Control"] = "no-store"
+    context.allow_origin(request, response)
+    await response.prepare(request)
+    wire = Wire.SSE if request.version >= HttpVersion11 else Wire.SSE_UNCHUNKED
+    # Through aiohttp once, which sends the headers with it; from here on bytes go straight to the transport.
+    greeting = hello(context.hub.epoch, context.settings.heartbeat_s).sse()
+    await response.write(b"retry: %d\n%b" % (context.rng.randint(*RETRY_MS), greeting))
+    pipe = SocketPipe(raw_transport(request), wire, on_close=response.stop_streaming)
+    outbox = Outbox(pipe, wire)
+    client = clients.join(outbox)
+    try:
+        async with response:
+            context.hub.join(outbox)
+            context.hub.subscribe(outbox, selectors, _since(request), interval_ms)
+            await response.wait()
+    finally:
+        clients.leave(client)
+    return response
+
+
+def _wanted(request: web.Request) -> tuple[list[str], int]:
+    """The selectors and the interval, or one Refusal that names all that is wrong."""
+    context = request.app[CONTEXT]
+    problems: dict[str, object] = {}
+    selectors, bad = resolve(split_topics(request.query.get("topics", "")), context.symbols)
+    if bad:
+        problems["topics"] = "; ".join(bad)
+    elif not selectors:
+        problems["topics"] = "topics must name at least one topic, as in /sse?topics=price.BTC"
+    elif over_limit(selectors):
+        problems["topics"] = "more topics or patterns than one connection may have"
+    text = request.query.get("interval_ms", "0")
+    interval_ms = 0
+    try:
+        interval_ms = check_interval(int(text))
+    except ValueError:
+        problems["interval_ms"] = f"interval_ms must be a whole number, not {text[:80]!r}"
+    except Refusal as refusal:
+        problems["interval_ms"] = refusal.message
+    if problems:
+        code = "unknown_topic" if bad and len(problems) == 1 else "bad_parameter"
+        raise Refusal(code, "; ".join(str(problem) for problem in problems.values()), details=problems)
+    return selectors, interval_ms
+
+
+def _since(request: web.Request) -> str | None:
+    header = request.headers.get("Last-Event-ID")
+    if header is not None:
+        return header
+    return request.query.get("last_event_id") or request.query.get("since")
