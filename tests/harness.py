@@ -1,0 +1,74 @@
+"""The whole service, in this process and on a real port, for tests that come as clients."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+from aiohttp import web
+
+from stream_server.app import Run, service
+from stream_server.context import Context
+from stream_server.settings import Settings
+from tests.fakes.binance import FakeBinance
+
+
+@dataclass(slots=True)
+class Running:
+    """A served instance: its URLs, an HTTP client, and its insides for what a client cannot see."""
+
+    url: str
+    http: aiohttp.ClientSession
+    context: Context
+
+    @property
+    def ws_url(self) -> str:
+        return self.url.replace("http", "ws", 1)
+
+    async def get(self, path: str, **headers: str) -> tuple[int, dict[str, object]]:
+        """GET a path: its status and parsed body."""
+        async with self.http.get(self.url + path, headers=headers) as answer:
+            body = await answer.json()
+            assert isinstance(body, dict)
+            return answer.status, body
+
+
+@asynccontextmanager
+async def running(
+    exchange: FakeBinance | None, state_dir: Path, run: Run | None = None, **settings: str
+) -> AsyncIterator[Running]:
+    """Serve with settings as in the environment. Without an exchange its URLs lead nowhere."""
+    ws_url = exchange.ws_url if exchange is not None else "ws://127.0.0.1:9"
+    rest_url = exchange.rest_url if exchange is not None else "http://127.0.0.1:9"
+    values = {
+        "HOST": "127.0.0.1",
+        "PORT": "0",
+        "STATE_DIR": str(state_dir),
+        "BINANCE_WS_URLS": ws_url,
+        "BINANCE_REST_URLS": rest_url,
+        **settings,
+    }
+    async with service(Settings.parse(values), run or Run()) as (app, context):
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.2)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            port = runner.addresses[0][1]
+            async with aiohttp.ClientSession() as http:
+                yield Running(f"http://127.0.0.1:{port}", http, context)
+            context.draining = True
+            await context.clients.dismiss(within_s=1.0)
+        finally:
+            await runner.cleanup()
+
+
+async def until(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
+    """Wait for something inside the service. Fails, rather than hangs, when it does not come."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():  # noqa: ASYNC110 - conditions are of many kinds, not all of them have an event
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        await asyncio.sleep(0.01)
