@@ -161,14 +161,14 @@ class BinanceFeed:
     # --- running ---
 
     async def run(self) -> None:
-        """Learn the pairs, then stream; REST fills in. Upstream failures are met here, none gets out."""
+        """Learn the pairs and stream; REST fills in. Upstream failures are met here, none gets out."""
         self.sockets.clear()
         self.backfilling.clear()
-        await self._first_pairs()
         async with asyncio.TaskGroup() as group:
             self.group = group
             try:
                 self._open_socket().want(binance.ALL_MINI_TICKERS)
+                await self._first_pairs()
                 self._want_all()
                 group.create_task(self._poll_prices(), name="binance:prices")
                 group.create_task(self._refresh_pairs(), name="binance:pairs")
@@ -371,8 +371,8 @@ class BinanceFeed:
     def readiness(self) -> dict[str, str | None]:
         """For each category what it has first: a value, a known failure, or None for neither yet."""
         streaming, known = self._stream_delivers(), self.symbols.known
-        tried = [host.last_error for host in (*self.rest_hosts.all, *self.stream_hosts.all) if host.last_error]
-        failure = tried[0] if tried and (self.pairs_failed or self.tickers_failed or not known) else None
+        errors = [*self.rest_hosts.errors(), *self.stream_hosts.errors()]
+        failure = "; ".join(errors) if errors and (self.pairs_failed or self.tickers_failed or not known) else None
         begun = known and all(series.begun for series in self.market.series.values())
         return {
             "price": "value" if self.market.prices or streaming else failure,
@@ -388,12 +388,11 @@ class BinanceFeed:
             state = "polling"
         else:
             state = next((name for name in ("connecting", "waiting", "live") if name in states), "starting")
-        errors = [socket.report.last_error for socket in self.sockets if socket.report.last_error]
-        errors += [f"{host.name}: {host.last_error}" for host in self.rest_hosts.all if host.last_error]
+        errors = [*self.stream_hosts.errors(), *self.rest_hosts.errors()]
         return {
             "name": self.name,
             "state": state,
-            "last_error": errors[0] if errors else None,
+            "last_error": "; ".join(errors) or None,
             "pairs": len(self.symbols.by_base),
             "candle_series": len(self.market.series),
             "sockets": [
@@ -428,4 +427,5 @@ class BinanceFeed:
                 socket.reconnect()
 
     def _failed(self, what: str, error: ProviderError) -> None:
-        log.warning("rest_failed", extra={"provider": binance.NAME, "asked": what, "cause": error.reason})
+        cause = "; ".join(self.rest_hosts.errors()) or error.reason
+        log.warning("rest_failed", extra={"provider": binance.NAME, "asked": what, "cause": cause})

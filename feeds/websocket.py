@@ -21,7 +21,7 @@ from feeds.providers import binance
 from orchestrator.clock import Clock
 from orchestrator.errors import Malformed, ProviderError, Unavailable
 from orchestrator.hosts import Host, Hosts
-from orchestrator.http import HttpResponse, refusal
+from orchestrator.http import HttpResponse, os_words, refusal
 from orchestrator.retry import Backoff
 
 log = logging.getLogger(__name__)
@@ -194,7 +194,7 @@ class StreamSocket:
         except TimeoutError:
             raise Unavailable(binance.NAME, "no handshake in time") from None
         except OSError as error:
-            raise Unavailable(binance.NAME, f"cannot connect ({_os_words(error)})") from None
+            raise Unavailable(binance.NAME, f"cannot connect ({os_words(error)})") from None
 
     async def _converse(self, connection: ClientConnection, host: Host) -> None:
         tasks = [
@@ -317,10 +317,6 @@ def _close_words(closed: websockets.ConnectionClosed) -> str:
         reason = f" {json.dumps(closed.rcvd.reason)}" if closed.rcvd.reason else ""
         return f"code {closed.rcvd.code}{reason}"
     return f"we sent {closed.sent.code}" if closed.sent is not None else "no close frame"
-
-
-def _os_words(error: OSError) -> str:
-    return error.strerror or type(error).__name__
 
 
 # The library logs what we already say in words of our own.

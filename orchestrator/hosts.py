@@ -84,6 +84,10 @@ class Hosts:
         host.rest_until = max(host.rest_until, self.clock.now() + rest_s)
         self.place = (self.all.index(host) + 1) % len(self.all)
 
+    def errors(self) -> list[str]:
+        """A phrase for each host that failed last time."""
+        return [f"{host.name}: {host.last_error}" for host in self.all if host.last_error is not None]
+
     def report(self) -> list[dict[str, object]]:
         """What a person wants to know of each host."""
         now = self.clock.now()

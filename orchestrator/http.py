@@ -1,6 +1,7 @@
 """One HTTP question and its answer. The border where the library's exceptions become ours."""
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -80,12 +81,10 @@ class AiohttpTransport:
         except TimeoutError:
             raise Unavailable(provider, f"no complete answer within {self.timeout_s:g} s") from None
         # `from None` and a text of our own: aiohttp's messages hold whole URLs, and keys travel in those.
-        except aiohttp.ClientConnectorDNSError:
-            raise Unavailable(provider, "host name not found") from None
         except aiohttp.ClientSSLError as error:
             raise Unavailable(provider, f"TLS failed ({type(error).__name__})") from None
         except aiohttp.ClientConnectorError as error:
-            raise Unavailable(provider, f"cannot connect ({_os_words(error.os_error)})") from None
+            raise Unavailable(provider, f"cannot connect ({os_words(error.os_error)})") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise Unavailable(provider, f"connection failed ({type(error).__name__})") from None
 
@@ -101,7 +100,10 @@ class AiohttpTransport:
         return b"".join(chunks)
 
 
-def _os_words(error: OSError) -> str:
+def os_words(error: OSError) -> str:
+    """What the system said, without the addresses that a library's text may hold."""
+    if isinstance(error, socket.gaierror):
+        return "host name not found"
     return error.strerror or type(error).__name__
 
 

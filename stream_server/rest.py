@@ -214,13 +214,20 @@ async def market_price(request: web.Request) -> web.Response:
         found.sort(key=lambda topic: topic.name)
     if not found:
         wanted = ", ".join(bases[:20]) or "any symbol"
-        raise Refusal("unavailable", f"no source has given a price of {wanted} yet", status=503, retry_after_s=5)
+        message = f"no source has given a price of {wanted} yet{_troubles(context)}"
+        raise Refusal("unavailable", message, status=503, retry_after_s=5)
     rows = [_price_row(topic) for topic in found]
     missing = sorted(set(bases) - {str(row["symbol"]) for row in rows})
     answer = _answer_of_topics(context, orjson.dumps(rows), found)
     if missing:
         answer.extra["missing"] = missing
     return respond(request, context, answer, max_age_ms)
+
+
+def _troubles(context: Context) -> str:
+    """Why there is nothing, as far as the feeds know."""
+    causes = [str(feed["last_error"]) for feed in context.supervisor.report() if feed.get("last_error")]
+    return f" ({'; '.join(causes)})" if causes else ""
 
 
 def _price_row(topic: TopicHistory) -> dict[str, object]:
@@ -286,27 +293,27 @@ class CandleDesk:
         base = _bases(self.context, [symbol])[0]
         pair = self.context.symbols.by_base.get(base)
         if pair is None:
-            message = "the list of markets has not been received yet"
+            message = f"the list of markets has not been received yet{_troubles(self.context)}"
             raise Refusal("unavailable", message, status=503, retry_after_s=5)
         answer = await self._answer(pair, interval, limit, start, end)
         return respond(request, self.context, answer, max_age_ms)
 
     async def _answer(self, pair: Pair, interval: str, limit: int, start: int | None, end: int | None) -> Answer:
+        series = self.context.market.series.get((pair.symbol, interval))
         topic = self.context.hub.topics.get(topics.ohlcv(pair.base, interval))
-        held = self._held(pair, interval, limit, start, end)
-        if held is not None and topic is not None and topic.event is not None and not topic.stale:
-            return self._from_series(pair, held, topic)
+        rows = _select(series, limit, start, end) if series is not None else []
+        kept = topic if series is not None and topic is not None and topic.event is not None else None
+        if series is not None and kept is not None and not kept.stale and _covers(series, rows, limit, start):
+            return self._from_series(pair, rows, kept)
         try:
             return await self._from_exchange(pair, interval, limit, start, end)
         except (BadQuery, NotFound) as error:
             raise Refusal("bad_parameter", f"the exchange refuses this question: {error.reason}") from None
         except (ProviderError, Refusal) as error:
-            # Old but honest beats nothing: the envelope says how old.
-            series = self.context.market.series.get((pair.symbol, interval))
-            rows = _select(series, limit, start, end) if series is not None else []
-            if rows and topic is not None and topic.event is not None:
-                answer = self._from_series(pair, rows, topic)
-                answer.stale = True
+            # Old but honest beats nothing: the envelope says how old. A tape has nothing newer to be asked for.
+            if rows and kept is not None:
+                answer = self._from_series(pair, rows, kept)
+                answer.stale = answer.stale or self.context.mode == "live"
                 answer.attempts = _attempts(error)
                 return answer
             if isinstance(error, Refusal):
@@ -319,15 +326,6 @@ class CandleDesk:
                 details={"attempts": _attempts(error)},
                 retry_after_s=wait_s if wait_s is not None else 5,
             ) from None
-
-    def _held(self, pair: Pair, interval: str, limit: int, start: int | None, end: int | None) -> list[Candle] | None:
-        """The rows of a kept series, if it holds all that is asked for."""
-        series = self.context.market.series.get((pair.symbol, interval))
-        if series is None or not series.closed or series.missing_from() is not None:
-            return None
-        rows = _select(series, limit, start, end)
-        reaches_back = series.closed[0].open_time <= start if start is not None else len(rows) >= limit
-        return rows if reaches_back else None
 
     def _from_series(self, pair: Pair, rows: Sequence[Candle], topic: TopicHistory) -> Answer:
         return _answer_of_topics(self.context, _candles_json(rows, pair), [topic])
@@ -359,6 +357,13 @@ def _attempts(error: ProviderError | Refusal) -> list[dict[str, object]]:
     if isinstance(error, Refusal):
         return []
     return [{"provider": error.provider, "outcome": error.outcome}]
+
+
+def _covers(series: CandleSeries, rows: Sequence[Candle], limit: int, start: int | None) -> bool:
+    """Whether a kept series holds all that is asked for."""
+    if not series.closed or series.missing_from() is not None:
+        return False
+    return series.closed[0].open_time <= start if start is not None else len(rows) >= limit
 
 
 def _select(series: CandleSeries, limit: int, start: int | None, end: int | None) -> list[Candle]:

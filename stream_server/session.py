@@ -27,13 +27,14 @@ MAX_STRIKES = 100
 OPS = ("subscribe", "unsubscribe", "snapshot", "ping")
 
 
-def hello(epoch: str, heartbeat_s: float) -> Frame:
-    """The first message of every stream."""
+def hello(epoch: str, heartbeat_s: float, now_ms: int) -> Frame:
+    """The first message of every stream; `now` lets a client reckon ages by our clock."""
     fields = {
         "protocol": PROTOCOL,
         "server": f"stream-server/{__version__}",
         "epoch": epoch,
         "heartbeat_s": heartbeat_s,
+        "now": now_ms,
     }
     return envelope.control("hello", fields)
 
@@ -82,7 +83,7 @@ class Session:
     def open(self, selectors: Sequence[str], since: str | None, interval_ms: int) -> None:
         """Greet the client, and subscribe it to what its URL asks for."""
         self.hub.join(self.outbox)
-        self._send(hello(self.hub.epoch, self.heartbeat_s))
+        self._send(hello(self.hub.epoch, self.heartbeat_s, self.clock.wall_ms()))
         if selectors:
             self._select(selectors, since, interval_ms, None)
 
