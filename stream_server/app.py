@@ -28,6 +28,7 @@ from stream_server import __version__, page, rest
 from stream_server.clients import Clients
 from stream_server.context import CONTEXT, Context
 from stream_server.hub import Hub, HubPolicy
+from stream_server.light import Front
 from stream_server.rest import status_report
 from stream_server.settings import Settings
 from stream_server.sse import sse
@@ -231,6 +232,16 @@ async def _housekeeping(context: Context) -> None:
             log.exception("housekeeping_crashed")
 
 
+async def listen(runner: web.AppRunner, context: Context) -> asyncio.Server:
+    """Open the port. Raises OSError if it is taken."""
+    settings = context.settings
+    stock = runner.server
+    assert stock is not None  # noqa: S101 - the runner has been set up
+    factory: Callable[[], asyncio.Protocol] = (lambda: Front(context, stock)) if settings.light_connections else stock
+    loop = asyncio.get_running_loop()
+    return await loop.create_server(factory, settings.host, settings.port, backlog=BACKLOG)
+
+
 async def serve(settings: Settings, run: Run) -> None:
     """Run until SIGTERM or SIGINT. Raises OSError if the port is taken or a recording cannot be written."""
     stop = asyncio.Event()
@@ -247,13 +258,13 @@ async def serve(settings: Settings, run: Run) -> None:
         )
         await runner.setup()
         try:
-            site = web.TCPSite(runner, settings.host, settings.port, backlog=BACKLOG)
-            await site.start()
-            log.info("serving", extra={"url": f"http://{settings.host}:{_port(runner)}", "mode": context.mode})
+            server = await listen(runner, context)
+            port = server.sockets[0].getsockname()[1]
+            log.info("serving", extra={"url": f"http://{settings.host}:{port}", "mode": context.mode})
             await stop.wait()
             log.info("stopping", extra={"clients": len(context.clients.connected)})
             context.draining = True
-            await site.stop()
+            server.close()
             await context.clients.dismiss(within_s=max(0.5, settings.shutdown_s - 3.0))
         finally:
             await runner.cleanup()
@@ -265,8 +276,3 @@ def _stop_or_leave(stop: asyncio.Event) -> None:
     if stop.is_set():
         raise SystemExit(0)
     stop.set()
-
-
-def _port(runner: web.AppRunner) -> int:
-    address = runner.addresses[0]
-    return int(address[1])

@@ -62,7 +62,7 @@ class Clients:
         """Clients by transport."""
         counts = {"websocket": 0, "sse": 0}
         for client in self.connected:
-            counts["websocket" if client.outbox.wire is Wire.WEBSOCKET else "sse"] += 1
+            counts["websocket" if client.outbox.wire.is_websocket else "sse"] += 1
         return counts
 
     async def heartbeat(self) -> None:
@@ -80,14 +80,14 @@ class Clients:
                 next_comment = now + SSE_HEARTBEAT_S
                 for client in self.connected:
                     wire = client.outbox.wire
-                    if wire is not Wire.WEBSOCKET and not client.outbox.behind:
+                    if not wire.is_websocket and not client.outbox.behind:
                         beat = envelope.SSE_HEARTBEAT
                         client.outbox.pipe.write(envelope.http_chunk(beat) if wire is Wire.SSE else beat)
 
     def _ping(self, now: float) -> None:
         for client in self.connected:
             # To a client that is behind the data itself is the question, and STALL_S its time to answer.
-            if client.outbox.wire is Wire.WEBSOCKET and not client.outbox.behind and client.pinged_at is None:
+            if client.outbox.wire.is_websocket and not client.outbox.behind and client.pinged_at is None:
                 client.pinged_at = now
                 client.outbox.pipe.write(envelope.PING)
 

@@ -11,6 +11,8 @@ from feeds.symbols import Symbols
 from orchestrator.clock import Clock
 from stream_server.clients import Clients
 from stream_server.hub import Hub
+from stream_server.outbox import Outbox
+from stream_server.session import Session
 from stream_server.settings import Settings
 
 
@@ -31,6 +33,10 @@ class Context:
     mode: str
     draining: bool = False
 
+    def new_session(self, outbox: Outbox, *, inflates: bool) -> Session:
+        """The protocol of a new WebSocket client."""
+        return Session(self.hub, outbox, self.symbols, self.clock, self.settings.heartbeat_s, inflates)
+
     def allow_origin(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Let pages of the allowed origins read this answer (CORS)."""
         allowed = self.settings.allowed_origins
@@ -47,9 +53,8 @@ class Context:
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)
 
 
-def origin_allowed(request: web.Request, allowed: tuple[str, ...]) -> bool:
+def origin_allowed(origin: str | None, host: str, allowed: tuple[str, ...]) -> bool:
     """Whether a page of this origin may open a WebSocket. What is no page sends no Origin; our own page may."""
-    origin = request.headers.get("Origin")
     if origin is None or "*" in allowed or origin in allowed:
         return True
-    return origin.partition("://")[2] == request.host
+    return origin.partition("://")[2] == host

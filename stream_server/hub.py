@@ -17,7 +17,7 @@ from feeds import topics
 from feeds.model import Event
 from orchestrator.clock import Clock
 from stream_server import envelope
-from stream_server.envelope import Frame
+from stream_server.envelope import Frame, Wire
 from stream_server.groups import Group, Groups, next_beat
 from stream_server.history import TopicHistory
 from stream_server.outbox import Outbox
@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 POS_AFTER_S = 30.0
 RETRY_BEHIND_S = 0.02
+WRITES_A_TURN = 500
+"""A write costs some 8 µs: this many hold up the loop, and with it everyone's requests, for 4 ms."""
+
 EARLIEST = "earliest"
 _CURSOR = re.compile(r"([0-9a-z]{1,20})-([0-9]{1,18})", re.ASCII)
 
@@ -71,6 +74,18 @@ class Member:
     group: Group | None = None
 
 
+@dataclass(slots=True)
+class Delivery:
+    """One joined write on its way to the members a group had when it was joined."""
+
+    group: Group
+    frames: list[Frame]
+    payload: bytes
+    outboxes: list[Outbox]
+    newcomers: dict[Outbox, int]
+    done: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class Cursor:
     """Where a client stands: a position, or the reason why that is not known."""
@@ -97,6 +112,7 @@ class Hub:
         self.idle_since: dict[str, float] = {}
         self.expiring: dict[float, dict[str, TopicHistory]] = {}
         self.dirty: dict[Group, None] = {}
+        self.delivery: Delivery | None = None
         self.flush_due = False
         self.retry_due = False
         self.beats: list[tuple[float, int, Group, int]] = []
@@ -243,6 +259,18 @@ class Hub:
             self._lose_interest(gone)
         return gone
 
+    def rewire(self, outbox: Outbox, wire: Wire) -> None:
+        """From now on write to this client in another form of its transport."""
+        if outbox.wire is wire:
+            return
+        member = self.members.get(outbox)
+        if member is None or member.group is None:
+            outbox.wire = wire
+            return
+        self._settle(member.group)
+        outbox.wire = wire
+        self._change_selection(outbox, member, member.selection)
+
     def snapshot(self, selectors: Iterable[str]) -> list[TopicHistory]:
         """The topics with a value among those selected, by id."""
         found: dict[str, TopicHistory] = {}
@@ -259,8 +287,8 @@ class Hub:
         member = self.members.get(outbox)
         if member is None:
             return
-        if member.group is not None and member.group.pending:
-            self._deliver(member.group)
+        if member.group is not None:
+            self._settle(member.group)
         self._put(outbox, frames)
 
     # --- positions ---
@@ -310,8 +338,7 @@ class Hub:
             unseen = self._leave_group(outbox, member)
         now = self.clock.now()
         group = self.groups.of(outbox.wire, selection, now)
-        if group.pending:
-            self._deliver(group)
+        self._settle(group)
         group.members[outbox] = None
         if group.held:
             group.newcomers[outbox] = self.seq
@@ -326,8 +353,7 @@ class Hub:
         group, member.group = member.group, None
         if group is None:
             return []
-        if group.pending:
-            self._deliver(group)
+        self._settle(group)
         seen = group.newcomers.pop(outbox, 0)
         unseen = [frame for held in group.held.values() for frame in held.values() if frame.seq > seen]
         group.members.pop(outbox, None)
@@ -359,40 +385,73 @@ class Hub:
     def _append(self, group: Group, frame: Frame, *, release: bool) -> None:
         if release and group.held:
             group.release()  # an event that may not wait must not overtake lower ids either
+        if not frame.topic:
+            frame.seq = self.seq
         group.pending.append(frame)
+        self._flush_later(group)
+
+    def _flush_later(self, group: Group) -> None:
         self.dirty[group] = None
         if not self.flush_due:
             self.flush_due = True
             self.scheduler.soon(self.flush)
 
     def flush(self) -> None:
-        """Write to every client what has gathered for it."""
+        """Write to every client what has gathered for it, some hundred clients a loop turn."""
         self.flush_due = False
-        dirty, self.dirty = self.dirty, {}
-        for group in dirty:
-            self._deliver(group)
+        budget = WRITES_A_TURN
+        if self.delivery is not None:
+            budget -= self._deliver(self.delivery, budget)
+        while self.dirty and budget > 0:
+            group = next(iter(self.dirty))
+            del self.dirty[group]
+            delivery = self._gathered(group)
+            if delivery is not None:
+                budget -= self._deliver(delivery, budget)
+        if self.delivery is not None or self.dirty:
+            self.flush_due = True
+            self.scheduler.soon(self.flush)
 
-    def _deliver(self, group: Group) -> None:
+    def _settle(self, group: Group) -> None:
+        """Deliver all that has gathered for a group now: its membership changes, or one member gets more."""
+        if self.delivery is not None and self.delivery.group is group:
+            self._deliver(self.delivery, len(self.delivery.outboxes))
+        delivery = self._gathered(group) if group.pending else None
+        if delivery is not None:
+            interrupted, self.delivery = self.delivery, None
+            self._deliver(delivery, len(delivery.outboxes))
+            self.delivery = interrupted
+
+    def _gathered(self, group: Group) -> "Delivery | None":
+        """Take what has gathered, joined once for all members."""
         frames, group.pending = group.pending, []
         if not frames or not group.members:
-            return
-        now = self.clock.now()
-        group.last_sent = now
-        payload = group.key.wire.payload(frames)
+            return None
+        group.last_sent = self.clock.now()
         self.delivered += len(frames) * len(group.members)
-        for outbox in group.members:
-            if outbox in group.newcomers:
-                seen = group.newcomers[outbox]
-                self._put(outbox, [frame for frame in frames if not frame.seq or frame.seq > seen])
+        newcomers = dict(group.newcomers)
+        if newcomers and not group.held:
+            group.newcomers.clear()
+        return Delivery(group, frames, group.key.wire.payload(frames), list(group.members), newcomers)
+
+    def _deliver(self, delivery: "Delivery", most: int) -> int:
+        """Write to the next `most` members; the rest waits in `self.delivery`. Returns how many were written to."""
+        start = delivery.done
+        delivery.done = end = min(start + most, len(delivery.outboxes))
+        self.delivery = delivery if end < len(delivery.outboxes) else None
+        payload, newcomers = delivery.payload, delivery.newcomers
+        for outbox in delivery.outboxes[start:end]:
+            if newcomers and outbox in newcomers:
+                seen = newcomers[outbox]
+                self._put(outbox, [frame for frame in delivery.frames if not frame.topic or frame.seq > seen])
             elif outbox.behind:
-                outbox.hold(frames, self.seq)
+                outbox.hold(delivery.frames)
             elif outbox.full():
-                self._fall_behind(outbox, now)
-                outbox.hold(frames, self.seq)
+                self._fall_behind(outbox, self.clock.now())
+                outbox.hold(delivery.frames)
             else:
                 outbox.pipe.write(payload)
-        if group.newcomers and not group.held:
-            group.newcomers.clear()
+        return end - start
 
     def _put(self, outbox: Outbox, frames: Sequence[Frame]) -> None:
         if not frames:
@@ -458,7 +517,7 @@ class Hub:
         while self.beats and self.beats[0][0] <= now + 0.001:
             _, _, group, interval = heapq.heappop(self.beats)
             group.release(interval)
-            self._deliver(group)
+            self._flush_later(group)
         self._schedule_beat()
 
     # --- housekeeping, about four times a second ---

@@ -6,7 +6,6 @@ queue in order. When its transport has drained it gets all of it in id order, th
 any other. Past its bounds it is cut: it can resume by id.
 """
 
-from collections import deque
 from collections.abc import Iterable
 from typing import Protocol
 
@@ -53,7 +52,7 @@ class Outbox:
         self.behind = False
         self.closed = False
         self.held: dict[str, Frame] = {}
-        self.queue: deque[tuple[int, Frame]] = deque()
+        self.queue: list[tuple[int, Frame]] = []
         self.skipped: dict[str, int] = {}
         self.held_bytes = 0
         self.last_buffered = 0
@@ -69,8 +68,8 @@ class Outbox:
         self.progress_at = now
         self.last_buffered = self.pipe.buffered()
 
-    def hold(self, frames: Iterable[Frame], seq: int) -> None:
-        """Keep frames for later: state by newest value, all else in order. `seq` is the hub's position."""
+    def hold(self, frames: Iterable[Frame]) -> None:
+        """Keep frames for later: state by newest value, all else in order."""
         for frame in frames:
             if frame.topic and not frame.log:
                 old = self.held.get(frame.topic)
@@ -79,7 +78,7 @@ class Outbox:
                     self.held_bytes -= len(old.json)
                 self.held[frame.topic] = frame
             else:
-                self.queue.append((frame.seq or seq, frame))
+                self.queue.append((frame.seq, frame))
             self.held_bytes += len(frame.json)
 
     def hold_in_order(self, frames: Iterable[Frame], seq: int) -> None:

@@ -1,6 +1,6 @@
 """One WebSocket client's protocol: message in, answers into its outbox. Knows no socket."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import orjson
 
@@ -10,7 +10,7 @@ from feeds.topics import UnknownTopicError
 from orchestrator.clock import Clock
 from orchestrator.limiter import TokenBucket
 from stream_server import PROTOCOL, __version__, envelope
-from stream_server.envelope import Frame
+from stream_server.envelope import Frame, Wire
 from stream_server.hub import Hub
 from stream_server.outbox import Outbox
 from stream_server.refusals import PROTOCOL_ABUSE, TOO_MANY_REQUESTS, TOPIC_LIMIT, Refusal
@@ -65,20 +65,30 @@ def over_limit(selectors: Sequence[str]) -> bool:
 class Session:
     """Reads one client's messages. A message that makes no sense costs an `error`, and nothing else."""
 
-    def __init__(self, hub: Hub, outbox: Outbox, symbols: Symbols, clock: Clock, heartbeat_s: float) -> None:
+    __slots__ = ("bucket", "clock", "heartbeat_s", "hub", "inflates", "outbox", "strikes", "symbols")
+
+    def __init__(
+        self,
+        hub: Hub,
+        outbox: Outbox,
+        symbols: Symbols,
+        clock: Clock,
+        heartbeat_s: float,
+        inflates: bool = False,
+    ) -> None:
         self.hub = hub
         self.outbox = outbox
         self.symbols = symbols
         self.clock = clock
         self.heartbeat_s = heartbeat_s
         self.bucket = TokenBucket(OPS_PER_S, OPS_BURST, clock)
+        self.inflates = inflates
         self.strikes = 0
-        self.ops: dict[str, Callable[[dict[str, object], object], None]] = {
-            "subscribe": self._subscribe,
-            "unsubscribe": self._unsubscribe,
-            "snapshot": self._snapshot,
-            "ping": self._ping,
-        }
+
+    def batch(self, wanted: bool) -> None:
+        """From now on send one JSON array a flush, or one frame a message; compressed if the client inflates."""
+        batched = Wire.WEBSOCKET_DEFLATE if self.inflates else Wire.WEBSOCKET_BATCH
+        self.hub.rewire(self.outbox, batched if wanted else Wire.WEBSOCKET)
 
     def open(self, selectors: Sequence[str], since: str | None, interval_ms: int) -> None:
         """Greet the client, and subscribe it to what its URL asks for."""
@@ -87,7 +97,7 @@ class Session:
         if selectors:
             self._select(selectors, since, interval_ms, None)
 
-    def receive(self, text: str) -> None:
+    def receive(self, text: str | bytes) -> None:
         """Take one text message."""
         if not self.admit():
             return
@@ -96,9 +106,17 @@ class Session:
             message = self._parse(text)
             req = self._req(message)
             op = message.get("op")
-            if not isinstance(op, str) or op not in self.ops:
-                raise Refusal("unknown_op", f"op {_shown(op)} is not one of {', '.join(OPS)}")
-            self.ops[op](message, req)
+            match op:
+                case "subscribe":
+                    self._subscribe(message, req)
+                case "unsubscribe":
+                    self._unsubscribe(message, req)
+                case "snapshot":
+                    self._snapshot(message, req)
+                case "ping":
+                    self._send(envelope.control("pong", {"ts": self.clock.wall_ms(), "req": req}))
+                case _:
+                    raise Refusal("unknown_op", f"op {_shown(op)} is not one of {', '.join(OPS)}")
             self.strikes = 0
         except Refusal as refusal:
             self.refuse(refusal, req)
@@ -129,7 +147,14 @@ class Session:
         interval_ms = message.get("interval_ms", 0)
         if not isinstance(interval_ms, int) or isinstance(interval_ms, bool):
             raise Refusal("bad_request", f"interval_ms must be a whole number, not {_shown(interval_ms)}")
-        self._select(self._topics(message), since, check_interval(interval_ms), req)
+        wanted = self._topics(message)
+        check_interval(interval_ms)
+        batch = message.get("batch")
+        if batch is not None:
+            if not isinstance(batch, bool):
+                raise Refusal("bad_request", f"batch must be true or false, not {_shown(batch)}")
+            self.batch(batch)
+        self._select(wanted, since, interval_ms, req)
 
     def _select(self, selectors: Sequence[str], since: str | None, interval_ms: int, req: object) -> None:
         good, bad = resolve(selectors, self.symbols)
@@ -166,12 +191,9 @@ class Session:
         }
         self._send(envelope.control("snapshot", fields))
 
-    def _ping(self, message: dict[str, object], req: object) -> None:
-        self._send(envelope.control("pong", {"ts": self.clock.wall_ms(), "req": req}))
-
     # --- reading ---
 
-    def _parse(self, text: str) -> dict[str, object]:
+    def _parse(self, text: str | bytes) -> dict[str, object]:
         try:
             message = orjson.loads(text)
         except orjson.JSONDecodeError as error:
@@ -210,6 +232,8 @@ def check_interval(interval_ms: int) -> int:
 
 def _shown(value: object) -> str:
     """A client's input as an error names it: as JSON and not too long."""
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
     if isinstance(value, str):
         text = value if len(value) <= 80 else value[:80] + "…"
         return repr(text)

@@ -38,6 +38,8 @@ class Settings:
     state_dir: Path = Path(".state")
     """Where the list of pairs survives a restart."""
     allowed_origins: tuple[str, ...] = ("*",)
+    light_connections: bool = True
+    """Serve WebSocket clients without aiohttp's request and task: a tenth of the memory."""
     max_connections: int = 10_000
     """WebSocket and SSE together."""
 
@@ -129,6 +131,14 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     return read
 
 
+def _switch(text: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off"):
+        return False
+    raise ValueError("must be 1 or 0")
+
+
 def _list(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
@@ -195,6 +205,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "log_format": _one_of("text", "json"),
     "state_dir": Path,
     "allowed_origins": _origins,
+    "light_connections": _switch,
     "max_connections": _whole(1, 1_000_000),
     "symbols": _symbols,
     "ohlcv_symbols": _bases,

@@ -58,7 +58,7 @@ class SocketPipe:
             "after_ms": after_ms,
         }
         goodbye = self.wire.payload([envelope.control("goodbye", fields)])
-        end = envelope.close_frame(closing.code, closing.reason) if self.wire is Wire.WEBSOCKET else b""
+        end = envelope.close_frame(closing.code, closing.reason) if self.wire.is_websocket else b""
         self.write(goodbye + end)
         self.ended = True
         # Closing now could reset the connection under the goodbye: the peer's own close, or the time, ends it.

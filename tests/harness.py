@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from stream_server.app import Run, service
+from stream_server.app import Run, listen, service
 from stream_server.context import Context
 from stream_server.settings import Settings
 from tests.fakes.binance import FakeBinance
@@ -55,12 +55,12 @@ async def running(
         runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.2)
         await runner.setup()
         try:
-            site = web.TCPSite(runner, "127.0.0.1", 0)
-            await site.start()
-            port = runner.addresses[0][1]
+            server = await listen(runner, context)
+            port = server.sockets[0].getsockname()[1]
             async with aiohttp.ClientSession() as http:
                 yield Running(f"http://127.0.0.1:{port}", http, context)
             context.draining = True
+            server.close()
             await context.clients.dismiss(within_s=1.0)
         finally:
             await runner.cleanup()
@@ -69,6 +69,6 @@ async def running(
 async def until(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
     """Wait for something inside the service. Fails, rather than hangs, when it does not come."""
     deadline = time.monotonic() + timeout_s
-    while not condition():  # noqa: ASYNC110 - conditions are of many kinds, not all of them have an event
+    while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
         await asyncio.sleep(0.01)

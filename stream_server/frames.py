@@ -1,0 +1,179 @@
+"""Reads what WebSocket clients send: the server's half of RFC 6455's framing, strict and small.
+
+A connection that sends nothing holds no parser, no task and no buffer, which is most of what an idle client costs
+elsewhere. Whole messages come out; everything the RFC forbids ends in `FrameError` with the close code it asks for.
+"""
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Opcode(IntEnum):
+    """Frame kinds. Source: RFC 6455, section 5.2."""
+
+    CONTINUATION = 0x0
+    TEXT = 0x1
+    BINARY = 0x2
+    CLOSE = 0x8
+    PING = 0x9
+    PONG = 0xA
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A whole message; the text of TEXT is known to be UTF-8."""
+
+    opcode: Opcode
+    payload: bytes
+
+
+class FrameError(Exception):
+    """The client broke the protocol; close with `code`."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+
+
+RSV1 = 0x40
+CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
+_OPCODES = {int(opcode): opcode for opcode in Opcode}
+_EMPTY_BLOCK = b"\x00\x00\xff\xff"
+
+
+class FrameReader:
+    """Takes bytes, gives messages. `max_bytes` bounds a message, also after inflating."""
+
+    __slots__ = ("buffer", "compressed", "deflate", "max_bytes", "opcode", "parts", "size")
+
+    def __init__(self, max_bytes: int, deflate: bool) -> None:
+        self.max_bytes = max_bytes
+        self.deflate = deflate
+        self.buffer = b""
+        self.opcode: Opcode | None = None
+        self.compressed = False
+        self.parts: list[bytes] | None = None
+        self.size = 0
+
+    def feed(self, data: bytes) -> Iterator[Message]:
+        """Give each message that is complete now. Raises FrameError; nothing more may be fed then."""
+        if self.buffer:
+            data = self.buffer + data
+        at = 0
+        try:
+            while True:
+                end = self._frame_end(data, at)
+                if end is None:
+                    break
+                start, at = at, end
+                message = self._frame(data, start, end)
+                if message is not None:
+                    yield message
+        finally:
+            self.buffer = data[at:]
+
+    def _frame_end(self, data: bytes, at: int) -> int | None:
+        """Where the frame at `at` ends, None if it is not all here; refused as soon as its head is wrong."""
+        if len(data) - at < 2:
+            return None
+        first, second = data[at], data[at + 1]
+        self._check_head(first, second)
+        length = second & 0x7F
+        head = 6
+        if length == 126:
+            if len(data) - at < 4:
+                return None
+            length, head = int.from_bytes(data[at + 2 : at + 4], "big"), 8
+        elif length == 127:
+            if len(data) - at < 10:
+                return None
+            length, head = int.from_bytes(data[at + 2 : at + 10], "big"), 14
+        if self.size + length > self.max_bytes:
+            raise FrameError(1009, f"message over {self.max_bytes} bytes")
+        end = at + head + length
+        return end if end <= len(data) else None
+
+    def _check_head(self, first: int, second: int) -> None:
+        opcode = _OPCODES.get(first & 0x0F)
+        if opcode is None:
+            raise FrameError(1002, "reserved opcode")
+        if not second & 0x80:
+            raise FrameError(1002, "frame without a mask")
+        if opcode >= Opcode.CLOSE:
+            if not first & 0x80 or first & 0x70 or second & 0x7F > 125:
+                raise FrameError(1002, "control frame that is fragmented, too long or has reserved bits")
+            return
+        allowed = RSV1 if self.deflate and opcode is not Opcode.CONTINUATION else 0
+        if first & 0x70 & ~allowed:
+            raise FrameError(1002, "reserved bits")
+        if (opcode is Opcode.CONTINUATION) is (self.opcode is None):
+            raise FrameError(1002, "continuation out of place")
+
+    def _frame(self, data: bytes, at: int, end: int) -> Message | None:
+        first, length = data[at], data[at + 1] & 0x7F
+        mask_at = at + (2 if length < 126 else 4 if length == 126 else 10)
+        payload = unmask(data[mask_at + 4 : end], data[mask_at : mask_at + 4])
+        opcode = _OPCODES[first & 0x0F]
+        if opcode >= Opcode.CLOSE:
+            if opcode is Opcode.CLOSE:
+                _check_close(payload)
+            return Message(opcode, payload)
+        if opcode is not Opcode.CONTINUATION:
+            self.opcode, self.compressed = opcode, bool(first & RSV1)
+        if not first & 0x80:
+            if self.parts is None:
+                self.parts = []
+            self.parts.append(payload)
+            self.size += len(payload)
+            return None
+        if self.parts is not None:
+            payload = b"".join([*self.parts, payload])
+            self.parts = None
+        whole, self.opcode, self.size = self.opcode, None, 0
+        assert whole is not None  # noqa: S101 - _check_head has seen to it
+        if self.compressed:
+            payload = self._inflate(payload)
+        if whole is Opcode.TEXT:
+            _check_utf8(payload, 1007)
+        return Message(whole, payload)
+
+    def _inflate(self, payload: bytes) -> bytes:
+        # No context is kept between messages: the handshake forbids the client to rely on one.
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        try:
+            data = inflater.decompress(payload + _EMPTY_BLOCK, self.max_bytes + 1)
+        except zlib.error:
+            raise FrameError(1007, "message that does not inflate") from None
+        if len(data) > self.max_bytes:
+            raise FrameError(1009, f"message over {self.max_bytes} bytes")
+        return data
+
+
+def unmask(payload: bytes, mask: bytes) -> bytes:
+    """XOR with the repeated mask, as one big number."""
+    size = len(payload)
+    if not size:
+        return b""
+    key = (mask * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload, "little") ^ int.from_bytes(key, "little")).to_bytes(size, "little")
+
+
+def _check_close(payload: bytes) -> None:
+    if not payload:
+        return
+    if len(payload) == 1:
+        raise FrameError(1002, "close frame with half a code")
+    code = int.from_bytes(payload[:2], "big")
+    if code not in CLOSE_CODES and not 3000 <= code <= 4999:
+        raise FrameError(1002, f"close code {code}")
+    _check_utf8(payload[2:], 1007)
+
+
+def _check_utf8(data: bytes, code: int) -> None:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        raise FrameError(code, "text that is not UTF-8") from None

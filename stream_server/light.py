@@ -1,0 +1,186 @@
+"""Light connections: WebSocket clients without aiohttp's request, task and parser.
+
+The listening socket's first bytes decide. A well-formed upgrade of `/ws` is answered here, its handshake checked by
+the `websockets` package, and served by one small protocol object. Everything else, every odd or refused upgrade
+included, is handed to aiohttp with the bytes that were read, as if nothing had happened. Both paths end in the same
+session and outbox. `LIGHT_CONNECTIONS=0` leaves all of it to aiohttp.
+"""
+
+import asyncio
+import contextlib
+import logging
+import zlib
+from collections.abc import Callable
+from typing import cast
+
+from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
+from yarl import URL
+
+from stream_server import envelope
+from stream_server.clients import Client
+from stream_server.context import Context
+from stream_server.envelope import Wire
+from stream_server.frames import FrameError, FrameReader, Opcode
+from stream_server.outbox import Outbox
+from stream_server.session import MAX_MESSAGE_BYTES
+from stream_server.transport import SocketPipe
+from stream_server.websocket import BINARY, Opening, may_enter
+
+log = logging.getLogger(__name__)
+
+MAX_HEAD_BYTES = 16 * 1024
+HEAD_WITHIN_S = 10.0
+FIRST_BYTE_WITHIN_S = 75.0
+_OURS = (b"GET /ws?", b"GET /ws ")
+
+Factory = Callable[[], asyncio.Protocol]
+
+
+class Front(asyncio.Protocol):
+    """Looks at a new connection's first bytes and hands it to whom it is for."""
+
+    __slots__ = ("buffer", "context", "limit", "stock", "transport")
+
+    def __init__(self, context: Context, stock: Factory) -> None:
+        self.context = context
+        self.stock = stock
+        self.buffer = b""
+        self.transport: asyncio.Transport | None = None
+        self.limit: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from it
+        self._within(FIRST_BYTE_WITHIN_S)
+
+    def _within(self, seconds: float) -> None:
+        if self.limit is not None:
+            self.limit.cancel()
+        assert self.transport is not None  # noqa: S101 - set when the connection was made
+        self.limit = asyncio.get_running_loop().call_later(seconds, self.transport.abort)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.limit is not None:
+            self.limit.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        if not self.buffer:
+            self._within(HEAD_WITHIN_S)
+        self.buffer += data
+        start = self.buffer[: len(_OURS[0])]
+        if not any(prefix.startswith(start) if len(start) < len(prefix) else start == prefix for prefix in _OURS):
+            self._hand_over()
+        elif b"\r\n\r\n" in self.buffer:
+            if not self._upgrade():
+                self._hand_over()
+        elif len(self.buffer) > MAX_HEAD_BYTES:
+            self._hand_over()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def _hand_over(self) -> None:
+        """Let aiohttp have it, from the first byte on."""
+        transport, data = self._release()
+        stock = self.stock()
+        transport.set_protocol(stock)
+        stock.connection_made(transport)
+        stock.data_received(data)
+
+    def _release(self) -> tuple[asyncio.Transport, bytes]:
+        assert self.transport is not None and self.limit is not None  # noqa: S101 - data came after the connection
+        self.limit.cancel()
+        data, self.buffer = self.buffer, b""
+        return self.transport, data
+
+    def _upgrade(self) -> bool:
+        """Take the connection as a light WebSocket; False if aiohttp should answer instead."""
+        head, _, rest = self.buffer.partition(b"\r\n\r\n")
+        handshake = ServerProtocol(
+            extensions=[
+                ServerPerMessageDeflateFactory(server_no_context_takeover=True, client_no_context_takeover=True)
+            ],
+            logger=_quiet,
+        )
+        handshake.receive_data(head + b"\r\n\r\n")
+        request = next(iter(handshake.events_received()), None)
+        if not isinstance(request, Request):
+            return False
+        hosts = request.headers.get_all("Host")
+        if not may_enter(self.context, request.headers.get("Origin"), hosts[0] if hosts else ""):
+            return False
+        response = handshake.accept(request)
+        if response.status_code != 101:
+            return False
+        handshake.send_response(response)
+        answer = b"".join(handshake.data_to_send())
+        deflate = next((each for each in handshake.extensions if isinstance(each, PerMessageDeflate)), None)
+        # A window smaller than zlib's would need a compressor of its own; such a client gets plain frames.
+        inflates = deflate is not None and deflate.local_max_window_bits == zlib.MAX_WBITS
+        transport, _ = self._release()
+        light = LightWebSocket(self.context, transport, deflates=deflate is not None, inflates=inflates)
+        transport.set_protocol(light)
+        transport.write(answer)
+        Opening.read(URL(request.path, encoded=True).query).begin(light.session)
+        if rest:
+            light.data_received(rest)
+        return True
+
+
+class LightWebSocket(asyncio.Protocol):
+    """One client after its handshake: bytes to messages to session, and nothing more."""
+
+    __slots__ = ("client", "context", "reader", "session", "transport")
+
+    def __init__(self, context: Context, transport: asyncio.Transport, *, deflates: bool, inflates: bool) -> None:
+        self.context = context
+        self.transport = transport
+        self.reader = FrameReader(MAX_MESSAGE_BYTES, deflates)
+        outbox = Outbox(SocketPipe(transport, Wire.WEBSOCKET), Wire.WEBSOCKET)
+        self.client: Client = context.clients.join(outbox)
+        self.session = context.new_session(outbox, inflates=inflates)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for message in self.reader.feed(data):
+                match message.opcode:
+                    case Opcode.TEXT:
+                        self.session.receive(message.payload)
+                    case Opcode.PONG:
+                        self.client.pinged_at = None
+                    case Opcode.PING:
+                        if self.session.admit():
+                            self.client.outbox.pipe.write(envelope.websocket_frame(0x8A, message.payload))
+                    case Opcode.BINARY:
+                        if self.session.admit():
+                            self.session.refuse(BINARY)
+                    case _:
+                        self._end(envelope.websocket_frame(0x88, message.payload[:2]))
+                        return
+        except FrameError as error:
+            self._end(envelope.close_frame(error.code, error.reason))
+        except Exception:  # a fault of ours ends this connection, not the loop's callback
+            log.exception("connection_crashed")
+            self._end(envelope.close_frame(1011, "a fault of ours"))
+
+    def _end(self, last_frame: bytes) -> None:
+        """The closing handshake is done, or the peer broke it: one last frame unless we sent ours, and close."""
+        if not self.client.outbox.closed:
+            self.client.outbox.pipe.write(last_frame)
+        self.context.clients.leave(self.client)
+        with contextlib.suppress(RuntimeError, OSError):
+            self.transport.close()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.context.clients.leave(self.client)
+
+
+# The library would log each refused handshake; aiohttp answers those.
+_quiet = logging.getLogger("stream_server.light.library")
+_quiet.addHandler(logging.NullHandler())
+_quiet.propagate = False
+_quiet.setLevel(logging.CRITICAL)
