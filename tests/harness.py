@@ -57,7 +57,7 @@ async def running(
         try:
             server = await listen(runner, context)
             port = server.sockets[0].getsockname()[1]
-            async with aiohttp.ClientSession() as http:
+            async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
                 yield Running(f"http://127.0.0.1:{port}", http, context)
             context.draining = True
             server.close()
