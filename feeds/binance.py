@@ -104,10 +104,14 @@ class BinanceFeed:
                 self.market.sink.refuse(topic, f"no market for symbol {candle.base!r}")
             return
         key = (pair.symbol, candle.interval)
+        is_new = key not in self.market.series
         self.market.follow(key)
         if self.group is not None:
             stream = binance.kline_stream(*key)
-            self._socket_for(stream).want(stream)
+            socket = self._socket_for(stream)
+            socket.want(stream)
+            if is_new and stream in socket.active:
+                self._subscribed({stream})  # dropped a moment ago, and the exchange has not been told yet
 
     def drop(self, topic: str) -> bool:
         """Stop candles that nobody listens to; True if they are no longer brought. Prices and set candles go on."""
@@ -235,6 +239,7 @@ class BinanceFeed:
             return False
         if not pairs:
             return False
+        self._record(binance.exchange_info(), binance.as_exchange_info(pairs, self.clock.wall_ms()))
         self.market.pairs(pairs)
         self.pairs_from_disk = True
         return True
@@ -304,7 +309,7 @@ class BinanceFeed:
         backoff = Backoff(self.policy.first_delay_s, self.policy.longest_delay_s, self.rng)
         try:
             while (series := self.market.series.get(key)) is not None:
-                start = series.expected()
+                start = series.expected() if series.reached_back else None
                 newest = max(
                     series.live.open_time if series.live else 0,
                     max(series.waiting, default=0),
@@ -320,11 +325,13 @@ class BinanceFeed:
                     rows = binance.read_klines(response, *key)
                 except ProviderError as error:
                     self._failed("klines", error)
-                    if not series.begun:
+                    if not series.begun and self.market.series.get(key) is series:
                         self._without_history(key, request)
                     await self.clock.sleep(max(backoff.next_delay_s(), self.rest_hosts.wait_s()))
                     continue
                 backoff.reset()
+                if self.market.series.get(key) is not series:
+                    continue  # dropped, and perhaps wanted anew, while we asked: that series has questions of its own
                 self._record(request, response)
                 self.market.candles(key, rows, start, response.received_ms)
                 if len(rows.good) < binance.MAX_KLINES or series.expected() == start:

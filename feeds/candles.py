@@ -55,10 +55,18 @@ class CandleSeries:
         self.live_time = 0
         self.waiting: dict[int, Candle] = {}
         self.begun = False
+        self.reached_back = False
+        """Whether the exchange has given what lies before the first candle it told us of."""
+        self.first_heard: int | None = None
+        self.resumes_at: int | None = None
+        """The open time before which the exchange has nothing more: a gap was said up to here, or it all begins here."""
 
     def expected(self) -> int | None:
         """The open time of the next candle to close, None while nothing is known."""
-        return next_open(self.closed[-1].open_time, self.interval) if self.closed else None
+        if not self.closed:
+            return self.resumes_at
+        following = next_open(self.closed[-1].open_time, self.interval)
+        return following if self.resumes_at is None else max(following, self.resumes_at)
 
     def missing_from(self) -> int | None:
         """Where a hole begins that a backfill should look into, None if there is none."""
@@ -70,10 +78,13 @@ class CandleSeries:
 
     def apply(self, candle: Candle) -> list[Outcome]:
         """Merge one candle of the stream."""
+        if not self.begun and (self.first_heard is None or candle.open_time < self.first_heard):
+            self.first_heard = candle.open_time
         if not candle.closed:
             return self._form(candle, candle.ts)
         if self._is_history(candle):
-            return self._revise(candle)
+            said = self._revise(candle)
+            return said + self._live_again() if said else []
         self.waiting[candle.open_time] = candle
         return self._settle()
 
@@ -85,20 +96,28 @@ class CandleSeries:
     def backfill(self, rows: Sequence[Candle], start: int | None) -> list[Outcome]:
         """Merge an answer of the exchange: ascending rows, the last of which may still be forming.
 
-        `start` is where the question began, None if it asked for the newest. A row is closed if anything newer is
-        known. The first answer becomes history without being said, but for its last closed candle: a client that
-        has just read the history may have seen that one forming.
+        `start` is where the question began, None if it asked for the newest. A row is closed if the same answer has
+        a newer one. Of the last row nothing is known but its values at the time of the answer: the stream may have
+        closed that candle since, and is then right. The first answer becomes history without being said, but for
+        what closed since the stream began, and its last closed candle: a client may have seen those forming.
         """
         if not rows:
             return [] if self.begun else self.begin()
-        newest = max(rows[-1].open_time, self.live.open_time if self.live else 0, max(self.waiting, default=0))
-        final = [replace(row, closed=True) for row in rows if row.open_time < newest]
+        final = [replace(row, closed=True) for row in rows[:-1]]
         said: list[Outcome] = []
-        if not self.begun or not self.closed:
+        if not self.begun or self.expected() is None:
             self.begun = True
-            self.closed = final[-self.keep - 1 : -1]
-            final = final[-1:]
-        self._prepend([row for row in final if self.closed and row.open_time < self.closed[0].open_time])
+            heard = rows[-1].open_time if self.first_heard is None else self.first_heard
+            say_from = min([heard, *(row.open_time for row in final[-1:]), *self.waiting])
+            self.closed = [row for row in final if row.open_time < say_from][-self.keep :]
+            if not self.closed:
+                self.resumes_at = say_from
+            final = [row for row in final if row.open_time >= say_from]
+        if self.closed and rows[-1].open_time >= self.closed[0].open_time:
+            older = [row for row in final if row.open_time < self.closed[0].open_time]
+            self.closed = [*older, *self.closed][-self.keep :]
+        if start is None and (not self.closed or rows[-1].open_time >= self.closed[0].open_time):
+            self.reached_back = True
         for row in final:
             if not self._is_history(row):
                 self.waiting[row.open_time] = row
@@ -106,10 +125,11 @@ class CandleSeries:
                 said += self._revise(row)
         expected = self.expected()
         looked_in = expected is not None and (rows[0].open_time if start is None else start) <= expected
-        said += self._settle(looked_until=rows[-1].open_time if looked_in else 0)
-        if rows[-1].open_time == newest and newest not in self.waiting and not self._is_history(rows[-1]):
-            said += self._form(rows[-1], FROM_REST)
-        return said
+        settled = self._settle(looked_until=rows[-1].open_time if looked_in else 0)
+        settled += self._resume(rows[-1].open_time, looked_in)
+        if said and not settled:
+            settled = self._live_again()
+        return said + settled + self._form(rows[-1], FROM_REST)
 
     def _is_history(self, candle: Candle) -> bool:
         return bool(self.closed) and candle.open_time <= self.closed[-1].open_time
@@ -140,10 +160,13 @@ class CandleSeries:
             self.closed.insert(index, candle)
         return [Said(candle, State.CORRECTED)]
 
-    def _prepend(self, rows: Sequence[Candle]) -> None:
-        """Put older rows before the history, if they join it."""
-        if rows and next_open(rows[-1].open_time, self.interval) == self.closed[0].open_time:
-            self.closed = [*rows, *self.closed][-self.keep :]
+    def _resume(self, newest: int, looked_in: bool) -> list[Outcome]:
+        """Say that nothing lies between the history and the newest row of an answer, if that is so."""
+        expected = self.expected()
+        if expected is None or not looked_in or expected >= newest:
+            return []
+        self.resumes_at = newest
+        return [Gap(expected, newest)]
 
     def _settle(self, looked_until: int = 0) -> list[Outcome]:
         """Say the waiting candles that continue the series; holes before `looked_until` are the exchange's own."""
@@ -161,12 +184,13 @@ class CandleSeries:
             said.append(Said(candle, State.CLOSED))
         if len(self.closed) > self.keep + 100:
             del self.closed[: -self.keep]
-        if said and self.live is not None:
-            if self._is_history(self.live):
-                self.live = None
-            else:
-                said.append(Said(self.live, State.LIVE))  # stays the newest thing said, as a snapshot shows that
-        return said
+        if said and self.live is not None and self._is_history(self.live):
+            self.live = None
+        return said + self._live_again() if said else []
+
+    def _live_again(self) -> list[Outcome]:
+        """The forming candle, said again after older ones: a snapshot shows the newest thing said."""
+        return [Said(self.live, State.LIVE)] if self.live is not None else []
 
 
 def _open_time(candle: Candle) -> int:

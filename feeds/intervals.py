@@ -41,7 +41,7 @@ def next_open(open_time: int, interval: str) -> int:
 
 
 def count_between(start: int, end: int, interval: str) -> int:
-    """How many candles open from `start` up to, but not at, `end`; exact but for months, where it may be one more."""
+    """How many candles open from `start` up to, but not at, `end`; exact but for months, where it may be a few more."""
     if end <= start:
         return 0
     return -(-(end - start) // STEP_MS[interval]) + (1 if interval == "1M" else 0)

@@ -5,6 +5,7 @@ asks or looks at a clock. The same input therefore gives the same events.
 """
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from feeds.symbols import Symbols
 from orchestrator.errors import Malformed
 
 log = logging.getLogger(__name__)
+
+FUTURE_MS = 24 * 3600 * 1000
+"""No two clocks differ by a day. A stamp beyond that is nonsense, and would outrank all that comes after it."""
 
 RANK = {None: 2, "trade": 1, "candle": 1, "book": 0}
 """Which stream's price wins: a ticker's over the last trade, alone or as a candle's close, over the book's middle."""
@@ -101,6 +105,9 @@ class BinanceMarket:
                 for price in rows.good:
                     self._price(LastPrice(price, RANK[finer]), received_ms, finer)
             case Candle():
+                if frame.ts - received_ms > FUTURE_MS:
+                    self._reject("E", "event time in the future")
+                    return None
                 self._candle(frame, received_ms)
         return frame
 
@@ -121,6 +128,9 @@ class BinanceMarket:
 
     def _price(self, new: "LastPrice", received_ms: int, finer: str | None) -> None:
         price = new.price
+        if price.ts - received_ms > FUTURE_MS:
+            self._reject("E", "event time in the future")
+            return
         pair = self.symbols.by_symbol.get(price.symbol)
         if pair is None:
             if price.symbol not in self.symbols.listed and len(self.unlisted) < 1000:
@@ -130,7 +140,7 @@ class BinanceMarket:
         if last is not None and not new.supersedes(last):
             return
         self.prices[pair.base] = new
-        change = (price.price - price.open_24h) / price.open_24h * 100 if price.open_24h else None
+        change = (price.price - price.open_24h) / price.open_24h * 100 if price.open_24h else math.inf
         self.sink.publish(
             Event(
                 topic=topics.price(pair.base),
@@ -145,7 +155,7 @@ class BinanceMarket:
                     "open_24h": price.open_24h,
                     "high_24h": price.high_24h,
                     "low_24h": price.low_24h,
-                    "change_24h_pct": change,
+                    "change_24h_pct": change if math.isfinite(change) else None,
                     "volume_24h": price.volume_24h,
                     "quote_volume_24h": price.quote_volume_24h,
                     "market_cap": None,

@@ -101,6 +101,7 @@ class Symbols:
         self.listed: dict[str, Pair] = {}
         self.by_base: dict[str, Pair] = {}
         self.by_symbol: dict[str, Pair] = {}
+        self.by_assets: dict[tuple[str, str], Pair] = {}
 
     @property
     def known(self) -> bool:
@@ -109,7 +110,8 @@ class Symbols:
 
     def learn(self, pairs: Iterable[Pair]) -> None:
         """Take the exchange's whole list, and choose the pair of each base."""
-        self.listed = {pair.symbol: pair for pair in pairs if not NOT_IN_A_SYMBOL & set(pair.symbol)}
+        self.listed = {pair.symbol: pair for pair in pairs if not NOT_IN_A_SYMBOL & set(pair.symbol + pair.base)}
+        self.by_assets = {(pair.base, pair.quote): pair for pair in self.listed.values()}
         rank = {quote: place for place, quote in enumerate(self.quotes)}
         best: dict[str, Pair] = {}
         for pair in self.listed.values():
@@ -153,10 +155,7 @@ class Symbols:
             if found and base and quote:
                 if not self.known:
                     return Pair(base + quote, base, quote)
-                for pair in self.listed.values():
-                    if pair.base == base and pair.quote == quote:
-                        return pair
-                return None
+                return self.by_assets.get((base, quote))
         if self.known:
             return self.listed.get(text)
         return split_by_quote(text, self.quotes)

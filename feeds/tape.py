@@ -15,6 +15,7 @@ import asyncio
 import base64
 import gzip
 import logging
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,14 +137,14 @@ class Tape:
                         continue
                     try:
                         yield _foreign_record(line) if self.foreign else _record(line)
-                    except (ValueError, KeyError, TypeError) as error:
+                    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
                         self.skipped += 1
                         cause = f"{type(error).__name__}: {error}"
                         log.warning(
                             "tape_line_skipped",
                             extra={"file": str(self.path), "line": number, "cause": cause},
                         )
-            except (EOFError, OSError) as error:
+            except (EOFError, OSError, zlib.error) as error:
                 # A recorder that was killed leaves a gzip file without its end: what came before is good.
                 log.warning("tape_cut_short", extra={"file": str(self.path), "cause": str(error)})
 
@@ -153,7 +154,7 @@ def open_tape(path: Path) -> Tape:
     try:
         with _open(path) as lines:
             first = lines.readline(1 << 20)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise TapeError(f"tape {path}: {reason}") from None
     try:

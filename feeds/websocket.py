@@ -260,11 +260,13 @@ class StreamSocket:
                 self.report.last_error = f"{method}: {error}"
                 log.warning("stream_refused", extra={"socket": self.name, "method": method, "cause": error})
                 await self.clock.sleep(self.policy.ack_timeout_s / 2)
-            elif method == "SUBSCRIBE":
-                self.active.update(streams)
-                self.on_subscribed(set(streams))
             else:
-                self.active.difference_update(streams)
+                self.report.last_error = None
+                if method == "SUBSCRIBE":
+                    self.active.update(streams)
+                    self.on_subscribed(set(streams))
+                else:
+                    self.active.difference_update(streams)
             await gap
         finally:
             gap.cancel()

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 import backoff
@@ -65,8 +66,11 @@ def retry_after_s(value: str | None, date: str | None, wall_ms: int) -> float | 
 
 
 def http_date_ms(text: str | None) -> int | None:
-    """Read an HTTP date as Unix milliseconds; None if there is none to read."""
+    """Read an HTTP date as Unix milliseconds; None if there is none to read. Without a zone it is UTC."""
     try:
-        return int(parsedate_to_datetime(text).timestamp() * 1000) if text else None
-    except (ValueError, TypeError, OverflowError):
+        then = parsedate_to_datetime(text) if text else None
+        if then is None:
+            return None
+        return int((then if then.tzinfo is not None else then.replace(tzinfo=UTC)).timestamp() * 1000)
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None

@@ -3,12 +3,13 @@
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from orchestrator.clock import Clock
 from stream_server import envelope
 from stream_server.envelope import Wire
-from stream_server.hub import Hub
+from stream_server.hub import WRITES_A_TURN, Hub
 from stream_server.outbox import Outbox
 from stream_server.refusals import NO_PONG, SHUTTING_DOWN
 
@@ -75,21 +76,30 @@ class Clients:
             self._cut_the_silent(now)
             if now >= next_ping:
                 next_ping = now + self.heartbeat_s
-                self._ping(now)
+                await self._each_in_turn(self._ping)
             if now >= next_comment:
                 next_comment = now + SSE_HEARTBEAT_S
-                for client in self.connected:
-                    wire = client.outbox.wire
-                    if not wire.is_websocket and not client.outbox.behind:
-                        beat = envelope.SSE_HEARTBEAT
-                        client.outbox.pipe.write(envelope.http_chunk(beat) if wire is Wire.SSE else beat)
+                await self._each_in_turn(self._comment)
 
-    def _ping(self, now: float) -> None:
-        for client in self.connected:
+    async def _each_in_turn(self, act: Callable[[Client], None]) -> None:
+        """Some hundred clients a loop turn: thousands of writes in one would hold up everything else."""
+        for number, client in enumerate(list(self.connected), 1):
             # To a client that is behind the data itself is the question, and STALL_S its time to answer.
-            if client.outbox.wire.is_websocket and not client.outbox.behind and client.pinged_at is None:
-                client.pinged_at = now
-                client.outbox.pipe.write(envelope.PING)
+            if not client.outbox.behind and not client.outbox.closed:
+                act(client)
+            if number % WRITES_A_TURN == 0:
+                await asyncio.sleep(0)
+
+    def _ping(self, client: Client) -> None:
+        if client.outbox.wire.is_websocket and client.pinged_at is None:
+            client.pinged_at = self.clock.now()
+            client.outbox.pipe.write(envelope.PING)
+
+    def _comment(self, client: Client) -> None:
+        wire = client.outbox.wire
+        if not wire.is_websocket:
+            beat = envelope.SSE_HEARTBEAT
+            client.outbox.pipe.write(envelope.http_chunk(beat) if wire is Wire.SSE else beat)
 
     def _cut_the_silent(self, now: float) -> None:
         for client in list(self.connected):
@@ -103,10 +113,10 @@ class Clients:
         everyone = list(self.connected)
         self.rng.shuffle(everyone)
         spread_ms = min(30_000, 1000 + 5 * len(everyone))
-        for number, client in enumerate(everyone):
+        for number, client in enumerate(everyone, 1):
             if not client.outbox.closed:
                 self.hub.close(client.outbox, SHUTTING_DOWN, self.rng.randrange(250, 250 + spread_ms))
-            if number % 200 == 199:
+            if number % WRITES_A_TURN == 0:
                 await asyncio.sleep(0)
         deadline = self.clock.now() + within_s
         while self.connected and self.clock.now() < deadline:  # noqa: ASYNC110 - they leave one by one

@@ -48,6 +48,10 @@ class TopicHistory:
         """Whether a log event after `seq` is no longer held, or may never have reached us."""
         return self.interrupted or self.evicted > seq
 
+    def snapshot_skips(self, seq: int) -> bool:
+        """Whether someone who stands there and gets only the last event goes without a log event."""
+        return self.misses_after(seq) or any(frame.seq > seq and frame is not self.last for frame in self.ring)
+
     def interrupt(self) -> None:
         """Forget everything: no feed brings this topic now, so that whoever comes back has missed something."""
         self.last = None

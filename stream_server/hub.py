@@ -11,6 +11,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from feeds import topics
@@ -117,7 +118,7 @@ class Hub:
         self.retry_due = False
         self.beats: list[tuple[float, int, Group, int]] = []
         self.beat_count = 0
-        self.beat_due: float | None = None
+        self.wakeups: set[float] = set()
         self.delivered = 0
         self.conflated = 0
         self.cut = 0
@@ -194,12 +195,13 @@ class Hub:
     def leave(self, outbox: Outbox) -> None:
         """Forget a client. Safe to call twice."""
         member = self.members.pop(outbox, None)
-        self.behind.pop(outbox, None)
-        outbox.closed = True
-        outbox.forget()
         if member is not None:
             self._leave_group(outbox, member)
             self._lose_interest(member.selection)
+        # Last, because its group's farewell may have found it behind.
+        self.behind.pop(outbox, None)
+        outbox.closed = True
+        outbox.forget()
 
     def subscribe(
         self,
@@ -320,7 +322,7 @@ class Hub:
     def _gaps(self, added: Sequence[TopicHistory], reason: str, since: str | None, cursor: Cursor) -> list[Frame]:
         gaps = []
         for topic in added:
-            if topic.has_log and (cursor.seq is None or topic.misses_after(cursor.seq)):
+            if topic.has_log and (cursor.seq is None or topic.snapshot_skips(cursor.seq)):
                 first = topic.last.cursor if topic.last is not None else self.position
                 fields = {"topic": topic.name, "reason": reason, "from": since, "to": first}
                 gaps.append(envelope.control("gap", fields))
@@ -441,16 +443,18 @@ class Hub:
         self.delivery = delivery if end < len(delivery.outboxes) else None
         payload, newcomers = delivery.payload, delivery.newcomers
         for outbox in delivery.outboxes[start:end]:
+            frames = delivery.frames
             if newcomers and outbox in newcomers:
                 seen = newcomers[outbox]
-                self._put(outbox, [frame for frame in delivery.frames if not frame.topic or frame.seq > seen])
-            elif outbox.behind:
-                outbox.hold(delivery.frames)
-            elif outbox.full():
+                frames = [frame for frame in frames if not frame.topic or frame.seq > seen]
+            if not outbox.behind and outbox.full():
                 self._fall_behind(outbox, self.clock.now())
-                outbox.hold(delivery.frames)
-            else:
+            if outbox.behind:
+                outbox.hold(frames)
+            elif frames is delivery.frames:
                 outbox.pipe.write(payload)
+            elif frames:
+                outbox.pipe.write(outbox.wire.payload(frames))
         return end - start
 
     def _put(self, outbox: Outbox, frames: Sequence[Frame]) -> None:
@@ -506,14 +510,15 @@ class Hub:
         self._schedule_beat()
 
     def _schedule_beat(self) -> None:
-        if self.beats and (self.beat_due is None or self.beats[0][0] < self.beat_due):
-            self.beat_due = self.beats[0][0]
-            self.scheduler.later(max(0.0, self.beat_due - self.clock.now()), self.beat)
+        if self.beats and self.beats[0][0] not in self.wakeups:
+            due = self.beats[0][0]
+            self.wakeups.add(due)
+            self.scheduler.later(max(0.0, due - self.clock.now()), partial(self.beat, due))
 
-    def beat(self) -> None:
-        """Let out what was held for the beats that are due."""
+    def beat(self, due: float) -> None:
+        """Let out what was held for the beats that are due, `due` among them unless this call came early."""
         now = self.clock.now()
-        self.beat_due = None
+        self.wakeups.discard(due)
         while self.beats and self.beats[0][0] <= now + 0.001:
             _, _, group, interval = heapq.heappop(self.beats)
             group.release(interval)
@@ -551,11 +556,10 @@ class Hub:
 
     def _forget(self, name: str) -> None:
         """No feed brings this topic any more: what is held of it would only grow old."""
-        topic = self.topics.get(name)
-        if topic is not None:
-            topic.interrupt()
-            if topic.ttl_s is not None:
-                self.expiring.get(topic.ttl_s, {}).pop(name, None)
+        topic = self._topic(name)  # also one that never spoke: while nobody brings it, something may be missed
+        topic.interrupt()
+        if topic.ttl_s is not None:
+            self.expiring.get(topic.ttl_s, {}).pop(name, None)
 
     def find_stuck(self) -> None:
         """Hold back for clients whose transport has not drained since the last look; called once a second."""

@@ -172,6 +172,8 @@ class Session:
         good, bad = resolve(self._topics(message), self.symbols)
         if bad:
             self.refuse(Refusal("unknown_topic", "; ".join(bad)), req)
+        if self.outbox.closed:
+            return
         gone = self.hub.unsubscribe(self.outbox, good)
         self._send(envelope.control("unsubscribed", {"topics": gone, "req": req}))
 
