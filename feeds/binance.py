@@ -259,10 +259,11 @@ class BinanceFeed:
     # --- prices by REST while no stream delivers ---
 
     async def _poll_prices(self) -> None:
-        """Ask for all prices until the stream speaks, and again whenever it has fallen silent."""
+        """Ask for all prices once, as the stream tells only of pairs that move; again whenever it has fallen silent."""
         backoff = Backoff(self.policy.first_delay_s, self.policy.poll_s, self.rng)
+        asked = False
         while True:
-            if self._stream_delivers():
+            if asked and self._stream_delivers():
                 await self.clock.sleep(min(5.0, self.policy.poll_s))
                 continue
             request = binance.tickers_24h()
@@ -276,10 +277,10 @@ class BinanceFeed:
                 await self.clock.sleep(max(backoff.next_delay_s(), self.rest_hosts.wait_s()))
                 continue
             backoff.reset()
+            asked = True
             self.tickers_failed = False
-            if not self._stream_delivers():  # it may have begun while we asked, and it knows better
-                self._record(request, response)
-                self.market.tickers(rows, response.received_ms)
+            self._record(request, response)
+            self.market.tickers(rows, response.received_ms)  # where the stream has spoken meanwhile, it is believed
             await self.clock.sleep(self.policy.poll_s)
 
     def _stream_delivers(self) -> bool:

@@ -59,7 +59,7 @@ class CandleSeries:
         """Whether the exchange has given what lies before the first candle it told us of."""
         self.first_heard: int | None = None
         self.resumes_at: int | None = None
-        """The open time before which the exchange has nothing more: a gap was said up to here, or it all begins here."""
+        """The open time before which the exchange has nothing more: a gap was said up to it, or it all begins there."""
 
     def expected(self) -> int | None:
         """The open time of the next candle to close, None while nothing is known."""

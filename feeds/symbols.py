@@ -136,7 +136,7 @@ class Symbols:
         """
         text = name.strip().upper()
         if not text or len(text) > 40 or NOT_IN_A_SYMBOL & set(text):
-            raise UnknownSymbolError(f"{name!r} is no symbol")
+            raise UnknownSymbolError(f"{name if len(name) <= 40 else name[:40] + '…'!r} is no symbol")
         if text in self.by_base:
             return text
         pair = self._pair_named(text)

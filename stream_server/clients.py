@@ -10,7 +10,7 @@ from orchestrator.clock import Clock
 from stream_server import envelope
 from stream_server.envelope import Wire
 from stream_server.hub import WRITES_A_TURN, Hub
-from stream_server.outbox import Outbox
+from stream_server.outbox import SLOW_PONG_S, Outbox
 from stream_server.refusals import NO_PONG, SHUTTING_DOWN
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,14 @@ class Clients:
         self.connected.pop(client, None)
         self.hub.leave(client.outbox)
 
+    def answered(self, client: Client) -> None:
+        """A pong has come. One that took long shows a client that reads what is long past."""
+        if client.pinged_at is not None:
+            if self.clock.now() - client.pinged_at > SLOW_PONG_S:
+                self.hub.pace(client.outbox)
+            client.pinged_at = None
+        self.hub.answered(client.outbox)
+
     def count(self) -> dict[str, int]:
         """Clients by transport."""
         counts = {"websocket": 0, "sse": 0}
@@ -103,7 +111,11 @@ class Clients:
 
     def _cut_the_silent(self, now: float) -> None:
         for client in list(self.connected):
-            if client.pinged_at is not None and now - client.pinged_at >= PONG_WITHIN_S:
+            if client.pinged_at is None:
+                continue
+            if client.outbox.behind:
+                client.pinged_at = now  # the ping may be behind much else; STALL_S is its time to answer
+            elif now - client.pinged_at >= PONG_WITHIN_S:
                 client.pinged_at = None
                 if not client.outbox.closed:
                     self.hub.close(client.outbox, NO_PONG)

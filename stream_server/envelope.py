@@ -10,6 +10,7 @@ from enum import StrEnum
 import orjson
 
 from feeds.model import Event
+from stream_server.refusals import Closing
 
 MAX_BATCH_BYTES = 256 * 1024
 """Well under the 1 MiB that client libraries take for one message."""
@@ -112,6 +113,12 @@ def control(kind: str, fields: Mapping[str, object], cursor: str = "") -> Frame:
     if body.get("req", 0) is None:
         del body["req"]
     return Frame(orjson.dumps(body), event=kind, cursor=cursor)
+
+
+def goodbye(closing: Closing, after_ms: int) -> Frame:
+    """The last message before we close."""
+    fields = {"code": closing.code, "reason": closing.reason, "reconnect": closing.reconnect, "after_ms": after_ms}
+    return control("goodbye", fields)
 
 
 def websocket_frame(head: int, payload: bytes) -> bytes:

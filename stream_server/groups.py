@@ -73,6 +73,7 @@ class Groups:
     def __init__(self) -> None:
         self.by_key: dict[GroupKey, Group] = {}
         self.listeners: dict[str, dict[Group, int]] = {}
+        self.appeared: set[str] = set()
 
     def of(self, wire: Wire, selection: Mapping[str, int], now: float) -> Group:
         """The group with this selection (selector → interval in ms), made if there is none."""
@@ -91,6 +92,7 @@ class Groups:
 
     def topic_appeared(self, topic: str) -> None:
         """Let a new topic join the groups whose pattern matches it; those that name it wait for it already."""
+        self.appeared.add(topic)
         self.listeners.setdefault(topic, {})
         for group in self.by_key.values():
             if group.has_patterns:
@@ -107,7 +109,10 @@ class Groups:
         if not group.members and self.by_key.get(group.key) is group:
             del self.by_key[group.key]
             for topic in group.listens:
-                del self.listeners[topic][group]
+                listeners = self.listeners[topic]
+                del listeners[group]
+                if not listeners and topic not in self.appeared:
+                    del self.listeners[topic]
 
 
 def phase(now: float, interval_ms: int) -> int:

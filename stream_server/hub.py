@@ -21,7 +21,7 @@ from stream_server import envelope
 from stream_server.envelope import Frame, Wire
 from stream_server.groups import Group, Groups, next_beat
 from stream_server.history import TopicHistory
-from stream_server.outbox import Outbox
+from stream_server.outbox import PACE_AGAIN_S, PACED_BYTES, Outbox
 from stream_server.refusals import TOO_SLOW, Closing
 
 log = logging.getLogger(__name__)
@@ -153,7 +153,7 @@ class Hub:
             self._tell_freshness(topic, "fresh", "update")
 
     def gap(self, topic: str, start_ms: int, end_ms: int) -> None:
-        """Tell listeners that the source has nothing between two times, then what it has newest."""
+        """Tell listeners that the source has nothing between two times; the feed says what it has newest after it."""
         fields = {"topic": topic, "reason": "upstream", "from": start_ms, "to": end_ms}
         self._tell(topic, envelope.control("gap", fields))
 
@@ -216,6 +216,7 @@ class Hub:
         Topics that it receives already are not sent again. The answer is `subscribed`, values, `synced`.
         """
         member = self.members[outbox]
+        self.expire()
         cursor = self._cursor(since)
         known = set(member.group.listens) if member.group is not None else set()
         selection = member.selection | dict.fromkeys(selectors, interval_ms)
@@ -470,6 +471,8 @@ class Hub:
     # --- clients that are behind ---
 
     def _fall_behind(self, outbox: Outbox, now: float) -> None:
+        if outbox.wire.is_websocket and now - outbox.caught_up_at < PACE_AGAIN_S:
+            outbox.paced = True
         outbox.fall_behind(now)
         self.behind[outbox] = None
         self._retry_later()
@@ -485,20 +488,44 @@ class Hub:
         now = self.clock.now()
         for outbox in list(self.behind):
             if outbox.drained(now):
-                self.conflated += sum(outbox.skipped.values())
-                del self.behind[outbox]
-                outbox.catch_up()
+                self._catch_up(outbox, now)
             elif outbox.held_bytes > self.policy.outbox_bytes or now - outbox.progress_at >= self.policy.stall_s:
                 self.close(outbox, TOO_SLOW)
         if self.behind:
             self._retry_later()
+
+    def _catch_up(self, outbox: Outbox, now: float) -> None:
+        self.conflated += sum(outbox.skipped.values())
+        if outbox.paced:
+            if outbox.held or outbox.queue:
+                outbox.catch_up(PACED_BYTES)
+                outbox.ask(now)
+            return
+        outbox.catch_up()
+        outbox.behind = False
+        outbox.caught_up_at = now
+        del self.behind[outbox]
+
+    def answered(self, outbox: Outbox) -> None:
+        """A client's pong has come: it has read all that was sent before the ping."""
+        now = self.clock.now()
+        outbox.answered(now)
+        if outbox.behind and outbox.drained(now):
+            self._catch_up(outbox, now)
+
+    def pace(self, outbox: Outbox) -> None:
+        """This client took long to answer a ping: what it is sent grows old on the way."""
+        if outbox in self.members and not outbox.behind:
+            outbox.paced = True
+            self._fall_behind(outbox, self.clock.now())
 
     def close(self, outbox: Outbox, closing: Closing, after_ms: int = 0) -> None:
         """End a client's connection; it hears nothing after its goodbye."""
         if closing is TOO_SLOW:
             self.cut += 1
         self.leave(outbox)
-        outbox.pipe.close(closing, after_ms)
+        outbox.pipe.write(outbox.wire.payload([envelope.goodbye(closing, after_ms)]))
+        outbox.pipe.close(closing)
 
     # --- beats of throttled groups ---
 
@@ -530,13 +557,15 @@ class Hub:
     def tick(self) -> None:
         """Expire values, drop idle topics, keep quiet clients' cursors fresh, find clients that are stuck."""
         now = self.clock.now()
-        self._expire(now)
+        self.expire()
         self._drop_idle(now)
         for group in list(self.groups.by_key.values()):
             if now - group.last_sent >= POS_AFTER_S and not group.held and group.listens:
                 self._append(group, envelope.control("pos", {"id": self.position}, cursor=self.position), release=False)
 
-    def _expire(self, now: float) -> None:
+    def expire(self) -> None:
+        """Mark the values that have outlived their time, and say so."""
+        now = self.clock.now()
         for ttl_s, bucket in self.expiring.items():
             while bucket:
                 topic = next(iter(bucket.values()))

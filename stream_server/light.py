@@ -137,7 +137,7 @@ class LightWebSocket(asyncio.Protocol):
         self.context = context
         self.transport = transport
         self.reader = FrameReader(MAX_MESSAGE_BYTES, deflates)
-        outbox = Outbox(SocketPipe(transport, Wire.WEBSOCKET), Wire.WEBSOCKET)
+        outbox = Outbox(SocketPipe(transport), Wire.WEBSOCKET)
         self.client: Client = context.clients.join(outbox)
         self.session = context.new_session(outbox, inflates=inflates)
 
@@ -148,7 +148,7 @@ class LightWebSocket(asyncio.Protocol):
                     case Opcode.TEXT:
                         self.session.receive(message.payload)
                     case Opcode.PONG:
-                        self.client.pinged_at = None
+                        self.context.clients.answered(self.client)
                     case Opcode.PING:
                         if self.session.admit():
                             self.client.outbox.pipe.write(envelope.websocket_frame(0x8A, message.payload))

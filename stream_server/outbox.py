@@ -4,6 +4,10 @@ A client that keeps up is written to directly, and nothing is kept for it. One w
 beyond the high-water mark is *behind*: of each state topic only the newest value is held, log events and answers
 queue in order. When its transport has drained it gets all of it in id order, then `conflated`, and is as good as
 any other. Past its bounds it is cut: it can resume by id.
+
+An empty buffer on our side says little: the peer's kernel takes hundreds of kilobytes for a client that has not read
+them, and values grow old there. So a WebSocket client that falls behind again is *paced*: after each portion it is
+pinged, and gets the next portion, by then of newer values, when the pong shows that it has read this one.
 """
 
 from collections.abc import Iterable
@@ -16,6 +20,13 @@ from stream_server.refusals import Closing
 HIGH_WATER_BYTES = 64 * 1024
 """In the process, above what the kernel holds (some 16 KiB, see `TCP_NOTSENT_LOWAT` in `transport.py`)."""
 
+PACED_BYTES = 64 * 1024
+PACE_AGAIN_S = 30.0
+"""Who falls behind twice within this time reads slowly; once may be a hiccup."""
+SLOW_PONG_S = 1.0
+QUICK_PONG_S = 0.25
+QUICK_PONGS = 20
+
 
 class Pipe(Protocol):
     """The transport of one client, already past its handshake."""
@@ -26,22 +37,26 @@ class Pipe(Protocol):
     def buffered(self) -> int:
         """Bytes that the kernel has not taken yet."""
 
-    def close(self, closing: Closing, after_ms: int) -> None:
-        """Say goodbye and close, gracefully as long as the peer reads."""
+    def close(self, closing: Closing) -> None:
+        """End the stream with its reason, gracefully as long as the peer reads; nothing is written after it."""
 
 
 class Outbox:
     """One client's end of the hub. The hub alone writes to it."""
 
     __slots__ = (
+        "asked_at",
         "behind",
+        "caught_up_at",
         "closed",
         "held",
         "held_bytes",
         "last_buffered",
+        "paced",
         "pipe",
         "progress_at",
         "queue",
+        "quick_pongs",
         "skipped",
         "wire",
     )
@@ -57,6 +72,10 @@ class Outbox:
         self.held_bytes = 0
         self.last_buffered = 0
         self.progress_at = 0.0
+        self.caught_up_at = float("-inf")
+        self.paced = False
+        self.asked_at: float | None = None
+        self.quick_pongs = 0
 
     def full(self) -> bool:
         """Whether the transport holds more than a client that keeps up would leave there."""
@@ -93,23 +112,46 @@ class Outbox:
         if buffered < self.last_buffered:
             self.progress_at = now
         self.last_buffered = buffered
-        return buffered == 0
+        return buffered == 0 and self.asked_at is None
 
-    def catch_up(self) -> None:
-        """Send what was held, in id order, and say what was merged."""
-        frames = [
-            frame
-            for _, frame in sorted(
-                [*((frame.seq, frame) for frame in self.held.values()), *self.queue],
-                key=lambda entry: entry[0],
-            )
-        ]
-        if self.skipped:
-            frames.append(envelope.control("conflated", {"skipped": self.skipped}))
-        self.forget()
-        self.behind = False
+    def catch_up(self, most_bytes: int | None = None) -> bool:
+        """Send what was held, in id order, and say what was merged; True if nothing is held any more."""
+        entries = sorted(
+            [*((frame.seq, frame, True) for frame in self.held.values()), *((*entry, False) for entry in self.queue)],
+            key=lambda entry: entry[0],
+        )
+        sending = len(entries) if most_bytes is None else _portion(entries, most_bytes)
+        frames = []
+        queued = 0
+        for _, frame, merged in entries[:sending]:
+            frames.append(frame)
+            self.held_bytes -= len(frame.json)
+            if merged:
+                del self.held[frame.topic]
+            else:
+                queued += 1
+        del self.queue[:queued]
+        skipped, self.skipped = self.skipped, {}
+        if skipped:
+            frames.append(envelope.control("conflated", {"skipped": skipped}))
         if frames:
             self.pipe.write(self.wire.payload(frames))
+        return sending == len(entries)
+
+    def ask(self, now: float) -> None:
+        """Ping, to learn when what was sent before has been read."""
+        self.asked_at = now
+        self.pipe.write(envelope.PING)
+
+    def answered(self, now: float) -> None:
+        """A pong has come back. A run of quick ones shows that there is no need to pace any more."""
+        if self.asked_at is None:
+            return
+        self.quick_pongs = self.quick_pongs + 1 if now - self.asked_at < QUICK_PONG_S else 0
+        self.asked_at = None
+        self.progress_at = now
+        if self.quick_pongs >= QUICK_PONGS:
+            self.paced, self.quick_pongs = False, 0
 
     def forget(self) -> None:
         """Drop all that is held."""
@@ -117,3 +159,13 @@ class Outbox:
         self.queue.clear()
         self.skipped = {}
         self.held_bytes = 0
+
+
+def _portion(entries: list[tuple[int, Frame, bool]], most_bytes: int) -> int:
+    """How many entries one portion holds; at least one, and never a part of an answer."""
+    size = 0
+    for count, (seq, frame, _) in enumerate(entries):
+        size += len(frame.json)
+        if size > most_bytes and count and seq != entries[count - 1][0]:
+            return count
+    return len(entries)

@@ -35,13 +35,17 @@ CandleKey = tuple[str, str, int, int | None, int | None]
 DEFAULT_CANDLES = 500
 MAX_CANDLES = 1000
 HISTORY_KEPT_S = 2.0
+TEXTS_KEPT = 64
 HISTORY_ASKS_PER_S = 10.0
 """Questions to Binance that clients may cause: 2 of its 6000 weights a minute each, so a fifth of the budget."""
 
 
 @dataclass(slots=True)
 class Answer:
-    """The data of one answer and what the envelope says of it. `data` is JSON text; ages are in milliseconds."""
+    """The data of one answer and what the envelope says of it. `data` is JSON text; ages are in milliseconds.
+
+    `version` names the data where that is known without reading it; equal versions mean equal data.
+    """
 
     data: bytes
     source: str
@@ -50,6 +54,7 @@ class Answer:
     cached: bool = True
     attempts: list[dict[str, object]] = field(default_factory=list)
     extra: dict[str, object] = field(default_factory=dict)
+    version: str = ""
 
 
 # --- parameters ---
@@ -119,8 +124,8 @@ def respond(request: web.Request, context: Context, answer: Answer, max_age_ms: 
     if max_age_ms is not None and answer.age_ms > max_age_ms:
         message = f"the newest answer is {answer.age_ms / 1000:.1f} s old, older than max_age allows"
         raise Refusal("too_old", message, status=503, details={"age_ms": answer.age_ms}, retry_after_s=1)
-    digest = hashlib.blake2b(answer.data, digest_size=9, person=b"stale" if answer.stale else b"").hexdigest()
-    etag = f'W/"{digest}"'
+    version = answer.version or hashlib.blake2b(answer.data, digest_size=9).hexdigest()
+    etag = f'W/"{version}{"-stale" if answer.stale else ""}"'
     headers = {"ETag": etag, "Cache-Control": "no-cache"}
     if etag in [tag.strip() for tag in request.headers.get("If-None-Match", "").split(",")]:
         return web.Response(status=304, headers=headers)
@@ -173,7 +178,7 @@ async def envelope_errors(request: web.Request, handler: Handler) -> web.StreamR
         if error.status < 400:
             raise
         response = refused(_refusal_of(error, request), context.clock.wall_ms())
-        if "Allow" in error.headers:
+        if response.status == 405:
             response.headers["Allow"] = error.headers["Allow"]
     except ConnectionResetError:
         raise  # the client has gone: nobody to answer
@@ -187,7 +192,9 @@ async def envelope_errors(request: web.Request, handler: Handler) -> web.StreamR
 
 
 def _refusal_of(error: web.HTTPException, request: web.Request) -> Refusal:
-    if error.status == 404:
+    # Where only a preflight would be answered, there is nothing behind it.
+    only_preflight = isinstance(error, web.HTTPMethodNotAllowed) and error.allowed_methods == {"OPTIONS"}
+    if error.status == 404 or only_preflight:
         return Refusal("not_found", f"no such path: {request.path[:200]}", status=404)
     if error.status == 405:
         return Refusal("method_not_allowed", f"{request.path[:200]} does not take {request.method}", status=405)
@@ -216,9 +223,11 @@ async def market_price(request: web.Request) -> web.Response:
         wanted = ", ".join(bases[:20]) or "any symbol"
         message = f"no source has given a price of {wanted} yet{_troubles(context)}"
         raise Refusal("unavailable", message, status=503, retry_after_s=5)
-    rows = [_price_row(topic) for topic in found]
-    missing = sorted(set(bases) - {str(row["symbol"]) for row in rows})
-    answer = _answer_of_topics(context, orjson.dumps(rows), found)
+    answer = _answer_of_topics(context, found)
+    answer.data = request.app[TEXTS].of(
+        ("price", *bases), answer.version, lambda: orjson.dumps([_price_row(topic) for topic in found])
+    )
+    missing = sorted(set(bases) - {topics.base_of(topic.name) or "" for topic in found})
     if missing:
         answer.extra["missing"] = missing
     return respond(request, context, answer, max_age_ms)
@@ -251,15 +260,43 @@ def _bases(context: Context, names: Sequence[str]) -> list[str]:
     return list(bases)
 
 
-def _answer_of_topics(context: Context, data: bytes, held: Sequence[TopicHistory]) -> Answer:
+def _answer_of_topics(context: Context, held: Sequence[TopicHistory]) -> Answer:
+    """What the envelope says of these topics; the data is for the caller to put in.
+
+    Any update of any of them gives the newest id, so that with their number it names their content.
+    """
     now_ms = context.clock.wall_ms()
     sources = sorted({topic.event.source for topic in held if topic.event is not None})
+    newest = max((topic.last.seq for topic in held if topic.last is not None), default=0)
+    stale = sum(1 for topic in held if topic.stale)
     return Answer(
-        data,
+        b"[]",
         source=",".join(sources),
         age_ms=max((topic.age_ms(now_ms) for topic in held), default=0),
-        stale=any(topic.stale for topic in held),
+        stale=stale > 0,
+        version=f"{context.hub.epoch}-{newest}.{len(held)}.{stale}",
     )
+
+
+class Texts:
+    """The JSON text of the last answers to the `size` most recent questions, for as long as their version holds."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.kept: dict[tuple[object, ...], tuple[str, bytes]] = {}
+
+    def of(self, question: tuple[object, ...], version: str, make: Callable[[], bytes]) -> bytes:
+        """The kept text, or a new one."""
+        kept = self.kept.pop(question, None)
+        if kept is None or kept[0] != version:
+            kept = (version, make())
+        self.kept[question] = kept
+        if len(self.kept) > self.size:
+            del self.kept[next(iter(self.kept))]
+        return kept[1]
+
+
+TEXTS: web.AppKey[Texts] = web.AppKey("texts", Texts)
 
 
 # --- candles ---
@@ -268,8 +305,9 @@ def _answer_of_topics(context: Context, data: bytes, held: Sequence[TopicHistory
 class CandleDesk:
     """Answers questions for candles: from the series that are kept, else from the exchange, shared and rate limited."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, texts: Texts) -> None:
         self.context = context
+        self.texts = texts
         self.recent: Recent[CandleKey, tuple[list[Candle], int]] = Recent(HISTORY_KEPT_S, 256, context.clock)
         self.bucket = TokenBucket(HISTORY_ASKS_PER_S, 3 * HISTORY_ASKS_PER_S, context.clock)
 
@@ -304,7 +342,7 @@ class CandleDesk:
         rows = _select(series, limit, start, end) if series is not None else []
         kept = topic if series is not None and topic is not None and topic.event is not None else None
         if series is not None and kept is not None and not kept.stale and _covers(series, rows, limit, start):
-            return self._from_series(pair, rows, kept)
+            return self._from_series(pair, interval, rows, kept)
         try:
             return await self._from_exchange(pair, interval, limit, start, end)
         except (BadQuery, NotFound) as error:
@@ -312,7 +350,7 @@ class CandleDesk:
         except (ProviderError, Refusal) as error:
             # Old but honest beats nothing: the envelope says how old. A tape has nothing newer to be asked for.
             if rows and kept is not None:
-                answer = self._from_series(pair, rows, kept)
+                answer = self._from_series(pair, interval, rows, kept)
                 answer.stale = answer.stale or self.context.mode == "live"
                 answer.attempts = _attempts(error)
                 return answer
@@ -327,8 +365,13 @@ class CandleDesk:
                 retry_after_s=wait_s if wait_s is not None else 5,
             ) from None
 
-    def _from_series(self, pair: Pair, rows: Sequence[Candle], topic: TopicHistory) -> Answer:
-        return _answer_of_topics(self.context, _candles_json(rows, pair), [topic])
+    def _from_series(self, pair: Pair, interval: str, rows: Sequence[Candle], topic: TopicHistory) -> Answer:
+        answer = _answer_of_topics(self.context, [topic])
+        if rows:
+            answer.version += f".{rows[0].open_time}.{len(rows)}"
+        question = ("ohlc", pair.symbol, interval, len(rows), rows[0].open_time if rows else 0)
+        answer.data = self.texts.of(question, answer.version, lambda: _candles_json(rows, pair))
+        return answer
 
     async def _from_exchange(self, pair: Pair, interval: str, limit: int, start: int | None, end: int | None) -> Answer:
         key = (pair.symbol, interval, limit, start, end)
@@ -393,8 +436,8 @@ async def snapshot(request: web.Request) -> web.Response:
         parameters.wrong("topics", "; ".join(bad), "unknown_topic")
     parameters.check()
     held = context.hub.snapshot(selectors)
-    data = b"[%b]" % b",".join([topic.last.json for topic in held if topic.last is not None])
-    answer = _answer_of_topics(context, data, held)
+    answer = _answer_of_topics(context, held)
+    answer.data = b"[%b]" % b",".join([topic.last.json for topic in held if topic.last is not None])
     answer.extra["stale_topics"] = [topic.name for topic in held if topic.stale]
     return respond(request, context, answer, max_age_ms)
 
@@ -500,7 +543,8 @@ async def preflight(request: web.Request) -> web.Response:
 
 def add_routes(app: web.Application, context: Context) -> None:
     """Mount every endpoint."""
-    desk = CandleDesk(context)
+    app[TEXTS] = texts = Texts(TEXTS_KEPT)
+    desk = CandleDesk(context, texts)
     app.router.add_get("/api/market/price", market_price)
     app.router.add_get("/api/market/ohlc", desk.ohlc)
     app.router.add_get("/api/snapshot", snapshot)

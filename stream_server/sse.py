@@ -35,7 +35,7 @@ async def sse(request: web.Request) -> web.StreamResponse:
     # Through aiohttp once, which sends the headers with it; from here on bytes go straight to the transport.
     greeting = hello(context.hub.epoch, context.settings.heartbeat_s, context.clock.wall_ms()).sse()
     await response.write(b"retry: %d\n%b" % (context.rng.randint(*RETRY_MS), greeting))
-    pipe = SocketPipe(raw_transport(request), wire, on_close=response.stop_streaming)
+    pipe = SocketPipe(raw_transport(request), on_close=response.stop_streaming)
     outbox = Outbox(pipe, wire)
     client = clients.join(outbox)
     try:

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from aiohttp import web
 
 from stream_server import envelope
-from stream_server.envelope import Wire
 from stream_server.refusals import Closing
 
 NOTSENT_LOWAT_BYTES = 16 * 1024
@@ -27,11 +26,12 @@ _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if sys.platform == 
 class SocketPipe:
     """One client's connection. `on_close` runs once, when the server has decided to end it."""
 
-    __slots__ = ("ended", "loop", "on_close", "transport", "wire")
+    __slots__ = ("closes_by_frame", "ended", "loop", "on_close", "transport")
 
-    def __init__(self, transport: asyncio.Transport, wire: Wire, on_close: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, transport: asyncio.Transport, on_close: Callable[[], None] | None = None) -> None:
+        """A WebSocket, or with `on_close` the body of a response."""
         self.transport = transport
-        self.wire = wire
+        self.closes_by_frame = on_close is None
         self.on_close = on_close
         self.loop = asyncio.get_running_loop()
         self.ended = False
@@ -49,21 +49,15 @@ class SocketPipe:
         """Bytes that the kernel has not taken yet."""
         return 0 if self.transport.is_closing() else self.transport.get_write_buffer_size()
 
-    def close(self, closing: Closing, after_ms: int) -> None:
-        """Say `goodbye`, end the stream in its own way, and abort if the peer does not take it."""
-        fields = {
-            "code": closing.code,
-            "reason": closing.reason,
-            "reconnect": closing.reconnect,
-            "after_ms": after_ms,
-        }
-        goodbye = self.wire.payload([envelope.control("goodbye", fields)])
-        end = envelope.close_frame(closing.code, closing.reason) if self.wire.is_websocket else b""
-        self.write(goodbye + end)
+    def close(self, closing: Closing) -> None:
+        """End the stream in its own way, and abort if the peer does not take it."""
+        if self.closes_by_frame:
+            self.write(envelope.close_frame(closing.code, closing.reason))
         self.ended = True
         # Closing now could reset the connection under the goodbye: the peer's own close, or the time, ends it.
         self.loop.call_later(CLOSE_GRACE_S, self._abort)
-        self.on_close()
+        if self.on_close is not None:
+            self.on_close()
 
     def _abort(self) -> None:
         if not self.transport.is_closing():

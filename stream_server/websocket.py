@@ -81,7 +81,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         autoping=False, heartbeat=None, compress=True, max_msg_size=MAX_MESSAGE_BYTES + 1, timeout=2
     )
     await ws.prepare(request)
-    pipe = SocketPipe(raw_transport(request), Wire.WEBSOCKET)
+    pipe = SocketPipe(raw_transport(request))
     if full:
         await _refuse(ws, pipe, clients)
         return ws
@@ -103,7 +103,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
                     if talk.admit():
                         pipe.write(envelope.websocket_frame(0x8A, received.data))
                 case WSMsgType.PONG:
-                    client.pinged_at = None
+                    clients.answered(client)
                 case _:
                     break
     finally:
@@ -116,7 +116,9 @@ async def _refuse(ws: web.WebSocketResponse, pipe: SocketPipe, clients: Clients)
     clients.refused += 1
     clients.refusing += 1
     try:
-        pipe.close(CONNECTION_LIMIT, after_ms=0)
+        # It was never in the hub, which says goodbye to its members.
+        pipe.write(Wire.WEBSOCKET.payload([envelope.goodbye(CONNECTION_LIMIT, 0)]))
+        pipe.close(CONNECTION_LIMIT)
         while (await ws.receive()).type in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG):
             pass
     finally:

@@ -1,0 +1,266 @@
+"""A client's transport with a buffer that the test empties, and a hub with such clients."""
+
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from feeds.model import Event
+from stream_server.envelope import Wire
+from stream_server.hub import Hub, HubPolicy
+from stream_server.outbox import HIGH_WATER_BYTES, Outbox
+from stream_server.refusals import Closing
+from tests.fakes.clock import ManualClock
+
+CLOGGED_BYTES = HIGH_WATER_BYTES + 1
+
+Message = dict[str, object]
+
+
+@dataclass(slots=True)
+class Received:
+    """One message as the client has it; on SSE with the `id:` and `event:` it came under."""
+
+    message: Message
+    cursor: str = ""
+    event: str = ""
+
+
+@dataclass(slots=True)
+class Reader:
+    """Decodes one client's bytes. What is not whole yet waits for the rest."""
+
+    wire: Wire
+    received: list[Received] = field(default_factory=list)
+    pings: int = 0
+    comments: int = 0
+    close_code: int | None = None
+    _bytes: bytearray = field(default_factory=bytearray)
+    _text: bytearray = field(default_factory=bytearray)
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes as they come."""
+        self._bytes += data
+        match self.wire:
+            case Wire.WEBSOCKET | Wire.WEBSOCKET_BATCH | Wire.WEBSOCKET_DEFLATE:
+                while self._frame():
+                    pass
+            case Wire.SSE:
+                while self._chunk():
+                    pass
+                self._events()
+            case Wire.SSE_UNCHUNKED:
+                self._text += self._bytes
+                self._bytes.clear()
+                self._events()
+
+    def _frame(self) -> bool:
+        if len(self._bytes) < 2:
+            return False
+        head, size = self._bytes[0], self._bytes[1]
+        assert size < 128, "a server's frame is not masked"
+        start = 2
+        if size >= 126:
+            start = 4 if size == 126 else 10
+            size = int.from_bytes(self._bytes[2:start], "big")
+        if len(self._bytes) < start + size:
+            return False
+        payload = bytes(self._bytes[start : start + size])
+        del self._bytes[: start + size]
+        match head:
+            case 0x81:
+                self._message(payload)
+            case 0xC1:
+                self._message(zlib.decompressobj(-zlib.MAX_WBITS).decompress(payload + b"\x00\x00\xff\xff"))
+            case 0x88:
+                self.close_code = int.from_bytes(payload[:2], "big")
+            case 0x89:
+                self.pings += 1
+            case _:
+                raise AssertionError(f"unexpected frame {head:#x}")
+        return True
+
+    def _message(self, text: bytes) -> None:
+        content = orjson.loads(text)
+        self.received += [Received(message) for message in (content if isinstance(content, list) else [content])]
+
+    def _chunk(self) -> bool:
+        line, found, rest = self._bytes.partition(b"\r\n")
+        if not found:
+            return False
+        size = int(line, 16)
+        assert size, "an empty chunk would end the body"
+        if len(rest) < size + 2:
+            return False
+        assert rest[size : size + 2] == b"\r\n"
+        self._text += rest[:size]
+        self._bytes = rest[size + 2 :]
+        return True
+
+    def _events(self) -> None:
+        while True:
+            block, found, rest = self._text.partition(b"\n\n")
+            if not found:
+                return
+            self._text = rest
+            fields = dict(line.split(b": ", 1) for line in bytes(block).split(b"\n") if not line.startswith(b":"))
+            if not fields:
+                self.comments += 1
+                continue
+            cursor, event = fields.get(b"id", b"").decode(), fields.get(b"event", b"").decode()
+            self.received.append(Received(orjson.loads(fields[b"data"]), cursor, event))
+
+
+class FakePipe:
+    """A `Pipe`. While `flowing` it delivers at once; a paused or clogged one only what `drain` lets through.
+
+    `ballast` stands for bytes that were written before and that nobody will decode.
+    """
+
+    def __init__(self, wire: Wire = Wire.WEBSOCKET) -> None:
+        self.reader = Reader(wire)
+        self.flowing = True
+        self.ballast = 0
+        self.unread = bytearray()
+        self.writes = 0
+        self.closing: Closing | None = None
+        self.closed_times = 0
+
+    # --- what the server sees ---
+
+    def write(self, data: bytes) -> None:
+        """Take bytes; after the end they vanish, as on a real pipe."""
+        if self.closing is not None:
+            return
+        self.writes += 1
+        if self.flowing:
+            self.reader.feed(data)
+        else:
+            self.unread += data
+
+    def buffered(self) -> int:
+        """What the client has not taken."""
+        return self.ballast + len(self.unread)
+
+    def close(self, closing: Closing) -> None:
+        """Remember why, and how often."""
+        self.closing = closing
+        self.closed_times += 1
+
+    # --- what the test does ---
+
+    def pause(self) -> None:
+        """Let nothing through from now on."""
+        self.flowing = False
+
+    def clog(self, ballast: int = CLOGGED_BYTES) -> None:
+        """Let nothing through, with more waiting already than the high-water mark allows."""
+        self.flowing = False
+        self.ballast = max(self.ballast, ballast)
+
+    def drain(self, size: int | None = None) -> None:
+        """Let so many bytes through, or all; with all of them gone it flows again."""
+        size = self.buffered() if size is None else min(size, self.buffered())
+        from_ballast = min(size, self.ballast)
+        self.ballast -= from_ballast
+        size -= from_ballast
+        data = bytes(self.unread[:size])
+        del self.unread[:size]
+        self.reader.feed(data)
+        if not self.buffered():
+            self.flowing = True
+
+    # --- what the client has ---
+
+    @property
+    def messages(self) -> list[Message]:
+        """Every message so far."""
+        return [received.message for received in self.reader.received]
+
+    def close_code(self) -> int | None:
+        """What the server closed it with; None while it is open."""
+        return self.closing.code if self.closing is not None else None
+
+    def of_type(self, kind: str) -> list[Message]:
+        """The messages of one type."""
+        return [message for message in self.messages if message["type"] == kind]
+
+    def take(self) -> list[Message]:
+        """The messages since the last `take`."""
+        messages = self.messages
+        self.reader.received.clear()
+        return messages
+
+
+class FakeDemand:
+    """Remembers what the hub asks of feeds; `brought` holds what drops when it is no longer wanted."""
+
+    def __init__(self) -> None:
+        self.wanted: list[str] = []
+        self.dropped: list[str] = []
+        self.brought: set[str] = set()
+
+    def want(self, topic: str) -> None:
+        self.wanted.append(topic)
+
+    def drop(self, topic: str) -> bool:
+        self.dropped.append(topic)
+        return topic in self.brought
+
+
+class HubRig:
+    """A hub on a clock that the test turns, and clients on fake pipes."""
+
+    def __init__(self, *, epoch: str = "e1", ttl_s: float | None = None, **policy: Any) -> None:
+        self.clock = ManualClock()
+        self.demand = FakeDemand()
+        self.hub = Hub(epoch, self.clock, self.clock, self.demand, HubPolicy(lambda _: ttl_s, **policy))
+
+    def client(self, wire: Wire = Wire.WEBSOCKET) -> "HubClient":
+        """Somebody who has connected."""
+        pipe = FakePipe(wire)
+        outbox = Outbox(pipe, wire)
+        self.hub.join(outbox)
+        return HubClient(self.hub, pipe, outbox)
+
+    def listener(self, *selectors: str, interval_ms: int = 0, wire: Wire = Wire.WEBSOCKET) -> "HubClient":
+        """Somebody who has subscribed, and has read the answer."""
+        client = self.client(wire)
+        client.subscribe(*selectors, interval_ms=interval_ms)
+        client.take()
+        return client
+
+    def say(self, topic: str, value: object = None, *, log: bool = False) -> str:
+        """Publish an event now; returns its id. It is on its way until `clock.turn()`."""
+        now_ms = self.clock.wall_ms()
+        self.hub.publish(Event(topic, now_ms, now_ms, "binance", {"value": value}, log))
+        return self.hub.position
+
+    def pass_time(self, seconds: float, step_s: float = 0.25) -> None:
+        """Let time go by with the housekeeping that the service does."""
+        for _ in range(round(seconds / step_s)):
+            self.clock.advance(step_s)
+            self.hub.tick()
+            self.clock.turn()
+
+
+@dataclass(slots=True)
+class HubClient:
+    """One connected client."""
+
+    hub: Hub
+    pipe: FakePipe
+    outbox: Outbox
+
+    def subscribe(self, *selectors: str, since: str | None = None, interval_ms: int = 0, req: object = None) -> None:
+        """Subscribe."""
+        self.hub.subscribe(self.outbox, selectors, since, interval_ms, req)
+
+    def take(self) -> list[Message]:
+        """The messages since the last `take`."""
+        return self.pipe.take()
+
+    def outline(self) -> list[str]:
+        """The messages since the last `take`, in a word each: an update by its id, all else by its type."""
+        return [str(message["id"] if message["type"] == "update" else message["type"]) for message in self.take()]

@@ -1,0 +1,99 @@
+"""Which clients share a group, what a group listens to, and when it beats."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from feeds.model import Event
+from stream_server import envelope
+from stream_server.envelope import Frame, Wire
+from stream_server.groups import PHASES, Group, Groups, next_beat, phase
+from stream_server.outbox import Outbox
+from tests.fakes.pipe import FakePipe
+
+
+def frame(seq: int, topic: str) -> Frame:
+    return envelope.update(Event(topic, 1, 1, "binance", {}), f"e-{seq}", seq)
+
+
+def group_of(groups: Groups, selection: dict[str, int], now: float = 1000.0, wire: Wire = Wire.WEBSOCKET) -> Group:
+    return groups.of(wire, selection, now)
+
+
+def test_the_same_selection_in_any_order_is_the_same_group() -> None:
+    groups = Groups()
+    assert group_of(groups, {"price.A": 0, "news": 0}) is group_of(groups, {"news": 0, "price.A": 0})
+
+
+@pytest.mark.parametrize(
+    ("selection", "wire"),
+    [({"price.A": 100}, Wire.WEBSOCKET), ({"price.B": 0}, Wire.WEBSOCKET), ({"price.A": 0}, Wire.SSE)],
+)
+def test_another_interval_selection_or_wire_is_another_group(selection: dict[str, int], wire: Wire) -> None:
+    groups = Groups()
+    assert group_of(groups, {"price.A": 0}) is not group_of(groups, selection, wire=wire)
+
+
+def test_a_group_listens_to_what_it_names_and_to_what_its_patterns_match_now_and_later() -> None:
+    groups = Groups()
+    groups.topic_appeared("price.A")
+    group = group_of(groups, {"price.*": 500, "price.A": 0, "ohlcv.X.1m": 0})
+    assert group.listens == {"price.A": 0, "ohlcv.X.1m": 0}
+    groups.topic_appeared("price.B")
+    groups.topic_appeared("news")
+    assert group.listens == {"price.A": 0, "ohlcv.X.1m": 0, "price.B": 500}
+    assert groups.listeners["price.B"] == {group: 500}
+    assert groups.listeners["news"] == {}
+
+
+def test_an_empty_group_is_forgotten_and_one_with_members_is_not() -> None:
+    groups = Groups()
+    group = group_of(groups, {"price.A": 0, "price.*": 0})
+    group.members[Outbox(FakePipe(), Wire.WEBSOCKET)] = None
+    groups.dissolve_if_empty(group)
+    assert groups.by_key
+    group.members.clear()
+    groups.dissolve_if_empty(group)
+    groups.dissolve_if_empty(group)
+    assert not groups.by_key
+    assert not any(groups.listeners.values())
+
+
+def test_the_newest_value_of_a_topic_waits_and_the_first_to_wait_asks_for_the_beat() -> None:
+    group = group_of(Groups(), {"price.*": 500})
+    assert group.hold(frame(1, "price.A"), 500)
+    assert not group.hold(frame(2, "price.B"), 500)
+    assert not group.hold(frame(3, "price.A"), 500)
+    group.release(500)
+    assert [each.seq for each in group.pending] == [2, 3]
+    assert group.hold(frame(4, "price.A"), 500)
+
+
+def test_only_the_values_of_one_interval_are_released_at_its_beat_and_all_before_a_log_event() -> None:
+    group = group_of(Groups(), {"price.A": 500, "price.B": 100})
+    group.hold(frame(1, "price.A"), 500)
+    group.hold(frame(2, "price.B"), 100)
+    group.release(100)
+    assert [each.seq for each in group.pending] == [2]
+    group.hold(frame(3, "price.B"), 100)
+    group.release()
+    assert [each.seq for each in group.pending] == [2, 1, 3]
+    assert group.held == {}
+
+
+times = st.floats(3600, 1e6, allow_nan=False)
+intervals = st.integers(1, 3_600_000)
+
+
+@settings(derandomize=True, deadline=None, database=None)
+@given(now=times, interval_ms=intervals, its_phase=st.integers(0, PHASES - 1))
+def test_the_next_beat_is_after_now_and_within_one_interval(now: float, interval_ms: int, its_phase: int) -> None:
+    wait_s = next_beat(now, interval_ms, its_phase) - now
+    assert -1e-6 <= wait_s <= interval_ms / 1000 + 1e-6
+
+
+@settings(derandomize=True, deadline=None, database=None)
+@given(now=times, interval_ms=st.integers(100, 3_600_000))
+def test_a_newcomer_waits_nearly_an_interval_for_its_first_beat(now: float, interval_ms: int) -> None:
+    wait_s = next_beat(now, interval_ms, phase(now, interval_ms)) - now
+    assert wait_s >= interval_ms / 1000 * (PHASES - 1) / PHASES - 1e-6
