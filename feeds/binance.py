@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 HISTORY = 500
 BACKFILLS_AT_ONCE = 4
+QUIET_SILENCE_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,21 +88,26 @@ class BinanceFeed:
         self.group: asyncio.TaskGroup | None = None
         self.pairs_failed = False
         self.tickers_failed = False
+        self.last_prices = float("-inf")
         self.pairs_from_disk = False
 
     # --- what is wanted ---
 
     def want(self, topic: str) -> None:
         """Bring the candles of this topic; before the pairs are known it is remembered."""
-        candle = topics.candle_topic(topic)
-        if candle is None:
+        base = topics.base_of(topic)
+        if base is None:
             return
         self.wanted.add(topic)
-        pair = self.symbols.by_base.get(candle.base)
+        pair = self.symbols.by_base.get(base)
         if pair is None:
             if self.symbols.known:
                 self.wanted.discard(topic)
-                self.market.sink.refuse(topic, f"no market for symbol {candle.base!r}")
+                self.market.sink.refuse(topic, f"no market for symbol {base!r}")
+            return
+        candle = topics.candle_topic(topic)
+        if candle is None:
+            self.wanted.discard(topic)  # prices of every pair come anyway
             return
         key = (pair.symbol, candle.interval)
         is_new = key not in self.market.series
@@ -116,9 +122,10 @@ class BinanceFeed:
     def drop(self, topic: str) -> bool:
         """Stop candles that nobody listens to; True if they are no longer brought. Prices and set candles go on."""
         candle = topics.candle_topic(topic)
+        if topic not in self.always:
+            self.wanted.discard(topic)
         if candle is None or topic in self.always:
             return False
-        self.wanted.discard(topic)
         pair = self.symbols.by_base.get(candle.base)
         if pair is not None:
             key = (pair.symbol, candle.interval)
@@ -141,8 +148,8 @@ class BinanceFeed:
     def _open_socket(self) -> StreamSocket:
         socket: StreamSocket
 
-        def on_frame(raw: bytes, received_ms: int) -> None:
-            self._frame(socket, raw, received_ms)
+        def on_frame(raw: bytes, received_ms: int) -> bool:
+            return self._frame(socket, raw, received_ms)
 
         def on_subscribed(streams: set[str]) -> None:
             self._subscribed(streams)
@@ -154,7 +161,8 @@ class BinanceFeed:
             self.rng,
             on_frame,
             on_subscribed,
-            self.policy.socket,
+            # Only the first carries the tickers of all pairs; candles alone may well be quiet for a while.
+            self.policy.socket if not self.sockets else replace(self.policy.socket, silence_s=QUIET_SILENCE_S),
             self.on_change,
         )
         self.sockets.append(socket)
@@ -285,7 +293,8 @@ class BinanceFeed:
 
     def _stream_delivers(self) -> bool:
         socket = self.sockets[0] if self.sockets else None
-        return socket is not None and socket.delivers()
+        quiet_s = self.clock.now() - self.last_prices
+        return socket is not None and socket.delivers() and quiet_s < self.policy.socket.silence_s / 2
 
     # --- candles by REST ---
 
@@ -424,15 +433,19 @@ class BinanceFeed:
         if self.recorder is not None:
             self.recorder.answer(request, response)
 
-    def _frame(self, socket: StreamSocket, raw: bytes, received_ms: int) -> None:
+    def _frame(self, socket: StreamSocket, raw: bytes, received_ms: int) -> bool:
         if self.recorder is not None:
             self.recorder.frame(raw, received_ms)
         frame = self.market.frame(raw, received_ms)
         match frame:
+            case binance.Prices():
+                self.last_prices = self.clock.now()
+                return True
             case binance.Ack():
                 socket.acknowledged(frame)
             case binance.Shutdown():
                 socket.reconnect()
+        return isinstance(frame, Candle)
 
     def _failed(self, what: str, error: ProviderError) -> None:
         cause = "; ".join(self.rest_hosts.errors()) or error.reason

@@ -19,8 +19,8 @@ from orchestrator.errors import Malformed
 
 log = logging.getLogger(__name__)
 
-FUTURE_MS = 24 * 3600 * 1000
-"""No two clocks differ by a day. A stamp beyond that is nonsense, and would outrank all that comes after it."""
+FUTURE_MS = 366 * 24 * 3600 * 1000
+"""A stamp more than a year ahead is nonsense, and would outrank all that comes after it."""
 
 RANK = {None: 2, "trade": 1, "candle": 1, "book": 0}
 """Which stream's price wins: a ticker's over the last trade, alone or as a candle's close, over the book's middle."""

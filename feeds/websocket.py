@@ -62,7 +62,8 @@ class SocketReport:
 class StreamSocket:
     """One connection's worth of streams.
 
-    `on_frame(raw, received_ms)` is called for every frame and must not wait. `on_subscribed(streams)` is called
+    `on_frame(raw, received_ms)` is called for every frame, must not wait, and tells whether the frame was market data:
+    an answer to a command is no sign that the streams live. `on_subscribed(streams)` is called
     when the exchange has confirmed streams, after every connect anew; `on_change()` when the report's state changes.
     """
 
@@ -72,7 +73,7 @@ class StreamSocket:
         hosts: Hosts,
         clock: Clock,
         rng: random.Random,
-        on_frame: Callable[[bytes, int], object],
+        on_frame: Callable[[bytes, int], bool],
         on_subscribed: Callable[[set[str]], None],
         policy: SocketPolicy,
         on_change: Callable[[], None],
@@ -170,7 +171,7 @@ class StreamSocket:
         try:
             # No keepalive pings of ours: the exchange pings, and they would prove only that its TCP stack lives.
             # A pong behind a burst that we are still reading would even kill a healthy link.
-            async with connect(
+            async with _Connect(
                 url,
                 open_timeout=self.policy.open_timeout_s,
                 close_timeout=1,
@@ -220,15 +221,15 @@ class StreamSocket:
         breath = loop.time()
         while True:
             raw = await connection.recv(decode=False)
-            self.last_frame = self.clock.now()
             received_ms = self.clock.wall_ms()
-            if not self.first_frame:
-                self.first_frame = self.last_frame
-                self.hosts.worked(host)
-                self.report.last_error = None
             self.report.frames += 1
             self.report.last_frame_ms = received_ms
-            self.on_frame(raw, received_ms)
+            if self.on_frame(raw, received_ms):
+                self.last_frame = self.clock.now()
+                if not self.first_frame:
+                    self.first_frame = self.last_frame
+                    self.hosts.worked(host)
+                    self.report.last_error = None
             # recv() does not yield while frames are queued: a burst must not starve the clients.
             if loop.time() - breath > 0.01:
                 await asyncio.sleep(0)
@@ -304,6 +305,13 @@ class StreamSocket:
         response = HttpResponse(answer.status_code, headers, bytes(answer.body or b""), self.clock.wall_ms())
         meant = refusal(binance.NAME, response)
         return meant or Malformed(binance.NAME, f"handshake answered with status {answer.status_code}")
+
+
+class _Connect(connect):
+    """Follows no redirect: a host that we were not told of is none of ours."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
 
 
 def _origin(url: str) -> str:

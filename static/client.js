@@ -56,6 +56,12 @@ export function topicMatches(pattern, topic) {
   return parts.length === wanted.length;
 }
 
+/** The topics that a refusal names, as in `topic 'price.NOPE': no market`; `otherwise` if it names none of them. */
+function namedIn({ message }, topics, otherwise) {
+  const named = topics.filter((topic) => message?.includes(`'${topic}'`));
+  return named.length ? named : otherwise;
+}
+
 export class StreamClient {
   /** Where the stream stands; send it as `since` to miss nothing. Null before the first `synced`. */
   cursor = null;
@@ -181,11 +187,12 @@ export class StreamClient {
     const goodbye = this.#goodbye;
     this.#drop();
     if (refused) {
-      // SSE answers for all topics at once, so a new topic that is refused must not silence the others.
+      // SSE answers for all topics at once, so one that is refused must not silence the others.
       const fresh = this.topics.filter((topic) => !this.#wanted.get(topic).held);
-      fresh.forEach((topic) => this.#wanted.delete(topic));
-      this.#emit("error", { type: "error", ...refused, topics: fresh });
-      if (fresh.length && this.#wanted.size) return this.#open();
+      const topics = namedIn(refused, this.topics, fresh);
+      topics.forEach((topic) => this.#wanted.delete(topic));
+      this.#emit("error", { type: "error", ...refused, topics });
+      if (topics.length && this.#wanted.size) return this.#open();
     }
     const why = { code: goodbye?.code ?? code, reason: goodbye?.reason || reason || (code === 1006 ? "connection lost" : "") };
     if (!(goodbye?.reconnect ?? reconnect)) return this.#setState("closed", why);
@@ -269,7 +276,7 @@ export class StreamClient {
 
   #askFor(topics, since) {
     const req = this.#send({ op: "subscribe", topics, ...(since && { since }) });
-    this.#requests.set(req, { topics, since });
+    this.#requests.set(req, { topics });
     for (const topic of topics) this.#wanted.get(topic).req = req;
   }
 
@@ -279,18 +286,14 @@ export class StreamClient {
     return req;
   }
 
-  /** Topics are refused together; ask again in halves until only the refused one is left. */
+  /** The server refuses topics by name and serves the others of the same request. */
   #refused(message) {
     const request = this.#requests.get(message.req);
-    this.#requests.delete(message.req);
-    const topics = request?.topics.filter((topic) => this.#wanted.get(topic)?.req === message.req) ?? [];
-    if (topics.length > 1) {
-      const middle = Math.ceil(topics.length / 2);
-      this.#askFor(topics.slice(0, middle), request.since);
-      this.#askFor(topics.slice(middle), request.since);
-      return;
-    }
+    // Without a request it speaks of a topic that it had taken before it knew better.
+    const asked = request?.topics.filter((topic) => this.#wanted.get(topic)?.req === message.req) ?? this.topics;
+    const topics = namedIn(message, asked, request ? asked : []);
     topics.forEach((topic) => this.#wanted.delete(topic));
+    if (topics.length === asked.length) this.#requests.delete(message.req);
     this.#emit("error", { ...message, topics });
     if (!this.#requests.size && !this.#syncing) this.#becomeLive();
   }

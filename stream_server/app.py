@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import random
 import secrets
@@ -111,6 +112,17 @@ class StatusTopic:
             now_ms = self.clock.wall_ms()
             context.hub.publish(Event(topics.STATUS, now_ms, now_ms, "stream_server", status_report(context)))
             await asyncio.sleep(STATUS_SETTLE_S)
+
+
+def calm_the_collector() -> None:
+    """Keep the garbage collector off the message path.
+
+    Events and frames form no cycles, so counting frees them; scanning for cycles among them every 700 allocations
+    costs a tenth of a burst. What is loaded by now stays, and need not be looked at again.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def new_epoch(now_ms: int) -> str:
@@ -260,6 +272,7 @@ async def serve(settings: Settings, run: Run) -> None:
         try:
             server = await listen(runner, context)
             port = server.sockets[0].getsockname()[1]
+            calm_the_collector()
             log.info("serving", extra={"url": f"http://{settings.host}:{port}", "mode": context.mode})
             await stop.wait()
             log.info("stopping", extra={"clients": len(context.clients.connected)})

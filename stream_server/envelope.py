@@ -39,15 +39,15 @@ class Wire(StrEnum):
 
     def payload(self, frames: Iterable["Frame"]) -> bytes:
         """The bytes of one write that carries all these frames, in order."""
+        if self is Wire.WEBSOCKET:
+            return b"".join([frame._websocket or frame.websocket() for frame in frames])
         match self:
-            case Wire.WEBSOCKET:
-                return b"".join([frame.websocket() for frame in frames])
             case Wire.WEBSOCKET_BATCH:
                 return b"".join([websocket_frame(0x81, array) for array in arrays(frames)])
             case Wire.WEBSOCKET_DEFLATE:
                 return b"".join([deflated_frame(array) for array in arrays(frames)])
             case Wire.SSE:
-                return http_chunk(b"".join([frame.sse() for frame in frames]))
+                return http_chunk(b"".join([frame._sse or frame.sse() for frame in frames]))
             case Wire.SSE_UNCHUNKED:
                 return b"".join([frame.sse() for frame in frames])
 

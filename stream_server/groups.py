@@ -5,7 +5,7 @@ and what has gathered by the end of the loop turn is joined once and written onc
 selection of its own is a group of one and pays no more than that.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from feeds import topics
@@ -40,16 +40,26 @@ class Group:
     pending: list[Frame] = field(default_factory=list)
     held: dict[int, dict[str, Frame]] = field(default_factory=dict)
     newcomers: dict[Outbox, int] = field(default_factory=dict)
-    has_patterns: bool = False
+    exact: dict[str, int] = field(init=False)
+    patterns: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.exact, self.patterns = {}, {}
+        for selector, interval in self.key.selection:
+            (self.patterns if topics.is_pattern(selector) else self.exact)[selector] = interval
 
     def interval_of(self, topic: str) -> int | None:
         """The shortest interval, in ms, that the selection asks for this topic; None if it does not want it."""
-        wanted = [
-            interval
-            for selector, interval in self.key.selection
-            if selector == topic or (topics.is_pattern(selector) and topics.matches(selector, topic))
-        ]
+        wanted = [interval for pattern, interval in self.patterns.items() if topics.matches(pattern, topic)]
+        if topic in self.exact:
+            wanted.append(self.exact[topic])
         return min(wanted, default=None)
+
+    def gather(self) -> list[Frame]:
+        """Take what is pending. The list itself stays, because listeners hold its `append`."""
+        frames = self.pending.copy()
+        self.pending.clear()
+        return frames
 
     def hold(self, frame: Frame, interval: int) -> bool:
         """Keep the newest value of a topic for the next beat; True if it is the first to wait for that beat."""
@@ -67,12 +77,54 @@ class Group:
         self.pending += sorted(frames, key=lambda frame: frame.seq)
 
 
+class Listeners:
+    """The groups that listen to one topic: those that get each value at once, and those that wait for a beat.
+
+    `appends` holds the bound `append` of each instant group's pending list: with a thousand groups that each want
+    an event, finding the method costs more than calling it.
+    """
+
+    __slots__ = ("appends", "instant", "throttled")
+
+    def __init__(self) -> None:
+        self.instant: dict[Group, None] = {}
+        self.throttled: dict[Group, int] = {}
+        self.appends: list[Callable[[Frame], None]] | None = []
+
+    def add(self, group: Group, interval: int) -> None:
+        """A group begins to listen."""
+        if interval:
+            self.throttled[group] = interval
+        else:
+            self.instant[group] = None
+            self.appends = None
+
+    def discard(self, group: Group) -> None:
+        """A group listens no longer."""
+        self.throttled.pop(group, None)
+        self.instant.pop(group, None)
+        self.appends = None
+
+    def bound(self) -> list[Callable[[Frame], None]]:
+        """The `append` of each instant group's pending list."""
+        if self.appends is None:
+            self.appends = [group.pending.append for group in self.instant]
+        return self.appends
+
+    def __iter__(self) -> Iterator[Group]:
+        yield from self.instant
+        yield from self.throttled
+
+    def __bool__(self) -> bool:
+        return bool(self.instant or self.throttled)
+
+
 class Groups:
     """All groups, and for each topic those that listen to it."""
 
     def __init__(self) -> None:
         self.by_key: dict[GroupKey, Group] = {}
-        self.listeners: dict[str, dict[Group, int]] = {}
+        self.listeners: dict[str, Listeners] = {}
         self.appeared: set[str] = set()
 
     def of(self, wire: Wire, selection: Mapping[str, int], now: float) -> Group:
@@ -83,26 +135,31 @@ class Groups:
         group = self.by_key.get(key)
         if group is None:
             group = self.by_key[key] = Group(key, last_sent=now)
-            exact = [selector for selector in selection if not topics.is_pattern(selector)]
-            group.has_patterns = len(exact) < len(selection)
-            known = self.listeners if group.has_patterns else ()
-            for topic in {*exact, *known}:
+            for topic in group.exact:
+                self._of_topic(topic)
+            known = self.listeners if group.patterns else ()
+            for topic in {*group.exact, *known}:
                 self._listen(group, topic)
         return group
 
     def topic_appeared(self, topic: str) -> None:
         """Let a new topic join the groups whose pattern matches it; those that name it wait for it already."""
         self.appeared.add(topic)
-        self.listeners.setdefault(topic, {})
-        for group in self.by_key.values():
-            if group.has_patterns:
-                self._listen(group, topic)
+        self._of_topic(topic)
+
+    def _of_topic(self, topic: str) -> None:
+        """Know a topic, from its first event or from the first who names it, whichever is earlier."""
+        if topic not in self.listeners:
+            self.listeners[topic] = Listeners()
+            for group in self.by_key.values():
+                if group.patterns:
+                    self._listen(group, topic)
 
     def _listen(self, group: Group, topic: str) -> None:
         interval = group.interval_of(topic)
         if interval is not None:
             group.listens[topic] = interval
-            self.listeners.setdefault(topic, {})[group] = interval
+            self.listeners[topic].add(group, interval)
 
     def dissolve_if_empty(self, group: Group) -> None:
         """Forget a group without members."""
@@ -110,7 +167,7 @@ class Groups:
             del self.by_key[group.key]
             for topic in group.listens:
                 listeners = self.listeners[topic]
-                del listeners[group]
+                listeners.discard(group)
                 if not listeners and topic not in self.appeared:
                     del self.listeners[topic]
 

@@ -142,12 +142,20 @@ class Hub:
             bucket = self.expiring.setdefault(topic.ttl_s, {})
             bucket.pop(event.topic, None)
             bucket[event.topic] = topic
-        for group, interval in self.groups.listeners[event.topic].items():
-            if interval and not frame.log:
+        listeners = self.groups.listeners[event.topic]
+        if frame.log:
+            for group in listeners:
+                self._append(group, frame, release=True)
+        else:
+            if listeners.instant:
+                for append in listeners.bound():
+                    append(frame)
+                self.dirty.update(listeners.instant)
+                if not self.flush_due:
+                    self._flush_soon()
+            for group, interval in listeners.throttled.items():
                 if group.hold(frame, interval):
                     self._await_beat(group, interval)
-            else:
-                self._append(group, frame, release=frame.log)
         if topic.stale:
             topic.stale = False
             self._tell_freshness(topic, "fresh", "update")
@@ -201,6 +209,7 @@ class Hub:
         # Last, because its group's farewell may have found it behind.
         self.behind.pop(outbox, None)
         outbox.closed = True
+        outbox.ready = False
         outbox.forget()
 
     def subscribe(
@@ -396,8 +405,11 @@ class Hub:
     def _flush_later(self, group: Group) -> None:
         self.dirty[group] = None
         if not self.flush_due:
-            self.flush_due = True
-            self.scheduler.soon(self.flush)
+            self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        self.flush_due = True
+        self.scheduler.soon(self.flush)
 
     def flush(self) -> None:
         """Write to every client what has gathered for it, some hundred clients a loop turn."""
@@ -406,14 +418,34 @@ class Hub:
         if self.delivery is not None:
             budget -= self._deliver(self.delivery, budget)
         while self.dirty and budget > 0:
-            group = next(iter(self.dirty))
-            del self.dirty[group]
+            group, _ = self.dirty.popitem()
+            if len(group.members) == 1 and not group.newcomers:
+                budget -= 1
+                self._deliver_alone(group)
+                continue
             delivery = self._gathered(group)
             if delivery is not None:
                 budget -= self._deliver(delivery, budget)
         if self.delivery is not None or self.dirty:
-            self.flush_due = True
-            self.scheduler.soon(self.flush)
+            self._flush_soon()
+
+    def _deliver_alone(self, group: Group) -> None:
+        """The same for the only member of a group."""
+        pending = group.pending
+        if not pending:
+            return
+        group.last_sent = self.clock.now()
+        self.delivered += len(pending)
+        (outbox,) = group.members
+        if outbox.ready:
+            payload = group.key.wire.payload(pending)
+            pending.clear()
+            try:
+                outbox.write(payload)
+            except (RuntimeError, OSError):
+                outbox.ready = False  # gone in this very turn; its transport will say so
+        else:
+            self._write_or_hold(outbox, group.gather())
 
     def _settle(self, group: Group) -> None:
         """Deliver all that has gathered for a group now: its membership changes, or one member gets more."""
@@ -427,7 +459,7 @@ class Hub:
 
     def _gathered(self, group: Group) -> "Delivery | None":
         """Take what has gathered, joined once for all members."""
-        frames, group.pending = group.pending, []
+        frames = group.gather()
         if not frames or not group.members:
             return None
         group.last_sent = self.clock.now()
@@ -444,19 +476,29 @@ class Hub:
         self.delivery = delivery if end < len(delivery.outboxes) else None
         payload, newcomers = delivery.payload, delivery.newcomers
         for outbox in delivery.outboxes[start:end]:
-            frames = delivery.frames
             if newcomers and outbox in newcomers:
                 seen = newcomers[outbox]
-                frames = [frame for frame in frames if not frame.topic or frame.seq > seen]
-            if not outbox.behind and outbox.full():
-                self._fall_behind(outbox, self.clock.now())
-            if outbox.behind:
-                outbox.hold(frames)
-            elif frames is delivery.frames:
-                outbox.pipe.write(payload)
-            elif frames:
-                outbox.pipe.write(outbox.wire.payload(frames))
+                frames = [frame for frame in delivery.frames if not frame.topic or frame.seq > seen]
+                self._write_or_hold(outbox, frames)
+            elif outbox.ready:
+                try:
+                    outbox.write(payload)
+                except (RuntimeError, OSError):
+                    outbox.ready = False  # gone in this very turn; its transport will say so
+            else:
+                self._write_or_hold(outbox, delivery.frames, payload)
         return end - start
+
+    def _write_or_hold(self, outbox: Outbox, frames: Sequence[Frame], payload: bytes | None = None) -> None:
+        """For a client of which it is not known that it keeps up."""
+        if not frames:
+            return
+        if not outbox.behind and outbox.full():
+            self._fall_behind(outbox, self.clock.now())
+        if outbox.behind:
+            outbox.hold(frames)
+        else:
+            outbox.pipe.write(payload or outbox.wire.payload(frames))
 
     def _put(self, outbox: Outbox, frames: Sequence[Frame]) -> None:
         if not frames:
@@ -501,10 +543,9 @@ class Hub:
                 outbox.catch_up(PACED_BYTES)
                 outbox.ask(now)
             return
-        outbox.catch_up()
-        outbox.behind = False
-        outbox.caught_up_at = now
         del self.behind[outbox]
+        outbox.keep_up(now)
+        outbox.catch_up()
 
     def answered(self, outbox: Outbox) -> None:
         """A client's pong has come: it has read all that was sent before the ping."""

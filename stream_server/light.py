@@ -23,7 +23,7 @@ from stream_server.clients import Client
 from stream_server.context import Context
 from stream_server.envelope import Wire
 from stream_server.frames import FrameError, FrameReader, Opcode
-from stream_server.outbox import Outbox
+from stream_server.outbox import HIGH_WATER_BYTES, Outbox
 from stream_server.session import MAX_MESSAGE_BYTES
 from stream_server.transport import SocketPipe
 from stream_server.websocket import BINARY, Opening, may_enter
@@ -138,6 +138,8 @@ class LightWebSocket(asyncio.Protocol):
         self.transport = transport
         self.reader = FrameReader(MAX_MESSAGE_BYTES, deflates)
         outbox = Outbox(SocketPipe(transport), Wire.WEBSOCKET)
+        outbox.watch(transport.write)
+        transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
         self.client: Client = context.clients.join(outbox)
         self.session = context.new_session(outbox, inflates=inflates)
 
@@ -171,6 +173,12 @@ class LightWebSocket(asyncio.Protocol):
         self.context.clients.leave(self.client)
         with contextlib.suppress(RuntimeError, OSError):
             self.transport.close()
+
+    def pause_writing(self) -> None:
+        self.client.outbox.clogged()
+
+    def resume_writing(self) -> None:
+        self.client.outbox.cleared()
 
     def eof_received(self) -> bool:
         return False

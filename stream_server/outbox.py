@@ -10,7 +10,7 @@ them, and values grow old there. So a WebSocket client that falls behind again i
 pinged, and gets the next portion, by then of newer values, when the pong shows that it has read this one.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from stream_server import envelope
@@ -57,13 +57,19 @@ class Outbox:
         "progress_at",
         "queue",
         "quick_pongs",
+        "ready",
         "skipped",
+        "watched",
         "wire",
+        "write",
     )
 
     def __init__(self, pipe: Pipe, wire: Wire) -> None:
         self.pipe = pipe
         self.wire = wire
+        self.write: Callable[[bytes], object] = pipe.write
+        self.watched = False
+        self.ready = False
         self.behind = False
         self.closed = False
         self.held: dict[str, Frame] = {}
@@ -81,9 +87,32 @@ class Outbox:
         """Whether the transport holds more than a client that keeps up would leave there."""
         return self.pipe.buffered() > HIGH_WATER_BYTES
 
+    def watch(self, write: Callable[[bytes], object]) -> None:
+        """From now on `clogged` and `cleared` tell of the transport's buffer, so that no write needs to ask.
+
+        `write` may raise RuntimeError or OSError for a peer that has gone.
+        """
+        self.watched = self.ready = True
+        self.write = write
+
+    def clogged(self) -> None:
+        """The transport holds more than it should."""
+        self.ready = False
+
+    def cleared(self) -> None:
+        """The transport has room again."""
+        self.ready = self.watched and not self.behind and not self.closed
+
+    def keep_up(self, now: float) -> None:
+        """Hold back no longer."""
+        self.behind = False
+        self.caught_up_at = now
+        self.cleared()
+
     def fall_behind(self, now: float) -> None:
         """Begin to hold back."""
         self.behind = True
+        self.ready = False
         self.progress_at = now
         self.last_buffered = self.pipe.buffered()
 

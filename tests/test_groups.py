@@ -42,8 +42,16 @@ def test_a_group_listens_to_what_it_names_and_to_what_its_patterns_match_now_and
     groups.topic_appeared("price.B")
     groups.topic_appeared("news")
     assert group.listens == {"price.A": 0, "ohlcv.X.1m": 0, "price.B": 500}
-    assert groups.listeners["price.B"] == {group: 500}
-    assert groups.listeners["news"] == {}
+    assert groups.listeners["price.B"].throttled == {group: 500}
+    assert list(groups.listeners["price.A"].instant) == [group]
+    assert not groups.listeners["news"]
+
+
+def test_a_pattern_listens_to_a_topic_from_the_moment_that_somebody_names_it() -> None:
+    groups = Groups()
+    pattern = group_of(groups, {"price.*": 0})
+    group_of(groups, {"price.A": 0})
+    assert "price.A" in pattern.listens
 
 
 def test_an_empty_group_is_forgotten_and_one_with_members_is_not() -> None:

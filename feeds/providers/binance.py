@@ -430,6 +430,8 @@ def _amount(row: Mapping[str, object], name: str) -> float:
     value = row.get(name)
     if not isinstance(value, (str, int, float)) or isinstance(value, bool):
         raise BadFieldError(name)
+    if isinstance(value, str) and "_" in value:
+        raise BadFieldError(name)  # Python would read 1_000
     try:
         number = float(value)
     except (ValueError, OverflowError):

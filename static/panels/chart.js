@@ -59,7 +59,7 @@ export function mountChart(client, selection) {
       candles = new Map(answer.data.map((candle) => [candle.open_time, candle]));
       ({ position } = answer);
       origin = answer.source ?? "";
-      reachesBack = answer.data.length > 0;
+      reachesBack = answer.data.length >= PAGE; // a source that gives less has no more
       if (answer.stale) stale = { since: performance.now() - (answer.age_ms ?? 0), reason: "the source cannot be reached" };
       if (!candles.size) say(`No candles of ${symbol} ${interval} yet. The first will appear here when it forms.`);
     } catch (error) {
@@ -109,7 +109,7 @@ export function mountChart(client, selection) {
       const older = answer.data.filter(({ open_time }) => open_time < first);
       if (!older.length) return;
       candles = new Map([...older.map((candle) => [candle.open_time, candle]), ...candles]);
-      reachesBack = true;
+      reachesBack = answer.data.length >= PAGE;
       redrawAll = true;
       draw();
     } catch {

@@ -27,6 +27,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import math
 import re
 import socket
 import ssl
@@ -558,7 +559,7 @@ class FakeBinance:
         if len(recent) >= self.limits.handshakes:
             self.violated(Rule.HANDSHAKES, request.target)
             wait_s = recent[0].at_s + self.limits.handshakes_within_s - now_s
-            return HandshakeFault(429, {"Retry-After": str(int(wait_s) + 1)}, b"Too many connection attempts")
+            return HandshakeFault(429, {"Retry-After": str(max(1, math.ceil(wait_s)))}, b"Too many connection attempts")
         if not re.fullmatch(r"/ws(/.*)?|/stream/?", request.path):
             return HandshakeFault(404, {}, HTML_BODY.encode())
         if len(streams_of(request)) > self.limits.streams:
@@ -798,7 +799,7 @@ class FakeBinance:
                 f"Way too much request weight used; IP banned until {until_ms}. "
                 "Please use WebSocket Streams for live updates to avoid bans.",
             )
-            return Answer(418, body, 0), self._weight.headers(now_s) | {"Retry-After": str(int(banned_s) + 1)}
+            return Answer(418, body, 0), self._weight.headers(now_s) | {"Retry-After": str(max(1, math.ceil(banned_s)))}
         if request.method != "GET":
             return Answer(405, HTML_BODY.encode(), 0), self._weight.headers(now_s)
         found = answer(self.market, limits.weight_per_minute, request.path, request.query)
@@ -815,7 +816,7 @@ class FakeBinance:
             "1 MINUTE. Please use WebSocket Streams for live updates to avoid polling the API.",
         )
         wait_s = 60 - now_s % 60
-        return Answer(429, body, 0), self._weight.headers(now_s) | {"Retry-After": str(int(wait_s) + 1)}
+        return Answer(429, body, 0), self._weight.headers(now_s) | {"Retry-After": str(max(1, math.ceil(wait_s)))}
 
     # Upkeep
 

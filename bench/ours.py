@@ -1,0 +1,64 @@
+"""The service itself under load: all of it, but for its upstreams, which lead nowhere.
+
+What the benchmark publishes goes the way of every event, through `Hub.publish`, and out by the real handlers.
+"""
+
+import argparse
+import time
+
+from aiohttp import web
+
+from bench.pacing import Plan, publish_by
+from feeds.model import Event, Pair
+from stream_server import logs
+from stream_server.__main__ import _loop_runner
+from stream_server.app import KEEPALIVE_S, Run, listen, service
+from stream_server.hub import Hub
+from stream_server.settings import Settings
+
+NOWHERE = "127.0.0.1:9"
+
+
+async def main(plan: Plan, state_dir: str) -> None:
+    """Serve and publish until killed."""
+    values = {
+        "HOST": "127.0.0.1",
+        "PORT": str(plan.port),
+        "STATE_DIR": state_dir,
+        "BINANCE_WS_URLS": f"ws://{NOWHERE}",
+        "BINANCE_REST_URLS": f"http://{NOWHERE}",
+        "OHLCV_SYMBOLS": "none",
+        "MARKET_POLL_S": "86400",
+        "MAX_CONNECTIONS": "20000",
+    }
+    async with service(Settings.parse(values), Run()) as (app, context):
+        bases = [topic.removeprefix("price.") for topic in plan.topics]
+        context.market.pairs([Pair(f"{base}USDT", base, "USDT") for base in bases])
+        # As `serve` in app.py does it.
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, keepalive_timeout=KEEPALIVE_S)
+        await runner.setup()
+        try:
+            server = await listen(runner, context)
+            await publish_by(plan, Publisher(context.hub).publish)
+            await server.serve_forever()
+        finally:
+            await runner.cleanup()
+
+
+class Publisher:
+    """Speaks to the hub as a feed does."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+
+    def publish(self, topic: str, stamp: int) -> None:
+        """One event. Its data is short, so that with its envelope it is as long as the peers' messages."""
+        now_ms = time.time_ns() // 1_000_000
+        self.hub.publish(Event(topic, now_ms, now_ms, "bench", {"t": stamp, "price": 64250.12, "n": 100}))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--folder", required=True, help="for what the service keeps")
+    logs.set_up("ERROR", "text")
+    _loop_runner()(main(Plan.from_arguments(), parser.parse_known_args()[0].folder))

@@ -1,0 +1,143 @@
+"""What the tests of feeds share: a sink that remembers, short spellings, and a live feed on the fake exchange."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import aiohttp
+import orjson
+
+from feeds.binance import BinanceFeed, BinancePolicy
+from feeds.intervals import next_open
+from feeds.market import BinanceMarket
+from feeds.model import Candle, Event, Pair
+from feeds.symbols import Symbols
+from feeds.tape import Recorder
+from feeds.websocket import SocketPolicy
+from orchestrator.clock import Clock
+from orchestrator.hosts import Hosts
+from orchestrator.http import AiohttpTransport, HttpResponse
+from tests.fakes.binance import FakeBinance, Limits
+from tests.fakes.clock import START_MS
+
+SCALE = 20.0
+"""Seconds of the feed and of the exchange's connection clock in a real second."""
+
+PATIENT = SocketPolicy(silence_s=6000.0)
+"""For tests that let the market rest: silence is no fault there."""
+
+BTC = Pair("BTCUSDT", "BTC", "USDT")
+ETH = Pair("ETHUSDT", "ETH", "USDT")
+
+
+def candle(
+    open_time: int, *, interval: str = "1m", closed: bool = True, close: float = 10.0, trades: int = 5, ts: int = 0
+) -> Candle:
+    """A candle of BTCUSDT whose stamp is its end, unless said otherwise."""
+    close_time = next_open(open_time, interval) - 1
+    high, low = max(10.0, close), min(10.0, close)
+    return Candle(
+        "BTCUSDT", interval, open_time, close_time, 10.0, high, low, close, 1.0, 10.0, trades, closed, ts or close_time
+    )
+
+
+def answer(body: object, status: int = 200, received_ms: int = START_MS, **headers: str) -> HttpResponse:
+    """An HTTP answer; what is not bytes becomes JSON."""
+    raw = body if isinstance(body, bytes) else orjson.dumps(body)
+    return HttpResponse(status, {name.replace("_", "-"): value for name, value in headers.items()}, raw, received_ms)
+
+
+@dataclass(slots=True)
+class Heard:
+    """A `Sink` that remembers, in order."""
+
+    events: list[Event] = field(default_factory=list)
+    gaps: list[tuple[str, int, int]] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+    def publish(self, event: Event) -> None:
+        self.events.append(event)
+
+    def gap(self, topic: str, start_ms: int, end_ms: int) -> None:
+        self.gaps.append((topic, start_ms, end_ms))
+
+    def refuse(self, topic: str, reason: str) -> None:
+        self.refused.append((topic, reason))
+
+    def of(self, topic: str) -> list[Event]:
+        return [event for event in self.events if event.topic == topic]
+
+    def rows(self, topic: str, state: str) -> list[dict[str, object]]:
+        """The candles of a topic that were said in one state."""
+        return [dict(event.data) for event in self.of(topic) if event.data["state"] == state]
+
+    def opens(self, topic: str, state: str = "closed") -> list[int]:
+        return [int(str(row["open_time"])) for row in self.rows(topic, state)]
+
+
+class ScaledClock:
+    """Durations pass `SCALE` times faster than real ones; the wall shows the market's time."""
+
+    def __init__(self, exchange: FakeBinance) -> None:
+        self.exchange = exchange
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time() * SCALE
+
+    def wall_ms(self) -> int:
+        return self.exchange.now_ms
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(max(0.0, seconds) / SCALE)
+
+
+def limits(**changes: float) -> Limits:
+    """The exchange's limits, at the pace of `ScaledClock`."""
+    return replace(Limits(), time_scale=SCALE, **changes)  # type: ignore[arg-type]
+
+
+@dataclass(slots=True)
+class Live:
+    """A running feed and what it said."""
+
+    feed: BinanceFeed
+    market: BinanceMarket
+    heard: Heard
+    clock: Clock
+
+
+@asynccontextmanager
+async def live(
+    exchange: FakeBinance,
+    state_dir: Path | None = None,
+    recorder: Recorder | None = None,
+    symbols: Symbols | None = None,
+    **policy: object,
+) -> AsyncIterator[Live]:
+    """A Binance feed on the fake exchange. Leaving stops it, and fails if it had crashed."""
+    clock = ScaledClock(exchange)
+    heard = Heard()
+    market = BinanceMarket(heard, symbols or Symbols())
+    settings: dict[str, object] = {"candle_bases": ("BTC",), "candle_intervals": ("1m",), "socket": PATIENT}
+    async with aiohttp.ClientSession() as session:
+        feed = BinanceFeed(
+            market,
+            Hosts([exchange.ws_url], clock),
+            Hosts([exchange.rest_url], clock),
+            AiohttpTransport(session, clock, timeout_s=5.0),
+            clock,
+            random.Random(1),
+            BinancePolicy(**{**settings, **policy}),  # type: ignore[arg-type]
+            state_dir / "pairs.json" if state_dir is not None else None,
+            recorder,
+        )
+        task = asyncio.create_task(feed.run())
+        try:
+            yield Live(feed, market, heard, clock)
+            assert not task.done(), "the feed has crashed"
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)

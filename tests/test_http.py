@@ -1,0 +1,411 @@
+"""The border to HTTP: capped, bounded in time, and silent about secrets."""
+
+import asyncio
+import gzip
+import logging
+import socket
+import struct
+import traceback
+import tracemalloc
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from orchestrator import http
+from orchestrator.errors import (
+    BadQuery,
+    Banned,
+    Blocked,
+    Malformed,
+    NotFound,
+    ProviderError,
+    RateLimited,
+    Unauthorized,
+    Unavailable,
+)
+from orchestrator.hosts import Hosts
+from orchestrator.http import AiohttpTransport, HttpRequest, HttpResponse, get_in_turn, json_body, refusal
+from tests.fakes.clock import ManualClock
+from tests.feeding import answer
+
+CANARY = "CANARY-0123456789"
+REQUEST = HttpRequest("/api/v3/klines", {"symbol": "BTCUSDT", "apikey": CANARY})
+
+Writes = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Server:
+    """A raw TCP server: each connection's request head is kept, then the script answers."""
+
+    def __init__(self, script: Writes, unasked: bytes) -> None:
+        self.script = script
+        self.unasked = unasked
+        self.heads: list[bytes] = []
+        self.url = ""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            writer.write(self.unasked)
+            self.heads.append(await reader.readuntil(b"\r\n\r\n"))
+            await self.script(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def serving(script: Writes, unasked: bytes = b"") -> AsyncIterator[Server]:
+    served = Server(script, unasked)
+    listening = await asyncio.start_server(served.serve, "127.0.0.1", 0)
+    served.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    try:
+        yield served
+    finally:
+        listening.close()
+
+
+def sends(*parts: bytes) -> Writes:
+    async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+
+    return script
+
+
+def hangs_after(part: bytes) -> Writes:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(part)
+        await reader.read()  # until the client gives up
+
+    return script
+
+
+async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(head(length=1000))
+    gone = asyncio.create_task(reader.read())
+    while not gone.done():
+        writer.write(b" ")
+        await asyncio.sleep(0.02)
+
+
+async def reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    raw = writer.get_extra_info("socket")
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.write(head(length=1000) + b"[1,")
+    await writer.drain()
+    writer.transport.abort()
+
+
+def head(length: int | None = None, status: str = "200 OK", **headers: str) -> bytes:
+    fields = {"Content-Type": "application/json", "Connection": "close", **headers}
+    if length is not None:
+        fields["Content-Length"] = str(length)
+    lines = [f"HTTP/1.1 {status}", *(f"{name.replace('_', '-')}: {value}" for name, value in fields.items())]
+    return "\r\n".join((*lines, "", "")).encode()
+
+
+@asynccontextmanager
+async def transport(
+    timeout_s: float = 5.0, resolver: AbstractResolver | None = None
+) -> AsyncIterator[AiohttpTransport]:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=resolver)) as session:
+        yield AiohttpTransport(session, ManualClock(), timeout_s)
+
+
+async def failure(script: Writes, timeout_s: float = 5.0) -> ProviderError:
+    """How a question to such a server fails. Whatever is told of it holds no query."""
+    async with serving(script) as server, transport(timeout_s) as asking:
+        with pytest.raises(ProviderError) as failed:
+            await asking.get("binance", server.url, REQUEST)
+    assert CANARY.encode() in server.heads[0]
+    assert CANARY not in "".join(traceback.format_exception(failed.value))
+    return failed.value
+
+
+# --- the transport ---
+
+
+async def test_an_answer_is_whole_with_lower_case_headers_and_our_time_of_receipt() -> None:
+    async with (
+        serving(sends(head(7, X_MBX_USED_WEIGHT_1M="42", Date="Sun, 22 Nov 2026 00:00:09 GMT") + b"[1,2,3]")) as server,
+        transport() as asking,
+    ):
+        response = await asking.get("binance", server.url + "/", REQUEST)
+    assert (response.status, response.body) == (200, b"[1,2,3]")
+    assert response.headers["x-mbx-used-weight-1m"] == "42"
+    assert response.received_ms == ManualClock().wall_ms()
+    assert response.date_ms == ManualClock().wall_ms() + 9000
+    assert server.heads[0].startswith(f"GET /api/v3/klines?symbol=BTCUSDT&apikey={CANARY} HTTP/1.1\r\n".encode())
+
+
+@pytest.mark.parametrize("status", ["404 Not Found", "418 I'm a teapot", "500 Oops", "204 No Content"])
+async def test_any_status_is_an_answer(status: str) -> None:
+    async with serving(sends(head(0, status=status))) as server, transport() as asking:
+        response = await asking.get("binance", server.url, REQUEST)
+    assert response.status == int(status[:3])
+    assert response.body == b""
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    async with serving(sends(head(2, "200 OK") + b"{}")) as elsewhere:
+        script = sends(head(0, status="302 Found", Location=elsewhere.url))
+        async with serving(script) as server, transport() as asking:
+            response = await asking.get("binance", server.url, REQUEST)
+    assert response.status == 302
+    assert elsewhere.heads == []
+    assert isinstance(refusal("binance", response), Malformed)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        hangs_after(b""),
+        hangs_after(b"HTTP/1.1 200"),
+        hangs_after(head(1000)),
+        hangs_after(head(1000) + b"[1,2"),
+        drip,
+    ],
+    ids=["before the head", "in the head", "after the head", "in the body", "dripping"],
+)
+async def test_an_answer_that_does_not_end_in_time_is_given_up(script: Writes) -> None:
+    failed = await failure(script, timeout_s=0.2)
+    assert isinstance(failed, Unavailable)
+    assert failed.reason == "no complete answer within 0.2 s"
+
+
+@pytest.mark.parametrize(
+    "script",
+    [sends(head(1000) + b"[1,2"), sends(b"nonsense\r\n\r\n"), sends(b""), reset],
+    ids=["truncated", "no HTTP", "closed", "reset"],
+)
+async def test_a_connection_that_breaks_is_unavailable(script: Writes) -> None:
+    failed = await failure(script)
+    assert isinstance(failed, Unavailable)
+    assert failed.reason.startswith("connection failed")
+
+
+async def test_a_body_that_lies_about_its_compression_is_unavailable() -> None:
+    failed = await failure(sends(head(9, Content_Encoding="gzip") + b"not gzip!"))
+    assert isinstance(failed, Unavailable)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "gzip"])
+async def test_a_body_that_is_too_big_is_cut_off_and_never_held(packed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "MAX_BODY_BYTES", 1_000_000)
+    body = b" " * 60_000_000
+    if packed:
+        raw = gzip.compress(body, 1)
+        script = sends(head(len(raw), Content_Encoding="gzip"), raw)
+    else:
+        script = sends(head(len(body)), *[body[:1_000_000]] * 60)
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        failed = await failure(script)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(failed, Malformed)
+    assert failed.reason == "body over 1000000 bytes"
+    assert peak - before < 8_000_000
+
+
+async def test_a_body_just_under_the_cap_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "MAX_BODY_BYTES", 100_000)
+    async with serving(sends(head(100_000), b" " * 100_000)) as server, transport() as asking:
+        response = await asking.get("binance", server.url, REQUEST)
+    assert len(response.body) == 100_000
+
+
+class NoSuchHost(AbstractResolver):
+    """A resolver that knows nobody."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_a_host_without_an_address_is_unavailable() -> None:
+    async with transport(resolver=NoSuchHost()) as asking:
+        with pytest.raises(Unavailable) as failed:
+            await asking.get("binance", "http://api.nowhere.example", REQUEST)
+    assert "host name not found" in failed.value.reason
+    assert CANARY not in "".join(traceback.format_exception(failed.value))
+
+
+async def test_a_closed_port_is_unavailable() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, but not listening
+        async with transport() as asking:
+            with pytest.raises(Unavailable) as failed:
+                await asking.get("binance", f"http://127.0.0.1:{taken.getsockname()[1]}", REQUEST)
+    assert failed.value.reason.startswith("cannot connect (")
+    assert CANARY not in "".join(traceback.format_exception(failed.value))
+
+
+async def test_a_server_that_speaks_no_tls_is_unavailable() -> None:
+    async with serving(sends(b""), unasked=b"220 ready\r\n") as server, transport() as asking:
+        with pytest.raises(Unavailable) as failed:
+            await asking.get("binance", server.url.replace("http:", "https:"), REQUEST)
+    assert "TLS" in failed.value.reason
+    assert CANARY not in "".join(traceback.format_exception(failed.value))
+
+
+@pytest.mark.parametrize("url", ["http://", "nowhere", "http://[", "ftp://127.0.0.1"])
+async def test_an_address_that_is_none_is_unavailable(url: str) -> None:
+    async with transport() as asking:
+        with pytest.raises(Unavailable) as failed:
+            await asking.get("binance", url, REQUEST)
+    assert CANARY not in "".join(traceback.format_exception(failed.value))
+
+
+# --- what an answer means ---
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(200, None), (204, None), (301, Malformed), (400, BadQuery), (401, Unauthorized), (403, Blocked), (404, NotFound),
+     (409, Malformed), (418, Banned), (422, BadQuery), (429, RateLimited), (451, Blocked), (500, Unavailable),
+     (503, Unavailable), (599, Unavailable)],
+)  # fmt: skip
+def test_a_status_means_one_class(status: int, kind: type[ProviderError] | None) -> None:
+    refused = refusal("binance", answer(b"", status))
+    assert (type(refused) if refused is not None else None) is kind
+
+
+def test_a_limit_tells_how_long_to_wait_counted_from_the_answers_date() -> None:
+    limited = refusal("binance", answer(b"", 429, retry_after="7"))
+    assert isinstance(limited, RateLimited)
+    assert limited.retry_after_s == 7.0
+    dated = answer(b"", 418, retry_after="Sun, 22 Nov 2026 01:02:00 GMT", date="Sun, 22 Nov 2026 01:00:00 GMT")
+    banned = refusal("binance", dated)
+    assert isinstance(banned, Banned)
+    assert banned.retry_after_s == 120.0
+    assert str(banned) == "binance: banned for 120 s"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "empty body"),
+        (b"  <!doctype html>", "HTML instead of JSON"),
+        (b"nope", "no JSON instead of JSON"),
+        (b"[NaN]", "no JSON instead of JSON"),
+        (b"[1e400]", "no JSON instead of JSON"),
+        (b'{"a":1', "no JSON instead of JSON"),
+        (b"[" * 200_000, "no JSON instead of JSON"),
+        (b'"\xff"', "no JSON instead of JSON"),
+    ],
+)
+def test_a_body_that_is_no_strict_json_is_malformed(body: bytes, reason: str) -> None:
+    with pytest.raises(Malformed) as bad:
+        json_body("binance", answer(body))
+    assert bad.value.reason == reason
+
+
+# --- one host after the other ---
+
+
+class Scripted:
+    """A transport that answers from a list, and remembers whom it asked."""
+
+    def __init__(self, *answers: HttpResponse | ProviderError) -> None:
+        self.answers = list(answers)
+        self.asked: list[str] = []
+
+    async def get(self, provider: str, base_url: str, request: HttpRequest) -> HttpResponse:
+        self.asked.append(base_url)
+        given = self.answers.pop(0)
+        if isinstance(given, ProviderError):
+            raise given
+        return given
+
+
+def three(clock: ManualClock | None = None) -> Hosts:
+    return Hosts(["a", "b", "c"], clock or ManualClock())
+
+
+async def test_hosts_are_asked_in_turn_until_one_answers_and_then_it_is_kept() -> None:
+    hosts = three()
+    asking = Scripted(Unavailable("x", "down"), answer(b"", 503), answer(b"{}"), answer(b"{}"))
+    await get_in_turn(asking, hosts, "binance", REQUEST)
+    await get_in_turn(asking, hosts, "binance", REQUEST)
+    assert asking.asked == ["a", "b", "c", "c"]
+    assert [host.failures for host in hosts.all] == [1, 1, 0]
+
+
+async def test_each_host_is_asked_once_and_the_last_error_is_told() -> None:
+    asking = Scripted(Unavailable("x", "down"), answer(b"", 500), answer(b"", 451))
+    with pytest.raises(Blocked):
+        await get_in_turn(asking, three(), "binance", REQUEST)
+    assert asking.asked == ["a", "b", "c"]
+
+
+async def test_a_host_that_limits_us_is_left_alone_as_long_as_it_asked() -> None:
+    clock = ManualClock()
+    hosts = three(clock)
+    asking = Scripted(answer(b"", 429, retry_after="7"), answer(b"", 500), answer(b"", 500))
+    with pytest.raises(Unavailable):
+        await get_in_turn(asking, hosts, "binance", REQUEST)
+    asking.answers = [answer(b"", 500)] * 2
+    clock.advance(6.9)
+    with pytest.raises(Unavailable):
+        await get_in_turn(asking, hosts, "binance", REQUEST)
+    assert asking.asked[3:] == ["b", "c"]
+    asking.answers = [answer(b"", 500)] * 3
+    clock.advance(0.1)
+    with pytest.raises(Unavailable):
+        await get_in_turn(asking, hosts, "binance", REQUEST)
+    assert set(asking.asked[5:]) == {"a", "b", "c"}
+
+
+async def test_with_every_host_at_rest_nothing_is_sent_and_the_wait_is_told() -> None:
+    clock = ManualClock()
+    hosts = three(clock)
+    asking = Scripted(answer(b"", 418, retry_after="300"), answer(b"", 451), answer(b"", 429, retry_after="60"))
+    with pytest.raises(RateLimited):
+        await get_in_turn(asking, hosts, "binance", REQUEST)
+    clock.advance(10.0)
+    with pytest.raises(RateLimited) as limited:
+        await get_in_turn(asking, hosts, "binance", REQUEST)
+    assert limited.value.retry_after_s == 50.0
+    assert len(asking.asked) == 3
+
+
+@pytest.mark.parametrize(("status", "kind"), [(400, BadQuery), (404, NotFound)])
+async def test_a_question_that_is_our_own_fault_is_asked_of_nobody_else(status: int, kind: type[ProviderError]) -> None:
+    hosts = three()
+    asking = Scripted(answer(b"", status))
+    with pytest.raises(kind):
+        await get_in_turn(asking, hosts, "binance", REQUEST)
+    assert asking.asked == ["a"]
+    assert hosts.all[0].failures == 0
+    assert hosts.pick() is hosts.all[0]
+
+
+async def test_one_who_stops_waiting_is_no_failure_of_the_host() -> None:
+    async with serving(hangs_after(b"")) as server, transport() as asking:
+        hosts = Hosts([server.url], ManualClock())
+        question = asyncio.create_task(get_in_turn(asking, hosts, "binance", REQUEST))
+        async with asyncio.timeout(5):
+            while not server.heads:  # noqa: ASYNC110 - the head of a raw socket has no event
+                await asyncio.sleep(0.001)
+        question.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await question
+    assert hosts.all[0].failures == 0
+
+
+def test_no_logger_is_told_anything_by_the_border_itself(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        refusal("binance", answer(b"<html>", 403))
+    assert caplog.records == []
