@@ -143,7 +143,8 @@ def ttl_of(ttl_s: float) -> Callable[[str], float | None]:
 @contextlib.asynccontextmanager
 async def service(settings: Settings, run: Run) -> AsyncIterator[tuple[web.Application, Context]]:
     """Everything but the listening socket. Raises OSError if a recording cannot be written."""
-    clock: Clock = TapeClock(SystemClock()) if run.tape is not None else SystemClock()
+    tape_clock = TapeClock(SystemClock()) if run.tape is not None else None
+    clock: Clock = tape_clock or SystemClock()
     rng = random.Random()
     demand = LateDemand()
     policy = HubPolicy(
@@ -156,71 +157,87 @@ async def service(settings: Settings, run: Run) -> AsyncIterator[tuple[web.Appli
     hub = Hub(new_epoch(time.time_ns() // 1_000_000), clock, LoopScheduler(), demand, policy)
     status = StatusTopic(clock, refresh=run.tape is None)
     async with contextlib.AsyncExitStack() as stack:
-        if run.tape is not None and isinstance(clock, TapeClock):
+        feed: Feed
+        if run.tape is not None and tape_clock is not None:
             quotes = QUOTES if run.tape.foreign else ("USDT",)
             market = BinanceMarket(hub, Symbols(settings.symbols, quotes), venue_of(run.tape.url))
-            feed: Feed = TapeFeed(run.tape, market, clock, run.speed, status.touch)
+            feed = TapeFeed(run.tape, market, tape_clock, run.speed, status.touch)
         else:
-            symbols = Symbols(settings.symbols)
-            market = BinanceMarket(hub, symbols, venue_of(settings.binance_ws_urls[0]))
-            recorder = None
-            if run.record is not None:
-                recorder = Recorder(run.record, settings.binance_ws_urls[0], clock.wall_ms())
-                stack.callback(recorder.close)
-            session = await stack.enter_async_context(
-                aiohttp.ClientSession(
-                    connector=aiohttp.TCPConnector(limit_per_host=8),
-                    timeout=aiohttp.ClientTimeout(total=None),
-                    headers={"User-Agent": f"stream-server/{__version__}"},
-                    # websockets takes proxies from the environment too: both go the same way.
-                    trust_env=True,
-                )
-            )
-            feed = BinanceFeed(
-                market,
-                Hosts(list(settings.binance_ws_urls), clock),
-                Hosts(list(settings.binance_rest_urls), clock),
-                AiohttpTransport(session, clock),
-                clock,
-                rng,
-                BinancePolicy(settings.ohlcv_symbols, settings.ohlcv_intervals, poll_s=settings.market_poll_s),
-                settings.state_dir / "binance_pairs.json",
-                recorder,
-                status.touch,
-            )
+            market = BinanceMarket(hub, Symbols(settings.symbols), venue_of(settings.binance_ws_urls[0]))
+            feed = await _live_feed(stack, settings, run, market, clock, rng, status)
         demand.feed = feed
-        supervisor = Supervisor([feed], clock, rng)
-        clients = Clients(hub, clock, rng, settings.max_connections, settings.heartbeat_s)
         context = Context(
             settings,
             clock,
             rng,
             hub,
-            clients,
+            Clients(hub, clock, rng, settings.max_connections, settings.heartbeat_s),
             market.symbols,
             market,
             feed,
-            supervisor,
+            Supervisor([feed], clock, rng),
             started_ms=clock.wall_ms(),
             mode="live" if run.tape is None else "tape",
         )
-        app = web.Application(middlewares=[rest.envelope_errors], client_max_size=64 * 1024)
-        app[CONTEXT] = context
-        app.router.add_get("/ws", websocket)
-        app.router.add_get("/sse", sse)
-        rest.add_routes(app, context)
-        page.add_routes(app)
+        yield _application(context, status), context
 
-        async def background(_: web.Application) -> AsyncIterator[None]:
-            tasks = asyncio.create_task(_run_all(context, status), name="service")
-            try:
-                yield
-            finally:
-                tasks.cancel()
-                await asyncio.gather(tasks, return_exceptions=True)
 
-        app.cleanup_ctx.append(background)
-        yield app, context
+async def _live_feed(
+    stack: contextlib.AsyncExitStack,
+    settings: Settings,
+    run: Run,
+    market: BinanceMarket,
+    clock: Clock,
+    rng: random.Random,
+    status: StatusTopic,
+) -> BinanceFeed:
+    """The feed on the network; its HTTP session and recording end with the stack."""
+    recorder = None
+    if run.record is not None:
+        recorder = Recorder(run.record, settings.binance_ws_urls[0], clock.wall_ms())
+        stack.callback(recorder.close)
+    session = await stack.enter_async_context(
+        aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit_per_host=8),
+            timeout=aiohttp.ClientTimeout(total=None),
+            headers={"User-Agent": f"stream-server/{__version__}"},
+            # websockets takes proxies from the environment too: both go the same way.
+            trust_env=True,
+        )
+    )
+    return BinanceFeed(
+        market,
+        Hosts(list(settings.binance_ws_urls), clock),
+        Hosts(list(settings.binance_rest_urls), clock),
+        AiohttpTransport(session, clock),
+        clock,
+        rng,
+        BinancePolicy(settings.ohlcv_symbols, settings.ohlcv_intervals, poll_s=settings.market_poll_s),
+        settings.state_dir / "binance_pairs.json",
+        recorder,
+        status.touch,
+    )
+
+
+def _application(context: Context, status: StatusTopic) -> web.Application:
+    """Every endpoint, and the background of the service from start to clean-up."""
+    app = web.Application(middlewares=[rest.envelope_errors], client_max_size=64 * 1024)
+    app[CONTEXT] = context
+    app.router.add_get("/ws", websocket)
+    app.router.add_get("/sse", sse)
+    rest.add_routes(app, context)
+    page.add_routes(app)
+
+    async def background(_: web.Application) -> AsyncIterator[None]:
+        tasks = asyncio.create_task(_run_all(context, status), name="service")
+        try:
+            yield
+        finally:
+            tasks.cancel()
+            await asyncio.gather(tasks, return_exceptions=True)
+
+    app.cleanup_ctx.append(background)
+    return app
 
 
 async def _run_all(context: Context, status: StatusTopic) -> None:

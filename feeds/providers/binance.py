@@ -134,7 +134,8 @@ def read_tickers_24h(response: HttpResponse) -> Rows[Price]:
         body = [body]
     if not isinstance(body, list):
         raise Malformed(NAME, "24 h statistics are no list")
-    return _rows(body, lambda row: _rest_ticker(row, response.received_ms))
+    traded = [row for row in body if not _untraded(row)]
+    return _rows(traded, lambda row: _rest_ticker(row, response.received_ms))
 
 
 def read_klines(response: HttpResponse, symbol: str, interval: str) -> Rows[Candle]:
@@ -320,6 +321,12 @@ def _mini_ticker(row: object) -> Price:
         volume_24h=_amount(row, "v"),
         quote_volume_24h=_amount(row, "q"),
     )
+
+
+def _untraded(row: object) -> bool:
+    """Whether it is the row of a pair that nobody has traded: delisted ones stay on the list with a price of 0."""
+    last = row.get("lastPrice") if isinstance(row, dict) else None
+    return isinstance(last, str) and last != "" and not last.strip("0.")
 
 
 def _rest_ticker(row: object, received_ms: int) -> Price:
