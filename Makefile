@@ -42,7 +42,7 @@ format: $(VENV)/.dev  ## write the house formatting
 	@$(BIN)/ruff check --fix .
 
 test: lint  ## every check: lint, types and the whole suite
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 bench: $(VENV)/.dev  ## measure delivery beside its peers and write docs/benchmarks
 	@$(BIN)/python -m bench $(ARGS)

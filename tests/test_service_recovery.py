@@ -247,6 +247,7 @@ async def test_doubled_and_disordered_frames_give_each_closed_candle_once_and_in
 # --- garbage
 
 
+@pytest.mark.asyncio(loop_factories=["asyncio"])  # reading a frame is the same on every loop
 @pytest.mark.parametrize("stream", ["!miniTicker@arr", KLINES])
 @pytest.mark.parametrize("kind", [kind for kind in Spoil if kind is not Spoil.TOO_BIG])
 async def test_a_bad_frame_costs_itself_alone(exchange: FakeBinance, tmp_path: Path, kind: Spoil, stream: str) -> None:
@@ -276,6 +277,7 @@ async def test_a_frame_of_megabytes_does_not_end_the_service(exchange: FakeBinan
         await client.one("update", topic="price.BTC", ts=exchange.now_ms)
 
 
+@pytest.mark.asyncio(loop_factories=["asyncio"])  # reading a frame is the same on every loop
 @pytest.mark.parametrize("text", ["", "null", "0", "[]", "{}", '{"stream":5,"data":7}', '{"data":{}}', "[" * 5000])
 async def test_frames_of_any_shape_are_survived(exchange: FakeBinance, tmp_path: Path, text: str) -> None:
     async with serving(exchange, tmp_path) as service:
