@@ -25,4 +25,17 @@ new ResizeObserver(() => {
 
 addEventListener("online", () => client.state.name === "reconnecting" && client.connect());
 
+// Without a link the chart is Bitcoin's, unless there is none here, as on a tape of other markets.
+if (!location.hash) {
+  const symbols = new Set();
+  const stop = client.on("update", ({ topic }) => {
+    if (!topic.startsWith("price.")) return;
+    if (!symbols.size) setTimeout(() => {
+      stop();
+      if (!location.hash && !symbols.has(selection.symbol)) selection.set({ symbol: [...symbols][0] }, { replace: true });
+    }, 1000);
+    symbols.add(topic.slice("price.".length));
+  });
+}
+
 client.connect();

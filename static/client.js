@@ -56,9 +56,9 @@ export function topicMatches(pattern, topic) {
   return parts.length === wanted.length;
 }
 
-/** The topics that a refusal names, as in `topic 'price.NOPE': no market`; `otherwise` if it names none of them. */
-function namedIn({ message }, topics, otherwise) {
-  const named = topics.filter((topic) => message?.includes(`'${topic}'`));
+/** The topics that a refusal is about, on SSE only by its words `topic 'price.NOPE': …`; `otherwise` if it names none. */
+function namedIn({ message, topics: about }, topics, otherwise) {
+  const named = topics.filter((topic) => (about ? about.includes(topic) : message?.includes(`'${topic}'`)));
   return named.length ? named : otherwise;
 }
 
@@ -148,7 +148,7 @@ export class StreamClient {
     this.connect();
   }
 
-  /** The server's wall clock, judged by live messages alone: a snapshot may be hours old. */
+  /** The server's clock, from its greeting and live messages; on a tape that is the time of the recording. */
   serverNow() {
     return Date.now() - (this.#clockOffsetMs ?? 0);
   }
@@ -313,6 +313,7 @@ export class StreamClient {
       case "update":
         return this.#update(message);
       case "hello":
+        if (message.now) this.#clockOffsetMs = this.#lastHeardAt - message.now;
         if (this.#transport === "websocket") this.#ask();
         break;
       case "subscribed":
@@ -378,8 +379,9 @@ export class StreamClient {
 // --- transports: each yields { send, close, ready } and calls `message`, `lost` (and `retrying`)
 
 function openSocket(base, _plan, on) {
-  const socket = new WebSocket(new URL("/ws", base).href.replace(/^http/, "ws"));
-  socket.onmessage = ({ data }) => on.message(JSON.parse(data));
+  // In batches: one array a write is less to parse, and the browser inflates it.
+  const socket = new WebSocket(new URL("/ws?batch=1", base).href.replace(/^http/, "ws"));
+  socket.onmessage = ({ data }) => JSON.parse(data).forEach((message) => on.message(message));
   socket.onclose = ({ code, reason }) => on.lost({ code, reason, reconnect: mayReconnect(code) });
   return {
     get ready() {

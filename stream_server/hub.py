@@ -170,7 +170,8 @@ class Hub:
         message = f"topic {topic!r}: {reason}"
         for outbox, member in list(self.members.items()):
             if topic in member.selection:
-                self.post(outbox, [envelope.control("error", {"code": "unknown_topic", "message": message})])
+                fields = {"code": "unknown_topic", "message": message, "topics": [topic]}
+                self.post(outbox, [envelope.control("error", fields)])
                 self.unsubscribe(outbox, [topic])
         self.idle_since.pop(topic, None)
 

@@ -433,7 +433,7 @@ async def snapshot(request: web.Request) -> web.Response:
     max_age_ms = parameters.max_age_ms()
     selectors, bad = resolve(wanted, context.symbols)
     if bad:
-        parameters.wrong("topics", "; ".join(bad), "unknown_topic")
+        parameters.wrong("topics", "; ".join(bad.values()), "unknown_topic")
     parameters.check()
     held = context.hub.snapshot(selectors)
     answer = _answer_of_topics(context, held)

@@ -1,6 +1,6 @@
 """One WebSocket client's protocol: message in, answers into its outbox. Knows no socket."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import orjson
 
@@ -39,15 +39,15 @@ def hello(epoch: str, heartbeat_s: float, now_ms: int) -> Frame:
     return envelope.control("hello", fields)
 
 
-def resolve(selectors: Sequence[str], symbols: Symbols) -> tuple[list[str], list[str]]:
-    """Canonical selectors without repetition, and a sentence for each that nobody can feed."""
+def resolve(selectors: Sequence[str], symbols: Symbols) -> tuple[list[str], dict[str, str]]:
+    """Canonical selectors without repetition, and a sentence for each of those that nobody can feed."""
     good: dict[str, None] = {}
-    bad: list[str] = []
+    bad: dict[str, str] = {}
     for selector in selectors:
         try:
             good[topics.canonical(selector, symbols)] = None
         except UnknownTopicError as error:
-            bad.append(str(error))
+            bad[selector] = str(error)
     return list(good), bad
 
 
@@ -163,15 +163,17 @@ class Session:
             self._send(envelope.control("error", {"code": "topic_limit", "message": message, "req": req}))
             self.hub.close(self.outbox, TOPIC_LIMIT)
             return
-        if bad:
-            self.refuse(Refusal("unknown_topic", "; ".join(bad)), req)
+        self._refuse_topics(bad, req)
         if good and not self.outbox.closed:
             self.hub.subscribe(self.outbox, good, since, interval_ms, req)
 
+    def _refuse_topics(self, bad: Mapping[str, str], req: object) -> None:
+        if bad:
+            self.refuse(Refusal("unknown_topic", "; ".join(bad.values()), details={"topics": list(bad)}), req)
+
     def _unsubscribe(self, message: dict[str, object], req: object) -> None:
         good, bad = resolve(self._topics(message), self.symbols)
-        if bad:
-            self.refuse(Refusal("unknown_topic", "; ".join(bad)), req)
+        self._refuse_topics(bad, req)
         if self.outbox.closed:
             return
         gone = self.hub.unsubscribe(self.outbox, good)
@@ -179,8 +181,7 @@ class Session:
 
     def _snapshot(self, message: dict[str, object], req: object) -> None:
         good, bad = resolve(self._topics(message), self.symbols)
-        if bad:
-            self.refuse(Refusal("unknown_topic", "; ".join(bad)), req)
+        self._refuse_topics(bad, req)
         if not good:
             return
         held = self.hub.snapshot(good)

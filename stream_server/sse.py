@@ -54,7 +54,7 @@ def _wanted(request: web.Request) -> tuple[list[str], int]:
     problems: dict[str, object] = {}
     selectors, bad = resolve(split_topics(request.query.get("topics", "")), context.symbols)
     if bad:
-        problems["topics"] = "; ".join(bad)
+        problems["topics"] = "; ".join(bad.values())
     elif not selectors:
         problems["topics"] = "topics must name at least one topic, as in /sse?topics=price.BTC"
     elif over_limit(selectors):

@@ -469,7 +469,12 @@ def test_a_topic_that_cannot_be_fed_is_refused_by_name_to_those_who_wait_for_it(
     waiting, other = rig.listener("ohlcv.SOL.5m", "price.BTC"), rig.listener("price.BTC", "ohlcv.>")
     rig.hub.refuse("ohlcv.SOL.5m", "no such market")
     assert waiting.take() == [
-        {"type": "error", "code": "unknown_topic", "message": "topic 'ohlcv.SOL.5m': no such market"}
+        {
+            "type": "error",
+            "code": "unknown_topic",
+            "message": "topic 'ohlcv.SOL.5m': no such market",
+            "topics": ["ohlcv.SOL.5m"],
+        }
     ]
     update = rig.say("price.BTC")
     rig.say("ohlcv.SOL.5m")

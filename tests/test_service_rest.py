@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from tests.clients import last_ts, market_start, seq_of, serving, updates, websocket
@@ -581,6 +582,7 @@ async def test_live_is_always_and_ready_only_with_values_or_a_known_failure(
 async def test_without_a_network_it_is_ready_with_the_hosts_it_cannot_reach(tmp_path: Path) -> None:
     async with running(None, tmp_path) as service:
         await until(lambda: all(service.context.feed.readiness().values()))
+        await until(lambda: "cannot connect" in orjson.dumps(service.context.feed.report()["rest_hosts"]).decode())
         status, body = await service.get("/health/ready")
         report = (await ask(service, "/api/status"))["data"]
     assert status == 200

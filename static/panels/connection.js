@@ -4,7 +4,7 @@ import { parseId } from "../client.js";
 import { setData, setText } from "../dom.js";
 import { formatAge, UNKNOWN } from "../format.js";
 
-const TITLES = { connecting: "Connecting", live: "Live", reconnecting: "Reconnecting", closed: "Closed" };
+const TITLES = { connecting: "Connecting", live: "Connected", reconnecting: "Reconnecting", closed: "Closed" };
 const RATE_WINDOW_S = 5;
 const PASSING_MS = 12_000;
 

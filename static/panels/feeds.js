@@ -4,7 +4,7 @@ import { make, setData, setText } from "../dom.js";
 import { getJson } from "../rest.js";
 
 const EVERY_MS = 15_000;
-const WELL = new Set(["live", "active", "ok", "running", "connected", "fresh", "idle"]);
+const WELL = new Set(["live", "playing"]);
 
 export function mountFeeds() {
   const list = document.getElementById("feeds");
