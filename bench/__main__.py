@@ -8,15 +8,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench import report, tools
-from bench.measure import Cores, Effort, Failed, measure
+from bench.measure import Effort, measure
+from bench.processes import Cores, Failed, allow_many_sockets
 from bench.scenarios import QUICK as QUICK_SCENARIOS
 from bench.scenarios import SCENARIOS, Figure, Scenario
 from bench.servers import QUICK as QUICK_SERVERS
 from bench.servers import SERVERS, Server
+from bench.studies import STUDIES
+from bench.studies.study import Findings, Lab, Study
 from bench.tools import Absent
 
 FULL_EFFORT, FULL_ROUNDS = Effort(warm_s=1.5, window_s=3.0), 3
 QUICK_EFFORT, QUICK_ROUNDS = Effort(warm_s=0.8, window_s=1.5), 2
+KEYS = [*(scenario.key for scenario in SCENARIOS), *(study.key for study in STUDIES)]
 OUTPUT = tools.HERE.parent / "docs" / "benchmarks"
 
 
@@ -32,16 +36,20 @@ def main() -> int:
     except Absent as absent:
         print(f"bench: {absent}", file=sys.stderr)
         return 1
+    allow_many_sockets()
     # What was started is ended on the way out, so a request to stop has to be a way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs would ignore it
     scenarios = [scenario for scenario in SCENARIOS if scenario.key in options.scenarios]
+    studies = [study for study in STUDIES if study.key in options.scenarios]
     servers = [server for server in SERVERS if server.name in options.servers]
     results = report.Results(scenarios, servers, options.rounds)
     effort = QUICK_EFFORT if options.quick else FULL_EFFORT
     began = time.monotonic()
     try:
         _measure_all(results, effort)
+        for study in studies:
+            results.studies[study.key] = (study, _look_into(study, options.quick))
     except KeyboardInterrupt:
         print("\nbench: interrupted; nothing was written", file=sys.stderr)
         return 130
@@ -49,23 +57,31 @@ def main() -> int:
     print(f"\n{time.monotonic() - began:.0f} s")
     if options.output is not None:
         options.output.mkdir(parents=True, exist_ok=True)
-        (options.output / "delivery.md").write_text(report.page(results))
-        (options.output / "delivery.svg").write_text(report.picture(results))
-        (options.output / "delivery.json").write_text(report.raw(results))
-        print(f"written to {options.output}/delivery.md")
+        _write(results, options.output)
     return 0
+
+
+def _write(results: report.Results, folder: Path) -> None:
+    files: dict[str, Callable[[report.Results], str]] = {}
+    if results.scenarios:
+        files |= {"delivery.md": report.page, "delivery.svg": report.picture, "delivery.json": report.raw}
+    if results.studies:
+        files |= {"service.md": report.studies_page, "service.json": report.studies_raw}
+    for name, text in files.items():
+        (folder / name).write_text(text(results))
+    print(f"written to {folder}: {', '.join(files)}")
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the main scenarios and rivals only; writes nothing")
-    parser.add_argument("--scenarios", type=_names([s.key for s in SCENARIOS]), metavar="A,B", help="only these")
+    parser.add_argument("--scenarios", type=_names(KEYS), metavar="A,B", help="only these")
     parser.add_argument("--servers", type=_names([s.name for s in SERVERS], ";"), metavar="A;B", help="only these")
     parser.add_argument("--rounds", type=int, help="how often each is measured")
     parser.add_argument("--output", type=Path, help=f"folder of the report (default, if all are measured: {OUTPUT})")
     options = parser.parse_args()
     complete = not (options.quick or options.scenarios or options.servers)
-    options.scenarios = options.scenarios or (list(QUICK_SCENARIOS) if options.quick else [s.key for s in SCENARIOS])
+    options.scenarios = options.scenarios or (list(QUICK_SCENARIOS) if options.quick else KEYS)
     options.servers = options.servers or (list(QUICK_SERVERS) if options.quick else [s.name for s in SERVERS])
     options.rounds = options.rounds or (QUICK_ROUNDS if options.quick else FULL_ROUNDS)
     if complete and options.output is None:
@@ -118,11 +134,26 @@ def _measure_one(
     print(f"{label} {', '.join([*said, *sample.remarks])}", flush=True)
 
 
+def _look_into(study: Study, quick: bool) -> Findings:
+    lab = Lab(Cores.of_this_machine(), quick, lambda text: print(f"{study.key:14} {text}", flush=True))
+    try:
+        return study.run(lab)
+    except (Absent, Failed) as problem:
+        print(f"{study.key:14} {problem}", flush=True)
+        return Findings([""], remarks=[f"No figures: {problem}"])
+
+
 def _summarise(results: report.Results) -> None:
+    if results.cells:
+        print()
+        print("\n".join(report.overview(results, lambda scenario: scenario.figure is Figure.CPU_PER_MILLION)))
+        print("(CPU seconds a million delivered messages: median, minimum–maximum)\n")
+        print("\n".join(report.goals(results)))
+    for study, found in results.studies.values():
+        print(f"\n{study.key}: {study.title}\n")
+        print("\n".join([*report.table(found.head, found.rows), *found.remarks]))
     print()
-    print("\n".join(report.overview(results, lambda scenario: scenario.figure is Figure.CPU_PER_MILLION)))
-    print("(CPU seconds a million delivered messages: median, minimum–maximum)\n")
-    print("\n".join(report.goals(results)))
+    print("\n".join(report.study_goals(results)))
 
 
 if __name__ == "__main__":

