@@ -229,7 +229,7 @@ def page(results: Results) -> str:
         "- NATS and nchan are fed over the network, which is how they work; that is part of their figure. socketify",
         "  runs on libuv's own loop: its asyncio one polls without rest, which would count as the price of messages.",
         "- Bare C sends ready bytes and does nothing else. Nothing that serves 1000 sockets one by one can be cheaper.",
-        "- Again on your machine: `make bench` (some 20 minutes), `make bench-quick` (under 2).",
+        "- Again on your machine: `make bench` (some 40 minutes), `make bench-quick` (under 2).",
         "",
         "## Machine and versions",
         "",

@@ -31,6 +31,10 @@ RETRY_BEHIND_S = 0.02
 WRITES_A_TURN = 500
 """A write costs some 8 µs: this many hold up the loop, and with it everyone's requests, for 4 ms."""
 
+ALL_WRITES = 1 << 40
+BYTES_A_WRITE = 8 * 1024
+"""What a write may carry at that price; a bigger one counts for more."""
+
 EARLIEST = "earliest"
 _CURSOR = re.compile(r"([0-9a-z]{1,20})-([0-9]{1,18})", re.ASCII)
 
@@ -267,8 +271,7 @@ class Hub:
         if gone:
             rest = {selector: ms for selector, ms in member.selection.items() if selector not in gone}
             group = self._change_selection(outbox, member, rest)
-            for topic in [topic for topic in outbox.held if topic not in group.listens]:
-                outbox.held_bytes -= len(outbox.held.pop(topic).json)
+            outbox.drop_values(group.listens)
             self._lose_interest(gone)
         return gone
 
@@ -421,8 +424,7 @@ class Hub:
         while self.dirty and budget > 0:
             group, _ = self.dirty.popitem()
             if len(group.members) == 1 and not group.newcomers:
-                budget -= 1
-                self._deliver_alone(group)
+                budget -= self._deliver_alone(group)
                 continue
             delivery = self._gathered(group)
             if delivery is not None:
@@ -430,11 +432,11 @@ class Hub:
         if self.delivery is not None or self.dirty:
             self._flush_soon()
 
-    def _deliver_alone(self, group: Group) -> None:
-        """The same for the only member of a group."""
+    def _deliver_alone(self, group: Group) -> int:
+        """The same for the only member of a group. Returns how many writes that was worth."""
         pending = group.pending
         if not pending:
-            return
+            return 0
         group.last_sent = self.clock.now()
         self.delivered += len(pending)
         (outbox,) = group.members
@@ -445,17 +447,18 @@ class Hub:
                 outbox.write(payload)
             except (RuntimeError, OSError):
                 outbox.ready = False  # gone in this very turn; its transport will say so
-        else:
-            self._write_or_hold(outbox, group.gather())
+            return 1 + len(payload) // BYTES_A_WRITE
+        self._write_or_hold(outbox, group.gather())
+        return 1
 
     def _settle(self, group: Group) -> None:
         """Deliver all that has gathered for a group now: its membership changes, or one member gets more."""
         if self.delivery is not None and self.delivery.group is group:
-            self._deliver(self.delivery, len(self.delivery.outboxes))
+            self._deliver(self.delivery, ALL_WRITES)
         delivery = self._gathered(group) if group.pending else None
         if delivery is not None:
             interrupted, self.delivery = self.delivery, None
-            self._deliver(delivery, len(delivery.outboxes))
+            self._deliver(delivery, ALL_WRITES)
             self.delivery = interrupted
 
     def _gathered(self, group: Group) -> "Delivery | None":
@@ -471,9 +474,10 @@ class Hub:
         return Delivery(group, frames, group.key.wire.payload(frames), list(group.members), newcomers)
 
     def _deliver(self, delivery: "Delivery", most: int) -> int:
-        """Write to the next `most` members; the rest waits in `self.delivery`. Returns how many were written to."""
+        """Write to the next members, `most` writes' worth; the rest waits in `self.delivery`. Returns what it was."""
         start = delivery.done
-        delivery.done = end = min(start + most, len(delivery.outboxes))
+        worth = 1 + len(delivery.payload) // BYTES_A_WRITE
+        delivery.done = end = min(start + max(1, most // worth), len(delivery.outboxes))
         self.delivery = delivery if end < len(delivery.outboxes) else None
         payload, newcomers = delivery.payload, delivery.newcomers
         for outbox in delivery.outboxes[start:end]:
@@ -488,7 +492,7 @@ class Hub:
                     outbox.ready = False  # gone in this very turn; its transport will say so
             else:
                 self._write_or_hold(outbox, delivery.frames, payload)
-        return end - start
+        return (end - start) * worth
 
     def _write_or_hold(self, outbox: Outbox, frames: Sequence[Frame], payload: bytes | None = None) -> None:
         """For a client of which it is not known that it keeps up."""
@@ -540,7 +544,7 @@ class Hub:
     def _catch_up(self, outbox: Outbox, now: float) -> None:
         self.conflated += sum(outbox.skipped.values())
         if outbox.paced:
-            if outbox.held or outbox.queue:
+            if outbox.holds_anything():
                 outbox.catch_up(PACED_BYTES)
                 outbox.ask(now)
             return

@@ -10,7 +10,7 @@ them, and values grow old there. So a WebSocket client that falls behind again i
 pinged, and gets the next portion, by then of newer values, when the pong shows that it has read this one.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Protocol
 
 from stream_server import envelope
@@ -26,6 +26,9 @@ PACE_AGAIN_S = 30.0
 SLOW_PONG_S = 1.0
 QUICK_PONG_S = 0.25
 QUICK_PONGS = 20
+
+Entry = tuple[int, Frame, bool]
+"""What a round sends: its place in the order, the frame, and whether a newer value would have replaced it."""
 
 
 class Pipe(Protocol):
@@ -58,6 +61,7 @@ class Outbox:
         "queue",
         "quick_pongs",
         "ready",
+        "round",
         "skipped",
         "watched",
         "wire",
@@ -74,6 +78,7 @@ class Outbox:
         self.closed = False
         self.held: dict[str, Frame] = {}
         self.queue: list[tuple[int, Frame]] = []
+        self.round: list[Entry] = []
         self.skipped: dict[str, int] = {}
         self.held_bytes = 0
         self.last_buffered = 0
@@ -144,28 +149,45 @@ class Outbox:
         return buffered == 0 and self.asked_at is None
 
     def catch_up(self, most_bytes: int | None = None) -> bool:
-        """Send what was held, in id order, and say what was merged; True if nothing is held any more."""
-        entries = sorted(
-            [*((frame.seq, frame, True) for frame in self.held.values()), *((*entry, False) for entry in self.queue)],
-            key=lambda entry: entry[0],
-        )
-        sending = len(entries) if most_bytes is None else _portion(entries, most_bytes)
-        frames = []
-        queued = 0
-        for _, frame, merged in entries[:sending]:
-            frames.append(frame)
-            self.held_bytes -= len(frame.json)
-            if merged:
-                del self.held[frame.topic]
-            else:
-                queued += 1
-        del self.queue[:queued]
+        """Send what was held, in id order, and say what was merged; True if nothing is held any more.
+
+        With a limit, one portion of it. What is held when the first portion goes is a round of its own: newer values
+        wait for the next round, or topics that change all the time would never let the others have their turn.
+        """
+        if most_bytes is None:
+            entries = [*self.round, *self._in_order()]
+            self.round = []
+        else:
+            self.round = self.round or self._in_order()
+            size = _portion(self.round, most_bytes)
+            entries, self.round = self.round[:size], self.round[size:]
+        frames = [frame for _, frame, _ in entries]
+        self.held_bytes -= sum(len(frame.json) for frame in frames)
         skipped, self.skipped = self.skipped, {}
         if skipped:
             frames.append(envelope.control("conflated", {"skipped": skipped}))
         if frames:
             self.pipe.write(self.wire.payload(frames))
-        return sending == len(entries)
+        return not self.holds_anything()
+
+    def _in_order(self) -> list[Entry]:
+        """Take all that is held by value and in the queue, by id."""
+        merged = [(frame.seq, frame, True) for frame in self.held.values()]
+        queued = [(seq, frame, False) for seq, frame in self.queue]
+        self.held, self.queue = {}, []
+        return sorted([*merged, *queued], key=lambda entry: entry[0])
+
+    def holds_anything(self) -> bool:
+        """Whether something waits for this client."""
+        return bool(self.held or self.queue or self.round)
+
+    def drop_values(self, wanted: Container[str]) -> None:
+        """Forget held values of topics that are wanted no more."""
+        gone = [frame for topic, frame in self.held.items() if topic not in wanted]
+        gone += [frame for _, frame, merged in self.round if merged and frame.topic not in wanted]
+        self.held = {topic: frame for topic, frame in self.held.items() if topic in wanted}
+        self.round = [entry for entry in self.round if not entry[2] or entry[1].topic in wanted]
+        self.held_bytes -= sum(len(frame.json) for frame in gone)
 
     def ask(self, now: float) -> None:
         """Ping, to learn when what was sent before has been read."""
@@ -186,11 +208,12 @@ class Outbox:
         """Drop all that is held."""
         self.held = {}
         self.queue.clear()
+        self.round = []
         self.skipped = {}
         self.held_bytes = 0
 
 
-def _portion(entries: list[tuple[int, Frame, bool]], most_bytes: int) -> int:
+def _portion(entries: list[Entry], most_bytes: int) -> int:
     """How many entries one portion holds; at least one, and never a part of an answer."""
     size = 0
     for count, (seq, frame, _) in enumerate(entries):

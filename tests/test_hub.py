@@ -916,3 +916,33 @@ def test_a_slow_pong_alone_begins_the_pacing() -> None:
     rig.clock.advance(0.1)
     assert client.outline() == [rig.hub.position]
     assert client.pipe.reader.pings == 1
+
+
+def test_a_paced_client_hears_of_every_topic_however_often_all_of_them_change() -> None:
+    rig = HubRig()
+    client = slow_reader(rig)
+    names = [f"price.T{number}" for number in range(500)]
+    heard: set[str] = set()
+    for _ in range(12):
+        for name in names:
+            rig.say(name, "x" * 400)
+        rig.clock.advance(1.0)
+        rig.hub.answered(client.outbox)
+        heard |= {str(message["topic"]) for message in client.take() if message["type"] == "update"}
+    assert heard >= set(names)
+
+
+def test_unsubscribing_takes_a_topic_out_of_what_a_paced_client_still_gets() -> None:
+    rig = HubRig()
+    client = slow_reader(rig)
+    client.subscribe("news")
+    for number in range(300):
+        rig.say(f"price.T{number}", "x" * 400)
+    rig.clock.advance(1.0)
+    rig.hub.answered(client.outbox)
+    rig.hub.unsubscribe(client.outbox, ["price.*"])
+    client.take()
+    for _ in range(5):
+        rig.hub.answered(client.outbox)
+    assert [message for message in client.take() if message["type"] == "update"] == []
+    assert client.outbox.held_bytes == 0

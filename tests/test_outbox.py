@@ -70,10 +70,13 @@ def test_a_portion_leaves_the_newer_values_for_later_and_never_parts_an_answer()
     assert not outbox.catch_up(most_bytes=1)
     assert outline(pipe) == ["e-2"]
     outbox.hold([frame(5, "price.C")])
+    outbox.hold([frame(6, "price.C")])
     assert not outbox.catch_up(most_bytes=1)
     assert outline(pipe) == ["subscribed", "e-1", "synced", "conflated"]
+    assert not outbox.catch_up(most_bytes=1)
+    assert outline(pipe) == ["e-4"], "what the round began with comes first, or it would never have its turn"
     assert outbox.catch_up(most_bytes=1)
-    assert outline(pipe) == ["e-5"]
+    assert outline(pipe) == ["e-6"]
     assert outbox.held_bytes == 0
 
 
