@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 POS_AFTER_S = 30.0
 RETRY_BEHIND_S = 0.02
+MATCHING_KEPT = 256
 WRITES_A_TURN = 500
 """A write costs some 8 µs: this many hold up the loop, and with it everyone's requests, for 4 ms."""
 
@@ -110,6 +111,7 @@ class Hub:
         self.policy = policy
         self.seq = 0
         self.topics: dict[str, TopicHistory] = {}
+        self.matching: dict[str, list[str]] = {}
         self.groups = Groups()
         self.members: dict[Outbox, Member] = {}
         self.behind: dict[Outbox, None] = {}
@@ -186,6 +188,7 @@ class Hub:
                 name, deque(maxlen=self.policy.ring_events), ttl_s=self.policy.ttl_s(name)
             )
             self.groups.topic_appeared(name)
+            self.matching.clear()
         return topic
 
     def _tell(self, topic: str, frame: Frame) -> None:
@@ -292,11 +295,20 @@ class Hub:
         found: dict[str, TopicHistory] = {}
         for selector in selectors:
             if topics.is_pattern(selector):
-                found |= {name: t for name, t in self.topics.items() if topics.matches(selector, name)}
+                found |= {name: self.topics[name] for name in self._matching(selector)}
             elif selector in self.topics:
                 found[selector] = self.topics[selector]
         held = [(topic.last.seq, topic) for topic in found.values() if topic.last is not None]
         return [topic for _, topic in sorted(held, key=lambda entry: entry[0])]
+
+    def _matching(self, pattern: str) -> list[str]:
+        """The topics of a pattern, remembered until a new topic appears."""
+        names = self.matching.get(pattern)
+        if names is None:
+            if len(self.matching) >= MATCHING_KEPT:
+                self.matching.clear()
+            names = self.matching[pattern] = [name for name in self.topics if topics.matches(pattern, name)]
+        return names
 
     def post(self, outbox: Outbox, frames: Sequence[Frame]) -> None:
         """Send frames to one client, after all that its group was given before."""

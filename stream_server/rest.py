@@ -437,7 +437,11 @@ async def snapshot(request: web.Request) -> web.Response:
     parameters.check()
     held = context.hub.snapshot(selectors)
     answer = _answer_of_topics(context, held)
-    answer.data = b"[%b]" % b",".join([topic.last.json for topic in held if topic.last is not None])
+    answer.data = request.app[TEXTS].of(
+        ("snapshot", *selectors),
+        answer.version,
+        lambda: b"[%b]" % b",".join([topic.last.json for topic in held if topic.last is not None]),
+    )
     answer.extra["stale_topics"] = [topic.name for topic in held if topic.stale]
     return respond(request, context, answer, max_age_ms)
 
