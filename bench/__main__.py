@@ -43,7 +43,7 @@ def main() -> int:
     scenarios = [scenario for scenario in SCENARIOS if scenario.key in options.scenarios]
     studies = [study for study in STUDIES if study.key in options.scenarios]
     servers = [server for server in SERVERS if server.name in options.servers]
-    results = report.Results(scenarios, servers, options.rounds)
+    results = report.Results(scenarios, servers, options.rounds, options.quick)
     effort = QUICK_EFFORT if options.quick else FULL_EFFORT
     began = time.monotonic()
     try:

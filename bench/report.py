@@ -53,6 +53,7 @@ class Results:
     scenarios: Sequence[Scenario]
     servers: Sequence[Server]
     rounds: int
+    quick: bool = False
     cells: dict[tuple[str, str], Cell] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
     studies: dict[str, tuple[Study, Findings]] = field(default_factory=dict)
@@ -246,6 +247,11 @@ def study_goals(results: Results) -> list[str]:
     return table(["", "goal", "reached", ""], rows) if rows else []
 
 
+QUICK_STUDIES = (
+    "**Made with `--quick`: short windows, each looked at once. A full run may judge the close ones otherwise.**"
+)
+
+
 def studies_page(results: Results) -> str:
     """The report of the studies."""
     lines = [
@@ -254,6 +260,7 @@ def studies_page(results: Results) -> str:
         f"Written by `make bench` on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC; do not edit. What a message costs",
         "beside other servers is in [delivery.md](delivery.md). Everything runs on one machine over loopback, the",
         "service on one core and the load generator on another.",
+        *(["", QUICK_STUDIES] if results.quick else []),
         "",
         "## Goals",
         "",
