@@ -112,6 +112,9 @@ class BinanceFeed:
         key = (pair.symbol, candle.interval)
         is_new = key not in self.market.series
         self.market.follow(key)
+        if is_new and self.recorder is not None:
+            # Now and not with the exchange's word: frames may come before it, and count from here on.
+            self.recorder.subscribed([binance.kline_stream(*key)], self.clock.wall_ms())
         if self.group is not None:
             stream = binance.kline_stream(*key)
             socket = self._socket_for(stream)

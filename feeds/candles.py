@@ -107,8 +107,9 @@ class CandleSeries:
         said: list[Outcome] = []
         if not self.begun or self.expected() is None:
             self.begun = True
-            heard = rows[-1].open_time if self.first_heard is None else self.first_heard
-            say_from = min([heard, *(row.open_time for row in final[-1:]), *self.waiting])
+            # The last row too: a late answer may hold as forming what closed before the stream was heard.
+            known = [rows[-1].open_time, *(row.open_time for row in final[-1:]), *self.waiting]
+            say_from = min(known if self.first_heard is None else [*known, self.first_heard])
             self.closed = [row for row in final if row.open_time < say_from][-self.keep :]
             if not self.closed:
                 self.resumes_at = say_from

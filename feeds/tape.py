@@ -5,7 +5,7 @@ A tape is JSON lines. The first tells what it is: `{"tape": 1, "recorded_at": ms
 
 - `frame`: the text of a stream frame (`frame_b64` if it was not UTF-8),
 - `answer`: `{"path", "params", "body"}` of a REST answer that was applied,
-- `subscribed`: the streams an exchange confirmed, or `dropped`: one that is no longer followed.
+- `subscribed`: the streams that are followed from here on, or `dropped`: one that is no longer followed.
 
 Recordings of cryptofeed's outline load as well: `{"url": …}` first, then `{"received_at": seconds, "raw": text}`. They
 hold no list of pairs, so there alone symbols are split by known quote assets. Both may be gzipped.
@@ -77,7 +77,7 @@ class Recorder:
         self._write({"at": response.received_ms, "answer": answer})
 
     def subscribed(self, streams: list[str], now_ms: int) -> None:
-        """Record which streams the exchange confirmed."""
+        """Record which streams are followed from here on."""
         self._write({"at": now_ms, "subscribed": streams})
 
     def dropped(self, stream: str, now_ms: int) -> None:

@@ -409,3 +409,13 @@ def test_the_same_holds_when_rest_is_dead_at_first(
         series, market, heard, questions, lambda place: series.backfill([], None) if place == without_history else []
     )
     check(series, market, said)
+
+
+def test_a_candle_that_a_late_first_answer_shows_forming_is_fetched_and_not_passed_over() -> None:
+    market = Market(count=2, hole=range(1, 1))
+    series = CandleSeries("1m")
+    late = market.answer((0, 1), None, limit=3)
+    assert len(late) == 1
+    series.apply(market.at_stage(1, 1))
+    series.backfill(late, None)
+    assert series.missing_from() == late[0].open_time
