@@ -389,7 +389,7 @@ FRAMES = (
 )  # fmt: skip
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(mutation=mutations(FRAMES))
 @example(("ws_book_ticker", b'{"u":1,"s":"X","b":"1.7e308","a":"1.7e308"}'))
 def test_no_broken_frame_does_worse_than_to_be_refused(mutation: tuple[str, bytes]) -> None:
@@ -406,7 +406,7 @@ def test_no_broken_frame_does_worse_than_to_be_refused(mutation: tuple[str, byte
             check_candle(read)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_a_broken_row_costs_only_itself(data: st.DataObject) -> None:
     document = sample("ws_mini_tickers_combined")
@@ -430,7 +430,7 @@ ANSWERS: dict[str, Callable[[HttpResponse], object]] = {
 }
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(mutation=mutations(tuple(ANSWERS)))
 def test_no_broken_answer_does_worse_than_to_be_refused_and_costs_only_its_row(mutation: tuple[str, bytes]) -> None:
     name, raw = mutation
@@ -455,7 +455,7 @@ def test_no_broken_answer_does_worse_than_to_be_refused_and_costs_only_its_row(m
         assert all(pair.symbol and pair.base and pair.quote for pair in cast("list[Pair]", read))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(status=st.integers(100, 599), body=st.binary(max_size=60), header=st.text(max_size=12))
 def test_any_status_with_any_body_is_an_error_of_ours_or_none(status: int, body: bytes, header: str) -> None:
     refused = refusal("binance", HttpResponse(status, {"retry-after": header}, body, RECEIVED_MS))

@@ -380,7 +380,7 @@ def check(series: CandleSeries, market: Market, said: Sequence[Outcome]) -> list
     return numbers
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(story=stories(shuffled=True))
 def test_any_order_loss_and_repetition_gives_the_same_closed_series_each_said_once(
     story: tuple[Market, list[tuple[int, int]], list[Question]],
@@ -398,7 +398,7 @@ def test_any_order_loss_and_repetition_gives_the_same_closed_series_each_said_on
     assert numbers[-1] == market.numbers()[-2]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(story=stories(shuffled=False), without_history=st.integers(0, 12))
 def test_the_same_holds_when_rest_is_dead_at_first(
     story: tuple[Market, list[tuple[int, int]], list[Question]], without_history: int

@@ -1,7 +1,7 @@
 """Which clients share a group, what a group listens to, and when it beats."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from feeds.model import Event
@@ -93,14 +93,12 @@ times = st.floats(3600, 1e6, allow_nan=False)
 intervals = st.integers(1, 3_600_000)
 
 
-@settings(derandomize=True, deadline=None, database=None)
 @given(now=times, interval_ms=intervals, its_phase=st.integers(0, PHASES - 1))
 def test_the_next_beat_is_after_now_and_within_one_interval(now: float, interval_ms: int, its_phase: int) -> None:
     wait_s = next_beat(now, interval_ms, its_phase) - now
     assert -1e-6 <= wait_s <= interval_ms / 1000 + 1e-6
 
 
-@settings(derandomize=True, deadline=None, database=None)
 @given(now=times, interval_ms=st.integers(100, 3_600_000))
 def test_a_newcomer_waits_nearly_an_interval_for_its_first_beat(now: float, interval_ms: int) -> None:
     wait_s = next_beat(now, interval_ms, phase(now, interval_ms)) - now

@@ -634,14 +634,9 @@ class HubModel(RuleBasedStateMachine):
         self.settle()
 
 
-EXAMPLES = os.environ.get("HUB_MODEL_EXAMPLES")
-
 TestHubModel = HubModel.TestCase
 TestHubModel.settings = settings(
-    max_examples=int(EXAMPLES or 300),
+    max_examples=int(os.environ.get("HUB_MODEL_EXAMPLES", "300")),
     stateful_step_count=50,
-    deadline=None,
-    derandomize=EXAMPLES is None,
-    database=None,
     suppress_health_check=list(HealthCheck),
 )

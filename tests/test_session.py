@@ -384,7 +384,7 @@ def as_json(value: object) -> str:
 messages = st.text(max_size=60) | anything.map(as_json) | near_misses.map(as_json)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@settings(max_examples=150)
 @given(sent=st.lists(messages, max_size=12))
 def test_whatever_a_client_sends_raises_nothing_and_changes_nothing_for_another(sent: list[str]) -> None:
     rig = talk()
