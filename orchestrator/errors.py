@@ -55,10 +55,28 @@ class Unavailable(ProviderError):
     outcome = "unavailable"
 
 
+class TimedOut(Unavailable):
+    """Did not answer in the time it was given."""
+
+    outcome = "timeout"
+
+
 class Malformed(ProviderError):
     """Answered in a shape its documentation does not promise."""
 
     outcome = "malformed"
+
+
+class TooLarge(Malformed):
+    """Sent more than we are willing to read."""
+
+    outcome = "too_large"
+
+
+class Outdated(ProviderError):
+    """Answers, but with a value that is older than it should be by the provider's own stamp."""
+
+    outcome = "outdated"
 
 
 class NotFound(ProviderError):

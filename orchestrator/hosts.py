@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from orchestrator.clock import Clock
-from orchestrator.errors import Banned, Blocked, ProviderError, RateLimited
+from orchestrator.errors import Banned, Blocked, ProviderError, RateLimited, Unauthorized
 
 BLOCKED_REST_S = 3600.0
 RATE_LIMITED_REST_S = 30.0
@@ -113,7 +113,7 @@ def _consequence(error: ProviderError) -> tuple[str, float]:
             return "rate_limited", max(1.0, RATE_LIMITED_REST_S if asked is None else asked)
         case Banned(retry_after_s=asked):
             return "banned", max(1.0, BANNED_REST_S if asked is None else asked)
-        case Blocked():
+        case Blocked() | Unauthorized():
             return "blocked", BLOCKED_REST_S
         case _:
             return "unreachable", 0.0

@@ -2,8 +2,7 @@
 
 import asyncio
 import socket
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,22 +18,36 @@ from orchestrator.errors import (
     NotFound,
     ProviderError,
     RateLimited,
+    TimedOut,
+    TooLarge,
     Unauthorized,
     Unavailable,
 )
-from orchestrator.hosts import Hosts
 from orchestrator.retry import http_date_ms, retry_after_s
 
-MAX_BODY_BYTES = 32 * 1024 * 1024
-"""Counted after decompression. Binance's full exchangeInfo is the largest honest body, some 15 MB."""
+MAX_BODY_BYTES = 8 * 1024 * 1024
+"""Counted after decompression. A request whose honest answer is larger says so itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A GET, relative to a provider's base URL."""
+    """A request, relative to a provider's base URL. Keys go into `headers` or `secrets`, which no text of it shows."""
 
     path: str
     params: Mapping[str, str] = field(default_factory=dict)
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Query parameters that are keys; apart, so that nothing logs or records them."""
+    body: bytes | None = field(default=None, repr=False)
+    base_url: str | None = None
+    """Instead of the provider's own, where one step of a conversation goes elsewhere."""
+    weight: float = 1.0
+    """What it costs of the provider's allowance."""
+    may_be: tuple[int, ...] = ()
+    """Statuses beside 2xx that are answers to this request, such as 304."""
+    max_body_bytes: int | None = None
+    """Instead of MAX_BODY_BYTES, for an answer that is larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,31 +68,35 @@ class HttpResponse:
 class Transport(Protocol):
     """Sends a request to a base URL."""
 
-    async def get(self, provider: str, base_url: str, request: HttpRequest) -> HttpResponse:
-        """Raises Unavailable or Malformed; any HTTP status is an answer, not an error."""
+    async def send(self, provider: str, base_url: str, request: HttpRequest, timeout_s: float) -> HttpResponse:
+        """Raises Unavailable, TimedOut or TooLarge; any HTTP status is an answer, not an error."""
 
 
 class AiohttpTransport:
     """Asks over aiohttp: capped bodies, bounded times, no redirects."""
 
-    def __init__(self, session: aiohttp.ClientSession, clock: Clock, timeout_s: float = 10.0) -> None:
+    def __init__(self, session: aiohttp.ClientSession, clock: Clock) -> None:
         self.session = session
         self.clock = clock
-        self.timeout_s = timeout_s
 
-    async def get(self, provider: str, base_url: str, request: HttpRequest) -> HttpResponse:
+    async def send(self, provider: str, base_url: str, request: HttpRequest, timeout_s: float) -> HttpResponse:
         try:
             async with (
-                asyncio.timeout(self.timeout_s),
-                self.session.get(
-                    base_url.rstrip("/") + request.path, params=request.params, allow_redirects=False
+                asyncio.timeout(timeout_s),
+                self.session.request(
+                    request.method,
+                    base_url.rstrip("/") + request.path,
+                    params={**request.params, **request.secrets},
+                    headers=request.headers,
+                    data=request.body,
+                    allow_redirects=False,
                 ) as answer,
             ):
-                body = await self._read(provider, answer)
+                body = await self._read(provider, answer, request.max_body_bytes or MAX_BODY_BYTES)
                 headers = {name.lower(): value for name, value in answer.headers.items()}
                 return HttpResponse(answer.status, headers, body, self.clock.wall_ms())
         except TimeoutError:
-            raise Unavailable(provider, f"no complete answer within {self.timeout_s:g} s") from None
+            raise TimedOut(provider, f"no complete answer within {timeout_s:g} s") from None
         # `from None` and a text of our own: aiohttp's messages hold whole URLs, and keys travel in those.
         except aiohttp.ClientSSLError as error:
             raise Unavailable(provider, f"TLS failed ({type(error).__name__})") from None
@@ -88,14 +105,14 @@ class AiohttpTransport:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise Unavailable(provider, f"connection failed ({type(error).__name__})") from None
 
-    async def _read(self, provider: str, answer: aiohttp.ClientResponse) -> bytes:
+    async def _read(self, provider: str, answer: aiohttp.ClientResponse, max_bytes: int) -> bytes:
         chunks: list[bytes] = []
         size = 0
         async for chunk in answer.content.iter_chunked(64 * 1024):
             size += len(chunk)
-            if size > MAX_BODY_BYTES:
+            if size > max_bytes:
                 answer.close()
-                raise Malformed(provider, f"body over {MAX_BODY_BYTES} bytes")
+                raise TooLarge(provider, f"body over {max_bytes} bytes")
             chunks.append(chunk)
         return b"".join(chunks)
 
@@ -137,34 +154,3 @@ def json_body(provider: str, response: HttpResponse) -> object:
             raise Malformed(provider, "empty body") from None
         kind = "HTML" if response.body.lstrip()[:1] == b"<" else "no JSON"
         raise Malformed(provider, f"{kind} instead of JSON") from None
-
-
-async def get_in_turn(
-    transport: Transport,
-    hosts: Hosts,
-    provider: str,
-    request: HttpRequest,
-    refusal: Callable[[str, HttpResponse], ProviderError | None] = refusal,
-) -> HttpResponse:
-    """Ask each host that may be asked, once, until one gives a 2xx.
-
-    Raises the last host's error. An answer that puts the fault on our question (BadQuery, NotFound) ends the round.
-    With every host at rest nothing is sent, and RateLimited tells the time until the first is back.
-    """
-    error: ProviderError = RateLimited(provider, hosts.wait_s())
-    for host in hosts.in_turn():
-        started = time.perf_counter()
-        try:
-            response = await transport.get(provider, host.url, request)
-            refused = refusal(provider, response)
-            if refused is None:
-                hosts.worked(host, (time.perf_counter() - started) * 1000)
-                return response
-            raise refused
-        except (BadQuery, NotFound):
-            hosts.worked(host)
-            raise
-        except ProviderError as failure:
-            hosts.failed(host, failure)
-            error = failure
-    raise error

@@ -1,5 +1,13 @@
-"""When may it be asked next? A token bucket on an injected clock."""
+"""When may it be asked next? A token bucket for those who ask us, and a limiter for those whom we ask.
 
+The two differ in what they promise. A bucket bounds an average, and may give twice its burst within the time that
+fills it; that is fine towards our own clients. A provider counts what arrives in a minute, so towards it no minute,
+wherever it begins, may hold more than allowed.
+"""
+
+import math
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.clock import Clock
@@ -36,3 +44,162 @@ class TokenBucket:
         now = self.clock.now()
         self.tokens = min(self.burst, self.tokens + max(0.0, now - self.at) * self.rate)
         self.at = now
+
+
+GRAINS = 100
+"""Into how many parts a window is divided at most; what is given within one part comes back at once."""
+
+EPSILON = 1e-9
+"""Below this, a difference of weights or seconds is rounding."""
+
+UNSAID_RESET_S = 60.0
+"""When a provider says what is left but not until when, and has no allowance that tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """A provider lets through `weight` in any `per_s` seconds. Raises ValueError unless both are above 0."""
+
+    weight: float
+    per_s: float
+
+    def __post_init__(self) -> None:
+        if not (0 < self.weight < math.inf and 0 < self.per_s < math.inf):
+            raise ValueError(f"an allowance is above 0: {self.weight} in {self.per_s} s")
+
+    @property
+    def held_s(self) -> float:
+        """How long what was given counts: somewhat longer than `per_s`, for requests that travel unequally fast."""
+        return self.per_s + min(0.5, self.per_s / 5)
+
+
+class Limiter:
+    """Keeps several allowances at once, none of them exceeded in any window. With none it gives without limit.
+
+    The provider's own words correct it, but only to our disadvantage: what was said can be out of date by the calls
+    under way. `reserve` is the part of each allowance, from 0 to 1, that only urgent calls may use.
+    """
+
+    def __init__(self, allowances: Sequence[Allowance], clock: Clock, reserve: float = 0.0) -> None:
+        self.clock = clock
+        self.reserve = reserve
+        self.rest_until = clock.now()
+        """Nothing is given before this time of the monotonic clock."""
+        self._windows = [_Window(allowance) for allowance in allowances]
+        self._left = math.inf
+        """What the provider last said is left, less what was given since; until `_left_until`."""
+        self._left_until = self.rest_until
+
+    def take(self, weight: float = 1.0, urgent: bool = False) -> bool:
+        """Take so much of every allowance, if all of them have it."""
+        if self.wait_s(weight, urgent) > 0:
+            return False
+        now = self.clock.now()
+        for window in self._windows:
+            window.add(now, weight)
+        self._left -= weight
+        return True
+
+    def wait_s(self, weight: float = 1.0, urgent: bool = False) -> float:
+        """How long until `take` would succeed; infinite for more than an allowance holds."""
+        now = self._forget()
+        wait_s = self.rest_until - now
+        if self._left < weight - EPSILON:
+            wait_s = max(wait_s, self._left_until - now)
+        for window in self._windows:
+            wait_s = max(wait_s, window.wait_s(now, weight, 0.0 if urgent else self.reserve))
+        return wait_s if wait_s > EPSILON else 0.0
+
+    def tokens_left(self) -> float:
+        """What an urgent call may weigh now: the least of what is left; 0 at rest, infinite without any limit."""
+        now = self._forget()
+        if self.rest_until > now:
+            return 0.0
+        return max(0.0, min([self._left, *(window.left for window in self._windows)]))
+
+    # --- what the provider says ---
+
+    def used(self, used_weight: float, of: int = 0) -> None:
+        """The provider has counted so much in the window of the allowance number `of`, whoever sent it."""
+        if of < len(self._windows):
+            now = self._forget()
+            self._windows[of].at_least(now, used_weight)
+
+    def remaining(self, left: float, reset_s: float | None = None) -> None:
+        """The provider lets through `left` more, until it begins to count anew in `reset_s`.
+
+        Unsaid, that is the shortest of the allowances: asking too early costs one refusal, resting for the longest
+        could cost a day.
+        """
+        now = self._forget()
+        if reset_s is None:
+            reset_s = min((window.allowance.per_s for window in self._windows), default=UNSAID_RESET_S)
+        if left <= self._left and reset_s > 0:
+            self._left = left
+            self._left_until = max(self._left_until, now + reset_s)
+
+    def rest(self, seconds: float) -> None:
+        """Give nothing for so long. Never shortens a rest that was asked for before."""
+        self.rest_until = max(self.rest_until, self.clock.now() + seconds)
+
+    def _forget(self) -> float:
+        """Let go of what has run out; returns the time."""
+        now = self.clock.now()
+        if self._left_until <= now:
+            self._left = math.inf
+        for window in self._windows:
+            window.forget(now)
+        return now
+
+
+@dataclass(slots=True)
+class _Grain:
+    """What was given from `began` on, coming back all at `until`."""
+
+    began: float
+    until: float
+    weight: float
+
+
+@dataclass(slots=True)
+class _Window:
+    """What was given of one allowance and has not come back, oldest first."""
+
+    allowance: Allowance
+    given: deque[_Grain] = field(default_factory=deque)
+
+    @property
+    def left(self) -> float:
+        return self.allowance.weight - sum(grain.weight for grain in self.given)
+
+    def forget(self, now: float) -> None:
+        while self.given and self.given[0].until <= now:
+            self.given.popleft()
+
+    def add(self, now: float, weight: float) -> None:
+        until = now + self.allowance.held_s
+        last = self.given[-1] if self.given else None
+        if last is not None and now - last.began < self.allowance.held_s / GRAINS:
+            last.until = until
+            last.weight += weight
+        else:
+            self.given.append(_Grain(now, until, weight))
+
+    def at_least(self, now: float, used: float) -> None:
+        """If more was used than we gave, others used the rest, at the latest now."""
+        others = used - (self.allowance.weight - self.left)
+        if others > EPSILON:
+            self.add(now, others)
+
+    def wait_s(self, now: float, weight: float, reserve: float) -> float:
+        """Seconds until `weight` fits beside the reserve; one that is too large for that waits for an empty window."""
+        if weight > self.allowance.weight + EPSILON:
+            return math.inf
+        excess = sum(grain.weight for grain in self.given) + weight - self.allowance.weight * (1 - reserve)
+        wait_s = 0.0
+        for grain in self.given:
+            if excess <= EPSILON:
+                break
+            excess -= grain.weight
+            wait_s = grain.until - now
+        return wait_s

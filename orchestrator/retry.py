@@ -56,7 +56,7 @@ def retry_after_s(value: str | None, date: str | None, wall_ms: int) -> float | 
         return None
     text = value.strip()
     if text.isascii() and text.isdigit():
-        return min(float(text[:12]), MAX_RETRY_AFTER_S)
+        return min(float(text), MAX_RETRY_AFTER_S)
     then = http_date_ms(text)
     if then is None:
         return None

@@ -55,6 +55,7 @@ def test_the_choice_stays_with_the_host_that_works() -> None:
         (Banned("binance", 259_200.0), 259_200.0, "banned"),
         (Banned("binance", None), BANNED_REST_S, "banned"),
         (Blocked("binance", "status 451"), BLOCKED_REST_S, "blocked"),
+        (Unauthorized("binance", "status 401"), BLOCKED_REST_S, "blocked"),
     ],
 )
 def test_a_host_that_refuses_us_rests_as_long_as_it_means(error: ProviderError, rest_s: float, state: str) -> None:
@@ -71,7 +72,7 @@ def test_a_host_that_refuses_us_rests_as_long_as_it_means(error: ProviderError, 
     assert hosts.wait_s() == 0.0
 
 
-@pytest.mark.parametrize("error", [Unavailable("x", "y"), Malformed("x", "y"), Unauthorized("x", "y")])
+@pytest.mark.parametrize("error", [Unavailable("x", "y"), Malformed("x", "y")])
 def test_a_host_that_merely_failed_may_be_asked_again(error: ProviderError) -> None:
     hosts = Hosts(URLS[:1], ManualClock())
     fail(hosts, error)

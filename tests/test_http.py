@@ -26,8 +26,7 @@ from orchestrator.errors import (
     Unauthorized,
     Unavailable,
 )
-from orchestrator.hosts import Hosts
-from orchestrator.http import AiohttpTransport, HttpRequest, HttpResponse, get_in_turn, json_body, refusal
+from orchestrator.http import AiohttpTransport, HttpRequest, json_body, refusal
 from tests.fakes.clock import ManualClock
 from tests.feeding import answer
 
@@ -110,18 +109,16 @@ def head(length: int | None = None, status: str = "200 OK", **headers: str) -> b
 
 
 @asynccontextmanager
-async def transport(
-    timeout_s: float = 5.0, resolver: AbstractResolver | None = None
-) -> AsyncIterator[AiohttpTransport]:
+async def transport(resolver: AbstractResolver | None = None) -> AsyncIterator[AiohttpTransport]:
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=resolver)) as session:
-        yield AiohttpTransport(session, ManualClock(), timeout_s)
+        yield AiohttpTransport(session, ManualClock())
 
 
 async def failure(script: Writes, timeout_s: float = 5.0) -> ProviderError:
     """How a question to such a server fails. Whatever is told of it holds no query."""
-    async with serving(script) as server, transport(timeout_s) as asking:
+    async with serving(script) as server, transport() as asking:
         with pytest.raises(ProviderError) as failed:
-            await asking.get("binance", server.url, REQUEST)
+            await asking.send("binance", server.url, REQUEST, timeout_s)
     assert CANARY.encode() in server.heads[0]
     assert CANARY not in "".join(traceback.format_exception(failed.value))
     return failed.value
@@ -135,7 +132,7 @@ async def test_an_answer_is_whole_with_lower_case_headers_and_our_time_of_receip
         serving(sends(head(7, X_MBX_USED_WEIGHT_1M="42", Date="Sun, 22 Nov 2026 00:00:09 GMT") + b"[1,2,3]")) as server,
         transport() as asking,
     ):
-        response = await asking.get("binance", server.url + "/", REQUEST)
+        response = await asking.send("binance", server.url + "/", REQUEST, 5.0)
     assert (response.status, response.body) == (200, b"[1,2,3]")
     assert response.headers["x-mbx-used-weight-1m"] == "42"
     assert response.received_ms == ManualClock().wall_ms()
@@ -146,7 +143,7 @@ async def test_an_answer_is_whole_with_lower_case_headers_and_our_time_of_receip
 @pytest.mark.parametrize("status", ["404 Not Found", "418 I'm a teapot", "500 Oops", "204 No Content"])
 async def test_any_status_is_an_answer(status: str) -> None:
     async with serving(sends(head(0, status=status))) as server, transport() as asking:
-        response = await asking.get("binance", server.url, REQUEST)
+        response = await asking.send("binance", server.url, REQUEST, 5.0)
     assert response.status == int(status[:3])
     assert response.body == b""
 
@@ -155,7 +152,7 @@ async def test_a_redirect_is_not_followed() -> None:
     async with serving(sends(head(2, "200 OK") + b"{}")) as elsewhere:
         script = sends(head(0, status="302 Found", Location=elsewhere.url))
         async with serving(script) as server, transport() as asking:
-            response = await asking.get("binance", server.url, REQUEST)
+            response = await asking.send("binance", server.url, REQUEST, 5.0)
     assert response.status == 302
     assert elsewhere.heads == []
     assert isinstance(refusal("binance", response), Malformed)
@@ -218,7 +215,7 @@ async def test_a_body_that_is_too_big_is_cut_off_and_never_held(packed: bool, mo
 async def test_a_body_just_under_the_cap_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "MAX_BODY_BYTES", 100_000)
     async with serving(sends(head(100_000), b" " * 100_000)) as server, transport() as asking:
-        response = await asking.get("binance", server.url, REQUEST)
+        response = await asking.send("binance", server.url, REQUEST, 5.0)
     assert len(response.body) == 100_000
 
 
@@ -237,7 +234,7 @@ class NoSuchHost(AbstractResolver):
 async def test_a_host_without_an_address_is_unavailable() -> None:
     async with transport(resolver=NoSuchHost()) as asking:
         with pytest.raises(Unavailable) as failed:
-            await asking.get("binance", "http://api.nowhere.example", REQUEST)
+            await asking.send("binance", "http://api.nowhere.example", REQUEST, 5.0)
     assert "host name not found" in failed.value.reason
     assert CANARY not in "".join(traceback.format_exception(failed.value))
 
@@ -247,7 +244,7 @@ async def test_a_closed_port_is_unavailable() -> None:
         taken.bind(("127.0.0.1", 0))  # bound, but not listening
         async with transport() as asking:
             with pytest.raises(Unavailable) as failed:
-                await asking.get("binance", f"http://127.0.0.1:{taken.getsockname()[1]}", REQUEST)
+                await asking.send("binance", f"http://127.0.0.1:{taken.getsockname()[1]}", REQUEST, 5.0)
     assert failed.value.reason.startswith("cannot connect (")
     assert CANARY not in "".join(traceback.format_exception(failed.value))
 
@@ -255,7 +252,7 @@ async def test_a_closed_port_is_unavailable() -> None:
 async def test_a_server_that_speaks_no_tls_is_unavailable() -> None:
     async with serving(sends(b""), unasked=b"220 ready\r\n") as server, transport() as asking:
         with pytest.raises(Unavailable) as failed:
-            await asking.get("binance", server.url.replace("http:", "https:"), REQUEST)
+            await asking.send("binance", server.url.replace("http:", "https:"), REQUEST, 5.0)
     assert "TLS" in failed.value.reason
     assert CANARY not in "".join(traceback.format_exception(failed.value))
 
@@ -264,7 +261,7 @@ async def test_a_server_that_speaks_no_tls_is_unavailable() -> None:
 async def test_an_address_that_is_none_is_unavailable(url: str) -> None:
     async with transport() as asking:
         with pytest.raises(Unavailable) as failed:
-            await asking.get("binance", url, REQUEST)
+            await asking.send("binance", url, REQUEST, 5.0)
     assert CANARY not in "".join(traceback.format_exception(failed.value))
 
 
@@ -310,99 +307,6 @@ def test_a_body_that_is_no_strict_json_is_malformed(body: bytes, reason: str) ->
     with pytest.raises(Malformed) as bad:
         json_body("binance", answer(body))
     assert bad.value.reason == reason
-
-
-# --- one host after the other ---
-
-
-class Scripted:
-    """A transport that answers from a list, and remembers whom it asked."""
-
-    def __init__(self, *answers: HttpResponse | ProviderError) -> None:
-        self.answers = list(answers)
-        self.asked: list[str] = []
-
-    async def get(self, provider: str, base_url: str, request: HttpRequest) -> HttpResponse:
-        self.asked.append(base_url)
-        given = self.answers.pop(0)
-        if isinstance(given, ProviderError):
-            raise given
-        return given
-
-
-def three(clock: ManualClock | None = None) -> Hosts:
-    return Hosts(["a", "b", "c"], clock or ManualClock())
-
-
-async def test_hosts_are_asked_in_turn_until_one_answers_and_then_it_is_kept() -> None:
-    hosts = three()
-    asking = Scripted(Unavailable("x", "down"), answer(b"", 503), answer(b"{}"), answer(b"{}"))
-    await get_in_turn(asking, hosts, "binance", REQUEST)
-    await get_in_turn(asking, hosts, "binance", REQUEST)
-    assert asking.asked == ["a", "b", "c", "c"]
-    assert [host.failures for host in hosts.all] == [1, 1, 0]
-
-
-async def test_each_host_is_asked_once_and_the_last_error_is_told() -> None:
-    asking = Scripted(Unavailable("x", "down"), answer(b"", 500), answer(b"", 451))
-    with pytest.raises(Blocked):
-        await get_in_turn(asking, three(), "binance", REQUEST)
-    assert asking.asked == ["a", "b", "c"]
-
-
-async def test_a_host_that_limits_us_is_left_alone_as_long_as_it_asked() -> None:
-    clock = ManualClock()
-    hosts = three(clock)
-    asking = Scripted(answer(b"", 429, retry_after="7"), answer(b"", 500), answer(b"", 500))
-    with pytest.raises(Unavailable):
-        await get_in_turn(asking, hosts, "binance", REQUEST)
-    asking.answers = [answer(b"", 500)] * 2
-    clock.advance(6.9)
-    with pytest.raises(Unavailable):
-        await get_in_turn(asking, hosts, "binance", REQUEST)
-    assert asking.asked[3:] == ["b", "c"]
-    asking.answers = [answer(b"", 500)] * 3
-    clock.advance(0.1)
-    with pytest.raises(Unavailable):
-        await get_in_turn(asking, hosts, "binance", REQUEST)
-    assert set(asking.asked[5:]) == {"a", "b", "c"}
-
-
-async def test_with_every_host_at_rest_nothing_is_sent_and_the_wait_is_told() -> None:
-    clock = ManualClock()
-    hosts = three(clock)
-    asking = Scripted(answer(b"", 418, retry_after="300"), answer(b"", 451), answer(b"", 429, retry_after="60"))
-    with pytest.raises(RateLimited):
-        await get_in_turn(asking, hosts, "binance", REQUEST)
-    clock.advance(10.0)
-    with pytest.raises(RateLimited) as limited:
-        await get_in_turn(asking, hosts, "binance", REQUEST)
-    assert limited.value.retry_after_s == 50.0
-    assert len(asking.asked) == 3
-
-
-@pytest.mark.parametrize(("status", "kind"), [(400, BadQuery), (404, NotFound)])
-async def test_a_question_that_is_our_own_fault_is_asked_of_nobody_else(status: int, kind: type[ProviderError]) -> None:
-    hosts = three()
-    asking = Scripted(answer(b"", status))
-    with pytest.raises(kind):
-        await get_in_turn(asking, hosts, "binance", REQUEST)
-    assert asking.asked == ["a"]
-    assert hosts.all[0].failures == 0
-    assert hosts.pick() is hosts.all[0]
-
-
-async def test_one_who_stops_waiting_is_no_failure_of_the_host() -> None:
-    async with serving(hangs_after(b"")) as server, transport() as asking:
-        hosts = Hosts([server.url], ManualClock())
-        question = asyncio.create_task(get_in_turn(asking, hosts, "binance", REQUEST))
-        async with asyncio.timeout(5):
-            while not server.heads:  # noqa: ASYNC110 - the head of a raw socket has no event
-                await asyncio.sleep(0.001)
-        question.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await question
-    assert hosts.all[0].failures == 0
 
 
 def test_no_logger_is_told_anything_by_the_border_itself(caplog: pytest.LogCaptureFixture) -> None:

@@ -38,6 +38,16 @@ def date_in(seconds: float) -> str:
         (date_in(-90), 0.0),
         (date_in(10**8), MAX_RETRY_AFTER_S),
         ("Sun, 99 Nov 2026 08:00:00 GMT", None),
+        ("Sun, 22 Nov 99999999999999999999 08:00:00 GMT", None),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", 0.0),
+        ("Sun, 22 Nov 2026 00:01:30 +0000", 90.0),
+        ("Sunday, 22-Nov-26 00:01:30 GMT", 90.0),
+        ("Sun Nov 22 00:01:30 2026", 90.0),
+        ("2026-11-22T00:01:30Z", None),
+        ("inf", None),
+        ("1e3", None),
+        ("0x10", None),
+        ("7 s", None),
     ],
 )
 def test_retry_after_is_read_in_both_forms_and_nonsense_is_none(value: str | None, seconds: float | None) -> None:
@@ -57,6 +67,26 @@ def test_without_a_readable_date_our_own_clock_counts(date: str | None) -> None:
 @given(value=st.one_of(st.none(), st.text()), date=st.one_of(st.none(), st.text()))
 def test_no_header_whatever_makes_it_fail_or_wait_for_ever(value: str | None, date: str | None) -> None:
     wait_s = retry_after_s(value, date, NOW_MS)
+    assert wait_s is None or 0 <= wait_s <= MAX_RETRY_AFTER_S
+
+
+@given(seconds=st.integers(0, 10**400))
+def test_seconds_are_kept_to_the_letter_and_nonsense_is_clamped(seconds: int) -> None:
+    assert retry_after_s(str(seconds), DATE, NOW_MS) == min(seconds, MAX_RETRY_AFTER_S)
+    assert seconds == 0 or retry_after_s(f"-{seconds}", DATE, NOW_MS) is None
+
+
+@given(ahead_s=st.integers(-(10**9), 10**9), skew_ms=st.integers(-(10**8), 10**8))
+def test_a_date_means_the_time_between_the_two_dates_of_the_answer(ahead_s: int, skew_ms: int) -> None:
+    wait_s = retry_after_s(date_in(ahead_s), DATE, NOW_MS + skew_ms)
+    assert wait_s == min(max(0, ahead_s), MAX_RETRY_AFTER_S)
+
+
+@given(data=st.data(), both=st.booleans())
+def test_a_damaged_date_is_never_an_error(data: st.DataObject, both: bool) -> None:
+    place = data.draw(st.integers(0, len(DATE)))
+    damaged = DATE[:place] + data.draw(st.text(max_size=6)) + DATE[place + data.draw(st.integers(0, 9)) :]
+    wait_s = retry_after_s(damaged, damaged if both else DATE, NOW_MS)
     assert wait_s is None or 0 <= wait_s <= MAX_RETRY_AFTER_S
 
 

@@ -98,7 +98,8 @@ from tests.fakes.binance_streams import (
     read_stream,
     stream_of,
 )
-from tests.fakes.binance_wire import HttpRequest, websocket_frame
+from tests.fakes.binance_wire import websocket_frame
+from tests.fakes.http_wire import HttpRequest
 
 __all__ = [
     "DEFAULT_PAIRS",

@@ -24,7 +24,8 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from tests.fakes.binance_faults import HTML_BODY, Hang, RestFault, Staged, Stall, Tamper
-from tests.fakes.binance_wire import HttpRequest, http_date, http_response, parse_request, websocket_frame
+from tests.fakes.binance_wire import websocket_frame
+from tests.fakes.http_wire import HttpRequest, http_date, http_response, parse_request
 
 CLOSE_GRACE_S = 1.0  # real seconds a client has to answer our close frame
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends RST, not FIN

@@ -1,0 +1,464 @@
+"""One account with one provider: sends what may be sent, and keeps what is known of its health.
+
+Decides whether it may be asked now (switched off, resting after a refusal, out of allowance, circuit open), classifies
+every answer, corrects the allowance by the provider's own headers, and counts. Which provider to ask is `Pool`'s
+decision; what to ask is a generator's (`provider.Steps`).
+"""
+
+import asyncio
+import contextlib
+import logging
+import math
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Generic, Protocol, TypeVar
+
+from orchestrator import journal
+from orchestrator.breaker import Breaker, BreakerPolicy, Pass
+from orchestrator.breaker import State as Circuit
+from orchestrator.clock import Clock
+from orchestrator.errors import (
+    BadQuery,
+    Banned,
+    Blocked,
+    Malformed,
+    NotFound,
+    ProviderError,
+    RateLimited,
+    TimedOut,
+    Unauthorized,
+    Unavailable,
+)
+from orchestrator.hosts import BANNED_REST_S, RATE_LIMITED_REST_S, Host, Hosts
+from orchestrator.http import HttpRequest, HttpResponse, Transport, refusal
+from orchestrator.limiter import Allowance, Limiter
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+LATENCIES_KEPT = 256
+EWMA_SHARE = 0.2
+SHORT_WAIT_S = 1.4
+"""A conversation waits this long for its allowance rather than break off: some limits are by the second, which the
+limiter holds for somewhat longer."""
+LONGEST_RESET_S = 3600.0
+"""A header about an allowance is not believed beyond this; a refusal is."""
+
+
+class State(StrEnum):
+    """How a provider stands, in the words of the contract."""
+
+    ACTIVE = "active"
+    RATE_LIMITED = "rate_limited"
+    COOLDOWN = "cooldown"
+    PROBING = "probing"
+    BLOCKED = "blocked"
+    DISABLED = "disabled"
+
+
+class Bans(Protocol):
+    """Remembers across restarts until when a provider must not be asked."""
+
+    def until_ms(self, name: str) -> int:
+        """Unix milliseconds; 0 for a provider that may be asked."""
+
+    def keep(self, name: str, until_ms: int) -> None:
+        """Remember it; never raises."""
+
+
+class NoBans:
+    """Remembers nothing."""
+
+    def until_ms(self, name: str) -> int:
+        return 0
+
+    def keep(self, name: str, until_ms: int) -> None:
+        """Forget it."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamPolicy:
+    """What one provider allows and how patient we are with it. Times in seconds."""
+
+    timeout_s: float = 8.0
+    """For one request, all hosts together."""
+    allowances: tuple[Allowance, ...] = ()
+    reserve: float = 0.0
+    """The part of the allowance that only urgent requests may use."""
+    hosts_share_limits: bool = True
+    """A refusal for asking too often counts for all hosts; not so where they belong to different people."""
+    reset_unit_s: float = 1.0
+    """What `X-RateLimit-Reset` counts in where it is a duration; a Unix time tells its unit by its size."""
+    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
+
+
+class Throttled(RateLimited):
+    """Our own allowance is used up."""
+
+    asked = False
+    """Whether an earlier step of the conversation was sent."""
+
+
+def no_correction(response: HttpResponse, limiter: Limiter) -> None:
+    """For providers that say nothing of their limits beyond the usual headers."""
+
+
+class Upstream:
+    """A provider as this process knows it. `disabled` names what would enable it."""
+
+    def __init__(
+        self,
+        name: str,
+        hosts: Hosts | None,
+        transport: Transport,
+        clock: Clock,
+        rng: random.Random,
+        policy: UpstreamPolicy | None = None,
+        *,
+        refusal: Callable[[str, HttpResponse], ProviderError | None] = refusal,
+        correct: Callable[[HttpResponse, Limiter], None] = no_correction,
+        disabled: str | None = None,
+        keyed: bool = False,
+        limiter: Limiter | None = None,
+        bans: Bans | None = None,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.name = name
+        self.hosts = hosts
+        self.transport = transport
+        self.clock = clock
+        self.policy = policy or UpstreamPolicy()
+        self.refusal = refusal
+        self.correct = correct
+        self.disabled = disabled
+        self.keyed = keyed
+        self.limiter = limiter or Limiter(self.policy.allowances, clock, self.policy.reserve)
+        self.breaker = Breaker(self.policy.breaker, clock, rng)
+        self.bans = bans or NoBans()
+        self.on_change = on_change
+        self.outcomes: Counter[str] = Counter()
+        self.sent = 0
+        self.latencies_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
+        self.ewma_ms: float | None = None
+        self.skew_ms: int | None = None
+        self.last_error: str | None = None
+        self.last_error_ms: int | None = None
+        self.last_success_ms: int | None = None
+        self.shown: State | None = None
+        self._rest_after_a_restart()
+
+    def _rest_after_a_restart(self) -> None:
+        left_s = (self.bans.until_ms(self.name) - self.clock.wall_ms()) / 1000
+        if left_s > 0:
+            self.limiter.rest(left_s)
+
+    # --- may it be asked? ---
+
+    @property
+    def state(self) -> State:
+        """Where it stands now."""
+        if self.disabled is not None:
+            return State.DISABLED
+        if self.hosts is not None and self.hosts.wait_s() > 0:
+            blocked = all(host.state == "blocked" for host in self.hosts.all)
+            return State.BLOCKED if blocked else State.RATE_LIMITED
+        if self.limiter.rest_until > self.clock.now():
+            return State.RATE_LIMITED
+        if self.breaker.state is Circuit.PROBING:
+            return State.PROBING
+        if self.breaker.state is Circuit.OPEN:
+            return State.COOLDOWN
+        return State.ACTIVE
+
+    def may_ask(self, weight: float = 1.0, urgent: bool = False) -> bool:
+        """Whether a request would be sent now."""
+        return self.wait_s(weight, urgent) <= 0 and self.breaker.may_ask()
+
+    def wait_s(self, weight: float = 1.0, urgent: bool = False) -> float:
+        """Seconds until it may be asked as far as limits go; infinite for one that is switched off."""
+        if self.disabled is not None:
+            return math.inf
+        hosts_s = self.hosts.wait_s() if self.hosts is not None else 0.0
+        return max(hosts_s, self.limiter.wait_s(weight, urgent))
+
+    def back_in_s(self) -> float:
+        """Seconds until it may be asked, its circuit included."""
+        return max(self.wait_s(), self.breaker.wait_s())
+
+    # --- asking ---
+
+    async def run(
+        self,
+        steps: Generator[HttpRequest, HttpResponse, T],
+        *,
+        timeout_s: float | None = None,
+        urgent: bool = False,
+        heavy: bool = False,
+        forced: bool = False,
+        check: Callable[[T], None] = lambda value: None,
+    ) -> T:
+        """Hold a conversation to its end. `forced` sends a probe through an open circuit; `check` may yet refuse.
+
+        Raises a ProviderError of this provider; Throttled if the allowance would not let it go on. A caller that is
+        cancelled leaves no trace in the provider's record.
+        """
+        if self.disabled is not None:
+            raise Unauthorized(self.name, self.disabled)
+        admitted = self.breaker.probe() if forced else self.breaker.admit()
+        if admitted is None:
+            raise Unavailable(self.name, "resting after failures")
+        self._show()
+        started = self.clock.now()
+        limit_s = math.inf if timeout_s is None else timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                value = await self._converse(steps, min(limit_s, self.policy.timeout_s), urgent, heavy, check)
+        except TimeoutError:
+            error: ProviderError = TimedOut(self.name, f"no complete answer within {limit_s:.3g} s")
+            self._failed(admitted, error)
+            raise error from None
+        except ProviderError as failure:
+            self._failed(admitted, failure)
+            raise
+        except Exception as crash:  # a reader of ours met what it did not foresee: be loud, fail this attempt only
+            log.exception("reader_crashed", extra={"provider": self.name})
+            error = Malformed(self.name, f"unreadable ({type(crash).__name__})")
+            self._failed(admitted, error)
+            raise error from None
+        else:
+            self._succeeded(admitted, self.clock.now() - started)
+            return value
+        finally:
+            admitted.released()
+            with contextlib.suppress(ValueError):  # a thread may still be reading what nobody waits for any more
+                steps.close()
+            self._show()
+
+    async def get(self, request: HttpRequest, urgent: bool = False) -> HttpResponse:
+        """Ask one thing and take its 2xx as it is. Raises as `run`."""
+        return await self.run(_just(request), urgent=urgent)
+
+    async def _converse(
+        self,
+        steps: Generator[HttpRequest, HttpResponse, T],
+        request_s: float,
+        urgent: bool,
+        heavy: bool,
+        check: Callable[[T], None],
+    ) -> T:
+        response: HttpResponse | None = None
+        host: Host | None = None
+        while True:
+            try:
+                step = await asyncio.to_thread(_advance, steps, response) if heavy else _advance(steps, response)
+                if isinstance(step, _Done):
+                    check(step.value)
+                    return step.value
+            except (BadQuery, NotFound):
+                raise
+            except Exception as error:
+                if host is not None and self.hosts is not None:  # what it said is of no use: another host comes next
+                    unreadable = Malformed(self.name, f"unreadable ({type(error).__name__})")
+                    self.hosts.failed(host, error if isinstance(error, ProviderError) else unreadable)
+                raise
+            try:
+                response, host = await self._send(step, request_s, urgent)
+            except Throttled as error:
+                error.asked = response is not None
+                raise
+
+    async def _send(self, request: HttpRequest, timeout_s: float, urgent: bool) -> tuple[HttpResponse, Host | None]:
+        if request.base_url is not None or self.hosts is None:
+            return await self._exchange(request, request.base_url or "", None, timeout_s, urgent), None
+        turn = self.hosts.in_turn()
+        error: ProviderError = Throttled(self.name, self.hosts.wait_s())
+        for host in turn:
+            try:
+                return await self._exchange(request, host.url, host, timeout_s / len(turn), urgent), host
+            except (BadQuery, NotFound, Throttled):
+                raise
+            except ProviderError as failure:
+                self.hosts.failed(host, failure)
+                error = failure
+                if isinstance(failure, (RateLimited, Banned)) and self.policy.hosts_share_limits:
+                    break
+        raise error
+
+    async def _exchange(
+        self, request: HttpRequest, base_url: str, host: Host | None, timeout_s: float, urgent: bool
+    ) -> HttpResponse:
+        patience_ends = self.clock.now() + SHORT_WAIT_S
+        while not self.limiter.take(request.weight, urgent):
+            wait_s = self.limiter.wait_s(request.weight, urgent)
+            if self.clock.now() + wait_s > patience_ends:
+                raise Throttled(self.name, wait_s)
+            await self.clock.sleep(wait_s)
+        self.sent += 1
+        started = self.clock.now()
+        response = await self.transport.send(self.name, base_url, request, timeout_s)
+        latency_ms = (self.clock.now() - started) * 1000
+        self._learn(response)
+        refused = None if response.status in request.may_be else self.refusal(self.name, response)
+        fine = refused is None or isinstance(refused, (BadQuery, NotFound))
+        if fine and host is not None and self.hosts is not None:
+            self.hosts.worked(host, latency_ms)
+        if refused is not None:
+            raise refused
+        return response
+
+    def _learn(self, response: HttpResponse) -> None:
+        """Take what headers say of the provider's clock and of our allowance."""
+        date_ms = response.date_ms
+        if date_ms is not None:
+            # A `Date` is cut to the second, so on average it is half a second behind.
+            skew_ms = date_ms + 500 - response.received_ms
+            self.skew_ms = skew_ms if self.skew_ms is None else round(self.skew_ms * 0.7 + skew_ms * 0.3)
+        _usual_correction(response, self.limiter, self.policy.reset_unit_s)
+        self.correct(response, self.limiter)
+
+    # --- what it came to ---
+
+    def _succeeded(self, admitted: Pass, latency_s: float) -> None:
+        admitted.succeeded(latency_s)
+        self.outcomes["ok"] += 1
+        self.last_success_ms = self.clock.wall_ms()
+        latency_ms = latency_s * 1000
+        self.latencies_ms.append(latency_ms)
+        self.ewma_ms = latency_ms if self.ewma_ms is None else self.ewma_ms + (latency_ms - self.ewma_ms) * EWMA_SHARE
+
+    def _failed(self, admitted: Pass, error: ProviderError) -> None:
+        if isinstance(error, Throttled):
+            return  # it is our own limit, not a failure of the provider
+        self.outcomes[error.outcome] += 1
+        if isinstance(error, (BadQuery, NotFound)):
+            return  # our fault: says nothing of the provider
+        self.last_error = error.reason
+        self.last_error_ms = self.clock.wall_ms()
+        journal.failed(self.name, error)
+        match error:
+            case RateLimited(retry_after_s=asked):
+                self._rest(RATE_LIMITED_REST_S if asked is None else max(1.0, asked), whole=self._shares_limits)
+            case Banned(retry_after_s=asked):
+                self._rest(BANNED_REST_S if asked is None else max(1.0, asked), whole=self._shares_limits)
+            case Unauthorized() if self.keyed:
+                self.disabled = f"refused our key: {error.reason}"
+            case Blocked() | Unauthorized() if self.hosts is not None and self.hosts.wait_s() > 0:
+                pass  # every host rests
+            case _:
+                admitted.failed()
+
+    @property
+    def _shares_limits(self) -> bool:
+        return self.policy.hosts_share_limits or self.hosts is None
+
+    def _rest(self, wait_s: float, whole: bool) -> None:
+        if whole:
+            self.limiter.rest(wait_s)
+            self.bans.keep(self.name, self.clock.wall_ms() + math.ceil(wait_s * 1000))
+
+    def _show(self) -> None:
+        state = self.state
+        if state is not self.shown:
+            if self.shown is not None:
+                cause = None if state is State.ACTIVE else self.last_error
+                journal.changed(self.name, str(self.shown), str(state), cause)
+            self.shown = state
+            self.on_change()
+
+    # --- for people ---
+
+    def errors(self) -> list[str]:
+        """A phrase for each host that failed last time."""
+        return self.hosts.errors() if self.hosts is not None else []
+
+    def report(self) -> dict[str, object]:
+        """What a person wants to know of it. Times are Unix ms, latencies ms."""
+        self._show()
+        now, wall_ms = self.clock.now(), self.clock.wall_ms()
+        asked = sum(count for outcome, count in self.outcomes.items() if outcome not in ("bad_query", "not_found"))
+        back_s = self.back_in_s()
+        ordered = sorted(self.latencies_ms)
+        return {
+            "name": self.name,
+            "state": str(self.state),
+            "reason": self.disabled if self.disabled is not None else self._reason(),
+            "calls": sum(self.outcomes.values()),
+            "requests": self.sent,
+            "successes": self.outcomes["ok"],
+            "failures": asked - self.outcomes["ok"],
+            "outcomes": dict(self.outcomes),
+            "success_pct": round(100 * self.outcomes["ok"] / asked, 1) if asked else None,
+            "latency_ms": {
+                "p50": _quantile(ordered, 0.5),
+                "p95": _quantile(ordered, 0.95),
+                "ewma": None if self.ewma_ms is None else round(self.ewma_ms, 1),
+            },
+            "tokens_left": self._tokens_left(),
+            "open_until": wall_ms + round(back_s * 1000) if 0 < back_s < math.inf else None,
+            "last_error": self.last_error,
+            "last_error_at": self.last_error_ms,
+            "last_success_at": self.last_success_ms,
+            "clock_skew_ms": self.skew_ms,
+            "rests_s": round(max(0.0, self.limiter.rest_until - now), 1),
+            "hosts": self.hosts.report() if self.hosts is not None else [],
+        }
+
+    def _reason(self) -> str | None:
+        return None if self.state is State.ACTIVE else self.last_error
+
+    def _tokens_left(self) -> float | None:
+        left = self.limiter.tokens_left()
+        return round(left, 1) if math.isfinite(left) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Done(Generic[T]):
+    """A conversation has come to its value."""
+
+    value: T
+
+
+def _advance(steps: Generator[HttpRequest, HttpResponse, T], response: HttpResponse | None) -> "HttpRequest | _Done[T]":
+    try:
+        return next(steps) if response is None else steps.send(response)
+    except StopIteration as done:  # must not cross into a Future
+        return _Done(done.value)
+
+
+def _just(request: HttpRequest) -> Generator[HttpRequest, HttpResponse, HttpResponse]:
+    return (yield request)
+
+
+def _usual_correction(response: HttpResponse, limiter: Limiter, reset_unit_s: float) -> None:
+    """`X-RateLimit-Remaining` and its cousins: what is left, and when it is filled again (a time or a duration)."""
+    left = _header_number(response.headers, "x-ratelimit-remaining", "ratelimit-remaining")
+    if left is None:
+        return
+    reset = _header_number(response.headers, "x-ratelimit-reset", "ratelimit-reset")
+    if reset is None:
+        limiter.remaining(left)
+        return
+    if reset > 1e9:
+        reset_s = (reset if reset > 1e11 else reset * 1000) / 1000 - response.received_ms / 1000
+    else:
+        reset_s = reset * reset_unit_s
+    limiter.remaining(left, min(max(0.0, reset_s), LONGEST_RESET_S))
+
+
+def _header_number(headers: Mapping[str, str], *names: str) -> float | None:
+    for name in names:
+        try:
+            value = float(headers[name])
+        except (KeyError, ValueError):
+            continue
+        if math.isfinite(value) and value >= 0:
+            return value
+    return None
+
+
+def _quantile(ordered: list[float], share: float) -> float | None:
+    return round(ordered[min(len(ordered) - 1, int(len(ordered) * share))], 1) if ordered else None

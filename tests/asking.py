@@ -1,0 +1,27 @@
+"""Asking a provider's fake over a real socket, as the service does it."""
+
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import aiohttp
+
+from orchestrator.clock import Clock
+from orchestrator.errors import ProviderError
+from orchestrator.hosts import Hosts
+from orchestrator.http import AiohttpTransport, HttpResponse
+from orchestrator.upstream import Upstream, UpstreamPolicy
+
+
+@asynccontextmanager
+async def asking(
+    name: str,
+    urls: list[str],
+    clock: Clock,
+    refusal: Callable[[str, HttpResponse], ProviderError | None],
+    policy: UpstreamPolicy | None = None,
+) -> AsyncIterator[Upstream]:
+    """An account with a provider at these addresses."""
+    async with aiohttp.ClientSession() as session:
+        transport = AiohttpTransport(session, clock)
+        yield Upstream(name, Hosts(urls, clock), transport, clock, random.Random(1), policy, refusal=refusal)
