@@ -35,7 +35,10 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Candle:
-    """One candle of one market. `ts` is when the source said so; it is no part of the candle's value."""
+    """One candle of one market. `ts` is when the source said so; it is no part of the candle's value.
+
+    A source that knows no volume leaves it None. `derived_from` names the finer interval it was computed from.
+    """
 
     symbol: str
     interval: str
@@ -45,11 +48,12 @@ class Candle:
     high: float
     low: float
     close: float
-    volume: float
-    quote_volume: float
-    trades: int
+    volume: float | None
+    quote_volume: float | None
+    trades: int | None
     closed: bool
     ts: int
+    derived_from: str | None = None
 
     def same_values(self, other: "Candle") -> bool:
         """Whether both tell the same of the same span."""
@@ -63,6 +67,167 @@ class Candle:
             and self.quote_volume == other.quote_volume
             and self.trades == other.trades
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """The price of a coin as an aggregator gives it, in US dollars, with its statistics of the last 24 h."""
+
+    symbol: str
+    price: float
+    ts: int
+    change_24h_pct: float | None = None
+    high_24h: float | None = None
+    low_24h: float | None = None
+    quote_volume_24h: float | None = None
+    market_cap: float | None = None
+    quote: str = "USD"
+
+
+@dataclass(frozen=True, slots=True)
+class Coin:
+    """One row of the market table. Money in `currency` (`usd`, or `usdt` from an exchange); unknown is None."""
+
+    symbol: str
+    id: str | None
+    name: str | None
+    rank: int | None
+    price: float
+    change_1h_pct: float | None
+    change_24h_pct: float | None
+    change_7d_pct: float | None
+    high_24h: float | None
+    low_24h: float | None
+    volume_24h: float | None
+    market_cap: float | None
+    circulating_supply: float | None
+    currency: str
+    ts: int
+
+    def as_quote(self) -> Quote:
+        """Its price alone."""
+        return Quote(
+            symbol=self.symbol,
+            price=self.price,
+            ts=self.ts,
+            change_24h_pct=self.change_24h_pct,
+            high_24h=self.high_24h,
+            low_24h=self.low_24h,
+            quote_volume_24h=self.volume_24h,
+            market_cap=self.market_cap,
+            quote=self.currency.upper(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalMarket:
+    """The whole market, in US dollars."""
+
+    total_market_cap: float
+    total_volume_24h: float | None
+    market_cap_change_24h_pct: float | None
+    btc_dominance_pct: float | None
+    eth_dominance_pct: float | None
+    dominance_pct: Mapping[str, float]
+    """By upper-case symbol."""
+    active_cryptocurrencies: int | None
+    markets: int | None
+    ts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trending:
+    """A coin many people search for now."""
+
+    symbol: str
+    id: str
+    name: str
+    rank: int | None
+    price: float | None
+    change_24h_pct: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class FearGreed:
+    """One day's Fear & Greed index, 0 (extreme fear) to 100."""
+
+    value: int
+    classification: str
+    ts: int
+    next_update_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Article:
+    """A piece of news or a post. Texts are plain: no markup, no control characters."""
+
+    id: str
+    """A hash of the normalised URL, or of title and time where there is none."""
+    title: str
+    url: str | None
+    outlet: str
+    """A short name such as `coindesk`."""
+    kind: str
+    """`news` or `social`."""
+    published_at: int
+    summary: str | None = None
+    symbols: tuple[str, ...] = ()
+    votes: Mapping[str, int] | None = None
+    published_estimated: bool = False
+    """The source gave no time; the time of receipt stands in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sentiment:
+    """What a model reads in a text: a score from -1 to 1, and the model's own confidence (0 to 1) if it has one."""
+
+    label: str
+    """`positive`, `neutral` or `negative`."""
+    score: float
+    model: str
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gas:
+    """Gas prices in gwei: total fee a unit of gas, base fee included. Never rounded."""
+
+    chain: str
+    chain_id: int
+    slow: float | None
+    standard: float | None
+    fast: float | None
+    base_fee: float | None
+    block: int | None
+    ts: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChainStats:
+    """The state of a chain. Supply in whole coins."""
+
+    chain: str
+    chain_id: int
+    height: int | None
+    block_time_s: float | None
+    price_usd: float | None
+    supply: float | None
+    utilisation_pct: float | None
+    ts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One entry of a catalogue of data sources. `auth` names the kind of key it wants; keys themselves are stripped."""
+
+    category: str
+    id: str
+    name: str
+    base_url: str | None
+    auth: str
+    docs_url: str | None
+    endpoints: object
+    notes: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from feeds.model import Candle, Pair, Price
 from feeds.providers import binance
-from feeds.providers.binance import Ack, BadFieldError, Frame, Prices, Rows, Shutdown, Unused, read_frame, refusal
+from feeds.providers.binance import Ack, Frame, Prices, Shutdown, Unused, read_frame, refusal
+from feeds.providers.fields import BadFieldError, Rows
 from orchestrator.errors import (
     BadQuery,
     Banned,
@@ -306,6 +307,7 @@ def test_questions_are_asked_as_documented() -> None:
     assert binance.klines("BTCUSDT", "1m", 5000, start=1, end=2) == HttpRequest(
         "/api/v3/klines",
         {"symbol": "BTCUSDT", "interval": "1m", "limit": "1000", "startTime": "1", "endTime": "2"},
+        weight=2,
     )
     assert binance.klines("BTCUSDT", "1M", 500).params == {"symbol": "BTCUSDT", "interval": "1M", "limit": "500"}
     assert binance.kline_stream("BTCUSDT", "1M") == "btcusdt@kline_1M"
@@ -377,9 +379,9 @@ def check_candle(candle: Candle) -> None:
     assert 0 < candle.low <= candle.high < math.inf
     assert 0 < candle.open < math.inf
     assert 0 < candle.close < math.inf
-    assert 0 <= candle.volume < math.inf
-    assert 0 <= candle.quote_volume < math.inf
-    assert candle.trades >= 0
+    for value in (candle.volume, candle.quote_volume, candle.trades):
+        assert value is not None
+        assert 0 <= value < math.inf
     assert 0 < candle.open_time < candle.close_time
 
 

@@ -6,14 +6,17 @@ Source: binance-spot-api-docs, snapshot of 2026-07-21 (web-socket-streams, rest-
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import orjson
 
 from feeds.intervals import STEP_MS
-from feeds.model import Candle, Pair, Price
+from feeds.model import Candle, Coin, Pair, Price, Quote
+from feeds.providers.fields import BadFieldError, Rows, amount, positive
+from feeds.providers.fields import rows as rows_of
+from feeds.queries import CandleQuery
 from orchestrator import http
 from orchestrator.errors import (
     BadQuery,
@@ -21,11 +24,13 @@ from orchestrator.errors import (
     Blocked,
     Malformed,
     NotFound,
+    Outdated,
     ProviderError,
     RateLimited,
     Unavailable,
 )
 from orchestrator.http import HttpRequest, HttpResponse, json_body
+from orchestrator.provider import Steps
 from orchestrator.retry import MAX_RETRY_AFTER_S
 
 NAME = "binance"
@@ -36,33 +41,27 @@ MAX_STREAMS_PER_SOCKET = 1024
 T = TypeVar("T")
 
 
-class BadFieldError(ValueError):
-    """One field is missing or says nothing sensible; only its row is lost."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"bad field {name!r}")
-        self.name = name
-
-
-@dataclass(slots=True)
-class Rows(Generic[T]):
-    """What could be read, and how many rows could not, by the field at fault."""
-
-    good: list[T] = field(default_factory=list)
-    rejected: Counter[str] = field(default_factory=Counter)
-
-
 # --- questions ---
 
 
 def exchange_info() -> HttpRequest:
-    """Every listed pair. Weight 20."""
-    return HttpRequest("/api/v3/exchangeInfo", {"showPermissionSets": "false"})
+    """Every listed pair. Weight 20; some 15 MB when all is told."""
+    return HttpRequest(
+        "/api/v3/exchangeInfo", {"showPermissionSets": "false"}, weight=20, max_body_bytes=32 * 1024 * 1024
+    )
 
 
-def tickers_24h() -> HttpRequest:
-    """24 h statistics of every pair. Weight 80."""
-    return HttpRequest("/api/v3/ticker/24hr", {"type": "MINI"})
+def tickers_24h(symbols: Sequence[str] = ()) -> HttpRequest:
+    """24 h statistics of some pairs, of every pair if none is named. Weight 2 up to 20 pairs, 40 up to 100, then 80.
+
+    A name that is not listed has the whole question refused.
+    """
+    if not 0 < len(symbols) <= 100:
+        return HttpRequest("/api/v3/ticker/24hr", {"type": "MINI"}, weight=80)
+    names = orjson.dumps(list(symbols)).decode()
+    return HttpRequest(
+        "/api/v3/ticker/24hr", {"type": "MINI", "symbols": names}, weight=2 if len(symbols) <= 20 else 40
+    )
 
 
 def klines(symbol: str, interval: str, limit: int, start: int | None = None, end: int | None = None) -> HttpRequest:
@@ -72,7 +71,7 @@ def klines(symbol: str, interval: str, limit: int, start: int | None = None, end
         params["startTime"] = str(start)
     if end is not None:
         params["endTime"] = str(end)
-    return HttpRequest("/api/v3/klines", params)
+    return HttpRequest("/api/v3/klines", params, weight=2)
 
 
 def kline_stream(symbol: str, interval: str) -> str:
@@ -83,6 +82,106 @@ def kline_stream(symbol: str, interval: str) -> str:
 def command(method: str, streams: Sequence[str], request_id: int) -> bytes:
     """A SUBSCRIBE or UNSUBSCRIBE message."""
     return orjson.dumps({"method": method, "params": list(streams), "id": request_id})
+
+
+# --- conversations ---
+
+
+def market_rows(pairs: Sequence[Pair], limit: int = 100) -> Steps[Rows[Coin]]:
+    """The `limit` most traded of these pairs, the largest quote volume first: a market table as an exchange knows it.
+
+    It has neither rank, market cap, supply nor changes of another time than 24 h. `currency` is the quote asset. The
+    statistics of all pairs are asked for, whose weight is that of a hundred. Raises: NotFound if none is there,
+    Outdated if none has moved for long.
+    """
+    response = yield tickers_24h()
+    found, rejected = _statistics(response, pairs)
+    coins = [
+        Coin(
+            symbol=pair.base,
+            id=None,
+            name=None,
+            rank=None,
+            price=price.price,
+            change_1h_pct=None,
+            change_24h_pct=_change_pct(price),
+            change_7d_pct=None,
+            high_24h=price.high_24h,
+            low_24h=price.low_24h,
+            volume_24h=price.quote_volume_24h,
+            market_cap=None,
+            circulating_supply=None,
+            currency=pair.quote.lower(),
+            ts=price.ts,
+        )
+        for pair, price in found
+    ]
+    coins.sort(key=lambda coin: coin.volume_24h or 0.0, reverse=True)
+    return Rows(coins[:limit], rejected)
+
+
+def quotes(pairs: Sequence[Pair]) -> Steps[Rows[Quote]]:
+    """The last prices of these pairs, each in its own quote asset. Raises: as `market_rows`."""
+    response = yield tickers_24h([pair.symbol for pair in pairs])
+    found, rejected = _statistics(response, pairs)
+    return Rows(
+        [
+            Quote(
+                symbol=pair.base,
+                price=price.price,
+                ts=price.ts,
+                change_24h_pct=_change_pct(price),
+                high_24h=price.high_24h,
+                low_24h=price.low_24h,
+                quote_volume_24h=price.quote_volume_24h,
+                quote=pair.quote,
+            )
+            for pair, price in found
+        ],
+        rejected,
+    )
+
+
+def candles(query: CandleQuery) -> Steps[Rows[Candle]]:
+    """The candles of `query.pair`, ascending; those whose time was over when it answered are closed.
+
+    Raises: NotFound if nobody goes by that pair, Malformed if there are rows and none can be read.
+    """
+    response = yield klines(query.pair, query.interval, query.limit, query.start, query.end)
+    read = read_klines(response, query.pair, query.interval)
+    if read.rejected and not read.good:
+        raise Malformed(NAME, f"no readable candle (bad {', '.join(sorted(read.rejected))})")
+    answered = response.date_ms or response.received_ms
+    closed = [replace(candle, closed=candle.close_time < answered) for candle in read.good]
+    return Rows(closed, read.rejected)
+
+
+OUTDATED_MS = 10 * 60_000
+MANY_PAIRS = 20
+"""A few quiet pairs may have had no trade for long; of so many, one has had."""
+
+
+def _statistics(response: HttpResponse, pairs: Sequence[Pair]) -> tuple[list[tuple[Pair, Price]], Counter[str]]:
+    """The statistics of the pairs asked for, and what could not be read of all."""
+    read = read_tickers_24h(response)
+    by_symbol = {price.symbol: price for price in read.good}
+    found = [(pair, by_symbol[pair.symbol]) for pair in pairs if pair.symbol in by_symbol]
+    if not found:
+        if read.rejected:
+            raise Malformed(NAME, f"no readable statistics (bad {', '.join(sorted(read.rejected))})")
+        raise NotFound(NAME, "no statistics of the pairs asked for")
+    age_ms = (response.date_ms or response.received_ms) - max(price.ts for _, price in found)
+    if len(found) >= MANY_PAIRS and age_ms > OUTDATED_MS:
+        raise Outdated(NAME, f"the newest statistics are {age_ms / 60_000:.0f} min old")
+    return found, read.rejected
+
+
+def _change_pct(price: Price) -> float | None:
+    """From the opening price, as for the stream's tickers."""
+    if not price.open_24h:
+        return None
+    change = (price.price - price.open_24h) / price.open_24h * 100
+    return change if math.isfinite(change) else None
 
 
 # --- answers ---
@@ -135,7 +234,7 @@ def read_tickers_24h(response: HttpResponse) -> Rows[Price]:
     if not isinstance(body, list):
         raise Malformed(NAME, "24 h statistics are no list")
     traded = [row for row in body if not _untraded(row)]
-    return _rows(traded, lambda row: _rest_ticker(row, response.received_ms))
+    return rows_of(traded, lambda row: _rest_ticker(row, response.received_ms))
 
 
 def read_klines(response: HttpResponse, symbol: str, interval: str) -> Rows[Candle]:
@@ -148,7 +247,7 @@ def read_klines(response: HttpResponse, symbol: str, interval: str) -> Rows[Cand
         _raise_if_error(body, response.received_ms)
     if not isinstance(body, list):
         raise Malformed(NAME, "klines are no list")
-    rows = _rows(body, lambda row: _rest_candle(row, symbol, interval, response.received_ms))
+    rows = rows_of(body, lambda row: _rest_candle(row, symbol, interval, response.received_ms))
     rows.good.sort(key=lambda candle: candle.open_time)
     return rows
 
@@ -259,7 +358,7 @@ def read_frame(raw: bytes | str, received_ms: int) -> Frame:
     if isinstance(message, dict) and "stream" in message and "data" in message:
         stream, message = str(message["stream"]), message["data"]
     if isinstance(message, list):
-        return Prices(_rows(message, _mini_ticker))
+        return Prices(rows_of(message, _mini_ticker))
     if not isinstance(message, dict):
         raise Malformed(NAME, "frame is neither object nor array")
     event = message.get("e")
@@ -286,6 +385,21 @@ def read_frame(raw: bytes | str, received_ms: int) -> Frame:
     return Unused(stream or str(event))
 
 
+def event_of(raw: bytes | str) -> tuple[str, int] | None:
+    """The stream and event time of a combined frame with market data, the newest time if it has many rows.
+
+    None for all else: answers to commands, announcements, and what cannot be read.
+    """
+    try:
+        message = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None
+    stream, data = (message.get("stream"), message.get("data")) if isinstance(message, dict) else (None, None)
+    rows = [row for row in (data if isinstance(data, list) else [data]) if isinstance(row, dict)]
+    times = [row["E"] for row in rows if isinstance(row.get("E"), int) and row.get("e") != "serverShutdown"]
+    return (stream, max(times)) if isinstance(stream, str) and times else None
+
+
 def _ack(message: Mapping[str, object]) -> Ack:
     if "code" in message:
         return Ack(message.get("id"), f"{message['code']} {message.get('msg', '')}"[:200])
@@ -297,29 +411,18 @@ def _one(price: Price) -> Rows[Price]:
     return Rows([price])
 
 
-def _rows(rows: Iterable[object], read: Callable[[object], T]) -> Rows[T]:
-    result: Rows[T] = Rows()
-    good = result.good
-    for row in rows:
-        try:
-            good.append(read(row))
-        except BadFieldError as error:
-            result.rejected[error.name] += 1
-    return result
-
-
 def _mini_ticker(row: object) -> Price:
     if not isinstance(row, dict):
         raise BadFieldError("row")
     return Price(
         symbol=_symbol(row, "s"),
-        price=_positive(row, "c"),
+        price=positive(row, "c"),
         ts=_ms(row, "E"),
-        open_24h=_amount(row, "o"),
-        high_24h=_amount(row, "h"),
-        low_24h=_amount(row, "l"),
-        volume_24h=_amount(row, "v"),
-        quote_volume_24h=_amount(row, "q"),
+        open_24h=amount(row, "o"),
+        high_24h=amount(row, "h"),
+        low_24h=amount(row, "l"),
+        volume_24h=amount(row, "v"),
+        quote_volume_24h=amount(row, "q"),
     )
 
 
@@ -334,24 +437,24 @@ def _rest_ticker(row: object, received_ms: int) -> Price:
         raise BadFieldError("row")
     return Price(
         symbol=_symbol(row, "symbol"),
-        price=_positive(row, "lastPrice"),
+        price=positive(row, "lastPrice"),
         # A pair that has not traded says 0; the statistics are then as of the answer itself.
         ts=_ms(row, "closeTime") if row.get("closeTime") else received_ms,
-        open_24h=_amount(row, "openPrice"),
-        high_24h=_amount(row, "highPrice"),
-        low_24h=_amount(row, "lowPrice"),
-        volume_24h=_amount(row, "volume"),
-        quote_volume_24h=_amount(row, "quoteVolume"),
+        open_24h=amount(row, "openPrice"),
+        high_24h=amount(row, "highPrice"),
+        low_24h=amount(row, "lowPrice"),
+        volume_24h=amount(row, "volume"),
+        quote_volume_24h=amount(row, "quoteVolume"),
     )
 
 
 def _trade(row: Mapping[str, object]) -> Price:
-    return Price(symbol=_symbol(row, "s"), price=_positive(row, "p"), ts=_ms(row, "E"))
+    return Price(symbol=_symbol(row, "s"), price=positive(row, "p"), ts=_ms(row, "E"))
 
 
 def _book(row: Mapping[str, object], received_ms: int) -> Price:
     # Nobody has traded at the middle of the book, which is why such a price names the book as its source.
-    bid, ask = _positive(row, "b"), _positive(row, "a")
+    bid, ask = positive(row, "b"), positive(row, "a")
     if ask < bid:
         raise BadFieldError("a")
     middle = float(f"{(bid + ask) / 2:.12g}")
@@ -375,12 +478,12 @@ def _stream_candle(message: Mapping[str, object]) -> Candle:
         interval=interval,
         open_time=_ms(k, "t"),
         close_time=_ms(k, "T"),
-        open=_positive(k, "o"),
-        high=_positive(k, "h"),
-        low=_positive(k, "l"),
-        close=_positive(k, "c"),
-        volume=_amount(k, "v"),
-        quote_volume=_amount(k, "q"),
+        open=positive(k, "o"),
+        high=positive(k, "h"),
+        low=positive(k, "l"),
+        close=positive(k, "c"),
+        volume=amount(k, "v"),
+        quote_volume=amount(k, "q"),
         trades=_count(k.get("n"), "n"),
         closed=closed,
         ts=_ms(message, "E"),
@@ -400,12 +503,12 @@ def _rest_candle(row: object, symbol: str, interval: str, received_ms: int) -> C
         interval=interval,
         open_time=_ms(fields, "t"),
         close_time=close_time,
-        open=_positive(fields, "o"),
-        high=_positive(fields, "h"),
-        low=_positive(fields, "l"),
-        close=_positive(fields, "c"),
-        volume=_amount(fields, "v"),
-        quote_volume=_amount(fields, "q"),
+        open=positive(fields, "o"),
+        high=positive(fields, "h"),
+        low=positive(fields, "l"),
+        close=positive(fields, "c"),
+        volume=amount(fields, "v"),
+        quote_volume=amount(fields, "q"),
         trades=_count(row[8], "n"),
         closed=False,
         ts=min(close_time, received_ms),
@@ -430,29 +533,6 @@ def _symbol(row: Mapping[str, object], name: str) -> str:
     if not isinstance(value, str) or not value:
         raise BadFieldError(name)
     return value
-
-
-def _amount(row: Mapping[str, object], name: str) -> float:
-    """A finite number, 0 or more, from a decimal string or a number."""
-    value = row.get(name)
-    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
-        raise BadFieldError(name)
-    if isinstance(value, str) and "_" in value:
-        raise BadFieldError(name)  # Python would read 1_000
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        raise BadFieldError(name) from None
-    if not 0 <= number < math.inf:
-        raise BadFieldError(name)
-    return number
-
-
-def _positive(row: Mapping[str, object], name: str) -> float:
-    number = _amount(row, name)
-    if number == 0:
-        raise BadFieldError(name)
-    return number
 
 
 def _count(value: object, name: str) -> int:

@@ -126,6 +126,18 @@ class FakePipe:
         self.writes = 0
         self.closing: Closing | None = None
         self.closed_times = 0
+        self.watcher: Outbox | None = None
+
+    def watched_by(self, outbox: Outbox) -> None:
+        """Tell an outbox when the buffer is full and when it has room again, as a transport tells its protocol."""
+        self.watcher = outbox
+        outbox.watch(self.write)
+
+    def _tell(self) -> None:
+        if self.watcher is not None and self.buffered() > HIGH_WATER_BYTES:
+            self.watcher.clogged()
+        elif self.watcher is not None and self.buffered() <= HIGH_WATER_BYTES // 4:
+            self.watcher.cleared()
 
     # --- what the server sees ---
 
@@ -138,6 +150,7 @@ class FakePipe:
             self.reader.feed(data)
         else:
             self.unread += data
+            self._tell()
 
     def buffered(self) -> int:
         """What the client has not taken."""
@@ -158,6 +171,7 @@ class FakePipe:
         """Let nothing through, with more waiting already than the high-water mark allows."""
         self.flowing = False
         self.ballast = max(self.ballast, ballast)
+        self._tell()
 
     def drain(self, size: int | None = None) -> None:
         """Let so many bytes through, or all; with all of them gone it flows again."""
@@ -170,6 +184,7 @@ class FakePipe:
         self.reader.feed(data)
         if not self.buffered():
             self.flowing = True
+        self._tell()
 
     # --- what the client has ---
 
@@ -217,10 +232,12 @@ class HubRig:
         self.demand = FakeDemand()
         self.hub = Hub(epoch, self.clock, self.clock, self.demand, HubPolicy(lambda _: ttl_s, **policy))
 
-    def client(self, wire: Wire = Wire.WEBSOCKET) -> "HubClient":
-        """Somebody who has connected."""
+    def client(self, wire: Wire = Wire.WEBSOCKET, *, watched: bool = False) -> "HubClient":
+        """Somebody who has connected; a watched one is written to without being asked about its buffer."""
         pipe = FakePipe(wire)
         outbox = Outbox(pipe, wire)
+        if watched:
+            pipe.watched_by(outbox)
         self.hub.join(outbox)
         return HubClient(self.hub, pipe, outbox)
 

@@ -1,0 +1,79 @@
+"""What can be asked of Crypto DT Source by itself, past the pools in which it is one of several."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from feeds.providers import crypto_dt_source as dt
+from feeds.queries import CandleQuery
+from orchestrator.errors import BadQuery
+from orchestrator.provider import Steps
+
+NEWEST = "new"
+"""The period of Reddit's newest posts, which are not ranked by votes."""
+PERIODS = (NEWEST, *dt.PERIODS)
+LATEST, ALL_FEEDS = "latest", "all"
+FEEDS = (LATEST, ALL_FEEDS, *dt.FEEDS)
+
+
+@dataclass(frozen=True, slots=True)
+class DtQuery:
+    """A question; `what` says of which kind (WHAT), and each kind reads the fields it needs."""
+
+    what: str
+    symbols: tuple[str, ...] = ()
+    interval: str = "1h"
+    limit: int = 1
+    text: str = ""
+    model: str = dt.MODELS[0]
+    name: str = ""
+    """Of a subreddit or feed."""
+    period: str = "day"
+
+
+WHAT: Mapping[str, str] = {
+    "health": "what the service says it is",
+    "status": "how it says it is",
+    "prices": "Rows[Quote]",
+    "klines": "Rows[Candle]",
+    "fear-greed": "list[FearGreed]",
+    "sentiment": "Sentiment",
+    "reddit": "Rows[Article]",
+    "news": "Rows[Article]",
+    "models": "its models",
+    "datasets": "its data sets",
+}
+"""The kinds of question, and what an answer is."""
+
+
+def ask(query: DtQuery) -> Steps[Any]:
+    """The answer that WHAT names. Raises as the functions of `feeds.providers.crypto_dt_source`."""
+    match query.what:
+        case "health":
+            return dt.service()
+        case "status":
+            return dt.status()
+        case "prices":
+            return dt.quotes(query.symbols)
+        case "klines":
+            base = query.symbols[0]
+            return dt.candles(CandleQuery(base, f"{base}USDT", query.interval, query.limit))
+        case "fear-greed":
+            return dt.fear_greed(query.limit)
+        case "sentiment":
+            return dt.sentiment(query.text, query.model)
+        case "reddit" if query.period == NEWEST:
+            return dt.reddit_new(query.name, query.limit)
+        case "reddit":
+            return dt.reddit_top(query.name, query.period, query.limit)
+        case "news" if query.name == LATEST:
+            return dt.latest_news(query.limit)
+        case "news" if query.name == ALL_FEEDS:
+            return dt.rss_all(query.limit)
+        case "news":
+            return dt.rss(query.name, query.limit)
+        case "models":
+            return dt.models()
+        case "datasets":
+            return dt.datasets()
+    raise BadQuery(dt.NAME, f"no question {query.what[:40]!r}")

@@ -1,0 +1,157 @@
+"""Alternative.me: the Fear & Greed index, once a day. What to ask, how to read it, and when to ask again. Pure.
+
+The label is the provider's own: its cut-offs are not published, so none is computed from the value. `date_format` and
+`format=csv` are never asked for: they turn stamps and rows into texts of several spellings.
+
+Source: alternative.me/crypto/api, "Fear and Greed Index". The provider wants to be named next to the data.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import orjson
+
+from feeds.model import FearGreed
+from feeds.providers.fields import BadFieldError, Rows, mapping, maybe_amount, rows, text, whole
+from orchestrator import http
+from orchestrator.errors import Malformed, NotFound, Outdated, ProviderError, RateLimited, Unavailable
+from orchestrator.http import HttpRequest, HttpResponse, json_body
+from orchestrator.provider import Steps
+
+NAME = "alternative_me"
+BASE_URL = "https://api.alternative.me"
+PATH = "/fng/"
+"""With its last slash: without it the provider redirects."""
+
+DAY_MS = 24 * 3600 * 1000
+FIRST_DAY_MS = 1_517_443_200_000
+"""2018-02-01, where the index begins."""
+
+OUTDATED_AFTER_MS = 3 * DAY_MS
+"""The index is late by hours now and then and has missed a day; after three it is no index of now."""
+
+SOONEST_POLL_S = 600.0
+LATEST_POLL_S = 6 * 3600.0
+
+
+def fear_greed(limit: int = 1) -> Steps[list[FearGreed]]:
+    """The last `limit` days (0: all since 2018), newest first.
+
+    Raises: Malformed if no row can be read, Outdated if the newest is days old, RateLimited or Unavailable if the
+    provider says an error inside its 200.
+    """
+    response = yield HttpRequest(PATH, {"limit": str(limit)})
+    days = read_fear_greed(response).good
+    return days[:limit] if limit > 0 else days
+
+
+def read_fear_greed(response: HttpResponse) -> Rows[FearGreed]:
+    """Read the body of `/fng/`: newest first, each day once. Bad rows are left out and counted.
+
+    Raises: as `fear_greed`.
+    """
+    refused = refusal(NAME, response)
+    if refused is not None:
+        raise refused
+    body = json_body(NAME, response)
+    raw = body.get("data") if isinstance(body, dict) else None
+    if not isinstance(raw, list):
+        raise Malformed(NAME, "no list of days")
+    now_ms = response.received_ms if response.date_ms is None else response.date_ms
+    found = rows(raw, lambda row: _day(mapping(row), now_ms))
+    if not found.good:
+        raise Malformed(NAME, f"no readable day ({', '.join(sorted(found.rejected)) or 'none given'})")
+    by_stamp: dict[int, FearGreed] = {}
+    for day in found.good:
+        by_stamp.setdefault(day.ts, day)
+    found.good = sorted(by_stamp.values(), key=lambda day: day.ts, reverse=True)
+    # Only of the newest day is it told when the next comes; on another row it would be a leftover.
+    found.good[1:] = [replace(day, next_update_s=None) for day in found.good[1:]]
+    if now_ms - found.good[0].ts > OUTDATED_AFTER_MS:
+        raise Outdated(NAME, f"newest day is {(now_ms - found.good[0].ts) // DAY_MS} days old")
+    return found
+
+
+def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
+    """The error of an answer, also of a 200 whose `metadata.error` says one."""
+    error = http.refusal(provider, response)
+    if isinstance(error, NotFound):
+        return Unavailable(provider, "status 404")  # there is one question only, and it exists
+    if error is not None:
+        return error
+    try:
+        body = orjson.loads(response.body)
+    except orjson.JSONDecodeError:
+        return None  # the reader says what is wrong with it
+    metadata = body.get("metadata") if isinstance(body, dict) else None
+    said = metadata.get("error") if isinstance(metadata, dict) else None
+    if not said:
+        return None
+    words = str(said).lower()
+    if "rate" in words or "too many" in words:
+        return RateLimited(provider, None)
+    return Unavailable(provider, f"says: {str(said)[:100]}")
+
+
+def next_poll_s(newest: FearGreed, now_ms: int) -> float:
+    """When to ask again after an answer whose newest day is this one, in seconds, before jitter.
+
+    The provider's own announcement, else a day after the stamp; never under ten minutes nor over six hours, because
+    the index comes late at times and announcements are wrong at times.
+    """
+    announced_s = newest.next_update_s
+    wait_s = (newest.ts + DAY_MS - now_ms) / 1000 if announced_s is None else float(announced_s)
+    return min(max(SOONEST_POLL_S, wait_s), LATEST_POLL_S)
+
+
+def to_json(days: Sequence[FearGreed]) -> bytes:
+    """For keeping on disk; `from_json` reads it back."""
+    return orjson.dumps(list(days))
+
+
+def from_json(kept: bytes) -> list[FearGreed]:
+    """Read what `to_json` wrote. Raises ValueError for anything else."""
+    body = orjson.loads(kept)
+    if not isinstance(body, list):
+        raise ValueError("no list of days")
+    return [_kept_day(mapping(row)) for row in body]
+
+
+def _day(row: Mapping[str, object], now_ms: int) -> FearGreed:
+    ts = whole(row, "timestamp") * 1000
+    if not FIRST_DAY_MS <= ts <= now_ms + DAY_MS:
+        raise BadFieldError("timestamp")
+    return FearGreed(_value(row), _label(row, "value_classification"), ts, _until_update_s(row))
+
+
+def _kept_day(row: Mapping[str, object]) -> FearGreed:
+    next_update = row.get("next_update_s")
+    return FearGreed(
+        _value(row),
+        _label(row, "classification"),
+        whole(row, "ts"),
+        None if next_update is None else whole(row, "next_update_s"),
+    )
+
+
+def _value(row: Mapping[str, object]) -> int:
+    value = whole(row, "value")
+    if value > 100:
+        raise BadFieldError("value")
+    return value
+
+
+def _label(row: Mapping[str, object], name: str) -> str:
+    label = text(row, name).strip()
+    if len(label) > 40 or not label.isprintable():
+        raise BadFieldError(name)
+    return label
+
+
+def _until_update_s(row: Mapping[str, object]) -> int | None:
+    """An announcement that makes no sense costs itself only, not the index."""
+    try:
+        announced_s = maybe_amount(row, "time_until_update")
+    except BadFieldError:
+        return None
+    return None if announced_s is None or announced_s * 1000 > 7 * DAY_MS else int(announced_s)

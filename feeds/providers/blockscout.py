@@ -1,0 +1,149 @@
+"""Blockscout: fees and state of Ethereum from one keyless page, `/api/v2/stats`. Pure.
+
+The page does not say at which block it stands (`total_blocks` counts what is indexed), so the height stays unknown.
+
+Source: Blockscout REST API v2, "stats" (2026-10). The keyless page is to give way to the PRO API, which has the same
+path below PRO_BASE_URL and wants a key.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from feeds.chains import ETHEREUM, Chain
+from feeds.model import ChainStats, Gas
+from feeds.providers.fields import (
+    BadFieldError,
+    maybe_amount,
+    maybe_iso_ms,
+    maybe_positive,
+)
+from orchestrator import http
+from orchestrator.errors import BadQuery, Malformed, NotFound, Outdated, ProviderError, Unavailable
+from orchestrator.http import HttpRequest, HttpResponse, json_body
+from orchestrator.provider import Steps
+
+NAME = "blockscout"
+BASE_URL = "https://eth.blockscout.com"
+PRO_BASE_URL = "https://api.blockscout.com/1"
+PATH = "/api/v2/stats"
+
+OUTDATED_AFTER_MS = 5 * 60 * 1000
+"""Its gas prices are renewed every half minute or so."""
+
+LARGEST_GWEI = 1e9
+"""A whole coin for one unit of gas."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blockscout:
+    """An account; `key` (PRO) is optional."""
+
+    key: str | None = field(default=None, repr=False)
+    name: str = NAME
+
+    def serves(self, chain: Chain) -> bool:
+        """The page of one instance tells of its own chain only."""
+        return chain == ETHEREUM
+
+    def gas(self, chain: Chain = ETHEREUM) -> Steps[Gas]:
+        """Fees in gwei; there is no base fee and no block.
+
+        Raises: Unavailable while the page has no gas prices, Outdated if they are minutes old, Malformed.
+        """
+        response = yield self._request()
+        return read_gas(self.name, response, chain)
+
+    def stats(self, chain: Chain = ETHEREUM) -> Steps[ChainStats]:
+        """Block time, price in US dollars and utilisation.
+
+        Raises: Malformed if the page tells none of them.
+        """
+        response = yield self._request()
+        return read_stats(self.name, response, chain)
+
+    def _request(self) -> HttpRequest:
+        return HttpRequest(PATH, headers={"Authorization": f"Bearer {self.key}"} if self.key else {})
+
+
+def read_gas(provider: str, response: HttpResponse, chain: Chain) -> Gas:
+    """Read `gas_prices` of the page. Raises: as `Blockscout.gas`."""
+    page = _page(provider, response)
+    prices = page.get("gas_prices")
+    if prices is None:
+        raise Unavailable(provider, "has no gas prices now")
+    if not isinstance(prices, dict):
+        raise Malformed(provider, "gas prices are no object")
+    try:
+        slow, standard, fast = (_gwei(prices, name) for name in ("slow", "average", "fast"))
+    except BadFieldError as error:
+        raise Malformed(provider, str(error)) from None
+    if slow is None and standard is None and fast is None:
+        raise Unavailable(provider, "has no gas prices now")
+    now_ms = response.received_ms if response.date_ms is None else response.date_ms
+    try:
+        updated_ms = maybe_iso_ms(page, "gas_price_updated_at")
+    except BadFieldError:
+        updated_ms = None
+    if updated_ms is not None and now_ms - updated_ms > OUTDATED_AFTER_MS:
+        raise Outdated(provider, f"gas prices are {(now_ms - updated_ms) // 1000} s old")
+    ts = response.received_ms if updated_ms is None else min(updated_ms, response.received_ms)
+    return Gas(chain.name, chain.chain_id, slow, standard, fast, base_fee=None, block=None, ts=ts)
+
+
+def read_stats(provider: str, response: HttpResponse, chain: Chain) -> ChainStats:
+    """Read the state of the chain off the page. Raises: as `Blockscout.stats`."""
+    page = _page(provider, response)
+    block_time_ms = _or_none(page, "average_block_time", 24 * 3600 * 1000.0)
+    price_usd = _or_none(page, "coin_price", 1e9)
+    try:
+        used_pct = maybe_amount(page, "network_utilization_percentage")
+    except BadFieldError:
+        used_pct = None
+    if used_pct is not None and used_pct > 100:
+        used_pct = None
+    if block_time_ms is None and price_usd is None and used_pct is None:
+        raise Malformed(provider, "no readable figure")
+    return ChainStats(
+        chain.name,
+        chain.chain_id,
+        height=None,
+        block_time_s=None if block_time_ms is None else block_time_ms / 1000,
+        price_usd=price_usd,
+        supply=None,
+        utilisation_pct=used_pct,
+        ts=response.received_ms,
+    )
+
+
+def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
+    """The error of an answer. A page that is gone is the provider's doing: there is one question, and it was right."""
+    error = http.refusal(provider, response)
+    return Unavailable(provider, error.reason) if isinstance(error, NotFound | BadQuery) else error
+
+
+def _page(provider: str, response: HttpResponse) -> Mapping[str, object]:
+    body = json_body(provider, response)
+    if isinstance(body, str):
+        raise Unavailable(provider, f"says: {body[:100]}")
+    if not isinstance(body, dict):
+        raise Malformed(provider, "not a JSON object")
+    return body
+
+
+def _gwei(prices: Mapping[str, object], name: str) -> float | None:
+    """A number, or the object with a `price` that newer versions give."""
+    value = prices.get(name)
+    holder, field_name = (value, "price") if isinstance(value, dict) else (prices, name)
+    result = maybe_positive(holder, field_name)
+    if result is not None and result > LARGEST_GWEI:
+        raise BadFieldError(name)
+    return result
+
+
+def _or_none(page: Mapping[str, object], name: str, largest: float) -> float | None:
+    """One figure of several that have nothing to do with each other: nonsense costs itself only."""
+    try:
+        value = maybe_positive(page, name)
+    except BadFieldError:
+        return None
+    return None if value is None or value > largest else value

@@ -1,0 +1,284 @@
+"""Etherscan V2: fees and state of a chain, one key for all chains. What to ask, how to read the answers. Pure.
+
+Etherscan says 200 also when it refuses (`{"status":"0","message":"NOTOK","result":"<why>"}`), so `refusal` reads
+bodies. The reader of every answer applies it too. Texts of theirs are repeated only with whatever could be a key
+blotted out.
+
+Source: docs.etherscan.io, API V2 (2026-11).
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import orjson
+
+from feeds.chains import ETHEREUM, Chain
+from feeds.model import ChainStats, Gas
+from feeds.providers.fields import BadFieldError, maybe_positive, maybe_whole, number, positive, whole
+from orchestrator import http
+from orchestrator.errors import (
+    BadQuery,
+    Malformed,
+    NotFound,
+    ProviderError,
+    RateLimited,
+    Unauthorized,
+    Unavailable,
+)
+from orchestrator.http import HttpRequest, HttpResponse, json_body
+from orchestrator.provider import Steps
+
+NAME = "etherscan"
+BACKUP_NAME = "etherscan_backup"
+BASE_URL = "https://api.etherscan.io"
+PATH = "/v2/api"
+
+DAY_MS = 24 * 3600 * 1000
+PER_SECOND_REST_S = 1.0
+BAD_KEYS_REST_S = 30.0
+"""How long an address is shut out for asking with bad keys; it may have been the other key's doing."""
+
+LARGEST_GWEI = 1e9
+"""A whole coin for one unit of gas."""
+
+LARGEST_PRICE_USD = 1e9
+PRICE_OUTDATED_AFTER_MS = 3600 * 1000
+
+_WEI = re.compile(r"[0-9]{1,40}")
+_HEX = re.compile(r"0x[0-9a-fA-F]{1,16}")
+_MAYBE_A_KEY = re.compile(r"[A-Za-z0-9]{16,}")
+_EMPTY = ("no transactions found", "no records found")
+_PRICE_FIELDS = {"POL": ("polusd", "maticusd"), "XDAI": ("xdaiusd", "daiusd")}
+
+
+@dataclass(frozen=True, slots=True)
+class Etherscan:
+    """An account. Its key travels apart from the other parameters, so that nothing logs or records it."""
+
+    key: str = field(repr=False)
+    name: str = NAME
+
+    def serves(self, chain: Chain) -> bool:
+        """Whether a free key reads this chain."""
+        return chain.free_on_etherscan
+
+    def gas(self, chain: Chain = ETHEREUM) -> Steps[Gas]:
+        """Fees in gwei, as the oracle suggests them. Some chains have no base fee there. One call.
+
+        Raises: as `refusal`, or Malformed if there is no fee in the answer.
+        """
+        response = yield self._request(chain, "gastracker", "gasoracle")
+        return _gas(self.name, _oracle(self.name, response), chain, response.received_ms)
+
+    def stats(self, chain: Chain = ETHEREUM) -> Steps[ChainStats]:
+        """Height, price in US dollars, supply in whole coins, utilisation. Three calls for Ethereum: a second's worth.
+
+        The height is the block of the oracle, or asked for apart where the oracle names none; the block time is what
+        the chain's protocol aims at. Price and supply may fail alone, which leaves them None.
+        Raises: as `refusal`.
+        """
+        # `may_be`: that there is no oracle, price or supply is for this conversation to judge.
+        response = yield self._request(chain, "gastracker", "gasoracle", may_be=(200,))
+        oracle: Mapping[str, object]
+        try:
+            oracle = _oracle(self.name, response)
+            height = maybe_whole(oracle, "LastBlock")
+        except (NotFound, BadQuery, Malformed, BadFieldError):
+            oracle, height = {}, None
+        if height is None:
+            response = yield self._request(chain, "proxy", "eth_blockNumber")
+            height = _block_number(self.name, response)
+        price_usd = _price_in_oracle(oracle, chain)
+        if price_usd is None and not chain.testnet:
+            response = yield self._request(chain, "stats", "ethprice", may_be=(200,))
+            price_usd = _price(self.name, response, chain)
+        supply = None
+        if chain == ETHEREUM:
+            response = yield self._request(chain, "stats", "ethsupply2", may_be=(200,))
+            supply = _supply(self.name, response)
+        return ChainStats(
+            chain.name,
+            chain.chain_id,
+            height=height,
+            block_time_s=chain.block_time_s,
+            price_usd=price_usd,
+            supply=supply,
+            utilisation_pct=_utilisation_pct(oracle),
+            ts=response.received_ms,
+        )
+
+    def _request(self, chain: Chain, module: str, action: str, may_be: tuple[int, ...] = ()) -> HttpRequest:
+        params = {"chainid": str(chain.chain_id), "module": module, "action": action}
+        return HttpRequest(PATH, params, secrets={"apikey": self.key}, may_be=may_be)
+
+
+def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
+    """The error of an answer, by its status or by what its body says under status 200; None for a result.
+
+    RateLimited for asking too often (until midnight UTC when the day's calls are used up), Unauthorized for the key,
+    NotFound for a chain or module that the plan has not, BadQuery for a question it does not understand, Unavailable
+    for troubles of its own and for a V1 address, which gives no data ever again.
+    """
+    error = http.refusal(provider, response)
+    if isinstance(error, NotFound):
+        return Unavailable(provider, "status 404")  # Etherscan says 200 of what it does not have
+    if error is not None:
+        return error
+    try:
+        body = orjson.loads(response.body)
+    except orjson.JSONDecodeError:
+        return None  # the reader says what is wrong with it
+    if not isinstance(body, dict):
+        return None
+    if "error" in body:
+        said = body["error"]
+        return _meant(provider, str(said.get("message") if isinstance(said, dict) else said), response)
+    if str(body.get("status", "1")) != "0":
+        return None
+    said = f"{body.get('result')} {body.get('message')}"
+    if any(words in said.lower() for words in _EMPTY):
+        return None
+    return _meant(provider, said, response)
+
+
+def _meant(provider: str, said: str, response: HttpResponse) -> ProviderError:
+    words = said.lower()
+
+    def told(*phrases: str) -> bool:
+        return any(phrase in words for phrase in phrases)
+
+    # First: the text of a limit may end in advice on V1 and V2 or on keys.
+    if told("rate limit", "daily limit", "limit reached"):
+        if told("daily", "per day", "day/limit"):
+            now_ms = response.received_ms if response.date_ms is None else response.date_ms
+            return RateLimited(provider, (DAY_MS - now_ms % DAY_MS) / 1000)
+        return RateLimited(provider, PER_SECOND_REST_S)
+    if told("too many invalid api key"):
+        return RateLimited(provider, BAD_KEYS_REST_S)
+    if told("deprecated v1"):
+        return Unavailable(provider, "the address is of the dead V1 API; V2 is at /v2/api")
+    if told("not supported for this chain", "free api access", "free tier", "api pro", "upgrade your", "chainid"):
+        return NotFound(provider, "not in this key's plan, or no such chain")
+    if told("api key"):
+        return Unauthorized(provider, "missing or invalid API key")
+    if told("invalid action", "invalid module", "missing or invalid", "method not found", "invalid parameter"):
+        return BadQuery(provider, "does not know this question")
+    return Unavailable(provider, f"says: {_MAYBE_A_KEY.sub('…', said)[:120]}")
+
+
+def _result(provider: str, response: HttpResponse) -> object:
+    refused = refusal(provider, response)
+    if refused is not None:
+        raise refused
+    body = json_body(provider, response)
+    if not isinstance(body, dict) or "result" not in body:
+        raise Malformed(provider, "no result in the body")
+    return body["result"]
+
+
+def _oracle(provider: str, response: HttpResponse) -> Mapping[str, object]:
+    result = _result(provider, response)
+    if not isinstance(result, dict):
+        raise Malformed(provider, "the gas oracle's result is no object")
+    return result
+
+
+def _gas(provider: str, oracle: Mapping[str, object], chain: Chain, ts: int) -> Gas:
+    try:
+        slow, standard, fast, base_fee = (
+            _gwei(oracle, name) for name in ("SafeGasPrice", "ProposeGasPrice", "FastGasPrice", "suggestBaseFee")
+        )
+        block = maybe_whole(oracle, "LastBlock")
+    except BadFieldError as error:
+        raise Malformed(provider, str(error)) from None
+    if slow is None and standard is None and fast is None:
+        raise Malformed(provider, "the gas oracle names no fee")
+    return Gas(chain.name, chain.chain_id, slow, standard, fast, base_fee, block, ts)
+
+
+def _gwei(oracle: Mapping[str, object], name: str) -> float | None:
+    value = maybe_positive(oracle, name) if oracle.get(name) != "" else None
+    if value is not None and value > LARGEST_GWEI:
+        raise BadFieldError(name)
+    return value
+
+
+def _block_number(provider: str, response: HttpResponse) -> int:
+    result = _result(provider, response)
+    if not isinstance(result, str) or _HEX.fullmatch(result) is None:
+        raise Malformed(provider, "the block number is no hex number")
+    return int(result, 16)
+
+
+def _price_in_oracle(oracle: Mapping[str, object], chain: Chain) -> float | None:
+    """`UsdPrice`, which the oracles of chains other than Ethereum give along: the price of the chain's own coin."""
+    if chain.testnet:
+        return None
+    try:
+        return _sane_price(maybe_positive(oracle, "UsdPrice"))
+    except BadFieldError:
+        return None
+
+
+def _price(provider: str, response: HttpResponse, chain: Chain) -> float | None:
+    """The price of the chain's coin. Of a chain whose coin is not ether, `ethusd` may mean either: it is not taken."""
+    names = _PRICE_FIELDS.get(chain.symbol, (f"{chain.symbol.lower()}usd",))
+    try:
+        result = _result(provider, response)
+        if not isinstance(result, dict):
+            return None
+        name = next((name for name in names if result.get(name) is not None), None)
+        if name is None:
+            return None
+        stamp = f"{name}_timestamp"
+        if result.get(stamp) is not None:
+            now_ms = response.received_ms if response.date_ms is None else response.date_ms
+            if now_ms - whole(result, stamp) * 1000 > PRICE_OUTDATED_AFTER_MS:
+                return None
+        return _sane_price(positive(result, name))
+    except (NotFound, BadQuery, Malformed, Unavailable, BadFieldError):
+        return None
+
+
+def _sane_price(price: float | None) -> float | None:
+    return None if price is None or price > LARGEST_PRICE_USD else price
+
+
+def _supply(provider: str, response: HttpResponse) -> float | None:
+    """Ether there is: what was ever issued to miners, plus the rewards of staking, less what was burnt.
+
+    `ethsupply` alone is the first of the three, more than there is by some 2 %.
+    """
+    try:
+        result = _result(provider, response)
+    except (NotFound, BadQuery, Malformed, Unavailable):
+        return None
+    if not isinstance(result, dict):
+        return None
+    mined, staking, burnt = (_wei(result.get(name)) for name in ("EthSupply", "Eth2Staking", "BurntFees"))
+    if mined is None or staking is None or burnt is None or mined + staking - burnt <= 0:
+        return None
+    return (mined + staking - burnt) / 10**18  # of integers, so the result is the nearest double
+
+
+def _wei(value: object) -> int | None:
+    return int(value) if isinstance(value, str) and _WEI.fullmatch(value) else None
+
+
+def _utilisation_pct(oracle: Mapping[str, object]) -> float | None:
+    """The mean of `gasUsedRatio`, one to five fractions in one text."""
+    said = oracle.get("gasUsedRatio")
+    if not isinstance(said, str | int | float) or isinstance(said, bool):
+        return None
+    ratios = []
+    for part in str(said).split(","):
+        try:
+            ratio = number({"ratio": part.strip()}, "ratio")
+        except BadFieldError:
+            return None
+        if not 0 <= ratio <= 1:
+            return None
+        ratios.append(ratio)
+    # A bare 0 is what chains without this figure say.
+    return 100 * sum(ratios) / len(ratios) if any(ratios) else None

@@ -1,0 +1,297 @@
+"""RSS and Atom feeds of news outlets: what to ask, how to read the answer, and what was read last.
+
+A feed is the least trustworthy of all bodies: XML that may bomb, name local files, or mark up what it says, and
+feedparser, which knows every dialect, takes minutes over some (a long author, many attributes), holding up every
+thread. So what it reads is written anew here, from the few elements that an article is made of, each cut to length;
+it is given bytes only (a text it would take for an address and open). Whatever declares a document type is refused by
+defusedxml, and `feeds.articles` makes titles plain and links harmless. Still it takes a moment: off the event loop.
+
+Source: RSS 2.0 specification; RFC 4287 (Atom); RFC 9110, section 13 (conditional requests).
+"""
+
+import calendar
+import html
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from urllib.parse import parse_qsl, urlsplit
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.sax.saxutils import escape, quoteattr
+
+import feedparser
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import DefusedXMLParser, ParseError
+
+from feeds.articles import MAX_URL, NewsQuery, article, newest, symbols_in
+from feeds.model import Article
+from feeds.providers.fields import BadFieldError, Rows, rows
+from orchestrator import http
+from orchestrator.errors import Malformed, ProviderError, TooLarge
+from orchestrator.http import HttpRequest, HttpResponse
+from orchestrator.provider import Steps
+
+NAME = "rss"
+DEFAULT_FEEDS: Mapping[str, str] = {
+    "coindesk": "https://www.coindesk.com/arc/outboundfeeds/rss",
+    "cointelegraph": "https://cointelegraph.com/rss",
+    "decrypt": "https://decrypt.co/feed",
+    "bitcoinmagazine": "https://bitcoinmagazine.com/feed",
+    "theblock": "https://www.theblock.co/rss.xml",
+}
+"""Outlets and their feeds, as of September 2026. Redirects are not followed, so each is where the redirects end."""
+
+MAX_FEED_BYTES = 4 * 1024 * 1024
+"""The longest honest feed, with whole articles in it, has about 1 MB."""
+MAX_MARKS = 100_000
+"""Tags in a feed, closing ones and those of quoted HTML included."""
+MAX_ITEMS = 500
+"""Articles that are read; the newest stand first."""
+
+ATOM = "http://www.w3.org/2005/Atom"
+DC = "http://purl.org/dc/elements/1.1/"
+CONTENT = "http://purl.org/rss/1.0/modules/content/"
+KEPT: Mapping[tuple[str, str], tuple[str, int]] = {
+    **{("", name): (name, MAX_URL) for name in ("title", "link", "guid", "id", "category")},
+    **{("", name): (name, 100) for name in ("pubDate", "published", "updated")},
+    **{("", name): (name, 20_000) for name in ("description", "summary", "content")},
+    (DC, "date"): ("dc:date", 100),
+    (DC, "subject"): ("dc:subject", MAX_URL),
+    (CONTENT, "encoded"): ("content:encoded", 20_000),
+}
+"""The elements an article is made of, those in the item's own namespace under an empty one: what they are called when
+written anew, and how much of their text is kept."""
+AT_MOST: Mapping[str, int] = {"": 0, "category": 30, "dc:subject": 30, "link": 8}
+"""Of elements that an item may have several of; of the others the first that is not empty."""
+ADDRESSES = ("link", "guid", "id")
+KEPT_ATTRIBUTES = ("href", "rel", "term", "isPermaLink")
+ENCODING = re.compile(rb"""<\?xml[^>]{0,100}?encoding\s*=\s*["']([\w.-]+)["']""")
+ENCODINGS = re.compile(r"utf-?8|us-ascii|ascii|iso-8859-\d{1,2}|latin-?1|windows-125\d", re.IGNORECASE)
+"""Those in which a markup character is always the same byte, so that none can be smuggled in."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a feed said last, and by what it is recognised."""
+
+    etag: str | None
+    last_modified: str | None
+    rows: Rows[Article]
+
+
+class RssFeed:
+    """One feed. It asks only for what has changed since its last good answer.
+
+    That answer is the only state, replaced as a whole, so a conversation may end in another thread than it began in.
+    """
+
+    def __init__(self, outlet: str, url: str, kind: str = "news") -> None:
+        parts = urlsplit(url)
+        self.outlet = outlet
+        self.name = f"{NAME}:{outlet}"
+        self.kind = kind
+        self.base_url = f"{parts.scheme}://{parts.netloc}"
+        self.path = parts.path or "/"
+        self.params = dict(parse_qsl(parts.query, keep_blank_values=True))
+        self.known: _Known | None = None
+
+    def articles(self, query: NewsQuery) -> Steps[Rows[Article]]:
+        """The articles in the feed now, newest first. A feed knows no votes: every filter gives the latest.
+
+        Unchanged since the last time (304), it gives the same articles again, with the times of receipt they had.
+        Raises: Malformed for anything but a feed, TooLarge for one that is not worth reading.
+        """
+        known = self.known
+        response = yield HttpRequest(self.path, self.params, headers=_conditions(known), may_be=(304,))
+        if response.status == 304:
+            if known is None:
+                raise Malformed(self.name, "unchanged since nothing")
+            return newest(known.rows, query)
+        read = read_feed(response, self.name, self.outlet, self.kind)
+        # Only now: an answer that could not be read must be asked for again.
+        self.known = _Known(response.headers.get("etag"), response.headers.get("last-modified"), read)
+        return newest(read, query)
+
+
+def _conditions(known: _Known | None) -> dict[str, str]:
+    headers = {"Accept": "application/rss+xml, application/atom+xml, application/xml;q=0.9, text/xml;q=0.8"}
+    if known is not None and known.etag:
+        headers["If-None-Match"] = known.etag
+    if known is not None and known.last_modified:
+        headers["If-Modified-Since"] = known.last_modified
+    return headers
+
+
+def read_feed(response: HttpResponse, name: str, outlet: str, kind: str = "news") -> Rows[Article]:
+    """Read a feed of RSS or Atom, any version. A row without title or absolute link is rejected.
+
+    Undeclared prefixes, bare ampersands, HTML's entities, a byte order mark and space before the XML are put up with;
+    a document type is not. Raises: Malformed, TooLarge.
+    """
+    body = response.body
+    if len(body) > MAX_FEED_BYTES:
+        raise TooLarge(name, f"feed over {MAX_FEED_BYTES} bytes")
+    if body.count(b"<") > MAX_MARKS:
+        raise TooLarge(name, f"feed of over {MAX_MARKS} tags")
+    text = _decoded(name, body)
+    if re.match(r"<!doctype html|<html", text, re.IGNORECASE):
+        raise Malformed(name, "HTML instead of a feed")
+    root = _parsed(name, text)
+    if root is None:
+        root = _parsed(name, _mended(text))
+    if root is None:
+        raise Malformed(name, "no well-formed feed")
+    if _local(root) not in ("rss", "RDF", "feed"):
+        raise Malformed(name, "XML instead of a feed")
+    parsed = feedparser.parse(io.BytesIO(_anew(root)), sanitize_html=False, resolve_relative_uris=False)
+    return rows(parsed.entries, lambda entry: _article(entry, outlet, kind, response.received_ms))
+
+
+def _decoded(name: str, body: bytes) -> str:
+    body = body.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not body:
+        raise Malformed(name, "empty body")
+    declared = ENCODING.match(body)
+    encoding = declared[1].decode() if declared is not None else "utf-8"
+    if not ENCODINGS.fullmatch(encoding) or b"\0" in body:
+        raise Malformed(name, "feed in an encoding that no outlet uses")
+    try:
+        text = body.decode(encoding, "replace")
+    except LookupError:
+        raise Malformed(name, "feed in an unknown encoding") from None
+    return re.sub(r"\A<\?xml[^>]*\?>\s*", "", text)
+
+
+def _parsed(name: str, text: str) -> Element | None:
+    """The root; None if it is not well-formed. Raises Malformed if it declares a document type or entities."""
+    # Its own builder is the one in Python, whose elements recurse; the usual one takes any depth.
+    parser = DefusedXMLParser(target=TreeBuilder(), forbid_dtd=True, forbid_entities=True, forbid_external=True)
+    try:
+        parser.feed(text)
+        root: Element = parser.close()
+    except DefusedXmlException:
+        raise Malformed(name, "feed with a document type or entities") from None
+    except (ParseError, ValueError):
+        return None
+    return root
+
+
+def _mended(text: str) -> str:
+    """With the faults mended that outlets make: prefixes they declare nowhere, `&` for `&amp;`, HTML's entities."""
+    text = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]", "", text)
+    text = re.sub(r"&(?!#\d{1,7};|#x[0-9a-fA-F]{1,6};|[a-zA-Z]\w{1,30};)", "&amp;", text)
+    text = re.sub(r"&(?!amp;|lt;|gt;|quot;|apos;)[a-zA-Z]\w{1,30};", _entity, text)
+    used = set(re.findall(r"</?([A-Za-z_][\w.-]{0,30}):", text)) | set(
+        re.findall(r"\s([A-Za-z_][\w.-]{0,30}):\w", text)
+    )
+    missing = used - set(re.findall(r"xmlns:([\w.-]{1,31})\s*=", text)) - {"xml", "xmlns"}
+    known = {"dc": DC, "content": CONTENT, "atom": ATOM}
+    declared = "".join(
+        f" xmlns:{each}={quoteattr(known.get(each, f'urn:undeclared:{each}'))}" for each in sorted(missing)[:200]
+    )
+    return re.sub(r"<(?:rss|feed|rdf:RDF)(?=[\s>])", lambda root: root[0] + declared, text, count=1)
+
+
+def _entity(found: re.Match[str]) -> str:
+    meant = html.unescape(found[0])
+    return escape(meant) if meant != found[0] else f"&amp;{found[0][1:]}"
+
+
+def _anew(root: Element) -> bytes:
+    """The feed with nothing in it but what articles are made of, in the same dialect."""
+    if _local(root) == "feed":
+        start, item_name, end = f'<feed xmlns="{ATOM}"', "entry", "</feed>"
+    else:
+        start, item_name, end = '<rss version="2.0"', "item", "</channel></rss>"
+    written = [f'{start} xmlns:dc="{DC}" xmlns:content="{CONTENT}">', "" if item_name == "entry" else "<channel>"]
+    items = (each for each in root.iter() if _local(each) in ("item", "entry"))
+    for item in islice(items, MAX_ITEMS):
+        written += [f"<{item_name}>", *_kept(item), f"</{item_name}>"]
+    return "".join((*written, end)).encode()
+
+
+def _kept(item: Element) -> Iterator[str]:
+    """The elements of an item that are kept, with something in them; of one kind the first, but some categories."""
+    own = _namespace(item)
+    counts: Counter[str] = Counter()
+    for child in item:
+        namespace = _namespace(child)
+        name, most = KEPT.get(("" if namespace == own else namespace, _local(child)), ("", 0))
+        # The words of nested markup (Atom's xhtml) stay apart.
+        text = (" " if len(child) else "").join(child.itertext()).strip() if name else ""
+        given = {key: child.attrib[key] for key in KEPT_ATTRIBUTES if len(child.get(key, "")) in range(1, MAX_URL)}
+        if counts[name] >= AT_MOST.get(name, 1) or not (text or given):
+            continue
+        if len(text) > most:
+            if name in ADDRESSES:
+                continue  # half a link leads elsewhere
+            text = text[:most]
+        counts[name] += 1
+        attributes = "".join(f" {key}={quoteattr(value)}" for key, value in given.items())
+        yield f"<{name}{attributes}>{escape(text)}</{name}>"
+
+
+def _local(element: Element) -> str:
+    return element.tag.rpartition("}")[2]
+
+
+def _namespace(element: Element) -> str:
+    return element.tag.rpartition("}")[0].removeprefix("{")
+
+
+def _article(entry: object, outlet: str, kind: str, received_ms: int) -> Article:
+    # Its own `get` stands in one key for another and warns about it.
+    if not isinstance(entry, dict):
+        raise BadFieldError("row")
+    read = article(
+        title=_text(entry, "title"),
+        url=_text(entry, "link"),
+        outlet=outlet,
+        kind=kind,
+        published_ms=_time_ms(entry, "published_parsed") or _time_ms(entry, "updated_parsed"),
+        received_ms=received_ms,
+        summary=_text(entry, "summary") or _content(entry),
+        symbols=symbols_in(" | ".join(_tags(entry))),
+    )
+    if read is None:
+        raise BadFieldError("title")
+    if read.url is None:
+        raise BadFieldError("link")
+    return read
+
+
+def _text(entry: dict[str, object], name: str) -> str:
+    value = dict.get(entry, name)
+    return value if isinstance(value, str) else ""
+
+
+def _content(entry: dict[str, object]) -> str:
+    parts = dict.get(entry, "content")
+    first = parts[0] if isinstance(parts, list) and parts else None
+    return _text(first, "value") if isinstance(first, dict) else ""
+
+
+def _tags(entry: dict[str, object]) -> list[str]:
+    tags = dict.get(entry, "tags")
+    terms = [_text(tag, "term") for tag in tags if isinstance(tag, dict)] if isinstance(tags, list) else []
+    return [term for term in terms if term][:50]
+
+
+def _time_ms(entry: dict[str, object], name: str) -> int | None:
+    """A time as Unix milliseconds; None if there is none, or none that could be read."""
+    value = dict.get(entry, name)
+    if not isinstance(value, tuple):
+        return None
+    try:
+        return calendar.timegm(value) * 1000
+    except (ValueError, OverflowError, TypeError):
+        return None
+
+
+def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
+    """The error of an answer. A feed that is not there is the outlet's fault, not the question's."""
+    if response.status in (404, 410):
+        return Malformed(provider, f"status {response.status}: no feed at this address")
+    return http.refusal(provider, response)

@@ -1,0 +1,45 @@
+"""What the tests of providers share: answers as they were recorded, and conversations held over loopback."""
+
+import random
+from collections.abc import Callable, Mapping
+from email.utils import formatdate, parsedate_to_datetime
+
+import aiohttp
+import orjson
+
+from orchestrator.errors import ProviderError
+from orchestrator.hosts import Hosts
+from orchestrator.http import AiohttpTransport, HttpResponse
+from orchestrator.provider import Steps
+from orchestrator.upstream import T, Upstream
+from tests.fakes.clock import START_MS, ManualClock
+from tests.fakes.upstream import FakeUpstream
+
+
+def answered(
+    body: object, status: int = 200, at_ms: int = START_MS, headers: Mapping[str, str] | None = None
+) -> HttpResponse:
+    """An answer of that moment by its `Date`, received 40 ms later. What is not bytes becomes JSON."""
+    raw = body if isinstance(body, bytes) else orjson.dumps(body)
+    dated = {"date": formatdate(at_ms / 1000, usegmt=True), **(headers or {})}
+    return HttpResponse(status, dated, raw, at_ms + 40)
+
+
+def date_ms(text: str) -> int:
+    """An HTTP date as Unix milliseconds."""
+    return int(parsedate_to_datetime(text).timestamp() * 1000)
+
+
+async def asked(
+    fake: FakeUpstream,
+    steps: Steps[T],
+    refusal: Callable[[str, HttpResponse], ProviderError | None],
+    name: str = "tested",
+    timeout_s: float = 5.0,
+) -> T:
+    """The outcome of a conversation with a fake, held as the service holds it."""
+    clock = ManualClock(fake.wall_ms())
+    async with aiohttp.ClientSession() as session:
+        transport = AiohttpTransport(session, clock)
+        upstream = Upstream(name, Hosts([fake.url], clock), transport, clock, random.Random(1), refusal=refusal)
+        return await upstream.run(steps, timeout_s=timeout_s)

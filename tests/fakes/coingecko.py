@@ -1,0 +1,305 @@
+"""A CoinGecko on loopback: the public host with and without Demo key, or the Pro host; its errors in its own shapes."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import orjson
+
+from tests.fakes.upstream import Call, FakeUpstream, Reply, wall_clock_ms
+
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+DAY_MS = 24 * HOUR_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A coin of the fake market: its middle price in US dollars and its supply."""
+
+    id: str
+    symbol: str
+    name: str
+    price: float
+    supply: float
+
+    def price_at(self, ms: float) -> float:
+        """The price at a moment: two waves around the middle, so that any two moments tell of each other."""
+        phase = sum(map(ord, self.id))
+        wave = 0.02 * math.sin(ms / DAY_MS * 2.3 + phase) + 0.004 * math.sin(ms / HOUR_MS * 1.7 + 2 * phase)
+        return float(f"{self.price * (1 + wave):.8g}")
+
+    def change_pct(self, ms: float, back_ms: float) -> float:
+        """The change up to a moment, in percent."""
+        return round((self.price_at(ms) / self.price_at(ms - back_ms) - 1) * 100, 5)
+
+    def extremes(self, since_ms: float, until_ms: float) -> tuple[float, float]:
+        """The highest and the lowest price of a span, its ends included."""
+        prices = [self.price_at(since_ms + (until_ms - since_ms) * part / 12) for part in range(13)]
+        return max(prices), min(prices)
+
+
+LARGE = (
+    Listed("bitcoin", "btc", "Bitcoin", 86_250.0, 19_961_237.0),
+    Listed("ethereum", "eth", "Ethereum", 2_815.0, 120_700_000.0),
+    Listed("tether", "usdt", "Tether", 1.0, 184_000_000_000.0),
+    Listed("ripple", "xrp", "XRP", 1.94, 60_300_000_000.0),
+    Listed("binancecoin", "bnb", "BNB", 845.0, 137_700_000.0),
+    Listed("solana", "sol", "Solana", 128.0, 559_000_000.0),
+    Listed("usd-coin", "usdc", "USDC", 1.0, 74_000_000_000.0),
+    Listed("tron", "trx", "TRON", 0.27, 94_600_000_000.0),
+    Listed("dogecoin", "doge", "Dogecoin", 0.142, 151_600_000_000.0),
+    Listed("cardano", "ada", "Cardano", 0.41, 36_600_000_000.0),
+    Listed("chainlink", "link", "Chainlink", 12.4, 696_000_000.0),
+    Listed("hyperliquid", "hype", "Hyperliquid", 31.0, 270_000_000.0),
+    Listed("shiba-inu", "shib", "Shiba Inu", 0.0000078, 589_000_000_000_000.0),
+)
+SMALL = tuple(Listed(f"coin-{n}", f"c{n}", f"Coin {n}", 5.0 / n, 40_000_000.0) for n in range(1, 288))
+NAMESAKES = (
+    Listed("batcat", "btc", "batcat", 0.00002, 1_000_000_000.0),
+    Listed("hype-token-2", "hype", "Hype Token", 0.003, 1_000_000_000.0),
+)
+COINS = LARGE + SMALL + NAMESAKES
+BY_ID = {coin.id: coin for coin in COINS}
+RANKED = sorted(LARGE + SMALL, key=lambda coin: coin.price * coin.supply, reverse=True)
+RANKS = {coin.id: rank for rank, coin in enumerate(RANKED, 1)}
+DAYS = ("1", "7", "14", "30", "90", "180", "365", "max")
+
+
+class FakeCoinGecko(FakeUpstream):
+    """Answers at the root what CoinGecko answers under `/api/v3`.
+
+    `pro` makes it the Pro host. `keys` are those that count. Calls above `per_minute`, refused ones included, are
+    answered with 429 and counted in `over_limit`. `frozen_ms` stops all its stamps, as a stuck cache would.
+    """
+
+    def __init__(
+        self,
+        wall_ms: Callable[[], int] = wall_clock_ms,
+        *,
+        pro: bool = False,
+        keys: Iterable[str] = (),
+        per_minute: int = 30,
+    ) -> None:
+        super().__init__(wall_ms)
+        self.pro = pro
+        self.keys = frozenset(keys)
+        self.per_minute = per_minute
+        self.over_limit = 0
+        self.frozen_ms: int | None = None
+        self._recent: deque[float] = deque()
+        for path, reply in (
+            ("/ping", lambda call: said({"gecko_says": "(V3) To the Moon!"})),
+            ("/coins/markets", self._markets),
+            ("/simple/price", self._simple_price),
+            ("/coins/*", self._coin),
+            ("/global", self._global),
+            ("/search/trending", self._trending),
+        ):
+            self.on("GET", path, self._guarded(reply))
+
+    @property
+    def now_ms(self) -> int:
+        """What its data are of."""
+        return self.wall_ms() if self.frozen_ms is None else self.frozen_ms
+
+    def _guarded(self, reply: Callable[[Call], Reply]) -> Callable[[Call], Reply]:
+        def guarded(call: Call) -> Reply:
+            return self._limited(call) or self._stranger(call) or reply(call)
+
+        return guarded
+
+    def _limited(self, call: Call) -> Reply | None:
+        while self._recent and self._recent[0] <= call.at - 60.0:
+            self._recent.popleft()
+        self._recent.append(call.at)
+        if len(self._recent) <= self.per_minute:
+            return None
+        self.over_limit += 1
+        wait_s = math.ceil(60.0 - (call.at - self._recent[-self.per_minute - 1]))
+        words = "You've exceeded the Rate Limit. Please visit https://www.coingecko.com/en/api/pricing to subscribe."
+        return told(429, 429, words, {"Retry-After": str(max(1, wait_s))})
+
+    def _stranger(self, call: Call) -> Reply | None:
+        demo, pro = call.headers.get("x-cg-demo-api-key"), call.headers.get("x-cg-pro-api-key")
+        if self.pro:
+            if pro is None and demo is not None:
+                words = "If you are using Demo API key, please change your root URL to api.coingecko.com"
+                return told(400, 10011, words)
+            return None if pro in self.keys else told(401, 10002, "API Key Missing", stamped=True)
+        if pro is not None:
+            words = "If you are using Pro API key, please change your root URL to pro-api.coingecko.com"
+            return told(400, 10010, words)
+        if demo is None or demo in self.keys:
+            return None
+        inner = {"status": {"error_code": 10002, "error_message": "API Key Missing"}}
+        return said({"error": inner}, 401)
+
+    # --- answers ---
+
+    def _markets(self, call: Call) -> Reply:
+        currency = call.query.get("vs_currency")
+        if not currency:
+            return said({"error": "Missing parameter vs_currency"}, 422)
+        if currency != "usd":
+            return said({"error": "invalid vs_currency"}, 422)
+        coins = sorted(named(call.query), key=lambda coin: RANKS.get(coin.id, len(COINS)))
+        per_page = min(250, int(call.query.get("per_page", "100")))
+        first = (int(call.query.get("page", "1")) - 1) * per_page
+        wanted = call.query.get("price_change_percentage", "").split(",")
+        return said([market_row(coin, self.now_ms, wanted) for coin in coins[first : first + per_page]])
+
+    def _simple_price(self, call: Call) -> Reply:
+        if not call.query.get("vs_currencies"):
+            return said({"error": "Missing parameter vs_currencies"}, 422)
+        now = self.now_ms
+        rows: dict[str, object] = {}
+        for coin in named(call.query):
+            extras = {
+                "usd_market_cap": ("include_market_cap", coin.price_at(now) * coin.supply),
+                "usd_24h_vol": ("include_24hr_vol", coin.price * coin.supply / 30),
+                "usd_24h_change": ("include_24hr_change", coin.change_pct(now, DAY_MS)),
+                "last_updated_at": ("include_last_updated_at", now // 1000 - 20),
+            }
+            wanted = {name: value for name, (asked, value) in extras.items() if call.query.get(asked) == "true"}
+            rows[coin.id] = {"usd": coin.price_at(now), **wanted}
+        return said(rows)
+
+    def _coin(self, call: Call) -> Reply:
+        _, _, coin_id, what = call.path.split("/", 3)
+        coin = BY_ID.get(coin_id)
+        if coin is None or what != "ohlc":
+            return said({"error": "coin not found"}, 404)
+        if not call.query.get("vs_currency"):
+            return said({"error": "Missing parameter vs_currency"}, 422)
+        days = call.query.get("days")
+        if days not in DAYS:
+            return said({"error": "Missing parameter days" if days is None else "invalid parameter days"}, 422)
+        return said(ohlc_rows(coin, self.now_ms, 400 if days == "max" else int(days)))
+
+    def _global(self, call: Call) -> Reply:
+        now = self.now_ms
+        caps = {coin.symbol: coin.price_at(now) * coin.supply for coin in LARGE}
+        total = sum(caps.values()) + sum(coin.price_at(now) * coin.supply for coin in SMALL)
+        before = sum(coin.price_at(now - DAY_MS) * coin.supply for coin in LARGE + SMALL)
+        data = {
+            "active_cryptocurrencies": len(COINS),
+            "upcoming_icos": 0,
+            "ongoing_icos": 49,
+            "ended_icos": 3376,
+            "markets": 1297,
+            "total_market_cap": {"btc": total / BY_ID["bitcoin"].price_at(now), "usd": total},
+            "total_volume": {"btc": total / 30 / BY_ID["bitcoin"].price_at(now), "usd": total / 30},
+            "market_cap_percentage": {symbol: cap / total * 100 for symbol, cap in list(caps.items())[:10]},
+            "market_cap_change_percentage_24h_usd": (total / before - 1) * 100,
+            "updated_at": now // 1000 - 120,
+        }
+        return said({"data": data})
+
+    def _trending(self, call: Call) -> Reply:
+        now = self.now_ms
+        coins = [LARGE[index % len(LARGE)] for index in range(now // HOUR_MS % 5, now // HOUR_MS % 5 + 7)]
+        items = [
+            {
+                "id": coin.id,
+                "coin_id": 1000 + place,
+                "name": coin.name,
+                "symbol": coin.symbol.upper(),
+                "market_cap_rank": RANKS[coin.id],
+                "slug": coin.id,
+                "price_btc": coin.price_at(now) / BY_ID["bitcoin"].price_at(now),
+                "score": place,
+                "data": {
+                    "price": coin.price_at(now),
+                    "price_change_percentage_24h": {"btc": 0.1, "usd": coin.change_pct(now, DAY_MS)},
+                    "market_cap": f"${coin.price_at(now) * coin.supply:,.0f}",
+                },
+            }
+            for place, coin in enumerate(coins)
+        ]
+        return said({"coins": [{"item": item} for item in items], "nfts": [], "categories": []})
+
+
+def named(query: Mapping[str, str]) -> list[Listed]:
+    """The coins a question names: by ids, else by symbols, else all. A symbol means its largest coin, or all."""
+    if query.get("ids"):
+        return [BY_ID[each] for each in dict.fromkeys(query["ids"].split(",")) if each in BY_ID]
+    if not query.get("symbols"):
+        return list(COINS)
+    asked = set(query["symbols"].lower().split(","))
+    found = [coin for coin in COINS if coin.symbol in asked]
+    if query.get("include_tokens") == "all":
+        return found
+    largest: dict[str, Listed] = {}
+    for coin in sorted(found, key=lambda coin: coin.price * coin.supply, reverse=True):
+        largest.setdefault(coin.symbol, coin)
+    return list(largest.values())
+
+
+def market_row(coin: Listed, now_ms: int, wanted: Iterable[str]) -> dict[str, object]:
+    """A row of `/coins/markets`."""
+    price = coin.price_at(now_ms)
+    high, low = coin.extremes(now_ms - DAY_MS, now_ms)
+    spans = {"1h": HOUR_MS, "24h": DAY_MS, "7d": 7 * DAY_MS}
+    rank = RANKS.get(coin.id)
+    return {
+        "id": coin.id,
+        "symbol": coin.symbol,
+        "name": coin.name,
+        "image": f"https://coin-images.coingecko.com/coins/images/1/large/{coin.id}.png",
+        "current_price": price,
+        "market_cap": 0 if rank is None else round(price * coin.supply),
+        "market_cap_rank": rank,
+        "fully_diluted_valuation": None,
+        "total_volume": round(coin.price * coin.supply / 30),
+        "high_24h": high,
+        "low_24h": low,
+        "price_change_24h": price - coin.price_at(now_ms - DAY_MS),
+        "price_change_percentage_24h": coin.change_pct(now_ms, DAY_MS),
+        "circulating_supply": coin.supply,
+        "total_supply": coin.supply,
+        "max_supply": None,
+        "roi": None,
+        "last_updated": iso(now_ms - 20_000),
+        **{
+            f"price_change_percentage_{span}_in_currency": coin.change_pct(now_ms, spans[span])
+            for span in wanted
+            if span in spans
+        },
+    }
+
+
+def ohlc_rows(coin: Listed, now_ms: int, days: int) -> list[list[float]]:
+    """Rows stamped by their end; the first is cut by the window, the last is still forming and ends in the future."""
+    step = 30 * MINUTE_MS if days <= 2 else 4 * HOUR_MS if days <= 30 else 4 * DAY_MS
+    since = now_ms - days * DAY_MS
+    rows = []
+    stamp = since - since % step + step
+    while stamp < now_ms + step:
+        opened, ended = max(stamp - step, since), min(stamp, now_ms)
+        high, low = coin.extremes(opened, ended)
+        rows.append([stamp, coin.price_at(opened), high, low, coin.price_at(ended)])
+        stamp += step
+    return rows
+
+
+def iso(ms: int) -> str:
+    """As CoinGecko writes a time."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def said(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
+    """An answer of JSON."""
+    return Reply(orjson.dumps(body), status, {"Cache-Control": "public, max-age=30", **(headers or {})})
+
+
+def told(
+    status: int, code: int, words: str, headers: Mapping[str, str] | None = None, *, stamped: bool = False
+) -> Reply:
+    """An error with a code of CoinGecko's own."""
+    when = {"timestamp": "2026-11-22T00:00:00.000+00:00"} if stamped else {}
+    return said({"status": {**when, "error_code": code, "error_message": words}}, status, headers)
