@@ -6,11 +6,15 @@
 // A message is whatever holds the marker "t": followed by CLOCK_MONOTONIC in nanoseconds, anywhere in its text, so
 // envelopes of any shape are treated alike. All messages of one tick carry the same stamp. Marker and unit can be chosen.
 //
-// The last --slow connections read at --share of the rate of the others, the --stuck ones before them not at all.
+// The last --slow connections read at --share of the rate of the others, evenly as through a narrow line; the --stuck ones
+// before them not at all.
 // Neither counts among "messages". With --alternate they come and go: one JSON object is printed for each window, first
 // one without them, then one with them, and so on.
 //
-//   cc -O2 -o loadgen loadgen.c
+// With --deflate it asks for permessage-deflate. All clients get the same compressed bytes, so what was just inflated for
+// one is not inflated again for the next: the time of the many is not spent here.
+//
+//   cc -O2 -o loadgen loadgen.c -lz
 //   loadgen --port 8000 --connections 1000 --kind ws --paths FILE --seconds 3 --pid 4711
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -29,6 +33,7 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+#include <zlib.h>
 
 enum kind { KIND_WS, KIND_SSE, KIND_RAW, KIND_NATS };
 enum state { HANDSHAKE, OPEN, DEAD };
@@ -43,6 +48,8 @@ typedef struct {
     uint64_t messages, ticks, messages_of_tick;
     uint64_t last_stamp, last_latency;
     uint64_t bytes, eager_bytes_before;  // of a slow one: what it has read, and what the others had when it came
+    double allowed;                      // how much it may have read by `allowed_at`
+    uint64_t allowed_at;
 } connection;
 
 // --- options ---
@@ -55,7 +62,7 @@ static int path_count;
 static char **subjects;  // comma-separated subjects of each client in turn (NATS)
 static int subject_count;
 static int pids[16], pid_count;
-static int slow_count, stuck_count, alternations;
+static int slow_count, stuck_count, alternations, deflate_wanted;
 static double share = 0.25;
 static const char *marker = "\"t\":";
 static size_t marker_bytes;
@@ -197,6 +204,8 @@ static void opened(connection *c) {
     if (c->mood == EAGER) return;
     epoll_ctl(poller, EPOLL_CTL_DEL, c->fd, NULL);
     c->eager_bytes_before = eager_bytes_each();
+    c->allowed = 0;
+    c->allowed_at = now_ns();
 }
 
 static void count_message(connection *c, const uint8_t *digits, const uint8_t *end, uint64_t now) {
@@ -262,6 +271,21 @@ static void count_frame(connection *c, const uint8_t *payload, size_t size, uint
     count_message(c, found + marker_bytes, end, now);
 }
 
+// A message that a fresh context has compressed (RFC 7692).
+static void count_deflated(connection *c, const uint8_t *payload, size_t size, uint64_t now) {
+    static uint8_t packed[RECEIVE_BYTES], text[16 * RECEIVE_BYTES];
+    static size_t packed_bytes, text_bytes;
+    if (size != packed_bytes || memcmp(payload, packed, size)) {
+        memcpy(packed, payload, packed_bytes = size);
+        z_stream inflater = {.next_in = packed, .avail_in = size, .next_out = text, .avail_out = sizeof text};
+        inflateInit2(&inflater, -15);
+        inflate(&inflater, Z_SYNC_FLUSH);
+        text_bytes = inflater.total_out;
+        inflateEnd(&inflater);
+    }
+    count_frame(c, text, text_bytes, now);
+}
+
 // Returns how many bytes were used up.
 static int read_frames(connection *c, const uint8_t *bytes, int size, uint64_t now) {
     int used = 0;
@@ -286,7 +310,7 @@ static int read_frames(connection *c, const uint8_t *bytes, int size, uint64_t n
             return size;
         }
         if (opcode == 9) send_frame(c, 10, frame + head, length);
-        if (opcode <= 2) count_frame(c, frame + head, length, now);
+        if (opcode <= 2) (frame[0] & 0x40 ? count_deflated : count_frame)(c, frame + head, length, now);
         used += head + length;
     }
     return used;
@@ -302,6 +326,7 @@ static int scan_for_markers(connection *c, const uint8_t *bytes, int size, uint6
             return size - kept;
         }
         if ((size_t)(end - found) < marker_bytes + STAMP_BYTES) return found - bytes;
+        if (c->mood != EAGER) note_topic(at, found - at);
         count_message(c, found + marker_bytes, end, now);
         at = found + marker_bytes;
     }
@@ -354,10 +379,15 @@ static void read_some(connection *c, size_t most) {
     if (c->state != DEAD) keep_rest(c, receive_buffer + used, size - used);
 }
 
-// As many bytes as make its share of what the others have read since it came.
+// As many bytes as make its share of what the others have read since it came. They have theirs in bursts; a second's worth
+// of those is spread over a second.
 static void read_slowly(connection *c) {
-    double allowed = share * (eager_bytes_each() - c->eager_bytes_before);
-    if (allowed >= c->bytes + 512) read_some(c, (size_t)(allowed - c->bytes));
+    double owed = share * (eager_bytes_each() - c->eager_bytes_before) - c->allowed;
+    uint64_t now = now_ns();
+    double passed_s = (now - c->allowed_at) / 1e9;
+    c->allowed += owed * (passed_s < 1 ? passed_s : 1);
+    c->allowed_at = now;
+    if (c->allowed >= c->bytes + 512) read_some(c, (size_t)(c->allowed - c->bytes));
 }
 
 static enum mood mood_of(int number) {
@@ -396,8 +426,8 @@ static void connect_one(int number) {
         else
             size = snprintf(request, sizeof request,
                             "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
-                            path, port);
+                            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s\r\n",
+                            path, port, deflate_wanted ? "Sec-WebSocket-Extensions: permessage-deflate\r\n" : "");
         if (send(c->fd, request, size, MSG_NOSIGNAL) != size) {
             perror("send");
             exit(1);
@@ -544,7 +574,7 @@ static void read_options(int count, char **arguments) {
         {"port", 1, 0, 'p'},  {"connections", 1, 0, 'n'}, {"seconds", 1, 0, 's'}, {"warm", 1, 0, 'w'}, {"kind", 1, 0, 'k'},
         {"paths", 1, 0, 'u'}, {"subjects", 1, 0, 'x'},    {"pid", 1, 0, 'P'},     {"per-tick", 1, 0, 't'},
         {"slow", 1, 0, 'l'},  {"stuck", 1, 0, 'c'},       {"share", 1, 0, 'f'},   {"alternate", 1, 0, 'a'},
-        {"marker", 1, 0, 'm'}, {"unit-ns", 1, 0, 'N'},
+        {"marker", 1, 0, 'm'}, {"unit-ns", 1, 0, 'N'},    {"deflate", 0, 0, 'd'},
         {0}};
     for (int name; (name = getopt_long(count, arguments, "", names, NULL)) != -1;) switch (name) {
             case 'p': port = atoi(optarg); break;
@@ -561,6 +591,7 @@ static void read_options(int count, char **arguments) {
             case 'a': alternations = atoi(optarg); break;
             case 'm': marker = optarg; break;
             case 'N': stamp_unit_ns = strtoull(optarg, NULL, 10); break;
+            case 'd': deflate_wanted = 1; break;
             case 'P': if (pid_count < 16) pids[pid_count++] = atoi(optarg); break;
             default: exit(2);
         }

@@ -41,7 +41,7 @@ def compiled(name: str) -> Path:
         if compiler is None:
             raise Absent(f"no C compiler (cc, gcc or clang) for {source.name}")
         BUILD.mkdir(exist_ok=True)
-        _run([compiler, "-O2", "-o", str(binary), str(source)])
+        _run([compiler, "-O2", "-o", str(binary), str(source), "-lz"])
     return binary
 
 

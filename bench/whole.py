@@ -1,6 +1,6 @@
 """The service as it is started in earnest, fed by an upstream, with clocks at its three stages.
 
-Parse is `read_frame`; publish is what else a frame costs until its events lie in the groups: comparing, encoding, ids,
+Parse is `read_frame`; publish is what else a frame costs until its events lie in the burst: comparing, encoding, ids,
 history; flush is joining and handing over to the transports. The kernel's part of the writes comes at the end of the
 loop's turn, outside of all three.
 """
@@ -29,7 +29,7 @@ R = TypeVar("R")
 
 
 class Stages:
-    """CPU seconds of each stage since the last frame; a line for every frame."""
+    """CPU seconds of each stage since the last frame of tickers; a line for each of those."""
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
@@ -42,17 +42,16 @@ class Stages:
         @wraps(function)
         def run(*arguments: P.args, **named: P.kwargs) -> R:
             began = time.thread_time()
-            try:
-                return function(*arguments, **named)
-            finally:
-                self.spent_s[stage] += time.thread_time() - began
-                if stage == "frame":
-                    self.say()
+            result = function(*arguments, **named)
+            self.spent_s[stage] += time.thread_time() - began
+            if stage == "frame" and isinstance(result, binance.Prices):
+                self.say()
+            return result
 
         return run
 
     def say(self) -> None:
-        """A frame has been handled; the flush in this line is that of the frame before."""
+        """A frame of tickers has been handled; the flush in this line is that since the one before."""
         spent = self.spent_s
         self.trace.note(
             "frame", parse_s=spent["parse"], publish_s=spent["frame"] - spent["parse"], flush_s=spent["flush"]

@@ -1,8 +1,8 @@
 """Topic → clients: the one order of all events, what is remembered of them, and who gets which.
 
-Nothing here waits. `publish` costs one encode and an append for each group that listens; `subscribe` is one
-synchronous block that registers, reads the snapshot and its position, and enqueues both. No event can fall between
-snapshot and live, nor into both, because nothing else runs in that block: a property test holds it.
+Nothing here waits. `publish` costs one encode and one append, however many listen; `subscribe` is one synchronous
+block that registers, reads the snapshot and its position, and enqueues both. No event can fall between snapshot and
+live, nor into both, because nothing else runs in that block: a property test holds it.
 """
 
 import heapq
@@ -19,15 +19,17 @@ from feeds.model import Event
 from orchestrator.clock import Clock
 from stream_server import envelope
 from stream_server.envelope import Frame, Wire
-from stream_server.groups import Group, Groups, next_beat
+from stream_server.groups import Burst, Group, Groups, next_beat
 from stream_server.history import TopicHistory
-from stream_server.outbox import PACE_AGAIN_S, PACED_BYTES, Outbox
+from stream_server.outbox import PACE_AGAIN_S, Outbox
 from stream_server.refusals import TOO_SLOW, Closing
 
 log = logging.getLogger(__name__)
 
 POS_AFTER_S = 30.0
 RETRY_BEHIND_S = 0.02
+PAUSED_S = 1.0
+"""Housekeeping this late says that the whole process stood still."""
 MATCHING_KEPT = 256
 WRITES_A_TURN = 500
 """A write costs some 8 µs: this many hold up the loop, and with it everyone's requests, for 4 ms."""
@@ -70,6 +72,8 @@ class HubPolicy:
     outbox_bytes: int = 4 * 1024 * 1024
     stall_s: float = 30.0
     idle_topic_s: float = 60.0
+    outbox_total_bytes: int = 512 * 1024 * 1024
+    """What may be held for all clients together."""
 
 
 @dataclass(slots=True)
@@ -110,6 +114,8 @@ class Hub:
         self.demand = demand
         self.policy = policy
         self.seq = 0
+        self.aged = 0
+        """How often a value went stale or was forgotten: with `seq` it names the state of everything that is held."""
         self.topics: dict[str, TopicHistory] = {}
         self.matching: dict[str, list[str]] = {}
         self.groups = Groups()
@@ -118,7 +124,15 @@ class Hub:
         self.interest: dict[str, int] = {}
         self.idle_since: dict[str, float] = {}
         self.expiring: dict[float, dict[str, TopicHistory]] = {}
+        self.expired_at = clock.now()
+        self.retried_at = 0.0
+        self.burst = Burst(0, self.groups.numbers)
+        """What has been said since the last flush began."""
+        self.round = self.burst
+        """What is being written: `due` are the groups that have not had their part of it."""
+        self.due: dict[Group, None] = {}
         self.dirty: dict[Group, None] = {}
+        """The groups that have something else pending."""
         self.delivery: Delivery | None = None
         self.flush_due = False
         self.retry_due = False
@@ -134,34 +148,35 @@ class Hub:
         """The id of the newest event."""
         return f"{self.epoch}-{self.seq}"
 
+    def is_listened(self, topic: str) -> bool:
+        """Whether somebody would get an event of this topic now."""
+        return bool(self.groups.listeners.get(topic))
+
     # --- what feeds say ---
 
     def publish(self, event: Event) -> None:
-        """Give an event its place in the order and hand it to every group that listens."""
+        """Give an event its place in the order, for every group that listens."""
+        now = self.clock.now()
+        if now - self.expired_at >= PAUSED_S:
+            self.expire()  # what waited in the sockets comes before housekeeping: first say what has grown old
         self.seq += 1
         frame = envelope.update(event, f"{self.epoch}-{self.seq}", self.seq)
         topic = self._topic(event.topic)
         topic.append(frame)
         topic.event = event
-        topic.updated_at = self.clock.now()
+        topic.updated_at = now
         if topic.ttl_s is not None:
             bucket = self.expiring.setdefault(topic.ttl_s, {})
             bucket.pop(event.topic, None)
             bucket[event.topic] = topic
         listeners = self.groups.listeners[event.topic]
-        if frame.log:
-            for group in listeners:
-                self._append(group, frame, release=True)
-        else:
-            if listeners.instant:
-                for append in listeners.bound():
-                    append(frame)
-                self.dirty.update(listeners.instant)
-                if not self.flush_due:
-                    self._flush_soon()
-            for group, interval in listeners.throttled.items():
-                if group.hold(frame, interval):
-                    self._await_beat(group, interval)
+        if listeners.picking:
+            self._put_into_burst(event.topic, frame)
+        for group, interval in listeners.handed.items():
+            if frame.log or not interval:
+                self._append(group, frame, release=frame.log)
+            elif group.hold(frame, interval):
+                self._await_beat(group, interval)
         if topic.stale:
             topic.stale = False
             self._tell_freshness(topic, "fresh", "update")
@@ -192,8 +207,19 @@ class Hub:
         return topic
 
     def _tell(self, topic: str, frame: Frame) -> None:
-        for group in self.groups.listeners.get(topic, ()):
+        frame.seq = self.seq
+        listeners = self.groups.listeners.get(topic)
+        if listeners is None:
+            return
+        if listeners.picking:
+            self._put_into_burst(topic, frame)
+        for group in listeners.handed:
             self._append(group, frame, release=True)
+
+    def _put_into_burst(self, topic: str, frame: Frame) -> None:
+        self.burst.add(topic, frame)
+        if not self.flush_due:
+            self._flush_soon()
 
     def _tell_freshness(self, topic: TopicHistory, kind: str, reason: str) -> None:
         self._tell(topic.name, self._freshness(topic, kind, reason))
@@ -365,7 +391,7 @@ class Hub:
         if old is not None:
             unseen = self._leave_group(outbox, member)
         now = self.clock.now()
-        group = self.groups.of(outbox.wire, selection, now)
+        group = self.groups.of(outbox.wire, selection, now, self.burst.end)
         self._settle(group)
         group.members[outbox] = None
         if group.held:
@@ -413,8 +439,7 @@ class Hub:
     def _append(self, group: Group, frame: Frame, *, release: bool) -> None:
         if release and group.held:
             group.release()  # an event that may not wait must not overtake lower ids either
-        if not frame.topic:
-            frame.seq = self.seq
+        self._pick(group)
         group.pending.append(frame)
         self._flush_later(group)
 
@@ -427,46 +452,62 @@ class Hub:
         self.flush_due = True
         self.scheduler.soon(self.flush)
 
+    def _pick(self, group: Group) -> None:
+        """Make pending all that has been said for a group."""
+        group.pick(self.round)
+        group.pick(self.burst)
+
     def flush(self) -> None:
         """Write to every client what has gathered for it, some hundred clients a loop turn."""
         self.flush_due = False
         budget = WRITES_A_TURN
         if self.delivery is not None:
             budget -= self._deliver(self.delivery, budget)
-        while self.dirty and budget > 0:
-            group, _ = self.dirty.popitem()
+        if self.delivery is None and not self.due:
+            # What is said from now on waits for the next round: so this one ends, and everybody has a turn in it.
+            self.round, self.burst = self.burst, Burst(self.burst.end, self.groups.numbers)
+            self.due, self.dirty = self.dirty | self.groups.picking(self.round), {}
+        while self.due and budget > 0:
+            group, _ = self.due.popitem()
             if len(group.members) == 1 and not group.newcomers:
                 budget -= self._deliver_alone(group)
                 continue
+            group.pick(self.round)
             delivery = self._gathered(group)
-            if delivery is not None:
-                budget -= self._deliver(delivery, budget)
-        if self.delivery is not None or self.dirty:
+            budget -= 1 if delivery is None else self._deliver(delivery, budget)
+        if self.delivery is not None or self.due or self.dirty or self.burst.frames:
             self._flush_soon()
 
     def _deliver_alone(self, group: Group) -> int:
         """The same for the only member of a group. Returns how many writes that was worth."""
-        pending = group.pending
-        if not pending:
-            return 0
-        group.last_sent = self.clock.now()
-        self.delivered += len(pending)
         (outbox,) = group.members
+        joined = self.round.joined(group) if outbox.ready and not group.pending else None
+        if joined is not None:
+            payload, count = joined
+            group.place = self.round.end
+        else:
+            group.pick(self.round)
+            frames = group.gather()
+            payload, count = group.key.wire.payload(frames), len(frames)
+        if not count:
+            return 1
+        group.last_sent = self.clock.now()
+        self.delivered += count
         if outbox.ready:
-            payload = group.key.wire.payload(pending)
-            pending.clear()
+            write = outbox.write
             try:
-                outbox.write(payload)
+                write(payload)
             except (RuntimeError, OSError):
                 outbox.ready = False  # gone in this very turn; its transport will say so
-            return 1 + len(payload) // BYTES_A_WRITE
-        self._write_or_hold(outbox, group.gather())
-        return 1
+        else:
+            self._write_or_hold(outbox, frames, payload)
+        return 1 + len(payload) // BYTES_A_WRITE
 
     def _settle(self, group: Group) -> None:
         """Deliver all that has gathered for a group now: its membership changes, or one member gets more."""
         if self.delivery is not None and self.delivery.group is group:
             self._deliver(self.delivery, ALL_WRITES)
+        self._pick(group)
         delivery = self._gathered(group) if group.pending else None
         if delivery is not None:
             interrupted, self.delivery = self.delivery, None
@@ -498,8 +539,9 @@ class Hub:
                 frames = [frame for frame in delivery.frames if not frame.topic or frame.seq > seen]
                 self._write_or_hold(outbox, frames)
             elif outbox.ready:
+                write = outbox.write  # called through the slot it would be looked up the slow way
                 try:
-                    outbox.write(payload)
+                    write(payload)
                 except (RuntimeError, OSError):
                     outbox.ready = False  # gone in this very turn; its transport will say so
             else:
@@ -539,30 +581,46 @@ class Hub:
     def _retry_later(self) -> None:
         if not self.retry_due:
             self.retry_due = True
+            self.retried_at = self.clock.now()
             self.scheduler.later(RETRY_BEHIND_S, self.retry_behind)
 
     def retry_behind(self) -> None:
         """Let those catch up whose transport has drained; cut those past their bounds."""
         self.retry_due = False
         now = self.clock.now()
+        late_s = now - self.retried_at - RETRY_BEHIND_S
+        self.retried_at = now
         for outbox in list(self.behind):
+            if late_s >= PAUSED_S:
+                outbox.progress_at += late_s  # nobody could take anything while we stood still
             if outbox.drained(now):
                 self._catch_up(outbox, now)
             elif outbox.held_bytes > self.policy.outbox_bytes or now - outbox.progress_at >= self.policy.stall_s:
                 self.close(outbox, TOO_SLOW)
+        self._shed()
         if self.behind:
             self._retry_later()
 
+    def _shed(self) -> None:
+        """Cut those with most to catch up on, until what is held for all is within its bound."""
+        excess = sum(outbox.held_bytes for outbox in self.behind) - self.policy.outbox_total_bytes
+        if excess <= 0:
+            return
+        for outbox in sorted(self.behind, key=lambda each: each.held_bytes, reverse=True):
+            excess -= outbox.held_bytes
+            self.close(outbox, TOO_SLOW)
+            if excess <= 0:
+                return
+
     def _catch_up(self, outbox: Outbox, now: float) -> None:
-        self.conflated += sum(outbox.skipped.values())
         if outbox.paced:
             if outbox.holds_anything():
-                outbox.catch_up(PACED_BYTES)
+                self.conflated += outbox.catch_up(outbox.portion_bytes)
                 outbox.ask(now)
             return
         del self.behind[outbox]
         outbox.keep_up(now)
-        outbox.catch_up()
+        self.conflated += outbox.catch_up()
 
     def answered(self, outbox: Outbox) -> None:
         """A client's pong has come: it has read all that was sent before the ping."""
@@ -619,11 +677,13 @@ class Hub:
         self._drop_idle(now)
         for group in list(self.groups.by_key.values()):
             if now - group.last_sent >= POS_AFTER_S and not group.held and group.listens:
-                self._append(group, envelope.control("pos", {"id": self.position}, cursor=self.position), release=False)
+                position = envelope.control("pos", {"id": self.position}, cursor=self.position)
+                position.seq = self.seq
+                self._append(group, position, release=False)
 
     def expire(self) -> None:
         """Mark the values that have outlived their time, and say so."""
-        now = self.clock.now()
+        self.expired_at = now = self.clock.now()
         for ttl_s, bucket in self.expiring.items():
             while bucket:
                 topic = next(iter(bucket.values()))
@@ -631,6 +691,7 @@ class Hub:
                     break
                 del bucket[topic.name]
                 topic.stale = True
+                self.aged += 1
                 self._tell_freshness(topic, "stale", "no_update")
 
     def _drop_idle(self, now: float) -> None:
@@ -645,6 +706,7 @@ class Hub:
         """No feed brings this topic any more: what is held of it would only grow old."""
         topic = self._topic(name)  # also one that never spoke: while nobody brings it, something may be missed
         topic.interrupt()
+        self.aged += 1
         if topic.ttl_s is not None:
             self.expiring.get(topic.ttl_s, {}).pop(name, None)
 

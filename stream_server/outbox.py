@@ -7,7 +7,12 @@ any other. Past its bounds it is cut: it can resume by id.
 
 An empty buffer on our side says little: the peer's kernel takes hundreds of kilobytes for a client that has not read
 them, and values grow old there. So a WebSocket client that falls behind again is *paced*: after each portion it is
-pinged, and gets the next portion, by then of newer values, when the pong shows that it has read this one.
+pinged, and gets the next portion, by then of newer values, when the pong shows that it has read this one. Portions
+are as large as what it reads in less than a second.
+
+Which values go into a portion? Ids rise, so one that is sent bars all with lower ids for good. The newest ones lowest
+first would keep to ids, and never come to those who are last in each of a feed's bursts. So topics take turns, and
+whoever has its turn may send the value that the newest has just replaced: then what it bars are replaced ones, too.
 """
 
 from collections.abc import Callable, Container, Iterable
@@ -20,15 +25,19 @@ from stream_server.refusals import Closing
 HIGH_WATER_BYTES = 64 * 1024
 """In the process, above what the kernel holds (some 16 KiB, see `TCP_NOTSENT_LOWAT` in `transport.py`)."""
 
-PACED_BYTES = 64 * 1024
+LEAST_PORTION_BYTES = 8 * 1024
+MOST_PORTION_BYTES = 64 * 1024
+PORTION_S = 0.25
+"""Who reads at a portion for longer gets half as much next time, and who takes half of that time twice as much."""
+
 PACE_AGAIN_S = 30.0
 """Who falls behind twice within this time reads slowly; once may be a hiccup."""
 SLOW_PONG_S = 1.0
 QUICK_PONG_S = 0.25
 QUICK_PONGS = 20
 
-Entry = tuple[int, Frame, bool]
-"""What a round sends: its place in the order, the frame, and whether a newer value would have replaced it."""
+Entry = tuple[int, Frame]
+"""A place in the order, and what is sent there."""
 
 
 class Pipe(Protocol):
@@ -50,19 +59,22 @@ class Outbox:
     __slots__ = (
         "asked_at",
         "behind",
+        "best_pong_s",
         "caught_up_at",
         "closed",
         "held",
         "held_bytes",
         "last_buffered",
         "paced",
+        "passed",
         "pipe",
+        "portion_bytes",
         "progress_at",
         "queue",
         "quick_pongs",
         "ready",
-        "round",
         "skipped",
+        "turn_due",
         "watched",
         "wire",
         "write",
@@ -77,8 +89,11 @@ class Outbox:
         self.behind = False
         self.closed = False
         self.held: dict[str, Frame] = {}
-        self.queue: list[tuple[int, Frame]] = []
-        self.round: list[Entry] = []
+        """The newest value of each topic; who waits longest for its turn comes first."""
+        self.passed: dict[str, Frame] = {}
+        """What that has replaced last, for a paced client."""
+        self.turn_due = False
+        self.queue: list[Entry] = []
         self.skipped: dict[str, int] = {}
         self.held_bytes = 0
         self.last_buffered = 0
@@ -87,6 +102,8 @@ class Outbox:
         self.paced = False
         self.asked_at: float | None = None
         self.quick_pongs = 0
+        self.best_pong_s = float("inf")
+        self.portion_bytes = LEAST_PORTION_BYTES
 
     def full(self) -> bool:
         """Whether the transport holds more than a client that keeps up would leave there."""
@@ -126,13 +143,21 @@ class Outbox:
         for frame in frames:
             if frame.topic and not frame.log:
                 old = self.held.get(frame.topic)
-                if old is not None:
-                    self.skipped[frame.topic] = self.skipped.get(frame.topic, 0) + 1
-                    self.held_bytes -= len(old.json)
+                if old is not None and self.paced:
+                    self._skip(self.passed.get(frame.topic))
+                    self.passed[frame.topic] = old
+                    self.turn_due = True
+                else:
+                    self._skip(old)
                 self.held[frame.topic] = frame
             else:
                 self.queue.append((frame.seq, frame))
             self.held_bytes += len(frame.json)
+
+    def _skip(self, frame: Frame | None) -> None:
+        if frame is not None:
+            self.skipped[frame.topic] = self.skipped.get(frame.topic, 0) + 1
+            self.held_bytes -= len(frame.json)
 
     def hold_in_order(self, frames: Iterable[Frame], seq: int) -> None:
         """Keep the parts of one answer together: nothing in it is merged or moved."""
@@ -148,45 +173,71 @@ class Outbox:
         self.last_buffered = buffered
         return buffered == 0 and self.asked_at is None
 
-    def catch_up(self, most_bytes: int | None = None) -> bool:
-        """Send what was held, in id order, and say what was merged; True if nothing is held any more.
+    def catch_up(self, most_bytes: int | None = None) -> int:
+        """Send what is held, in id order, and say what was merged; returns how many values those are.
 
-        With a limit, one portion of it. What is held when the first portion goes is a round of its own: newer values
-        wait for the next round, or topics that change all the time would never let the others have their turn.
+        With a limit, one portion of it: after new values have come those whose turn it is, then the newest.
         """
-        if most_bytes is None:
-            entries = [*self.round, *self._in_order()]
-            self.round = []
-        else:
-            self.round = self.round or self._in_order()
-            size = _portion(self.round, most_bytes)
-            entries, self.round = self.round[:size], self.round[size:]
-        frames = [frame for _, frame, _ in entries]
-        self.held_bytes -= sum(len(frame.json) for frame in frames)
-        skipped, self.skipped = self.skipped, {}
+        newest = [(frame.seq, frame) for frame in self.held.values()]
+        entries = sorted([*newest, *self.queue], key=_place)
+        if most_bytes is not None and sum(len(frame.json) for _, frame in entries) > most_bytes:
+            if self.turn_due:
+                self.turn_due = False
+                entries = self._turns(entries, most_bytes)
+            entries = entries[: _portion(entries, most_bytes)]
+        return self._send(entries)
+
+    def _turns(self, entries: list[Entry], most_bytes: int) -> list[Entry]:
+        """The values of those whose turn it is, and of all held `entries` those that may not be passed over then."""
+        turn: list[Frame] = []
+        size = 0
+        for topic, newest in self.held.items():
+            frame = self.passed.get(topic, newest)
+            size += len(frame.json)
+            if size > most_bytes and turn:
+                break
+            turn.append(frame)
+        if not turn:
+            return entries
+        last = max(frame.seq for frame in turn)
+        replaced = [(frame.seq, frame) for frame in turn if self.held[frame.topic].seq > last]
+        return sorted([*replaced, *(entry for entry in entries if entry[0] <= last)], key=_place)
+
+    def _send(self, entries: list[Entry]) -> int:
+        """Send these, which bars everything with a lower place, and say what was merged into them."""
+        frames = [frame for _, frame in entries]
+        queued = 0
+        for frame in frames:
+            self.held_bytes -= len(frame.json)
+            if self.held.get(frame.topic) is frame:
+                del self.held[frame.topic]
+            elif self.passed.get(frame.topic) is frame:
+                del self.passed[frame.topic]
+                self.held[frame.topic] = self.held.pop(frame.topic)  # its next turn comes after everyone else's
+            else:
+                queued += 1
+        del self.queue[:queued]
+        if entries:
+            for barred in [frame for frame in self.passed.values() if frame.seq <= entries[-1][0]]:
+                self._skip(self.passed.pop(barred.topic))
+        # Of topics that are still held it is said with their value: a long list each time would be the larger part.
+        sent = [frame.topic for frame in frames] if self.holds_anything() else list(self.skipped)
+        skipped = {topic: self.skipped.pop(topic) for topic in sent if topic in self.skipped}
         if skipped:
             frames.append(envelope.control("conflated", {"skipped": skipped}))
         if frames:
             self.pipe.write(self.wire.payload(frames))
-        return not self.holds_anything()
-
-    def _in_order(self) -> list[Entry]:
-        """Take all that is held by value and in the queue, by id."""
-        merged = [(frame.seq, frame, True) for frame in self.held.values()]
-        queued = [(seq, frame, False) for seq, frame in self.queue]
-        self.held, self.queue = {}, []
-        return sorted([*merged, *queued], key=lambda entry: entry[0])
+        return sum(skipped.values())
 
     def holds_anything(self) -> bool:
         """Whether something waits for this client."""
-        return bool(self.held or self.queue or self.round)
+        return bool(self.held or self.queue)
 
     def drop_values(self, wanted: Container[str]) -> None:
         """Forget held values of topics that are wanted no more."""
-        gone = [frame for topic, frame in self.held.items() if topic not in wanted]
-        gone += [frame for _, frame, merged in self.round if merged and frame.topic not in wanted]
+        gone = [frame for frame in (*self.held.values(), *self.passed.values()) if frame.topic not in wanted]
         self.held = {topic: frame for topic, frame in self.held.items() if topic in wanted}
-        self.round = [entry for entry in self.round if not entry[2] or entry[1].topic in wanted]
+        self.passed = {topic: frame for topic, frame in self.passed.items() if topic in wanted}
         self.held_bytes -= sum(len(frame.json) for frame in gone)
 
     def ask(self, now: float) -> None:
@@ -195,10 +246,21 @@ class Outbox:
         self.pipe.write(envelope.PING)
 
     def answered(self, now: float) -> None:
-        """A pong has come back. A run of quick ones shows that there is no need to pace any more."""
+        """A pong has come back, which tells how large the next portion may be.
+
+        A run of quick ones shows that there is no need to pace any more.
+        """
         if self.asked_at is None:
             return
-        self.quick_pongs = self.quick_pongs + 1 if now - self.asked_at < QUICK_PONG_S else 0
+        took_s = now - self.asked_at
+        # The best one tells how long the way alone takes: a distant client is not a slow one.
+        self.best_pong_s = min(self.best_pong_s, took_s)
+        reading_s = took_s - self.best_pong_s
+        if reading_s > PORTION_S:
+            self.portion_bytes = max(LEAST_PORTION_BYTES, self.portion_bytes // 2)
+        elif reading_s < PORTION_S / 2:
+            self.portion_bytes = min(MOST_PORTION_BYTES, self.portion_bytes + LEAST_PORTION_BYTES)
+        self.quick_pongs = self.quick_pongs + 1 if took_s < QUICK_PONG_S else 0
         self.asked_at = None
         self.progress_at = now
         if self.quick_pongs >= QUICK_PONGS:
@@ -207,16 +269,20 @@ class Outbox:
     def forget(self) -> None:
         """Drop all that is held."""
         self.held = {}
+        self.passed = {}
         self.queue.clear()
-        self.round = []
         self.skipped = {}
         self.held_bytes = 0
+
+
+def _place(entry: Entry) -> int:
+    return entry[0]
 
 
 def _portion(entries: list[Entry], most_bytes: int) -> int:
     """How many entries one portion holds; at least one, and never a part of an answer."""
     size = 0
-    for count, (seq, frame, _) in enumerate(entries):
+    for count, (seq, frame) in enumerate(entries):
         size += len(frame.json)
         if size > most_bytes and count and seq != entries[count - 1][0]:
             return count

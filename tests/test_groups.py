@@ -1,13 +1,13 @@
 """Which clients share a group, what a group listens to, and when it beats."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feeds.model import Event
 from stream_server import envelope
 from stream_server.envelope import Frame, Wire
-from stream_server.groups import PHASES, Group, Groups, next_beat, phase
+from stream_server.groups import PHASES, Burst, Group, Groups, next_beat, phase
 from stream_server.outbox import Outbox
 from tests.fakes.pipe import FakePipe
 
@@ -42,8 +42,8 @@ def test_a_group_listens_to_what_it_names_and_to_what_its_patterns_match_now_and
     groups.topic_appeared("price.B")
     groups.topic_appeared("news")
     assert group.listens == {"price.A": 0, "ohlcv.X.1m": 0, "price.B": 500}
-    assert groups.listeners["price.B"].throttled == {group: 500}
-    assert list(groups.listeners["price.A"].instant) == [group]
+    assert groups.listeners["price.B"].handed == {group: 500}
+    assert groups.listeners["price.A"].handed == {group: 0}
     assert not groups.listeners["news"]
 
 
@@ -103,3 +103,69 @@ def test_the_next_beat_is_after_now_and_within_one_interval(now: float, interval
 def test_a_newcomer_waits_nearly_an_interval_for_its_first_beat(now: float, interval_ms: int) -> None:
     wait_s = next_beat(now, interval_ms, phase(now, interval_ms)) - now
     assert wait_s >= interval_ms / 1000 * (PHASES - 1) / PHASES - 1e-6
+
+
+# --- bursts ---
+
+NAMES = [f"price.T{number}" for number in range(12)]
+
+
+def burst_of(groups: Groups, names: list[str], first: int = 0) -> Burst:
+    burst = Burst(first, groups.numbers)
+    for seq, name in enumerate(names, first + 1):
+        groups.topic_appeared(name)
+        burst.add(name, frame(seq, name))
+    return burst
+
+
+@settings(max_examples=200)
+@given(
+    selection=st.sets(st.sampled_from(NAMES), min_size=1),
+    said=st.lists(st.sampled_from(NAMES), max_size=40),
+    place=st.integers(0, 45),
+)
+def test_a_group_picks_what_it_listens_to_from_its_place_on_in_order(
+    selection: set[str], said: list[str], place: int
+) -> None:
+    groups = Groups()
+    burst = burst_of(groups, said)
+    group = groups.of(Wire.WEBSOCKET, dict.fromkeys(sorted(selection), 0), 1000.0, place)
+    joined = burst.joined(group)
+    group.pick(burst)
+    assert [each.seq for each in group.pending] == [
+        seq for seq, name in enumerate(said, 1) if seq > place and name in selection
+    ]
+    assert joined is None or joined == (Wire.WEBSOCKET.payload(group.pending), len(group.pending))
+    group.pick(burst)
+    assert len(group.gather()) == len(set(range(place, len(said))) & {i for i, n in enumerate(said) if n in selection})
+
+
+@pytest.mark.parametrize("said", [NAMES, NAMES[3:9], NAMES[::3]])
+def test_what_a_group_wants_of_topics_in_their_usual_order_is_taken_from_a_table(said: list[str]) -> None:
+    groups = Groups()
+    burst_of(groups, NAMES)
+    group = group_of(groups, dict.fromkeys(NAMES[1:9:2], 0))
+    burst = burst_of(groups, said)
+    wanted = burst.wanted(group.listens, 0)
+    assert wanted
+    assert burst.joined(group) == (Wire.WEBSOCKET.payload(wanted), len(wanted))
+
+
+def test_a_topic_that_appears_while_a_burst_is_written_is_nothing_in_it() -> None:
+    groups = Groups()
+    group, other = group_of(groups, {"price.*": 0}), group_of(groups, {"price.T0": 0, "price.NEW": 0})
+    burst = burst_of(groups, NAMES)
+    assert burst.joined(group) is not None
+    groups.topic_appeared("price.NEW")
+    assert burst.joined(group) == (Wire.WEBSOCKET.payload(burst.frames), len(NAMES))
+    assert burst.joined(other) == (Wire.WEBSOCKET.payload(burst.frames[:1]), 1)
+
+
+@pytest.mark.parametrize("selections", [1, 30])
+def test_only_groups_that_listen_are_asked_unless_that_would_cost_more_than_asking_all(selections: int) -> None:
+    groups = Groups()
+    wanting = [group_of(groups, {"price.T0": 0, f"price.X{number}": 0}) for number in range(selections)]
+    idle = [group_of(groups, {f"news.{number}": 0}) for number in range(20)]
+    burst = burst_of(groups, NAMES[:2])
+    assert set(wanting) <= set(groups.picking(burst)) <= {*wanting, *idle}
+    assert (set(groups.picking(burst)) == set(wanting)) is (selections < len(idle) + selections)

@@ -93,6 +93,41 @@ def test_a_client_that_joins_or_leaves_amid_a_large_delivery_disturbs_nobody() -
     assert late.outline() == ["subscribed", first, "synced", second]
 
 
+def test_publishing_hands_nothing_to_the_groups_and_what_they_want_is_written_some_hundred_a_turn() -> None:
+    rig = HubRig()
+    names = [f"price.T{number}" for number in range(40)]
+    count = WRITES_A_TURN + 100
+    listeners = [rig.client(watched=True) for _ in range(count)]
+    for number, listener in enumerate(listeners):
+        listener.subscribe(*(names[(number * step) % 40] for step in (1, 7, 11)), f"news.{number}")
+        listener.take()
+    assert len(rig.hub.groups.by_key) == count
+    ids = {name: rig.say(name) for name in names}
+    assert not any(group.pending for group in rig.hub.groups.by_key.values())
+    rig.clock.turn()
+    assert sum(bool(listener.pipe.messages) for listener in listeners) == WRITES_A_TURN
+    amid = listeners[0]
+    rig.hub.unsubscribe(amid.outbox, ["price.T0"])
+    assert amid.outline() == [ids["price.T0"]], "a change of its selection brings what is due to it at once"
+    later = rig.say("price.T3")
+    while rig.clock.next_turn:
+        rig.clock.turn()
+    for number, listener in enumerate(listeners[1:], 1):
+        wanted = sorted({(number * step) % 40 for step in (1, 7, 11)})
+        assert listener.outline() == [ids[names[each]] for each in wanted] + [later] * (3 in wanted)
+    assert amid.take() == []
+
+
+def test_a_group_that_listens_to_nothing_of_a_burst_is_not_written_to() -> None:
+    rig = HubRig()
+    first, other = rig.listener("price.A", "price.B"), rig.listener("price.C", "price.D")
+    writes = other.pipe.writes
+    for name in ("price.A", "price.B"):
+        rig.say(name)
+    rig.clock.turn()
+    assert (len(first.take()), other.pipe.writes) == (2, writes)
+
+
 # --- subscribe: snapshot, then live, as one ---
 
 

@@ -22,7 +22,7 @@ from feeds.model import Event
 from stream_server import envelope
 from stream_server.envelope import Wire
 from stream_server.hub import Hub, HubPolicy
-from stream_server.outbox import Outbox
+from stream_server.outbox import LEAST_PORTION_BYTES, Outbox
 from stream_server.refusals import TOO_SLOW
 from tests.fakes.clock import ManualClock
 from tests.fakes.pipe import FakePipe, Received
@@ -120,8 +120,19 @@ class Unsubscribed:
 class Client:
     """A correct client, which checks all that it is told. `intervals` are those it may ask for."""
 
-    def __init__(self, name: str, model: "HubModel", wire: Wire, intervals: tuple[int, ...], patient: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: "HubModel",
+        wire: Wire,
+        intervals: tuple[int, ...],
+        patient: bool,
+        watched: bool = False,
+        portion_bytes: int = LEAST_PORTION_BYTES,
+    ) -> None:
         self.name = name
+        self.watched = watched
+        self.portion_bytes = portion_bytes
         self.model = model
         self.wire = wire
         self.intervals = intervals
@@ -145,6 +156,9 @@ class Client:
     def connect(self) -> None:
         self.pipe = FakePipe(self.wire)
         self.outbox = Outbox(self.pipe, self.wire)
+        self.outbox.portion_bytes = self.portion_bytes
+        if self.watched:
+            self.pipe.watched_by(self.outbox)
         self.model.hub.join(self.outbox)
 
     def hang_up(self) -> None:
@@ -250,6 +264,8 @@ class Client:
                 asked = self.pending.popleft()
                 assert isinstance(asked, Unsubscribed)
                 self.drop(asked.selectors)
+            case "goodbye":
+                assert self.was_slow and message["code"] == TOO_SLOW.code
             case kind:
                 raise AssertionError(f"unexpected {kind}")
 
@@ -340,7 +356,7 @@ class Client:
 class HubModel(RuleBasedStateMachine):
     """The rules are what feeds, clients, networks and time do; each ends with reading what came through."""
 
-    slow_ones = ("slow", "slow twin", "throttled", "throttled twin", "mixed", "browser", "throttled browser")
+    slow_ones = ("slow", "slow twin", "paced", "throttled", "throttled twin", "mixed", "browser", "throttled browser")
     clients_of = st.sampled_from(("fast", *slow_ones))
     may_be_slow = st.sampled_from(slow_ones)
     # Few and alike, so that clients share groups and topics overlap.
@@ -356,9 +372,10 @@ class HubModel(RuleBasedStateMachine):
         policy = HubPolicy(lambda _: TTL_S, ring_events=RING, stall_s=STALL_S, idle_topic_s=IDLE_S)
         self.hub = Hub(EPOCH, self.clock, self.clock, self, policy)
         made = (
-            Client("fast", self, Wire.WEBSOCKET, (0,), patient=False),
-            Client("slow", self, Wire.WEBSOCKET, (0,), patient=True),
+            Client("fast", self, Wire.WEBSOCKET, (0,), patient=False, watched=True),
+            Client("slow", self, Wire.WEBSOCKET, (0,), patient=True, watched=True),
             Client("slow twin", self, Wire.WEBSOCKET, (0,), patient=True),
+            Client("paced", self, Wire.WEBSOCKET, (0,), patient=True, watched=True, portion_bytes=1),
             Client("throttled", self, Wire.WEBSOCKET, (400,), patient=True),
             Client("throttled twin", self, Wire.WEBSOCKET, (400,), patient=True),
             Client("mixed", self, Wire.WEBSOCKET, (0, 400, 1000), patient=True),
@@ -577,6 +594,15 @@ class HubModel(RuleBasedStateMachine):
     def read_some(self, name: str, size: int | None) -> None:
         self.clients[name].pipe.drain(size)
         self.read()
+
+    @rule()
+    def pace(self) -> None:
+        """A pong that took long."""
+        client = self.clients["paced"]
+        if client.outbox is not None:
+            client.was_slow = True
+            client.outbox.portion_bytes = client.portion_bytes
+            self.hub.pace(client.outbox)
 
     @rule(name=may_be_slow)
     def pong(self, name: str) -> None:

@@ -1,9 +1,14 @@
 """What one slow client still gets. The hub's part of it is in `test_hub.py`."""
 
+from collections import Counter
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from feeds.model import Event
 from stream_server import envelope
 from stream_server.envelope import Frame, Wire
-from stream_server.outbox import HIGH_WATER_BYTES, Outbox
+from stream_server.outbox import HIGH_WATER_BYTES, LEAST_PORTION_BYTES, MOST_PORTION_BYTES, Outbox
 from tests.fakes.pipe import FakePipe
 
 
@@ -49,34 +54,87 @@ def test_state_is_merged_to_its_newest_value_and_log_events_are_all_kept() -> No
 def test_catching_up_is_one_write_and_leaves_nothing_behind() -> None:
     outbox, pipe = behind()
     outbox.hold([frame(1, "price.A"), frame(2, "price.B"), frame(3, "price.A")])
-    assert outbox.catch_up()
+    assert outbox.catch_up() == 1
     assert pipe.writes == 1
     assert (outbox.held, outbox.queue, outbox.skipped, outbox.held_bytes) == ({}, [], {}, 0)
 
 
 def test_catching_up_with_nothing_writes_nothing() -> None:
     outbox, pipe = behind()
-    assert outbox.catch_up()
+    assert outbox.catch_up() == 0
     assert pipe.writes == 0
 
 
-def test_a_portion_leaves_the_newer_values_for_later_and_never_parts_an_answer() -> None:
+def test_a_portion_goes_in_id_order_and_never_parts_an_answer() -> None:
     outbox, pipe = behind()
     outbox.hold([frame(1, "price.A"), frame(2, "news", log=True)])
     outbox.hold_in_order([control("subscribed", 0), frame(1, "price.B"), control("synced", 0)], 3)
     outbox.hold([frame(4, "price.C")])
-    assert not outbox.catch_up(most_bytes=1)
-    assert outline(pipe) == ["e-1"]
-    assert not outbox.catch_up(most_bytes=1)
-    assert outline(pipe) == ["e-2"]
-    outbox.hold([frame(5, "price.C")])
-    outbox.hold([frame(6, "price.C")])
-    assert not outbox.catch_up(most_bytes=1)
-    assert outline(pipe) == ["subscribed", "e-1", "synced", "conflated"]
-    assert not outbox.catch_up(most_bytes=1)
-    assert outline(pipe) == ["e-4"], "what the round began with comes first, or it would never have its turn"
-    assert outbox.catch_up(most_bytes=1)
-    assert outline(pipe) == ["e-6"]
+    portions = []
+    while outbox.holds_anything():
+        outbox.catch_up(most_bytes=1)
+        portions.append(outline(pipe))
+    assert portions == [["e-1"], ["e-2"], ["subscribed", "e-1", "synced"], ["e-4"]]
+    assert outbox.held_bytes == 0
+
+
+def test_topics_take_turns_with_the_value_that_was_replaced_last_and_then_the_newest_go() -> None:
+    outbox, pipe = behind()
+    outbox.paced = True
+    size = len(frame(10, "price.A").json)
+    outbox.hold([frame(11, "price.A"), frame(12, "price.B"), frame(13, "price.C"), frame(14, "price.D")])
+    outbox.hold([frame(21, "price.A"), frame(22, "price.B"), frame(23, "price.C"), frame(24, "price.D")])
+    outbox.catch_up(most_bytes=2 * size)
+    assert outline(pipe) == ["e-11", "e-12"], "A and B have waited longest"
+    outbox.catch_up(most_bytes=2 * size)
+    assert outline(pipe) == ["e-21", "e-22"], "nothing new has come, so the newest"
+    outbox.hold([frame(31, "price.A"), frame(32, "price.B"), frame(33, "price.C"), frame(34, "price.D")])
+    outbox.catch_up(most_bytes=2 * size)
+    assert outline(pipe) == ["e-23", "e-24", "conflated"], "now it is the turn of C and D"
+    assert outbox.catch_up() == 0
+    assert outline(pipe) == ["e-31", "e-32", "e-33", "e-34"]
+
+
+def test_what_was_merged_is_said_with_the_next_value_of_its_topic() -> None:
+    outbox, pipe = behind()
+    outbox.hold([frame(seq, topic) for seq, topic in enumerate(["price.A", "price.B"] * 2, 1)])
+    outbox.catch_up(most_bytes=1)
+    assert pipe.take()[-1] == {"type": "conflated", "skipped": {"price.A": 1}}
+    outbox.catch_up(most_bytes=1)
+    assert pipe.take()[-1] == {"type": "conflated", "skipped": {"price.B": 1}}
+
+
+topics = st.sampled_from(("price.A", "price.B", "price.C", "price.D", "price.E", "news"))
+bursts = st.lists(st.lists(topics, min_size=1, max_size=8), max_size=12)
+
+
+@settings(max_examples=200)
+@given(bursts=bursts, portions=st.lists(st.sampled_from((1, 200, 400, 800)), min_size=12))
+def test_whatever_the_portions_ids_rise_no_log_event_is_missed_and_every_newest_value_arrives(
+    bursts: list[list[str]], portions: list[int]
+) -> None:
+    outbox, pipe = behind()
+    outbox.paced = True
+    seq, said = 0, {}
+    for burst, most_bytes in zip(bursts, portions, strict=False):
+        for topic in burst:
+            seq += 1
+            said[f"e-{seq}"] = topic
+            outbox.hold([frame(seq, topic, log=topic == "news")])
+        outbox.catch_up(most_bytes)
+        got = [int(str(each["id"])[2:]) for each in pipe.of_type("update")]
+        for topic, newest in {said[f"e-{number}"]: number for number in range(1, seq + 1)}.items():
+            assert newest in got or newest > max(got), f"the newest value of {topic} is barred"
+    outbox.catch_up()
+    got = [int(str(each["id"])[2:]) for each in pipe.of_type("update")]
+    assert got == sorted(set(got))
+    assert {number for number in range(1, seq + 1) if said[f"e-{number}"] == "news"} <= set(got)
+    assert set({said[f"e-{number}"]: number for number in range(1, seq + 1)}.values()) <= set(got)
+    merged: Counter[str] = Counter()
+    for message in pipe.of_type("conflated"):
+        assert isinstance(message["skipped"], dict)
+        merged.update(message["skipped"])
+    assert merged + Counter(said[f"e-{number}"] for number in got) == Counter(said.values())
     assert outbox.held_bytes == 0
 
 
@@ -87,6 +145,29 @@ def test_a_client_that_was_asked_has_no_room_until_it_answers() -> None:
     assert not outbox.drained(10.1)
     outbox.answered(10.2)
     assert outbox.drained(10.3)
+
+
+def test_a_portion_grows_with_quick_pongs_and_is_halved_by_one_that_took_long() -> None:
+    outbox, _ = behind()
+
+    def pong_after(seconds: float) -> int:
+        outbox.ask(0.0)
+        outbox.answered(seconds)
+        return outbox.portion_bytes
+
+    assert [pong_after(0.01) for _ in range(3)] == [LEAST_PORTION_BYTES * size for size in (2, 3, 4)]
+    assert pong_after(0.2) == 4 * LEAST_PORTION_BYTES
+    assert pong_after(0.3) == 2 * LEAST_PORTION_BYTES
+    assert [pong_after(9.0) for _ in range(3)] == [LEAST_PORTION_BYTES] * 3
+    assert [pong_after(0.01) for _ in range(10)][-1] == MOST_PORTION_BYTES
+
+
+def test_a_distant_client_is_not_taken_for_a_slow_one() -> None:
+    outbox, _ = behind()
+    for _ in range(10):
+        outbox.ask(0.0)
+        outbox.answered(0.9)
+    assert outbox.portion_bytes == MOST_PORTION_BYTES
 
 
 def test_twenty_quick_pongs_in_a_row_end_the_pacing_and_a_slow_one_begins_the_count_anew() -> None:

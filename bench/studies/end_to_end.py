@@ -28,9 +28,14 @@ class Form:
 
     name: str
     query: str
+    more: tuple[str, ...] = ()
 
 
-FORMS = (Form("a frame a message", "topics=price.*"), Form("an array a flush", "topics=price.*&batch=1"))
+FORMS = (
+    Form("a frame a message", "topics=price.*"),
+    Form("an array a flush", "topics=price.*&batch=1"),
+    Form("the same, compressed", "topics=price.*&batch=1", ("--deflate",)),
+)
 
 
 @contextmanager
@@ -90,9 +95,9 @@ def _wait_for_prices(target: Target, pairs: int) -> None:
 
 
 def run(lab: Lab) -> Findings:
-    """Two crowds, two wire forms."""
+    """Two crowds, three wire forms."""
     head = ["clients", "form", "a client has all: p50, ms", "p99, ms", "the last has all: p50, ms", "p99, ms"]
-    stages = ["parse, ms", "publish", "flush", "the rest", "CPU a frame, ms", "load"]
+    stages = ["parse, ms", "publish", "flush", "the rest", "CPU a frame, ms", "load", "KB a client"]
     found = Findings([*head, *stages, "longest stall, ms", "on the clock", ""])
     effort = Effort(lab.seconds(4.0, 3.0), lab.seconds(20.0, 6.0))
     for clients in (200,) if lab.quick else (200, 1000):
@@ -105,7 +110,7 @@ def _one(lab: Lab, found: Findings, clients: int, form: Form, effort: Effort) ->
     scenario = Scenario("End to end", "", topics=PAIRS, each=PAIRS, connections=clients)
     command = [sys.executable, "-m", "bench.whole", "--trace", "TRACE"]
     with service(lab, PAIRS, still=False, command=command) as target:
-        (seen,) = load(target, scenario, effort, lab.cores, *MARKER, query=form.query)
+        (seen,) = load(target, scenario, effort, lab.cores, *MARKER, *form.more, query=form.query)
         window = (target.folder / "trace", seen["began_ns"], seen["ended_ns"])
         frames, stalls = _lines(*window, "frame"), _lines(*window, "stall")
     if not frames or not seen["messages"]:
@@ -124,6 +129,7 @@ def _one(lab: Lab, found: Findings, clients: int, form: Form, effort: Effort) ->
     costs = [parse, publish, flush, cpu - parse - publish - flush, cpu]
     lab.say(f"{clients} clients, {form.name}: last byte p99 {times[3]:.0f} ms; " + ", ".join(map(number, costs)))
     row = [str(clients), form.name, *map(number, times + costs), f"{seen['server_cpu_s'] / seen['seconds']:.0%}"]
+    row.append(number(seen["bytes"] / seen["ticks"] / clients / 1024))
     found.rows.append([*row, number(stall_ms), number(clock_ms), "; ".join(remarks)])
     found.raw.append({"clients": clients, "form": form.name, "frames": len(frames), **seen})
     text = f"longest stall with {clients} clients and {form.name}"
