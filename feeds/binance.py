@@ -1,36 +1,42 @@
-"""The live Binance feed: which streams are wanted, what REST must add, and when to ask it.
+"""The live Binance feed: which streams are wanted, on which sockets, which of them are dead, and what REST must add.
 
 The stream carries everything it can. REST gives what a stream cannot: the list of pairs, prices before the first
-frame, and the candles that passed while nobody listened. Answers and frames alike go to `BinanceMarket`.
+frame, the candles that passed while nobody listened (`backfill`), and a second opinion on a stream that says nothing.
+Answers and frames alike go to `BinanceMarket`.
 """
 
 import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
+from statistics import median_high
 
 import orjson
 
 from feeds import topics
-from feeds.intervals import count_between
+from feeds.backfill import BackfillPolicy, Backfills, Key, log_failure
 from feeds.market import BinanceMarket
-from feeds.model import Candle, Pair
+from feeds.model import Candle, Pair, Price
 from feeds.providers import binance
 from feeds.tape import Recorder
+from feeds.watchdog import LONGEST_CADENCE_S, Watchdog
 from feeds.websocket import SocketPolicy, StreamSocket
 from orchestrator.clock import Clock
-from orchestrator.errors import Malformed, ProviderError
+from orchestrator.errors import ProviderError
 from orchestrator.hosts import Hosts
-from orchestrator.http import HttpRequest, HttpResponse, Transport, get_in_turn
+from orchestrator.http import HttpRequest, HttpResponse
 from orchestrator.retry import Backoff
+from orchestrator.upstream import Upstream
 
 log = logging.getLogger(__name__)
 
-HISTORY = 500
-BACKFILLS_AT_ONCE = 4
-QUIET_SILENCE_S = 300.0
+ALL_MARKETS = ""
+"""What the ticker stream tells of."""
+TICKERS_COMPARED = 20
+"""So many of the most traded pairs tell whether anything happens at all; more would weigh more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +50,16 @@ class BinancePolicy:
     pairs_refresh_s: float = 3600.0
     unlisted_refresh_s: float = 300.0
     """A pair that the stream names and we don't know asks for a new list, but not more often than this."""
-    hole_patience_s: float = 2.0
-    """Frames may overtake each other; a hole that closes by itself within this time needs no backfill."""
     first_delay_s: float = 1.0
     longest_delay_s: float = 60.0
+    ticker_cadence_s: float = 1.0
+    """As the exchange documents it; a stream never speaks more often, only more seldom."""
+    candle_cadence_s: float = 2.0
+    silence_s: float = 15.0
+    """Tickers that have not come for so long are dead if nobody else can tell; prices are polled after half of it."""
+    watch_s: float = 0.25
+    """How often it is looked for dead streams."""
+    backfill: BackfillPolicy = field(default_factory=BackfillPolicy)
     socket: SocketPolicy = field(default_factory=SocketPolicy)
 
 
@@ -60,8 +72,7 @@ class BinanceFeed:
         self,
         market: BinanceMarket,
         stream_hosts: Hosts,
-        rest_hosts: Hosts,
-        transport: Transport,
+        rest: Upstream,
         clock: Clock,
         rng: random.Random,
         policy: BinancePolicy,
@@ -72,8 +83,7 @@ class BinanceFeed:
         self.market = market
         self.symbols = market.symbols
         self.stream_hosts = stream_hosts
-        self.rest_hosts = rest_hosts
-        self.transport = transport
+        self.rest = rest
         self.clock = clock
         self.rng = rng
         self.policy = policy
@@ -83,12 +93,18 @@ class BinanceFeed:
         self.sockets: list[StreamSocket] = []
         self.wanted: set[str] = set()
         self.always: set[str] = set()
-        self.backfilling: set[tuple[str, str]] = set()
-        self.backfill_slots = asyncio.Semaphore(BACKFILLS_AT_ONCE)
+        self.followed: dict[str, Key] = {}
+        """By the name of its stream: each series that is followed."""
+        self.watchdog = Watchdog()
         self.group: asyncio.TaskGroup | None = None
+        self.backfills: Backfills | None = None
         self.pairs_failed = False
         self.tickers_failed = False
         self.last_prices = float("-inf")
+        self.busiest: list[str] = []
+        """The most traded pairs: if anything happens, it happens there."""
+        self.seen: dict[str, Price] = {}
+        """By pair symbol: what was last known, by whomever, since the tickers were subscribed."""
         self.pairs_from_disk = False
 
     # --- what is wanted ---
@@ -110,13 +126,14 @@ class BinanceFeed:
             self.wanted.discard(topic)  # prices of every pair come anyway
             return
         key = (pair.symbol, candle.interval)
+        stream = binance.kline_stream(*key)
         is_new = key not in self.market.series
         self.market.follow(key)
+        self.followed[stream] = key
         if is_new and self.recorder is not None:
             # Now and not with the exchange's word: frames may come before it, and count from here on.
-            self.recorder.subscribed([binance.kline_stream(*key)], self.clock.wall_ms())
+            self.recorder.subscribed([stream], self.clock.wall_ms())
         if self.group is not None:
-            stream = binance.kline_stream(*key)
             socket = self._socket_for(stream)
             socket.want(stream)
             if is_new and stream in socket.active:
@@ -132,11 +149,14 @@ class BinanceFeed:
         pair = self.symbols.by_base.get(candle.base)
         if pair is not None:
             key = (pair.symbol, candle.interval)
+            stream = binance.kline_stream(*key)
             self.market.unfollow(key)
+            self.followed.pop(stream, None)
+            self.watchdog.forget(stream)
             if self.recorder is not None:
-                self.recorder.dropped(binance.kline_stream(*key), self.clock.wall_ms())
+                self.recorder.dropped(stream, self.clock.wall_ms())
             for socket in self.sockets:
-                socket.drop(binance.kline_stream(*key))
+                socket.drop(stream)
         return True
 
     def _socket_for(self, stream: str) -> StreamSocket:
@@ -149,23 +169,15 @@ class BinanceFeed:
         return self._open_socket()
 
     def _open_socket(self) -> StreamSocket:
-        socket: StreamSocket
-
-        def on_frame(raw: bytes, received_ms: int) -> bool:
-            return self._frame(socket, raw, received_ms)
-
-        def on_subscribed(streams: set[str]) -> None:
-            self._subscribed(streams)
-
         socket = StreamSocket(
             f"binance-{len(self.sockets) + 1}",
             self.stream_hosts,
             self.clock,
             self.rng,
-            on_frame,
-            on_subscribed,
-            # Only the first carries the tickers of all pairs; candles alone may well be quiet for a while.
-            self.policy.socket if not self.sockets else replace(self.policy.socket, silence_s=QUIET_SILENCE_S),
+            self._frame,
+            self._subscribed,
+            lambda stream, within_s: self.watchdog.is_lively(stream, within_s, self.clock.now()),
+            self.policy.socket,
             self.on_change,
         )
         self.sockets.append(socket)
@@ -173,24 +185,43 @@ class BinanceFeed:
             self.group.create_task(socket.run(), name=socket.name)
         return socket
 
+    def rotate(self, reason: str = "asked to") -> None:
+        """Make a successor of every connection, without a break in what they deliver."""
+        for socket in self.sockets:
+            socket.rotate(reason)
+
     # --- running ---
 
     async def run(self) -> None:
         """Learn the pairs and stream; REST fills in. Upstream failures are met here, none gets out."""
         self.sockets.clear()
-        self.backfilling.clear()
+        self.watchdog = Watchdog()
         async with asyncio.TaskGroup() as group:
             self.group = group
+            self.backfills = Backfills(
+                self.market,
+                self.rest,
+                self._get,
+                self._filled,
+                self._exchange_ms,
+                self.clock,
+                self.rng,
+                self.policy.backfill,
+                self.recorder,
+                group,
+            )
             try:
                 self._open_socket().want(binance.ALL_MINI_TICKERS)
                 await self._first_pairs()
                 self._want_all()
                 group.create_task(self._poll_prices(), name="binance:prices")
                 group.create_task(self._refresh_pairs(), name="binance:pairs")
-                group.create_task(self._mend_holes(), name="binance:holes")
+                group.create_task(self.backfills.mend(), name="binance:holes")
+                group.create_task(self._watch(), name="binance:watch")
+                group.create_task(self._question(), name="binance:question")
                 await asyncio.Event().wait()  # the sockets run for ever
             finally:
-                self.group = None
+                self.group = self.backfills = None
 
     def _want_all(self) -> None:
         """Want what the settings name and what clients have asked for; what the exchange lacks is said once."""
@@ -209,7 +240,7 @@ class BinanceFeed:
             return
         backoff = Backoff(self.policy.first_delay_s, self.policy.longest_delay_s, self.rng)
         while not await self._fetch_pairs():
-            await self.clock.sleep(max(backoff.next_delay_s(), self.rest_hosts.wait_s()))
+            await self.clock.sleep(max(backoff.next_delay_s(), self.rest.back_in_s()))
 
     async def _refresh_pairs(self) -> None:
         asked = self.clock.now()
@@ -229,7 +260,7 @@ class BinanceFeed:
             response = await self._get(request)
             pairs = binance.read_exchange_info(response)
         except ProviderError as error:
-            self._failed("pairs", error)
+            log_failure(self.rest, "pairs", error)
             self.pairs_failed = True
             self.on_change()
             return False
@@ -282,116 +313,161 @@ class BinanceFeed:
                 response = await self._get(request)
                 rows = binance.read_tickers_24h(response)
             except ProviderError as error:
-                self._failed("tickers", error)
+                log_failure(self.rest, "tickers", error)
                 self.tickers_failed = True
                 self.on_change()
-                await self.clock.sleep(max(backoff.next_delay_s(), self.rest_hosts.wait_s()))
+                await self.clock.sleep(max(backoff.next_delay_s(), self.rest.back_in_s()))
                 continue
             backoff.reset()
             asked = True
             self.tickers_failed = False
             self._record(request, response)
             self.market.tickers(rows, response.received_ms)  # where the stream has spoken meanwhile, it is believed
+            by_volume = sorted(rows.good, key=lambda price: price.quote_volume_24h or 0.0, reverse=True)
+            listed = (price.symbol for price in by_volume if price.symbol in self.symbols.by_symbol)
+            self.busiest = list(islice(listed, TICKERS_COMPARED))
             await self.clock.sleep(self.policy.poll_s)
+
+    def prices_fail(self) -> bool:
+        """Neither stream nor REST gives prices: time for somebody else to."""
+        return (self.tickers_failed or self.pairs_failed) and not self._stream_delivers()
 
     def _stream_delivers(self) -> bool:
         socket = self.sockets[0] if self.sockets else None
         quiet_s = self.clock.now() - self.last_prices
-        return socket is not None and socket.delivers() and quiet_s < self.policy.socket.silence_s / 2
+        return socket is not None and socket.link is not None and quiet_s < self.policy.silence_s / 2
 
-    # --- candles by REST ---
+    # --- what the streams say ---
 
     def _subscribed(self, streams: set[str]) -> None:
         """The exchange now sends these: fetch what passed before."""
         if self.recorder is not None:
             self.recorder.subscribed(sorted(streams), self.clock.wall_ms())
-        if binance.ALL_MINI_TICKERS in streams:
-            self.market.new_connection()
-        for key in list(self.market.series):
-            if binance.kline_stream(*key) in streams:
-                self._backfill(key)
+        now = self.clock.now()
+        for stream in streams:
+            key = self.followed.get(stream)
+            if stream == binance.ALL_MINI_TICKERS:
+                self.market.new_connection()
+                self.seen = {}
+                self.watchdog.follow(stream, ALL_MARKETS, self.policy.ticker_cadence_s, self.policy.silence_s, now)
+            elif key is not None and self.backfills is not None:
+                self.watchdog.follow(stream, key[0], self.policy.candle_cadence_s, LONGEST_CADENCE_S, now)
+                self.backfills.start(key)
         self.on_change()
 
-    def _backfill(self, key: tuple[str, str]) -> None:
-        if key not in self.backfilling and self.group is not None:
-            self.backfilling.add(key)
-            self.group.create_task(self._run_backfill(key), name=f"backfill:{key[0]}:{key[1]}")
+    def _frame(self, raw: bytes, received_ms: int) -> binance.Frame | None:
+        if self.recorder is not None:
+            self.recorder.frame(raw, received_ms)
+        frame = self.market.frame(raw, received_ms)
+        now = self.clock.now()
+        match frame:
+            case binance.Prices(rows) if rows.good:
+                event_ms = median_high(
+                    price.ts for price in rows.good
+                )  # one row with a wild stamp must not stay the newest
+                if self.watchdog.heard(binance.ALL_MINI_TICKERS, (event_ms,), event_ms, now):
+                    self.last_prices = now
+                    for price in rows.good:
+                        self.seen[price.symbol] = price
+                        self.watchdog.ticked(price.symbol, price.price, price.volume_24h or 0.0, price.ts, now)
+            case Candle():
+                stream = binance.kline_stream(frame.symbol, frame.interval)
+                told = self.watchdog.known(stream)
+                is_news = self.watchdog.heard(stream, _mark(frame), frame.ts, now)
+                if is_news and told is not None and _trades_since(told, [frame]):
+                    self.watchdog.traded(frame.symbol, min(frame.ts, frame.close_time), now)
+        return frame
 
-    async def _run_backfill(self, key: tuple[str, str]) -> None:
-        """Fetch until nothing is missing. The series is asked anew each time, so only the missing span is fetched."""
-        backoff = Backoff(self.policy.first_delay_s, self.policy.longest_delay_s, self.rng)
-        try:
-            while (series := self.market.series.get(key)) is not None:
-                start = series.expected() if series.reached_back else None
-                newest = max(
-                    series.live.open_time if series.live else 0,
-                    max(series.waiting, default=0),
-                    self.clock.wall_ms(),
-                )
-                limit = HISTORY
-                if start is not None:
-                    limit = max(2, min(binance.MAX_KLINES, count_between(start, newest, key[1]) + 2))
-                request = binance.klines(*key, limit, start)
-                try:
-                    async with self.backfill_slots:
-                        response = await self._get(request)
-                    rows = binance.read_klines(response, *key)
-                except ProviderError as error:
-                    self._failed("klines", error)
-                    if not series.begun and self.market.series.get(key) is series:
-                        self._without_history(key, request)
-                    await self.clock.sleep(max(backoff.next_delay_s(), self.rest_hosts.wait_s()))
-                    continue
-                backoff.reset()
-                if self.market.series.get(key) is not series:
-                    continue  # dropped, and perhaps wanted anew, while we asked: that series has questions of its own
-                self._record(request, response)
-                self.market.candles(key, rows, start, response.received_ms)
-                if len(rows.good) < binance.MAX_KLINES or series.expected() == start:
-                    return
-        finally:
-            self.backfilling.discard(key)
+    def _filled(self, key: Key, candles: Sequence[Candle]) -> None:
+        """REST has told candles: a stream that has not told what traded in them owes it."""
+        stream = binance.kline_stream(*key)
+        told = self.watchdog.known(stream)
+        if told is not None and _trades_since(told, candles):
+            self.watchdog.missed(stream, self.clock.now())
+        elif told is None and candles:
+            self.watchdog.may_know(stream, _mark(candles[-1]))
 
-    def _without_history(self, key: tuple[str, str], request: HttpRequest) -> None:
-        """What the stream closes must not wait for a history that cannot be had now."""
-        nothing = HttpResponse(200, {}, b"[]", self.clock.wall_ms())
-        self._record(request, nothing)
-        self.market.candles(key, binance.Rows(), None, nothing.received_ms)
+    # --- streams that died ---
 
-    async def _mend_holes(self) -> None:
-        """Backfill series that have had a hole for longer than frames take to overtake each other."""
-        since: dict[tuple[str, str], tuple[int, float]] = {}
+    async def _watch(self) -> None:
+        """Ask anew for a dead stream; if that does not help, or all is silent, leave its connection for another."""
         while True:
-            await self.clock.sleep(self.policy.hole_patience_s / 2)
+            await self.clock.sleep(self.policy.watch_s)
             now = self.clock.now()
-            holes = {key: series.missing_from() for key, series in self.market.series.items()}
-            for key, hole in holes.items():
-                if hole is None:
-                    since.pop(key, None)
-                elif key not in since or since[key][0] != hole:
-                    since[key] = (hole, now)
-                elif now - since[key][1] >= self.policy.hole_patience_s:
-                    since[key] = (hole, now + 10.0)  # asked now; not again for a while
-                    self._backfill(key)
+            for stream in self.watchdog.dead(now):
+                socket = self._socket_of(stream)
+                if socket is None:
+                    continue  # it is about to be subscribed anew anyway
+                is_first_time = not self.watchdog.pulses[stream].renewed
+                self.watchdog.treated(stream, now)
+                if is_first_time and socket.silent_s() < self.policy.candle_cadence_s:
+                    log.warning("stream_dead", extra={"socket": socket.name, "stream": stream, "cure": "renew"})
+                    socket.renew(stream)
+                else:
+                    log.warning("stream_dead", extra={"socket": socket.name, "stream": stream, "cure": "rotate"})
+                    socket.rotate(f"{stream} is dead", elsewhere=True)
 
-    async def history(self, pair: Pair, interval: str, limit: int, start: int | None, end: int | None) -> list[Candle]:
-        """Candles straight from REST, for what no series holds. Raises ProviderError.
+    async def _question(self) -> None:
+        """Ask REST whether there was anything to tell for a stream that tells nothing."""
+        while True:
+            await self.clock.sleep(self.policy.watch_s)
+            for stream in self.watchdog.suspects(self.clock.now()):
+                missed, pause_s = None, 0.0
+                if self._socket_of(stream) is not None:
+                    try:
+                        missed = await self._has_missed(stream)
+                    except ProviderError as error:
+                        log_failure(self.rest, f"about {stream}", error)
+                        pause_s = min(max(self.policy.first_delay_s, self.rest.back_in_s()), self.policy.silence_s / 3)
+                now = self.clock.now()
+                if stream == binance.ALL_MINI_TICKERS and missed is None:
+                    # Somewhere something trades each second.
+                    missed = self.watchdog.silent_s(stream, now) >= self.policy.silence_s or None
+                if missed is None:
+                    self.watchdog.unsure(stream, now)
+                elif missed:
+                    self.watchdog.missed(stream, now)
+                else:
+                    self.watchdog.quiet(stream, now)
+                await self.clock.sleep(pause_s)
 
-        A candle is closed when its time is over by the exchange's own clock, the `Date` of its answer.
-        """
-        response = await self._get(binance.klines(pair.symbol, interval, limit, start, end))
-        rows = binance.read_klines(response, pair.symbol, interval)
-        if not rows.good and rows.rejected:
-            raise Malformed(binance.NAME, f"no readable candle (bad {', '.join(rows.rejected)})")
-        now_ms = response.date_ms or response.received_ms
-        return [replace(row, closed=row.close_time < now_ms) for row in rows.good]
+    def _socket_of(self, stream: str) -> StreamSocket | None:
+        """The socket that brings a stream now."""
+        return next((socket for socket in self.sockets if stream in socket.active), None)
+
+    async def _has_missed(self, stream: str) -> bool | None:
+        """Whether a stream has not told something; None if there is nothing to compare with yet."""
+        if stream == binance.ALL_MINI_TICKERS:
+            return await self._tickers_have_missed()
+        key = self.followed.get(stream)
+        if key is None:
+            return None
+        told = self.watchdog.known(stream)
+        response = await self._get(binance.klines(*key, 2), urgent=False)
+        candles = binance.read_klines(response, *key).good
+        if told is None and candles:
+            self.watchdog.may_know(stream, _mark(candles[-1]))
+        return _trades_since(told, candles) if told is not None else None
+
+    async def _tickers_have_missed(self) -> bool | None:
+        if not self.busiest:
+            return None
+        response = await self._get(binance.tickers_24h(self.busiest), urgent=False)
+        rows = binance.read_tickers_24h(response).good
+        then = [self.seen.setdefault(row.symbol, row) for row in rows]
+        if all(row is old for row, old in zip(rows, then, strict=True)):
+            return None
+        return any(
+            row.price != old.price or (row.volume_24h or 0.0) > (old.volume_24h or 0.0)
+            for row, old in zip(rows, then, strict=True)
+        )
 
     # --- how it goes ---
 
     def readiness(self) -> dict[str, str | None]:
         """For each category what it has first: a value, a known failure, or None for neither yet."""
         streaming, known = self._stream_delivers(), self.symbols.known
-        errors = [*self.rest_hosts.errors(), *self.stream_hosts.errors()]
+        errors = [*self.rest.errors(), *self.stream_hosts.errors()]
         failure = "; ".join(errors) if errors and (self.pairs_failed or self.tickers_failed or not known) else None
         begun = known and all(series.begun for series in self.market.series.values())
         return {
@@ -408,26 +484,34 @@ class BinanceFeed:
             state = "polling"
         else:
             state = next((name for name in ("connecting", "waiting", "live") if name in states), "starting")
-        errors = [*self.stream_hosts.errors(), *self.rest_hosts.errors()]
+        errors = [*self.stream_hosts.errors(), *self.rest.errors()]
         return {
             "name": self.name,
             "state": state,
             "last_error": "; ".join(errors) or None,
             "pairs": len(self.symbols.by_base),
             "candle_series": len(self.market.series),
+            "close_delay_ms": {
+                interval: _quantiles(delays) for interval, delays in sorted(self.market.close_delays_ms.items())
+            },
+            "upstream_gaps": sum(len(series.gaps) for series in self.market.series.values()),
             "sockets": [
                 {"name": socket.name, "streams": len(socket.wanted), **asdict(socket.report)} for socket in self.sockets
             ],
             "stream_hosts": self.stream_hosts.report(),
-            "rest_hosts": self.rest_hosts.report(),
+            "rest_hosts": self.rest.report()["hosts"],
             "rejected": dict(self.market.rejected),
         }
 
     # --- plumbing ---
 
-    async def _get(self, request: HttpRequest) -> HttpResponse:
+    def _exchange_ms(self) -> int:
+        """What the exchange's clock shows now, by what it said of it: never less than its newest event."""
+        return max(self.clock.wall_ms() + (self.rest.skew_ms or 0), self.watchdog.newest_ms)
+
+    async def _get(self, request: HttpRequest, urgent: bool = True) -> HttpResponse:
         try:
-            return await get_in_turn(self.transport, self.rest_hosts, binance.NAME, request, binance.refusal)
+            return await self.rest.get(request, urgent=urgent)
         finally:
             self.on_change()
 
@@ -436,20 +520,21 @@ class BinanceFeed:
         if self.recorder is not None:
             self.recorder.answer(request, response)
 
-    def _frame(self, socket: StreamSocket, raw: bytes, received_ms: int) -> bool:
-        if self.recorder is not None:
-            self.recorder.frame(raw, received_ms)
-        frame = self.market.frame(raw, received_ms)
-        match frame:
-            case binance.Prices():
-                self.last_prices = self.clock.now()
-                return True
-            case binance.Ack():
-                socket.acknowledged(frame)
-            case binance.Shutdown():
-                socket.reconnect()
-        return isinstance(frame, Candle)
 
-    def _failed(self, what: str, error: ProviderError) -> None:
-        cause = "; ".join(self.rest_hosts.errors()) or error.reason
-        log.warning("rest_failed", extra={"provider": binance.NAME, "asked": what, "cause": cause})
+def _mark(candle: Candle) -> tuple[int, ...]:
+    """How far a candle stream has come."""
+    return candle.open_time, candle.trades or 0, int(candle.closed)
+
+
+def _trades_since(told: tuple[int, ...], candles: Sequence[Candle]) -> bool:
+    """Whether these candles hold a trade that is not in what was told."""
+    open_time, trades, *_ = told
+    return any(
+        (each.open_time == open_time and (each.trades or 0) > trades) or (each.open_time > open_time and each.trades)
+        for each in candles
+    )
+
+
+def _quantiles(delays_ms: Sequence[int]) -> dict[str, int]:
+    ordered = sorted(delays_ms)
+    return {"p50": ordered[len(ordered) // 2], "p95": ordered[len(ordered) * 95 // 100], "max": ordered[-1]}

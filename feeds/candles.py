@@ -1,7 +1,8 @@
 """An unbroken candle series: merge what stream and backfill say by open time, and say each closed candle once.
 
 Pure. Of the closed candles that leave here, each opens where the one before it ended. A candle that closed after a
-hole waits until a backfill has looked into the hole: then the hole is filled, or reported as the exchange's own.
+hole waits until a backfill has looked into the hole: then the hole is filled, or reported as the exchange's own. A
+candle that turns up in such a hole later is said as a correction: the series had gone on without it.
 The forming candle passes at once, because a chart wants it and it breaks no promise.
 """
 
@@ -43,6 +44,13 @@ Outcome = Said | Gap
 FROM_REST = 0
 """The event time given to a forming candle of a backfill: whatever the stream says of the same candle is newer."""
 
+SETTLED_MS = 1000
+"""An answer must be so much younger than a candle's end for its last row to be that candle's final word: what answers
+may be a little behind what trades."""
+
+UNREADABLE_MOST = 3
+"""So many answers in a row may hold a row that cannot be read; then what is missing is as good as missing there."""
+
 
 class CandleSeries:
     """The candles of one market and interval; keeps the newest `keep` closed ones."""
@@ -60,6 +68,9 @@ class CandleSeries:
         self.first_heard: int | None = None
         self.resumes_at: int | None = None
         """The open time before which the exchange has nothing more: a gap was said up to it, or it all begins there."""
+        self.gaps: list[Gap] = []
+        """What was said to be missing, as far as it still is."""
+        self.unreadable = 0
 
     def expected(self) -> int | None:
         """The open time of the next candle to close, None while nothing is known."""
@@ -93,31 +104,41 @@ class CandleSeries:
         self.begun = True
         return self._settle()
 
-    def backfill(self, rows: Sequence[Candle], start: int | None) -> list[Outcome]:
+    def backfill(
+        self, rows: Sequence[Candle], start: int | None, as_of_ms: int | None = None, whole: bool = True
+    ) -> list[Outcome]:
         """Merge an answer of the exchange: ascending rows, the last of which may still be forming.
 
         `start` is where the question began, None if it asked for the newest. A row is closed if the same answer has
-        a newer one. Of the last row nothing is known but its values at the time of the answer: the stream may have
+        a newer one, the last if its time was well over when the answer was true (`as_of_ms`, by the exchange's clock).
+        Otherwise nothing is known of the last row but its values at the time of the answer: the stream may have
         closed that candle since, and is then right. The first answer becomes history without being said, but for
         what closed since the stream began, and its last closed candle: a client may have seen those forming.
+        An answer that could not be read as a `whole` tells of no hole, and is no history to begin with.
         """
+        self.unreadable = 0 if whole else self.unreadable + 1
+        whole = whole or self.unreadable >= UNREADABLE_MOST
         if not rows:
-            return [] if self.begun else self.begin()
-        final = [replace(row, closed=True) for row in rows[:-1]]
+            return [] if self.begun or not whole else self.begin()
+        if not whole and not self.begun:
+            return []
+        last = rows[-1]
+        is_over = as_of_ms is not None and last.close_time + SETTLED_MS < as_of_ms
+        final = [replace(row, closed=True) for row in (rows if is_over else rows[:-1])]
         said: list[Outcome] = []
         if not self.begun or self.expected() is None:
             self.begun = True
             # The last row too: a late answer may hold as forming what closed before the stream was heard.
-            known = [rows[-1].open_time, *(row.open_time for row in final[-1:]), *self.waiting]
+            known = [last.open_time, *(row.open_time for row in final[-1:]), *self.waiting]
             say_from = min(known if self.first_heard is None else [*known, self.first_heard])
             self.closed = [row for row in final if row.open_time < say_from][-self.keep :]
             if not self.closed:
                 self.resumes_at = say_from
             final = [row for row in final if row.open_time >= say_from]
-        if self.closed and rows[-1].open_time >= self.closed[0].open_time:
+        if whole and self.closed and last.open_time >= self.closed[0].open_time:
             older = [row for row in final if row.open_time < self.closed[0].open_time]
             self.closed = [*older, *self.closed][-self.keep :]
-        if start is None and (not self.closed or rows[-1].open_time >= self.closed[0].open_time):
+        if whole and start is None and (not self.closed or last.open_time >= self.closed[0].open_time):
             self.reached_back = True
         for row in final:
             if not self._is_history(row):
@@ -125,12 +146,12 @@ class CandleSeries:
             elif row.open_time >= self.closed[0].open_time:
                 said += self._revise(row)
         expected = self.expected()
-        looked_in = expected is not None and (rows[0].open_time if start is None else start) <= expected
-        settled = self._settle(looked_until=rows[-1].open_time if looked_in else 0)
-        settled += self._resume(rows[-1].open_time, looked_in)
+        looked_in = whole and expected is not None and (rows[0].open_time if start is None else start) <= expected
+        settled = self._settle(looked_until=last.open_time if looked_in else 0)
+        settled += self._resume(last.open_time, looked_in)
         if said and not settled:
             settled = self._live_again()
-        return said + settled + self._form(rows[-1], FROM_REST)
+        return said + settled + ([] if is_over else self._form(last, FROM_REST))
 
     def _is_history(self, candle: Candle) -> bool:
         return bool(self.closed) and candle.open_time <= self.closed[-1].open_time
@@ -142,7 +163,7 @@ class CandleSeries:
         if live is not None:
             if candle.open_time < live.open_time:
                 return []
-            stale = event_time < self.live_time or candle.trades < live.trades
+            stale = event_time < self.live_time or (candle.trades or 0) < (live.trades or 0)
             if candle.open_time == live.open_time and (stale or candle.same_values(live)):
                 return []
         self.live, self.live_time = candle, event_time
@@ -159,7 +180,20 @@ class CandleSeries:
             return []  # older than all we keep
         else:
             self.closed.insert(index, candle)
+            self.gaps = [part for gap in self.gaps for part in self._without(gap, candle.open_time)]
         return [Said(candle, State.CORRECTED)]
+
+    def _without(self, gap: Gap, open_time: int) -> list[Gap]:
+        """What is left of a gap in which a candle has turned up."""
+        if not gap.start <= open_time < gap.end:
+            return [gap]
+        parts = (Gap(gap.start, open_time), Gap(next_open(open_time, self.interval), gap.end))
+        return [part for part in parts if part.start < part.end]
+
+    def _lacks(self, start: int, end: int) -> Gap:
+        gap = Gap(start, end)
+        self.gaps.append(gap)
+        return gap
 
     def _resume(self, newest: int, looked_in: bool) -> list[Outcome]:
         """Say that nothing lies between the history and the newest row of an answer, if that is so."""
@@ -167,7 +201,7 @@ class CandleSeries:
         if expected is None or not looked_in or expected >= newest:
             return []
         self.resumes_at = newest
-        return [Gap(expected, newest)]
+        return [self._lacks(expected, newest)]
 
     def _settle(self, looked_until: int = 0) -> list[Outcome]:
         """Say the waiting candles that continue the series; holes before `looked_until` are the exchange's own."""
@@ -179,12 +213,13 @@ class CandleSeries:
             if expected is not None and open_time > expected:
                 if open_time > looked_until:
                     break
-                said.append(Gap(expected, open_time))
+                said.append(self._lacks(expected, open_time))
             candle = self.waiting.pop(open_time)
             self.closed.append(candle)
             said.append(Said(candle, State.CLOSED))
         if len(self.closed) > self.keep + 100:
             del self.closed[: -self.keep]
+            self.gaps = [gap for gap in self.gaps if gap.start > self.closed[0].open_time]
         if said and self.live is not None and self._is_history(self.live):
             self.live = None
         return said + self._live_again() if said else []

@@ -6,15 +6,16 @@ asks or looks at a clock. The same input therefore gives the same events.
 
 import logging
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from feeds import topics
+from feeds import events, topics
 from feeds.candles import CandleSeries, Gap, Outcome, Said, State
-from feeds.model import Candle, Event, Pair, Price, Sink
+from feeds.model import Candle, Event, Pair, Price, Quote, Sink
 from feeds.providers import binance
-from feeds.symbols import Symbols
+from feeds.providers.fields import BadFieldError, Rows
+from feeds.symbols import NOT_IN_A_SYMBOL, Symbols
 from orchestrator.errors import Malformed
 
 log = logging.getLogger(__name__)
@@ -22,8 +23,16 @@ log = logging.getLogger(__name__)
 FUTURE_MS = 366 * 24 * 3600 * 1000
 """A stamp more than a year ahead is nonsense, and would outrank all that comes after it."""
 
+JUMP = 100.0
+"""A price that is so many times the last one, or a part of it so small, waits for a second tick that agrees."""
+
+AGREES = 2.0
+
 RANK = {None: 2, "trade": 1, "candle": 1, "book": 0}
 """Which stream's price wins: a ticker's over the last trade, alone or as a candle's close, over the book's middle."""
+
+
+DELAYS_KEPT = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +65,14 @@ class BinanceMarket:
         self.venue = venue
         self.series: dict[tuple[str, str], CandleSeries] = {}
         self.prices: dict[str, LastPrice] = {}
+        self.last: dict[str, float] = {}
+        """By base: the last price that was believed, whoever gave it."""
+        self.doubted: dict[str, float] = {}
         self.price_from_candles = False
         self.rejected: Counter[str] = Counter()
         self.unlisted: set[str] = set()
+        self.close_delays_ms: dict[str, deque[int]] = {}
+        """By interval: how long after its end, by our clock, each of the last candles was said closed."""
 
     # --- what is followed ---
 
@@ -96,7 +110,7 @@ class BinanceMarket:
         except Malformed as error:
             self._reject("frame", error.reason)
             return None
-        except binance.BadFieldError as error:
+        except BadFieldError as error:
             self._reject(error.name, str(error))
             return None
         match frame:
@@ -111,18 +125,39 @@ class BinanceMarket:
                 self._candle(frame, received_ms)
         return frame
 
-    def tickers(self, rows: binance.Rows[Price], received_ms: int) -> None:
+    def tickers(self, rows: Rows[Price], received_ms: int) -> None:
         """Take the 24 h statistics of REST."""
         self._count(rows.rejected)
         for price in rows.good:
             self._price(LastPrice(price, RANK[None], polled=True), received_ms, None)
 
-    def candles(self, key: tuple[str, str], rows: binance.Rows[Candle], start: int | None, received_ms: int) -> None:
-        """Take a backfill of one series; no rows at all mean that none could be had."""
+    def quotes(self, quotes: Sequence[Quote], source: str, received_ms: int) -> None:
+        """Take the prices of an aggregator, while the exchange gives none."""
+        for quote in quotes:
+            known, wanted = self.symbols.known, self.symbols.wanted
+            if quote.symbol not in self.symbols.by_base if known else wanted and quote.symbol not in wanted:
+                continue
+            if NOT_IN_A_SYMBOL & set(quote.symbol) or not self._believes(quote.symbol, quote.price):
+                continue
+            # Whatever the exchange says next is news again.
+            self.prices.pop(quote.symbol, None)
+            self.sink.publish(events.quote(quote, source, received_ms))
+
+    def candles(
+        self,
+        key: tuple[str, str],
+        rows: Rows[Candle],
+        start: int | None,
+        received_ms: int,
+        as_of_ms: int | None = None,
+    ) -> None:
+        """Take a backfill of one series, true as of a time of the exchange's clock; no rows: none could be had."""
         self._count(rows.rejected)
         series = self.series.get(key)
         if series is not None:
-            self._say(key, series.backfill(rows.good, start), received_ms)
+            begun = series.begun
+            outcomes = series.backfill(rows.good, start, as_of_ms, whole=not rows.rejected)
+            self._say(key, outcomes, received_ms, timed=begun)
 
     # --- what follows ---
 
@@ -138,6 +173,8 @@ class BinanceMarket:
             return
         last = self.prices.get(pair.base)
         if last is not None and not new.supersedes(last):
+            return
+        if not self._believes(pair.base, price.price):
             return
         self.prices[pair.base] = new
         change = (price.price - price.open_24h) / price.open_24h * 100 if price.open_24h else math.inf
@@ -163,6 +200,19 @@ class BinanceMarket:
             )
         )
 
+    def _believes(self, base: str, price: float) -> bool:
+        """Whether a price is no leap, or one that a second tick has confirmed."""
+        last = self.last.get(base)
+        if last is not None and not last / JUMP < price < last * JUMP:
+            doubted = self.doubted.get(base)
+            if doubted is None or not doubted / AGREES < price < doubted * AGREES:
+                self.doubted[base] = price
+                self._reject("jump", f"price of {base} leapt from {last:g} to {price:g}")
+                return False
+        self.doubted.pop(base, None)
+        self.last[base] = price
+        return True
+
     def _candle(self, candle: Candle, received_ms: int) -> None:
         key = (candle.symbol, candle.interval)
         series = self.series.get(key)
@@ -173,7 +223,7 @@ class BinanceMarket:
             self._price(LastPrice(close, RANK["candle"]), received_ms, "candle")
         self._say(key, series.apply(candle), received_ms)
 
-    def _say(self, key: tuple[str, str], outcomes: Sequence[Outcome], received_ms: int) -> None:
+    def _say(self, key: tuple[str, str], outcomes: Sequence[Outcome], received_ms: int, timed: bool = True) -> None:
         pair = self.symbols.listed.get(key[0])
         if pair is None:
             return
@@ -181,6 +231,9 @@ class BinanceMarket:
         for outcome in outcomes:
             match outcome:
                 case Said(candle, state):
+                    if timed and state is State.CLOSED:
+                        delays = self.close_delays_ms.setdefault(key[1], deque(maxlen=DELAYS_KEPT))
+                        delays.append(received_ms - candle.close_time)
                     self.sink.publish(
                         Event(
                             topic=topic,

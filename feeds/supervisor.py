@@ -6,7 +6,6 @@ import random
 from collections.abc import Sequence
 from typing import Protocol
 
-from feeds.model import Candle, Pair
 from orchestrator.clock import Clock
 from orchestrator.retry import Backoff
 
@@ -26,9 +25,6 @@ class Feed(Protocol):
 
     def drop(self, topic: str) -> bool:
         """Nobody has listened to this topic for a while; True if it is no longer brought from now on."""
-
-    async def history(self, pair: Pair, interval: str, limit: int, start: int | None, end: int | None) -> list[Candle]:
-        """Candles that no series holds, ascending. Raises ProviderError."""
 
     def readiness(self) -> dict[str, str | None]:
         """For each category its first value or known failure; None for neither yet."""
@@ -65,6 +61,30 @@ class Supervisor:
                 backoff.reset()
             await self.clock.sleep(backoff.next_delay_s())
 
+    def want(self, topic: str) -> None:
+        """Tell every feed that somebody listens; each knows which topics are its own."""
+        for feed in self.feeds:
+            feed.want(topic)
+
+    def drop(self, topic: str) -> bool:
+        """Tell every feed that nobody listens any more; True if one of them no longer brings the topic."""
+        dropped = [feed.drop(topic) for feed in self.feeds]  # all of them are told
+        return any(dropped)
+
+    def readiness(self) -> dict[str, str | None]:
+        """For each category `value`, a known failure, or None for neither yet. One feed with a value is enough."""
+        words: dict[str, list[str | None]] = {}
+        for feed in self.feeds:
+            for category, word in feed.readiness().items():
+                words.setdefault(category, []).append(word)
+        return {category: _together(said) for category, said in words.items()}
+
     def report(self) -> list[dict[str, object]]:
         """How each feed does."""
         return [feed.report() | {"crashes": self.crashes.get(feed.name, 0)} for feed in self.feeds]
+
+
+def _together(words: list[str | None]) -> str | None:
+    if "value" in words:
+        return "value"
+    return None if None in words else "; ".join(dict.fromkeys(word for word in words if word is not None))

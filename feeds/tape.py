@@ -4,7 +4,8 @@ A tape is JSON lines. The first tells what it is: `{"tape": 1, "recorded_at": ms
 `at`, the time of receipt in milliseconds, and one of
 
 - `frame`: the text of a stream frame (`frame_b64` if it was not UTF-8),
-- `answer`: `{"path", "params", "body"}` of a REST answer that was applied,
+- `answer`: `{"path", "params", "body"}` of a REST answer that was applied, with `as_of`, the least time of the
+  exchange's clock at which it is true, where that matters,
 - `subscribed`: the streams that are followed from here on, or `dropped`: one that is no longer followed.
 
 Recordings of cryptofeed's outline load as well: `{"url": …}` first, then `{"received_at": seconds, "raw": text}`. They
@@ -27,11 +28,10 @@ import orjson
 from feeds import topics
 from feeds.intervals import STEP_MS
 from feeds.market import BinanceMarket
-from feeds.model import Candle, Pair
 from feeds.providers import binance
 from feeds.symbols import QUOTES, split_by_quote
 from orchestrator.clock import Clock
-from orchestrator.errors import ProviderError, Unavailable
+from orchestrator.errors import ProviderError
 from orchestrator.http import HttpRequest, HttpResponse
 
 log = logging.getLogger(__name__)
@@ -70,10 +70,12 @@ class Recorder:
         except UnicodeDecodeError:
             self._write({"at": received_ms, "frame_b64": base64.b64encode(raw).decode()})
 
-    def answer(self, request: HttpRequest, response: HttpResponse) -> None:
+    def answer(self, request: HttpRequest, response: HttpResponse, as_of_ms: int | None = None) -> None:
         """Record a REST answer that is applied now."""
         body = response.body.decode(errors="replace")
-        answer = {"path": request.path, "params": dict(request.params), "body": body}
+        answer: dict[str, object] = {"path": request.path, "params": dict(request.params), "body": body}
+        if as_of_ms is not None:
+            answer["as_of"] = as_of_ms
         self._write({"at": response.received_ms, "answer": answer})
 
     def subscribed(self, streams: list[str], now_ms: int) -> None:
@@ -113,7 +115,7 @@ class Record:
 
     at: int
     frame: bytes | None = None
-    answer: tuple[HttpRequest, bytes] | None = None
+    answer: tuple[HttpRequest, HttpResponse, int | None] | None = None
     subscribed: tuple[str, ...] = ()
     dropped: str | None = None
 
@@ -192,7 +194,8 @@ def _record(line: bytes) -> Record:
     if "answer" in row:
         answer = row["answer"]
         request = HttpRequest(str(answer["path"]), {str(k): str(v) for k, v in answer["params"].items()})
-        return Record(at, answer=(request, str(answer["body"]).encode()))
+        as_of_ms = int(answer["as_of"]) if "as_of" in answer else None
+        return Record(at, answer=(request, HttpResponse(200, {}, str(answer["body"]).encode(), at), as_of_ms))
     if "subscribed" in row:
         return Record(at, subscribed=tuple(str(stream) for stream in row["subscribed"]))
     if "dropped" in row:
@@ -252,9 +255,13 @@ class TapeFeed:
         self.state = "waiting"
 
     def want(self, topic: str) -> None:
-        """A tape has what it has: refuse candles that are not on it."""
+        """A tape has what it has: refuse what is not on it."""
         candle = topics.candle_topic(topic)
-        if candle is not None and self.market.series_of(candle.base, candle.interval) is None:
+        if candle is not None:
+            missing = self.market.series_of(candle.base, candle.interval) is None
+        else:
+            missing = topics.category_of(topic) not in ("price", topics.STATUS)
+        if missing:
             self.market.sink.refuse(topic, "not on this tape")
 
     def drop(self, topic: str) -> bool:
@@ -285,10 +292,6 @@ class TapeFeed:
         log.info("tape_ended", extra={"file": str(self.tape.path), "records": self.played})
         self.on_change()
         await asyncio.Event().wait()
-
-    async def history(self, pair: Pair, interval: str, limit: int, start: int | None, end: int | None) -> list[Candle]:
-        """Always Unavailable: beyond what was played there is nobody to ask."""
-        raise Unavailable(binance.NAME, "a tape holds no candles beyond those played")
 
     def readiness(self) -> dict[str, str | None]:
         """A tape is ready when it plays."""
@@ -330,7 +333,7 @@ class TapeFeed:
         if record.frame is not None:
             self.market.frame(record.frame, record.at)
         elif record.answer is not None:
-            self._answer(*record.answer, record.at)
+            self._answer(*record.answer)
         elif record.dropped is not None:
             for key in self._series_in([record.dropped]):
                 self.market.unfollow(key)
@@ -340,18 +343,18 @@ class TapeFeed:
             for key in self._series_in(record.subscribed):
                 self.market.follow(key)
 
-    def _answer(self, request: HttpRequest, body: bytes, at_ms: int) -> None:
-        response = HttpResponse(200, {}, body, at_ms)
+    def _answer(self, request: HttpRequest, response: HttpResponse, as_of_ms: int | None) -> None:
         params = request.params
         try:
             match request.path.rpartition("/")[2]:
                 case "exchangeInfo":
                     self.market.pairs(binance.read_exchange_info(response))
                 case "24hr":
-                    self.market.tickers(binance.read_tickers_24h(response), at_ms)
+                    self.market.tickers(binance.read_tickers_24h(response), response.received_ms)
                 case "klines":
                     key = (params["symbol"], params["interval"])
                     start = int(params["startTime"]) if "startTime" in params else None
-                    self.market.candles(key, binance.read_klines(response, *key), start, at_ms)
+                    rows = binance.read_klines(response, *key)
+                    self.market.candles(key, rows, start, response.received_ms, as_of_ms)
         except (ProviderError, KeyError, ValueError) as error:
             log.warning("tape_answer_skipped", extra={"path": request.path, "cause": str(error)})

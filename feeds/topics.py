@@ -6,11 +6,39 @@ in `>` for the rest.
 
 from dataclasses import dataclass
 
+from feeds.chains import UnknownChainError, chain_named
 from feeds.intervals import INTERVALS
 from feeds.symbols import Symbols, UnknownSymbolError
 
 STATUS = "status"
-CATEGORIES = ("price", "ohlcv", "status")
+MARKET = "market"
+MARKET_GLOBAL = "market.global"
+NEWS = "news"
+SENTIMENT_GLOBAL = "sentiment.global"
+WORDS = {
+    "price": (2,),
+    "ohlcv": (3,),
+    "market": (1, 2),
+    "news": (1,),
+    "sentiment": (2,),
+    "gas": (2,),
+    "chain": (2,),
+    "status": (1,),
+}
+"""How many words the topics of each category have."""
+
+TEMPLATES = (
+    "price.<SYM>",
+    "ohlcv.<SYM>.<interval>",
+    MARKET,
+    MARKET_GLOBAL,
+    NEWS,
+    SENTIMENT_GLOBAL,
+    "sentiment.<SYM>",
+    "gas.<chain>",
+    "chain.<chain>",
+    STATUS,
+)
 MAX_TOPIC_CHARS = 100
 
 
@@ -34,6 +62,37 @@ def price(base: str) -> str:
 def ohlcv(base: str, interval: str) -> str:
     """The topic of the candles of a base asset."""
     return f"ohlcv.{base}.{interval}"
+
+
+def sentiment(base: str) -> str:
+    """The topic of what news say of a base asset."""
+    return f"sentiment.{base}"
+
+
+def gas(chain: str) -> str:
+    """The topic of a chain's fees."""
+    return f"gas.{chain}"
+
+
+def chain(name: str) -> str:
+    """The topic of a chain's state."""
+    return f"chain.{name}"
+
+
+def chain_of(topic: str) -> str | None:
+    """The chain that a `gas` or `chain` topic is about."""
+    words = topic.split(".")
+    return words[1] if len(words) == 2 and words[0] in ("gas", "chain") else None
+
+
+def category_of(topic: str) -> str:
+    """The first word."""
+    return topic.partition(".")[0]
+
+
+def kind_of(topic: str) -> str:
+    """`log` where every event counts, `state` where only the newest does, `mixed` for candles."""
+    return {"ohlcv": "mixed", "news": "log"}.get(category_of(topic), "state")
 
 
 def candle_topic(topic: str) -> CandleTopic | None:
@@ -78,22 +137,32 @@ def canonical(selector: str, symbols: Symbols) -> str:
     category = words[0].lower()
     if is_pattern(selector):
         return _canonical_pattern(selector, words, symbols)
-    if category == "status" and len(words) == 1:
-        return STATUS
     try:
-        if category == "price" and len(words) == 2:
-            return price(symbols.base_of(words[1]))
-        if category == "ohlcv" and len(words) == 3:
-            if words[2] not in INTERVALS:
-                raise UnknownTopicError(
-                    f"topic {selector!r}: interval {words[2]!r} is not one of {', '.join(INTERVALS)}"
-                )
-            return ohlcv(symbols.base_of(words[1]), words[2])
-    except UnknownSymbolError as error:
+        if len(words) in WORDS.get(category, ()):
+            return _spelled(category, words, symbols)
+    except (UnknownSymbolError, UnknownChainError, UnknownTopicError) as error:
         raise UnknownTopicError(f"topic {selector!r}: {error}") from None
-    raise UnknownTopicError(
-        f"topic {selector!r} is not one of price.<SYM>, ohlcv.<SYM>.<interval>, status or a pattern of them"
-    )
+    raise UnknownTopicError(f"topic {selector!r} is not one of {', '.join(TEMPLATES)} or a pattern of them")
+
+
+def _spelled(category: str, words: list[str], symbols: Symbols) -> str:
+    """Raises UnknownSymbolError, UnknownChainError or UnknownTopicError, which tell only what is wrong."""
+    match category:
+        case "price":
+            return price(symbols.base_of(words[1]))
+        case "ohlcv" if words[2] not in INTERVALS:
+            raise UnknownTopicError(f"interval {words[2]!r} is not one of {', '.join(INTERVALS)}")
+        case "ohlcv":
+            return ohlcv(symbols.base_of(words[1]), words[2])
+        case "market" if len(words) == 2 and words[1].lower() != "global":
+            raise UnknownTopicError("of the market there is only market and market.global")
+        case "sentiment" if words[1].lower() == "global":
+            return SENTIMENT_GLOBAL
+        case "sentiment":
+            return sentiment(symbols.base_of(words[1]))
+        case "gas" | "chain":
+            return f"{category}.{chain_named(words[1]).name}"
+    return ".".join(words).lower()
 
 
 def _canonical_pattern(selector: str, words: list[str], symbols: Symbols) -> str:
@@ -102,17 +171,22 @@ def _canonical_pattern(selector: str, words: list[str], symbols: Symbols) -> str
         raise UnknownTopicError(f"pattern {selector!r}: '*' stands for one whole word, '>' for the rest at the end")
     if words[0] not in ("*", ">"):
         words[0] = words[0].lower()
-        lengths = {"price": 2, "ohlcv": 3, "status": 1}
-        if words[0] not in lengths:
+        lengths = WORDS.get(words[0])
+        if lengths is None:
             raise UnknownTopicError(f"pattern {selector!r} matches no topic: no category {words[0]!r}")
-        length = lengths[words[0]]
-        if len(words) > length or (words[-1] != ">" and len(words) != length):
-            raise UnknownTopicError(f"pattern {selector!r} matches no topic: {words[0]} has {length} words")
+        open_end = words[-1] == ">"
+        if len(words) > lengths[-1] or (not open_end and len(words) not in lengths):
+            raise UnknownTopicError(f"pattern {selector!r} matches no topic: {words[0]} has {lengths[-1]} words")
         if len(words) > 1 and words[1] not in ("*", ">"):
-            try:
-                words[1] = symbols.base_of(words[1])
-            except UnknownSymbolError as error:
-                raise UnknownTopicError(f"pattern {selector!r}: {error}") from None
+            words[1] = _pattern_base(selector, words[1], symbols)
         if len(words) == 3 and words[2] not in ("*", ">") and words[2] not in INTERVALS:
             raise UnknownTopicError(f"pattern {selector!r}: no interval {words[2]!r}")
     return ".".join(words)
+
+
+def _pattern_base(selector: str, word: str, symbols: Symbols) -> str:
+    # Only candles have a second word that is not the last, so only there can a pattern name one.
+    try:
+        return symbols.base_of(word)
+    except UnknownSymbolError as error:
+        raise UnknownTopicError(f"pattern {selector!r}: {error}") from None

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,24 +10,25 @@ from pathlib import Path
 import aiohttp
 import orjson
 
+from feeds.accounts import BINANCE_POLICY, rest_of_binance
 from feeds.binance import BinanceFeed, BinancePolicy
 from feeds.intervals import next_open
 from feeds.market import BinanceMarket
 from feeds.model import Candle, Event, Pair
 from feeds.symbols import Symbols
 from feeds.tape import Recorder
-from feeds.websocket import SocketPolicy
 from orchestrator.clock import Clock
 from orchestrator.hosts import Hosts
-from orchestrator.http import AiohttpTransport, HttpResponse
+from orchestrator.http import AiohttpTransport, HttpRequest, HttpResponse, Transport
+from orchestrator.upstream import Upstream
 from tests.fakes.binance import FakeBinance, Limits
 from tests.fakes.clock import START_MS
 
 SCALE = 20.0
 """Seconds of the feed and of the exchange's connection clock in a real second."""
 
-PATIENT = SocketPolicy(silence_s=6000.0)
-"""For tests that let the market rest: silence is no fault there."""
+PATIENT = {"ticker_cadence_s": 6000.0, "candle_cadence_s": 6000.0, "silence_s": 6000.0}
+"""For tests that let the market rest: no stream is asked why it is silent."""
 
 BTC = Pair("BTCUSDT", "BTC", "USDT")
 ETH = Pair("ETHUSDT", "ETH", "USDT")
@@ -99,6 +100,27 @@ def limits(**changes: float) -> Limits:
     return replace(Limits(), time_scale=SCALE, **changes)  # type: ignore[arg-type]
 
 
+def rest_of(urls: list[str], transport: Transport, clock: Clock) -> Upstream:
+    """Binance's REST account, as the service has it but for shorter patience."""
+    policy = replace(BINANCE_POLICY, timeout_s=5.0)
+    return rest_of_binance(Hosts(urls, clock), transport, clock, random.Random(1), policy=policy)
+
+
+class Watched:
+    """A `Transport` that tells how many of its requests are on their way."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.under_way = 0
+
+    async def send(self, provider: str, base_url: str, request: HttpRequest, timeout_s: float) -> HttpResponse:
+        self.under_way += 1
+        try:
+            return await self.transport.send(provider, base_url, request, timeout_s)
+        finally:
+            self.under_way -= 1
+
+
 @dataclass(slots=True)
 class Live:
     """A running feed and what it said."""
@@ -107,6 +129,12 @@ class Live:
     market: BinanceMarket
     heard: Heard
     clock: Clock
+    transport: Watched
+
+
+def filling(it: Live) -> set[tuple[str, str]]:
+    """The series that are being fetched now."""
+    return it.feed.backfills.running if it.feed.backfills is not None else set()
 
 
 @asynccontextmanager
@@ -115,19 +143,20 @@ async def live(
     state_dir: Path | None = None,
     recorder: Recorder | None = None,
     symbols: Symbols | None = None,
+    hosts: Sequence[str] = (),
+    clock: Clock | None = None,
     **policy: object,
 ) -> AsyncIterator[Live]:
-    """A Binance feed on the fake exchange. Leaving stops it, and fails if it had crashed."""
-    clock = ScaledClock(exchange)
+    """A Binance feed on the fake exchange and other stream `hosts`. Leaving stops it, and fails if it had crashed."""
+    clock = clock or ScaledClock(exchange)
     heard = Heard()
     market = BinanceMarket(heard, symbols or Symbols())
-    settings: dict[str, object] = {"candle_bases": ("BTC",), "candle_intervals": ("1m",), "socket": PATIENT}
+    settings: dict[str, object] = {"candle_bases": ("BTC",), "candle_intervals": ("1m",), **PATIENT}
     async with aiohttp.ClientSession() as session:
         feed = BinanceFeed(
             market,
-            Hosts([exchange.ws_url], clock),
-            Hosts([exchange.rest_url], clock),
-            AiohttpTransport(session, clock, timeout_s=5.0),
+            Hosts([exchange.ws_url, *hosts], clock),
+            rest_of([exchange.rest_url], transport := Watched(AiohttpTransport(session, clock)), clock),
             clock,
             random.Random(1),
             BinancePolicy(**{**settings, **policy}),  # type: ignore[arg-type]
@@ -136,7 +165,7 @@ async def live(
         )
         task = asyncio.create_task(feed.run())
         try:
-            yield Live(feed, market, heard, clock)
+            yield Live(feed, market, heard, clock, transport)
             assert not task.done(), "the feed has crashed"
         finally:
             task.cancel()

@@ -2,16 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
 import pytest
 
-from feeds.binance import HISTORY
+from feeds.backfill import HISTORY
 from feeds.intervals import INTERVALS
 from feeds.providers.binance import ALL_MINI_TICKERS, MAX_STREAMS_PER_SOCKET, kline_stream
 from feeds.symbols import Symbols
-from feeds.websocket import SocketPolicy
 from tests.fakes.binance import (
     START_MS,
     FakeBinance,
@@ -27,7 +27,7 @@ from tests.fakes.binance import (
     synthetic_pairs,
     withhold_closes,
 )
-from tests.feeding import PATIENT, Live, limits, live
+from tests.feeding import Live, filling, limits, live
 from tests.harness import until
 
 MINUTE = 60_000
@@ -101,7 +101,7 @@ async def test_prices_come_from_rest_before_the_stream_has_spoken(exchange: Fake
 async def test_while_the_stream_delivers_rest_is_not_polled_and_when_it_falls_silent_it_is(
     exchange: FakeBinance,
 ) -> None:
-    async with live(exchange, poll_s=10.0, socket=SocketPolicy(silence_s=20.0)) as it:
+    async with live(exchange, poll_s=10.0, silence_s=20.0) as it:
         await exchange.until(lambda: exchange.subscribed(ALL_MINI_TICKERS))
         for _ in range(60):
             exchange.advance(1)
@@ -213,7 +213,7 @@ async def test_an_exchange_that_dies_for_minutes_leaves_no_hole_and_no_double(ex
         assert int(asked[0].query["limit"]) <= 8 + 2, "the missing span and no more"
 
 
-async def test_resets_at_any_moment_leave_no_hole_and_no_double(exchange: FakeBinance) -> None:
+async def test_resets_at_any_moment_leave_no_hole_and_no_double(exchange: FakeBinance) -> None:  # W7
     async with live(exchange) as it:
         await ready(exchange, it)
         for second in range(0, 600, 13):
@@ -237,7 +237,7 @@ async def test_an_answer_that_is_late_is_overtaken_by_the_stream_and_corrects_no
         await exchange.until(lambda: len(exchange.requests_to("klines")) == 2, timeout_s=10)
         exchange.advance(20)  # candle 0 closes while the answer, in which it is forming, is on its way
         await closes(exchange, it, START_MS)
-        await until(lambda: not it.feed.backfilling)
+        await until(lambda: not filling(it))
         check_closed(exchange, it)
 
 
@@ -254,7 +254,7 @@ async def test_a_withheld_closing_frame_is_mended_by_a_backfill(exchange: FakeBi
         assert it.heard.gaps == []
 
 
-async def test_doubled_and_reordered_frames_change_nothing(exchange: FakeBinance) -> None:
+async def test_doubled_and_reordered_frames_change_nothing(exchange: FakeBinance) -> None:  # W8
     async with live(exchange) as it:
         await ready(exchange, it)
         with exchange.tamper(duplicate), exchange.tamper(reverse):
@@ -298,7 +298,7 @@ async def test_bad_frames_and_bad_answers_cost_only_themselves(exchange: FakeBin
 async def test_a_backfill_that_fails_is_asked_again(exchange: FakeBinance, fault: RestFault) -> None:
     exchange.break_rest("klines", fault, times=1)
     async with live(exchange) as it:
-        it.feed.transport.timeout_s = 0.3  # type: ignore[attr-defined]
+        it.feed.rest.policy = replace(it.feed.rest.policy, timeout_s=0.3)
         await ready(exchange, it)
         assert len(exchange.requests_to("klines")) == 2
         assert len(it.market.series["BTCUSDT", "1m"].closed) == HISTORY - 1
@@ -330,7 +330,7 @@ async def test_a_gap_is_told_at_once_and_not_asked_for_again_and_again(exchange:
         assert len(exchange.requests_to("klines")) == asked
 
 
-async def test_a_corrected_candle_is_said_as_such(exchange: FakeBinance) -> None:
+async def test_a_corrected_candle_is_said_as_such(exchange: FakeBinance) -> None:  # W8
     async with live(exchange) as it:
         await ready(exchange, it)
         await trade_on(exchange, 130)
@@ -432,7 +432,7 @@ async def test_dropped_during_a_backfill_stays_dropped(exchange: FakeBinance) ->
         it.feed.want("ohlcv.ETH.1m")
         await exchange.until(lambda: exchange.requests_to("klines", symbol="ETHUSDT"))
         it.feed.drop("ohlcv.ETH.1m")
-        await until(lambda: not it.feed.backfilling)
+        await until(lambda: not filling(it))
         assert ("ETHUSDT", "1m") not in it.market.series
         assert it.heard.of("ohlcv.ETH.1m") == []
         assert len(exchange.requests_to("klines", symbol="ETHUSDT")) == 1
@@ -519,18 +519,8 @@ async def test_one_dead_pair_does_not_touch_the_others(exchange: FakeBinance) ->
         check_closed(exchange, it)
 
 
-async def test_a_question_for_history_says_which_candles_are_closed_by_the_exchanges_clock(
-    exchange: FakeBinance,
-) -> None:
-    async with live(exchange) as it:
-        await ready(exchange, it)
-        rows = await it.feed.history(it.market.symbols.by_base["ETH"], "1h", 3, None, None)
-        assert [row.closed for row in rows] == [True, True, False]
-        assert rows[-1].open_time == START_MS
-
-
 async def test_prices_never_come_from_the_future_and_never_go_back(exchange: FakeBinance) -> None:
-    async with live(exchange, poll_s=2.0, socket=SocketPolicy(silence_s=20.0)) as it:
+    async with live(exchange, poll_s=2.0, silence_s=20.0) as it:
         await exchange.until(lambda: exchange.subscribed(ALL_MINI_TICKERS))
         with exchange.tamper(duplicate), exchange.tamper(reverse):
             for second in range(60):
@@ -546,7 +536,7 @@ async def test_prices_never_come_from_the_future_and_never_go_back(exchange: Fak
 
 async def test_a_stopped_feed_leaves_no_task_and_no_connection(exchange: FakeBinance) -> None:
     before = asyncio.all_tasks()
-    async with live(exchange, socket=PATIENT) as it:
+    async with live(exchange) as it:
         await ready(exchange, it)
     await exchange.until(lambda: not exchange.connections)
     left = {task for task in asyncio.all_tasks() - before if not task.done()}

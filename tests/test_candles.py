@@ -188,6 +188,65 @@ def test_the_last_row_of_a_late_answer_corrects_nothing() -> None:
     assert waiting.closed[-1] == closed(1)
 
 
+def test_a_last_row_whose_time_is_well_over_is_closed_and_nothing_is_made_up_after_it() -> None:
+    series = begun(0, 1)
+    quiet = [replace(closed(1), closed=False, trades=0, volume=0.0)]
+    assert told(series.backfill(quiet, at(1), at(2) + 500)) == [], "what answers may be behind what trades"
+    assert told(series.backfill(quiet, at(1), at(2) + 2000)) == ["closed 1"]
+    assert series.live is None
+    assert series.expected() == at(2)
+    assert told(series.apply(forming(2))) == ["live 2"]
+
+
+def test_an_answer_that_could_not_be_read_as_a_whole_tells_of_no_hole() -> None:
+    series = begun(0, 1)
+    series.apply(closed(3))
+    torn = rows(1, 3, 4)
+    assert told(series.backfill(torn, at(1), whole=False)) == ["closed 1", "live 4"]
+    assert series.missing_from() == at(2)
+    assert series.gaps == []
+    assert told(series.backfill(rows(2, 3, 4), at(2))) == ["closed 2", "closed 3", "live 4"]
+
+
+def test_what_can_never_be_read_is_missing_in_the_end() -> None:
+    series = begun(0, 1)
+    series.apply(closed(3))
+    told_so_far = [told(series.backfill(rows(1, 3, 4), at(1), whole=False)) for _ in range(3)]
+    assert told_so_far == [["closed 1", "live 4"], [], ["gap 2-3", "closed 3", "live 4"]]
+
+
+def test_no_series_begins_with_an_answer_that_could_not_be_read_as_a_whole() -> None:
+    series = CandleSeries("1m")
+    assert series.backfill(rows(0, 2, 3), None, whole=False) == []
+    assert series.backfill([], None, whole=False) == []
+    assert not series.begun
+    assert told(series.backfill(rows(0, 1, 2, 3), None)) == ["closed 2", "live 3"]
+
+
+def test_what_is_found_of_a_gap_is_a_correction_and_the_rest_stays_missing() -> None:
+    series = begun(0, 1)
+    series.apply(closed(6))
+    series.backfill(rows(6, 7), at(1))
+    assert series.gaps == [Gap(at(1), at(6))]
+    assert told(series.backfill([replace(closed(3), closed=False)], at(1), at(8))) == ["corrected 3", "live 7"]
+    assert series.gaps == [Gap(at(1), at(3)), Gap(at(4), at(6))]
+    late = [replace(closed(number), closed=False) for number in (1, 2)]
+    assert told(series.backfill(late, at(1), at(8))) == ["corrected 1", "corrected 2", "live 7"]
+    assert series.gaps == [Gap(at(4), at(6))]
+    assert kept(series) == [0, 1, 2, 3, 6]
+
+
+def test_a_gap_is_forgotten_with_the_candles_about_it() -> None:
+    series = CandleSeries("1m", keep=10)
+    series.backfill(rows(0, 1), None)
+    series.apply(closed(3))
+    series.backfill(rows(3, 4), at(1))
+    assert series.gaps == [Gap(at(1), at(3))]
+    for number in range(4, 150):
+        series.apply(closed(number))
+    assert series.gaps == []
+
+
 def test_older_than_all_we_keep_is_no_correction() -> None:
     series = begun(5, 6, 7)
     assert series.apply(closed(2)) == []
@@ -279,14 +338,22 @@ class Market:
             if number < self.count or stage <= STAGES
         ]
 
-    def answer(self, moment: tuple[int, int], start: int | None, limit: int) -> list[Candle]:
-        """What REST says at a moment: its last row is the candle of that moment, as far as it has come."""
+    def answer(self, moment: tuple[int, int], start: int | None, limit: int, forming: bool = True) -> list[Candle]:
+        """What REST says at a moment: its last row is the candle of that moment, as far as it has come.
+
+        Without `forming` that row is not there yet.
+        """
         number, stage = moment
         past = [self.at_stage(each, STAGES + 1) for each in self.numbers() if each < number]
-        found = [replace(each, closed=False) for each in (*past, self.at_stage(number, stage))]
+        found = [replace(each, closed=False) for each in (*past, *([self.at_stage(number, stage)] if forming else []))]
         if start is None:
             return found
         return [each for each in found if each.open_time >= start][:limit]
+
+    def time(self, moment: tuple[int, int]) -> int:
+        """When that moment was."""
+        number, stage = moment
+        return at(number) + stage * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +363,7 @@ class Question:
     asked: int
     answered: int
     delivered: int
+    forming: bool
 
 
 @st.composite
@@ -312,7 +380,8 @@ def stories(draw: st.DrawFn, shuffled: bool) -> tuple[Market, list[tuple[int, in
         order += [(place + (draw(st.floats(0, 12)) if shuffled else 0.0), moment) for _ in copies]
     heard = [moment for _, moment in sorted(order, key=lambda each: each[0])]
     points = st.tuples(*[st.integers(0, len(moments) - 1)] * 3).map(sorted)
-    questions = [Question(*each) for each in draw(st.lists(points, max_size=4))]
+    asked = draw(st.lists(st.tuples(points, st.booleans()), max_size=4))
+    questions = [Question(at[0], at[1], at[2], forming) for at, forming in asked]
     return market, heard, questions
 
 
@@ -338,16 +407,17 @@ def play(
             if question.asked == place:
                 starts[number] = ask(series)
             if question.delivered == place:
-                said += series.backfill(
-                    market.answer(moments[question.answered], starts[number], limit=3), starts[number]
-                )
+                moment = moments[question.answered]
+                told_rows = market.answer(moment, starts[number], 3, question.forming)
+                if told_rows:
+                    said += series.backfill(told_rows, starts[number], market.time(moment))
         if place < len(heard):
             said += series.apply(market.at_stage(*heard[place]))
     for moment in heard[len(moments) + 1 :]:
         said += series.apply(market.at_stage(*moment))
     for _ in range(market.count + 3):
         start = ask(series)
-        said += series.backfill(market.answer(moments[-1], start, limit=3), start)
+        said += series.backfill(market.answer(moments[-1], start, limit=3), start, market.time(moments[-1]))
     return said
 
 
@@ -375,14 +445,15 @@ def check(series: CandleSeries, market: Market, said: Sequence[Outcome]) -> list
                 numbers.append((each.open_time - START) // MINUTE)
             case Said(each, State.LIVE):
                 assert newest_closed is None or each.open_time > newest_closed
-                assert (each.open_time, each.trades) >= newest_live, "the forming candle never goes back"
-                newest_live = (each.open_time, each.trades)
+                now_live = (each.open_time, each.trades or 0)
+                assert now_live >= newest_live, "the forming candle never goes back"
+                newest_live = now_live
     return numbers
 
 
 @settings(max_examples=400)
 @given(story=stories(shuffled=True))
-def test_any_order_loss_and_repetition_gives_the_same_closed_series_each_said_once(
+def test_any_order_loss_and_repetition_gives_the_same_closed_series_each_said_once(  # W8
     story: tuple[Market, list[tuple[int, int]], list[Question]],
 ) -> None:
     market, heard, questions = story

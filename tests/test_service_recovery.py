@@ -247,7 +247,6 @@ async def test_doubled_and_disordered_frames_give_each_closed_candle_once_and_in
 # --- garbage
 
 
-@pytest.mark.asyncio(loop_factories=["asyncio"])  # reading a frame is the same on every loop
 @pytest.mark.parametrize("stream", ["!miniTicker@arr", KLINES])
 @pytest.mark.parametrize("kind", [kind for kind in Spoil if kind is not Spoil.TOO_BIG])
 async def test_a_bad_frame_costs_itself_alone(exchange: FakeBinance, tmp_path: Path, kind: Spoil, stream: str) -> None:
@@ -259,7 +258,7 @@ async def test_a_bad_frame_costs_itself_alone(exchange: FakeBinance, tmp_path: P
         heard = await client.until("update", topic="price.BTC", ts=exchange.now_ms)
         exchange.advance(2)
         heard += await client.until("update", topic="price.BTC", ts=exchange.now_ms)
-        report = service.context.feed.report()
+        report = service.context.supervisor.feeds[0].report()
         prices = [message["data"]["price"] for message in updates(heard) if "price" in message["data"]]
         assert len(exchange.all_connections) == made, "the connection was kept"
     assert all(isinstance(price, float) and price > 0 for price in prices)
@@ -277,7 +276,6 @@ async def test_a_frame_of_megabytes_does_not_end_the_service(exchange: FakeBinan
         await client.one("update", topic="price.BTC", ts=exchange.now_ms)
 
 
-@pytest.mark.asyncio(loop_factories=["asyncio"])  # reading a frame is the same on every loop
 @pytest.mark.parametrize("text", ["", "null", "0", "[]", "{}", '{"stream":5,"data":7}', '{"data":{}}', "[" * 5000])
 async def test_frames_of_any_shape_are_survived(exchange: FakeBinance, tmp_path: Path, text: str) -> None:
     async with serving(exchange, tmp_path) as service:
@@ -298,8 +296,8 @@ async def test_a_handshake_that_is_refused_leaves_clients_with_prices_by_rest(
     exchange.refuse_handshakes(status)
     async with running(exchange, tmp_path) as service, websocket(service, "topics=price.BTC") as client:
         price = await client.one("update", topic="price.BTC")
-        await until(lambda: service.context.feed.report()["last_error"])
-        report = service.context.feed.report()
+        await until(lambda: service.context.supervisor.feeds[0].report()["last_error"])
+        report = service.context.supervisor.feeds[0].report()
     assert price["data"]["price"] == float(exchange.price("BTCUSDT"))
     assert str(exchange.port) in str(report["last_error"])
 

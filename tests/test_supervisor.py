@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import pytest
 
-from feeds.model import Candle, Pair
 from feeds.supervisor import Supervisor
 from tests.fakes.clock import ManualClock
 
@@ -31,9 +30,6 @@ class Fallible:
 
     def drop(self, topic: str) -> bool:
         return False
-
-    async def history(self, pair: Pair, interval: str, limit: int, start: int | None, end: int | None) -> list[Candle]:
-        return []
 
     def readiness(self) -> dict[str, str | None]:
         return {}

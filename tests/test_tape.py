@@ -15,11 +15,10 @@ from feeds.model import Event
 from feeds.symbols import QUOTES, Symbols
 from feeds.tape import Recorder, Tape, TapeClock, TapeError, TapeFeed, open_tape, venue_of
 from orchestrator.clock import SystemClock
-from orchestrator.errors import Unavailable
-from orchestrator.http import HttpRequest
+from orchestrator.http import HttpRequest, HttpResponse
 from tests.fakes.binance import FakeBinance, RestFault, Spoil
 from tests.fakes.clock import ManualClock
-from tests.feeding import BTC, Heard, answer, limits, live
+from tests.feeding import Heard, answer, filling, limits, live
 from tests.harness import until
 
 START = 1_795_305_600_000
@@ -106,6 +105,8 @@ async def test_a_recorded_session_gives_the_same_events_whenever_it_is_played(tm
                     it.feed.want("ohlcv.ETH.1m")
                 if second == 90:
                     exchange.abort_all()
+                if second == 120:
+                    it.feed.rotate()
                 if second == 150:
                     exchange.spoil(Spoil.BAD_UTF8)
                 if second == 180:
@@ -113,7 +114,7 @@ async def test_a_recorded_session_gives_the_same_events_whenever_it_is_played(tm
                 exchange.advance(5)
                 await asyncio.sleep(0.03)
             await until(lambda: START + 3 * MINUTE in it.heard.opens("ohlcv.BTC.1m"))
-            await until(lambda: not it.feed.backfilling)
+            await until(lambda: not filling(it))
         recorder.close()
         lived = it.heard
 
@@ -148,14 +149,15 @@ async def test_a_frame_that_is_no_text_is_kept_as_it_came(tmp_path: Path) -> Non
     recorder = Recorder(tmp_path / "t.jsonl", "wss://x", START)
     recorder.frame(b'{"e":"\xff\xfe"}', START + 1)
     recorder.frame('{"e":"币"}'.encode(), START + 2)
-    recorder.answer(HttpRequest("/api/v3/klines", {"symbol": "BTCUSDT"}), answer([1], received_ms=START + 3))
+    asked = HttpRequest("/api/v3/klines", {"symbol": "BTCUSDT"})
+    recorder.answer(asked, answer([1], received_ms=START + 3), START + 2)
     recorder.subscribed(["a", "b"], START + 4)
     recorder.dropped("a", START + 5)
     recorder.close()
     records = list(open_tape(tmp_path / "t.jsonl").records())
     assert [record.at for record in records] == [START + number for number in range(1, 6)]
     assert [record.frame for record in records[:2]] == [b'{"e":"\xff\xfe"}', '{"e":"币"}'.encode()]
-    assert records[2].answer == (HttpRequest("/api/v3/klines", {"symbol": "BTCUSDT"}), b"[1]")
+    assert records[2].answer == (asked, HttpResponse(200, {}, b"[1]", START + 3), START + 2)
     assert (records[3].subscribed, records[4].dropped) == (("a", "b"), "a")
 
 
@@ -402,8 +404,8 @@ async def test_a_tape_has_what_it_has(tmp_path: Path) -> None:
         feed.want("ohlcv.OMG.5m")
         assert heard.refused == [("ohlcv.OMG.5m", "not on this tape")]
         assert not feed.drop("ohlcv.OMG.1m")
-        with pytest.raises(Unavailable):
-            await feed.history(BTC, "1m", 10, None, None)
+        feed.want("news")
+        assert heard.refused[1:] == [("news", "not on this tape")]
         assert feed.readiness() == {"tape": "ended"}
         report = feed.report()
         assert (report["state"], report["file"], report["played"]) == ("ended", "t.jsonl", len(FRAMES))

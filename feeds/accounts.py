@@ -1,0 +1,274 @@
+"""The accounts with every provider: its addresses and key, what it allows, how its refusals read.
+
+A keyed provider without its key has an account too, switched off, naming the setting that would enable it.
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from feeds.providers import (
+    alternative_me,
+    binance,
+    blockscout,
+    coingecko,
+    crypto_api_clean,
+    crypto_dt_source,
+    cryptopanic,
+    ethereum_rpc,
+    etherscan,
+    huggingface,
+    lexicon,
+    newsapi,
+    reddit,
+    rss,
+)
+from orchestrator import http
+from orchestrator.breaker import BreakerPolicy
+from orchestrator.clock import Clock
+from orchestrator.errors import ProviderError
+from orchestrator.hosts import Hosts
+from orchestrator.http import HttpResponse, Transport
+from orchestrator.limiter import Allowance, Limiter
+from orchestrator.state import BanFile
+from orchestrator.upstream import Upstream, UpstreamPolicy
+
+HOUR_S = 3600.0
+DAY_S = 24 * HOUR_S
+
+
+@dataclass(frozen=True, slots=True)
+class SourcesPolicy:
+    """Addresses, keys and paces. URLs are base URLs in the order they are tried; times in seconds."""
+
+    urls: Mapping[str, Sequence[str]]
+    """By provider."""
+    rss_feeds: Mapping[str, str]
+    keys: Mapping[str, str | None] = field(default_factory=dict, repr=False)
+    """By the name of the setting."""
+    market_poll_s: float = 30.0
+    news_poll_s: float = 120.0
+    sentiment_poll_s: float = 600.0
+    gas_poll_s: float = 15.0
+    cache_ttl_s: float = 60.0
+    stale_if_error_s: float | None = None
+
+
+BINANCE_POLICY = UpstreamPolicy(
+    timeout_s=10.0,
+    # 6000 a minute are allowed to the address; other programs may share it.
+    allowances=(Allowance(5400, 60.0),),
+    reserve=0.5,
+    # The feed has a backoff of its own and must be back soon after the exchange is.
+    breaker=BreakerPolicy(minimum_calls=20, consecutive=10, cooldown_s=2.0, longest_cooldown_s=30.0),
+)
+
+
+def rest_of_binance(
+    hosts: Hosts,
+    transport: Transport,
+    clock: Clock,
+    rng: random.Random,
+    *,
+    bans: BanFile | None = None,
+    on_change: Callable[[], None] = lambda: None,
+    policy: UpstreamPolicy = BINANCE_POLICY,
+) -> Upstream:
+    """Binance's REST account. What the feed asks to keep its candles whole goes before what clients ask."""
+    return Upstream(
+        binance.NAME,
+        hosts,
+        transport,
+        clock,
+        rng,
+        policy,
+        refusal=binance.refusal,
+        correct=_binance_weight,
+        bans=bans,
+        on_change=on_change,
+    )
+
+
+def _binance_weight(response: HttpResponse, limiter: Limiter) -> None:
+    used = response.headers.get("x-mbx-used-weight-1m", "")
+    if used.isascii() and used.isdigit():
+        limiter.used(float(used[:9]))
+
+
+class Accounts:
+    """One `Upstream` a provider, by name."""
+
+    def __init__(
+        self,
+        policy: SourcesPolicy,
+        binance_rest: Upstream,
+        transport: Transport,
+        clock: Clock,
+        rng: random.Random,
+        bans: BanFile | None,
+        on_change: Callable[[], None],
+    ) -> None:
+        self.policy = policy
+        self.transport = transport
+        self.clock = clock
+        self.rng = rng
+        self.bans = bans
+        self.on_change = on_change
+        self.rss = [
+            rss.RssFeed(name, url, "social" if name.startswith(reddit.NAME) else "news")
+            for name, url in policy.rss_feeds.items()
+        ]
+        self.by_name: dict[str, Upstream] = {}
+        self._add(binance_rest)
+        self._open_all()
+
+    def __getitem__(self, name: str) -> Upstream:
+        return self.by_name[name]
+
+    def _add(self, upstream: Upstream) -> None:
+        self.by_name[upstream.name] = upstream
+
+    def _open(
+        self,
+        name: str,
+        urls: Sequence[str] | None,
+        policy: UpstreamPolicy,
+        refusal: Callable[[str, HttpResponse], ProviderError | None] = http.refusal,
+        setting: str | None = None,
+        optional: str | None = None,
+    ) -> None:
+        """An account; one that needs a key (`setting`) and has none is switched off. One may have an `optional` key."""
+        missing = setting is not None and not self.key(setting)
+        self._add(
+            Upstream(
+                name,
+                Hosts(list(urls), self.clock) if urls else None,
+                self.transport,
+                self.clock,
+                self.rng,
+                policy,
+                refusal=refusal,
+                disabled=f"set {setting} to enable it" if missing else None,
+                keyed=bool(self.key(setting or optional or "")),
+                bans=self.bans,
+                on_change=self.on_change,
+            )
+        )
+
+    def key(self, setting: str) -> str:
+        """The key of a setting; empty if it has none."""
+        return self.policy.keys.get(setting) or ""
+
+    def _open_all(self) -> None:
+        urls = self.policy.urls
+        # A Demo key allows more than none does; without one the limit is by address and varies.
+        free = Allowance(30 if self.key("COINGECKO_DEMO_API_KEY") else 12, 60.0)
+        self._open(
+            coingecko.NAME,
+            urls["coingecko"],
+            UpstreamPolicy(allowances=(free,)),
+            coingecko.refusal,
+            optional="COINGECKO_DEMO_API_KEY",
+        )
+        self._open(
+            coingecko.NAME_PRO,
+            urls["coingecko_pro"],
+            UpstreamPolicy(allowances=(Allowance(250, 60.0),)),
+            coingecko.refusal,
+            "COINGECKO_PRO_API_KEY",
+        )
+        self._open(
+            crypto_dt_source.NAME,
+            urls["crypto_dt_source"],
+            UpstreamPolicy(timeout_s=20.0, allowances=(Allowance(28, 60.0), Allowance(480, HOUR_S))),
+            crypto_dt_source.refusal,
+        )
+        self._open(
+            alternative_me.NAME,
+            _without(urls["alternative_me"], "/fng"),
+            UpstreamPolicy(allowances=(Allowance(55, 60.0),)),
+            alternative_me.refusal,
+        )
+        for name, setting in (
+            (etherscan.NAME, "ETHERSCAN_API_KEY"),
+            (etherscan.BACKUP_NAME, "ETHERSCAN_BACKUP_API_KEY"),
+        ):
+            self._open(
+                name,
+                _without(urls["etherscan"], "/v2/api"),
+                UpstreamPolicy(allowances=(Allowance(3, 1.05), Allowance(95_000, DAY_S))),
+                etherscan.refusal,
+                setting,
+            )
+        self._open(
+            ethereum_rpc.NAME,
+            urls["ethereum_rpc"],
+            UpstreamPolicy(allowances=(Allowance(120, 60.0),), hosts_share_limits=False),
+            ethereum_rpc.refusal,
+        )
+        self._open(
+            blockscout.NAME,
+            _without(urls["blockscout"], "/api/v2/stats"),
+            UpstreamPolicy(allowances=(Allowance(5, 1.05),), reset_unit_s=0.001),
+            blockscout.refusal,
+        )
+        self._open(
+            crypto_api_clean.NAME,
+            urls["crypto_api_clean"],
+            UpstreamPolicy(timeout_s=20.0, allowances=(Allowance(60, 60.0), Allowance(1000, HOUR_S))),
+            crypto_api_clean.refusal,
+        )
+        self._open(
+            huggingface.NAME,
+            _without(urls["huggingface"], "/models", "/hf-inference"),
+            UpstreamPolicy(allowances=(Allowance(60, 60.0),)),
+            huggingface.refusal,
+            "HF_TOKEN",
+        )
+        self._open(lexicon.NAME, None, UpstreamPolicy())
+        self._open(
+            cryptopanic.NAME,
+            _without(urls["cryptopanic"], f"/api/{self.cryptopanic_plan}/v2/posts", f"/api/{self.cryptopanic_plan}/v2"),
+            UpstreamPolicy(allowances=(Allowance(2, 1.05), Allowance(1000, DAY_S))),
+            cryptopanic.refusal,
+            "CRYPTOPANIC_API_KEY",
+        )
+        self._open(
+            newsapi.NAME,
+            urls["newsapi"],
+            UpstreamPolicy(allowances=(Allowance(48, 12 * HOUR_S),)),
+            newsapi.refusal,
+            "NEWS_API_KEY",
+        )
+        self._open(
+            reddit.NAME,
+            urls["reddit"],
+            UpstreamPolicy(allowances=(Allowance(90, 60.0),)),
+            reddit.refusal,
+            "REDDIT_CLIENT_SECRET" if self.key("REDDIT_CLIENT_ID") else "REDDIT_CLIENT_ID",
+        )
+        for feed in self.rss:
+            self._open(feed.name, [feed.base_url], UpstreamPolicy(allowances=(Allowance(60, 60.0),)), rss.refusal)
+
+    @property
+    def cryptopanic_plan(self) -> str:
+        """CryptoPanic's plan is a part of its path."""
+        words = self.policy.urls["cryptopanic"][0].split("/")
+        return next((plan for plan in cryptopanic.PLANS if plan in words), cryptopanic.PLANS[0])
+
+    @property
+    def reddit_tokens_url(self) -> str:
+        """Tokens come from the site itself; what stands in for the API stands in for that too."""
+        api = self.policy.urls["reddit"][0].rstrip("/")
+        return reddit.SITE_URL if api == reddit.API_URL else api
+
+
+def _without(urls: Sequence[str], *paths: str) -> list[str]:
+    """Base URLs without the path that requests bring themselves, should a setting have it too."""
+    plain = []
+    for url in urls:
+        url = url.rstrip("/")
+        for path in paths:
+            url = url.removesuffix(path).rstrip("/")
+        plain.append(url)
+    return plain

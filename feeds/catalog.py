@@ -1,0 +1,501 @@
+"""Which providers answer together, in which order, and which feeds ask them: the one place that knows them all."""
+
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from feeds import dt_requests, events, topics
+from feeds.accounts import DAY_S, HOUR_S, Accounts, SourcesPolicy
+from feeds.articles import NewsQuery
+from feeds.chain_feed import ChainFeed
+from feeds.chains import Chain
+from feeds.dt_requests import DtQuery
+from feeds.market import BinanceMarket
+from feeds.model import (
+    Article,
+    Candle,
+    ChainStats,
+    Coin,
+    FearGreed,
+    Gas,
+    GlobalMarket,
+    Quote,
+    Resource,
+    Sentiment,
+    Trending,
+)
+from feeds.news import NewsDesk
+from feeds.poller import IDLE, Pace, Poller
+from feeds.providers import (
+    alternative_me,
+    binance,
+    blockscout,
+    coingecko,
+    crypto_api_clean,
+    crypto_dt_source,
+    cryptopanic,
+    ethereum_rpc,
+    etherscan,
+    huggingface,
+    lexicon,
+    newsapi,
+    reddit,
+)
+from feeds.providers.crypto_api_clean import Health, Stats
+from feeds.providers.fields import Rows
+from feeds.queries import CandleQuery, MarketQuery
+from feeds.sentiment import Texts
+from feeds.supervisor import Feed
+from orchestrator.clock import Clock
+from orchestrator.http import Transport
+from orchestrator.pool import Fetched, Pool, PoolPolicy
+from orchestrator.provider import Provider, Steps
+from orchestrator.state import BanFile, Kept, Shelf
+from orchestrator.upstream import Upstream
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Q = TypeVar("Q")
+
+SLOW_STALE_S = 30 * DAY_S
+TABLE = MarketQuery(limit=250)
+"""The market table everybody gets; shorter ones are cut from it."""
+CATALOGUE_TTL_S = 6 * HOUR_S
+HISTORY_DAYS = 30
+CATALOGUE = "catalogue"
+HEALTH, STATS = "health", "stats"
+"""What Crypto API Clean says of itself."""
+EVERYTHING = "all"
+LATEST = NewsQuery(limit=100)
+"""What every outlet is asked."""
+
+
+class Sources:
+    """Every pool, with the feeds that keep its topics alive. `pools` and `upstreams` are by name."""
+
+    def __init__(
+        self,
+        policy: SourcesPolicy,
+        market: BinanceMarket,
+        binance_rest: Upstream,
+        transport: Transport,
+        clock: Clock,
+        rng: random.Random,
+        *,
+        state_dir: Path | None,
+        bans: BanFile | None,
+        listened: Callable[[str], bool],
+        prices_fail: Callable[[], bool],
+        on_change: Callable[[], None],
+    ) -> None:
+        self.policy = policy
+        self.market_state = market
+        self.sink = market.sink
+        self.clock = clock
+        self.rng = rng
+        self.listened = listened
+        self.prices_fail = prices_fail
+        self.on_change = on_change
+        self.shelf = Shelf(state_dir / "answers") if state_dir is not None else None
+        self.rejected: Counter[str] = Counter()
+        self.accounts = Accounts(policy, binance_rest, transport, clock, rng, bans, on_change)
+        self.upstreams = self.accounts.by_name
+        self._build_pools()
+        self.desk = NewsDesk(self.sink, self.scorer, clock, self.shelf)
+        self.chains = ChainFeed(
+            self.sink,
+            self.gas,
+            self.chain_stats,
+            policy.gas_poll_s,
+            clock,
+            rng,
+            listened=listened,
+            on_change=on_change,
+        )
+        self.feeds: list[Feed] = [*self._pollers(), self.desk, self.chains]
+        self._restore()
+
+    # --- pools ---
+
+    def _pool(
+        self,
+        name: str,
+        tiers: Sequence[Sequence[Provider[Q, T]]],
+        ttl_s: float,
+        received: Callable[[Q, Fetched[T]], None] = lambda query, fetched: None,
+        *,
+        slow: bool = False,
+        deadline_s: float = 20.0,
+        attempt_s: float = 8.0,
+        size: int = 256,
+    ) -> Pool[Q, T]:
+        stale_s = self.policy.stale_if_error_s
+
+        def told(query: Q, fetched: Fetched[T]) -> None:
+            self._count_rejected(fetched)
+            received(query, fetched)
+
+        return Pool(
+            name,
+            tiers,
+            self.clock,
+            self.rng,
+            PoolPolicy(
+                ttl_s=ttl_s,
+                stale_while_revalidate_s=ttl_s if slow else 0.0,
+                stale_if_error_s=stale_s if stale_s is not None else (SLOW_STALE_S if slow else HOUR_S),
+                deadline_s=deadline_s,
+                attempt_s=attempt_s,
+                size=size,
+            ),
+            received=told,
+        )
+
+    def _build_pools(self) -> None:
+        ttl_s = self.policy.cache_ttl_s
+        free = coingecko.CoinGecko(coingecko.NAME, self.accounts.key("COINGECKO_DEMO_API_KEY"))
+        pro = coingecko.CoinGecko(coingecko.NAME_PRO, self.accounts.key("COINGECKO_PRO_API_KEY"))
+        account = self.accounts
+        rest, dt = account[binance.NAME], account[crypto_dt_source.NAME]
+
+        # A Pro account is given most questions, yet the free one keeps being asked: it must be known to work.
+        self.market: Pool[MarketQuery, Rows[Coin]] = self._pool(
+            "market",
+            [
+                [
+                    Provider(account[coingecko.NAME_PRO], pro.markets, weight=3, stamp_of=_newest_coin),
+                    Provider(account[coingecko.NAME], free.markets, weight=1, stamp_of=_newest_coin),
+                ],
+                [Provider(rest, self._binance_market, serves=self._listed, stamp_of=_newest_coin)],
+                [Provider(dt, crypto_dt_source.markets)],
+            ],
+            ttl_s,
+            self._market_received,
+        )
+        self.quotes: Pool[str, Rows[Quote]] = self._pool(
+            "price",
+            [
+                [
+                    Provider(account[coingecko.NAME_PRO], lambda query: pro.quotes(()), weight=3),
+                    Provider(account[coingecko.NAME], lambda query: free.quotes(()), weight=1),
+                ],
+                [Provider(dt, lambda query: crypto_dt_source.quotes(()))],
+            ],
+            ttl_s,
+            self._quotes_received,
+        )
+        self.global_market: Pool[str, GlobalMarket] = self._pool(
+            "market.global",
+            [
+                [
+                    Provider(account[coingecko.NAME_PRO], lambda query: pro.global_market(), weight=3),
+                    Provider(account[coingecko.NAME], lambda query: free.global_market(), weight=1),
+                ]
+            ],
+            ttl_s,
+            self._global_received,
+            slow=True,
+        )
+        self.trending: Pool[str, Rows[Trending]] = self._pool(
+            "trending",
+            [
+                [
+                    Provider(account[coingecko.NAME_PRO], lambda query: pro.trending(), weight=3),
+                    Provider(account[coingecko.NAME], lambda query: free.trending(), weight=1),
+                ],
+                [Provider(dt, lambda query: crypto_dt_source.trending())],
+            ],
+            10 * ttl_s,
+        )
+        self.candles: Pool[CandleQuery, Rows[Candle]] = self._pool(
+            "ohlcv",
+            [
+                [Provider(rest, binance.candles)],
+                [
+                    Provider(account[coingecko.NAME_PRO], pro.ohlc, weight=3, serves=coingecko.serves),
+                    Provider(account[coingecko.NAME], free.ohlc, weight=1, serves=coingecko.serves),
+                ],
+                [Provider(dt, crypto_dt_source.candles, serves=crypto_dt_source.serves)],
+            ],
+            2.0,
+        )
+        self.fear_greed: Pool[int, list[FearGreed]] = self._pool(
+            "sentiment.global",
+            [
+                [Provider(account[alternative_me.NAME], alternative_me.fear_greed)],
+                [Provider(dt, crypto_dt_source.fear_greed)],
+            ],
+            ttl_s,
+            self._fear_greed_received,
+            slow=True,
+        )
+        main = etherscan.Etherscan(self.accounts.key("ETHERSCAN_API_KEY"), etherscan.NAME)
+        backup = etherscan.Etherscan(self.accounts.key("ETHERSCAN_BACKUP_API_KEY"), etherscan.BACKUP_NAME)
+        scout = blockscout.Blockscout()
+        by_key = account[etherscan.NAME], account[etherscan.BACKUP_NAME]
+        short_s = min(ttl_s, 10.0)
+        self.gas: Pool[Chain, Gas] = self._pool(
+            "gas",
+            [
+                [Provider(by_key[0], main.gas, serves=main.serves)],
+                [Provider(by_key[1], backup.gas, serves=backup.serves)],
+                [Provider(account[ethereum_rpc.NAME], ethereum_rpc.gas, serves=ethereum_rpc.serves)],
+                [Provider(account[blockscout.NAME], scout.gas, serves=scout.serves)],
+            ],
+            short_s,
+            lambda query, fetched: self.sink.publish(events.gas(fetched.value, fetched.source, fetched.received_ms)),
+        )
+        self.chain_stats: Pool[Chain, ChainStats] = self._pool(
+            "chain",
+            [
+                [Provider(by_key[0], main.stats, serves=main.serves)],
+                [Provider(by_key[1], backup.stats, serves=backup.serves)],
+                [Provider(account[ethereum_rpc.NAME], ethereum_rpc.stats, serves=ethereum_rpc.serves)],
+                [Provider(account[blockscout.NAME], scout.stats, serves=scout.serves)],
+            ],
+            short_s,
+            lambda query, fetched: self.sink.publish(events.chain(fetched.value, fetched.source, fetched.received_ms)),
+        )
+        self.scorer: Pool[Texts, list[Sentiment]] = self._pool(
+            "sentiment",
+            [
+                [
+                    Provider(
+                        account[huggingface.NAME],
+                        huggingface.HuggingFace(self.accounts.key("HF_TOKEN")).score,
+                        serves=huggingface.serves,
+                    )
+                ],
+                [Provider(dt, _dt_scores, serves=_dt_has_model)],
+                [Provider(account[lexicon.NAME], lexicon.score, serves=lexicon.serves, heavy=True)],
+            ],
+            ttl_s,
+            deadline_s=15.0,
+            attempt_s=5.0,
+            size=32,
+        )
+        self.catalogue: Pool[str, tuple[Resource, ...]] = self._pool(
+            "catalogue",
+            [[Provider(account[crypto_api_clean.NAME], lambda query: crypto_api_clean.catalogue(), heavy=True)]],
+            CATALOGUE_TTL_S,
+            self._catalogue_received,
+            slow=True,
+            deadline_s=90.0,
+            attempt_s=80.0,
+        )
+        self.candidates: Pool[str, list[Coin]] = self._pool(
+            "candidates",
+            [
+                [
+                    Provider(account[coingecko.NAME_PRO], pro.candidates, weight=3),
+                    Provider(account[coingecko.NAME], free.candidates, weight=1),
+                ]
+            ],
+            10 * ttl_s,
+        )
+        self.clean_facts: Pool[str, Health | Stats] = self._pool(
+            "crypto_api_clean",
+            [[Provider(account[crypto_api_clean.NAME], _clean_facts)]],
+            ttl_s,
+            deadline_s=15.0,
+            attempt_s=12.0,
+            size=2,
+        )
+        self.dt_requests: Pool[DtQuery, Any] = self._pool(
+            "crypto_dt_source", [[Provider(dt, dt_requests.ask)]], ttl_s, deadline_s=20.0, attempt_s=18.0
+        )
+        self.news: list[Pool[NewsQuery, Rows[Article]]] = self._news_pools()
+
+    def _news_pools(self) -> list[Pool[NewsQuery, Rows[Article]]]:
+        """One pool an outlet: their articles add up, none stands in for another but the last."""
+        account, key = self.accounts, self.accounts.key
+        panic = cryptopanic.CryptoPanic(key("CRYPTOPANIC_API_KEY"), account.cryptopanic_plan)
+        posts = reddit.Reddit(
+            key("REDDIT_CLIENT_ID"), key("REDDIT_CLIENT_SECRET"), self.clock, account.reddit_tokens_url
+        )
+        outlets: list[Provider[NewsQuery, Rows[Article]]] = [
+            Provider(account[cryptopanic.NAME], panic.articles),
+            Provider(account[newsapi.NAME], newsapi.NewsApi(key("NEWS_API_KEY")).articles),
+            Provider(account[reddit.NAME], posts.articles),
+            *(Provider(account[feed.name], feed.articles, heavy=True) for feed in account.rss),
+            Provider(account[crypto_dt_source.NAME], crypto_dt_source.news),
+        ]
+        return [
+            self._pool(f"news:{outlet.name}", [[outlet]], self.policy.cache_ttl_s, self._news_received)
+            for outlet in outlets
+        ]
+
+    # --- feeds ---
+
+    def _pollers(self) -> list[Feed]:
+        policy = self.policy
+        self.price_poller = self._poller(
+            "prices", self.quotes, EVERYTHING, policy.market_poll_s, ["price"], due=self.prices_fail
+        )
+        feeds: list[Feed] = [
+            self.price_poller,
+            self._poller("market", self.market, TABLE, policy.market_poll_s, [topics.MARKET]),
+            self._poller(
+                "market.global", self.global_market, EVERYTHING, 10 * policy.market_poll_s, [topics.MARKET_GLOBAL]
+            ),
+            self._poller(
+                "fear_greed", self.fear_greed, HISTORY_DAYS, policy.sentiment_poll_s, [topics.SENTIMENT_GLOBAL]
+            ),
+        ]
+        # It has no topic, so nobody listens to it: idle is its whole pace.
+        feeds.append(self._poller("catalogue", self.catalogue, CATALOGUE, CATALOGUE_TTL_S / IDLE, []))
+        for pool in self.news:
+            outlet = pool.providers[0].upstream
+            if outlet.disabled is None:
+                # Paid by the call, and counted by the half day.
+                every_s = max(900.0, policy.news_poll_s) if outlet.name == newsapi.NAME else policy.news_poll_s
+                due = self._news_fail if outlet.name == crypto_dt_source.NAME else _always
+                feeds.append(self._poller(pool.name, pool, LATEST, every_s, [topics.NEWS], due=due))
+        return feeds
+
+    def _poller(
+        self,
+        name: str,
+        pool: Pool[Q, T],
+        query: Q,
+        every_s: float,
+        serves: Sequence[str],
+        due: Callable[[], bool] | None = None,
+    ) -> Poller[Q, T]:
+        return Poller(
+            name,
+            pool,
+            query,
+            Pace(every_s, IDLE * every_s),
+            serves,
+            self.clock,
+            self.rng,
+            listened=self.listened,
+            due=due or _always,
+            on_change=self.on_change,
+        )
+
+    def _news_fail(self) -> bool:
+        """No outlet of news answers: time for the last resort."""
+        others = [pool for pool in self.news if pool.providers[0].name != crypto_dt_source.NAME]
+        tried = [pool for pool in others if pool.counts.upstream]
+        return bool(tried) and all(pool.peek(LATEST) is None for pool in others)
+
+    # --- what comes of answers ---
+
+    def _count_rejected(self, fetched: Fetched[Any]) -> None:
+        rejected = fetched.value.rejected if isinstance(fetched.value, Rows) else {}
+        for name, count in rejected.items():
+            key = f"{fetched.source}.{name}"
+            if not self.rejected[key]:
+                facts = {"provider": fetched.source, "reason": f"bad field {name!r}", "rows": count}
+                log.warning("upstream_rejected", extra=facts)
+            self.rejected[key] += count
+
+    def _listed(self, query: MarketQuery) -> bool:
+        symbols = self.market_state.symbols
+        return symbols.known and (not query.symbols or any(name in symbols.by_base for name in query.symbols))
+
+    def _binance_market(self, query: MarketQuery) -> Steps[Rows[Coin]]:
+        by_base = self.market_state.symbols.by_base
+        pairs = [by_base[name] for name in query.symbols if name in by_base] if query.symbols else [*by_base.values()]
+        return binance.market_rows(pairs, query.limit)
+
+    def _market_received(self, query: MarketQuery, fetched: Fetched[Rows[Coin]]) -> None:
+        if query == TABLE and fetched.value.good:
+            self.sink.publish(events.market(fetched.value.good, fetched.source, fetched.received_ms))
+
+    def _news_received(self, query: NewsQuery, fetched: Fetched[Rows[Article]]) -> None:
+        self.desk.arrived(fetched)
+
+    def _quotes_received(self, query: str, fetched: Fetched[Rows[Quote]]) -> None:
+        if self.prices_fail():
+            self.market_state.quotes(fetched.value.good, fetched.source, fetched.received_ms)
+
+    def _global_received(self, query: str, fetched: Fetched[GlobalMarket]) -> None:
+        self.sink.publish(events.market_global(fetched.value, fetched.source, fetched.received_ms))
+        self._shelve("global", events.global_json(fetched.value), fetched)
+
+    def _fear_greed_received(self, query: int, fetched: Fetched[list[FearGreed]]) -> None:
+        if fetched.value:
+            self.sink.publish(events.fear_greed(fetched.value[0], fetched.source, fetched.received_ms))
+        if query == HISTORY_DAYS:
+            self._shelve("fear_greed", alternative_me.to_json(fetched.value), fetched)
+
+    def _catalogue_received(self, query: str, fetched: Fetched[tuple[Resource, ...]]) -> None:
+        self._shelve("catalogue", crypto_api_clean.to_json(fetched.value), fetched)
+
+    # --- across restarts ---
+
+    def _shelve(self, name: str, text: bytes, fetched: Fetched[T]) -> None:
+        if self.shelf is not None:
+            self.shelf.put(name, Kept(text, fetched.source, fetched.received_ms))
+
+    def _restore(self) -> None:
+        self._restore_one("global", self.global_market, EVERYTHING, events.global_from_json)
+        self._restore_one("fear_greed", self.fear_greed, HISTORY_DAYS, alternative_me.from_json)
+        self._restore_one("catalogue", self.catalogue, CATALOGUE, crypto_api_clean.from_json)
+
+    def _restore_one(self, name: str, pool: Pool[Q, T], query: Q, decode: Callable[[bytes], T]) -> None:
+        kept = self.shelf.get(name) if self.shelf is not None else None
+        if kept is None:
+            return
+        try:
+            value = decode(kept.text)
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning("state_unreadable", extra={"file": name, "cause": type(error).__name__})
+            return
+        pool.restore(query, value, kept.source, kept.received_ms)
+
+    async def close(self) -> None:
+        """End every question that is in flight."""
+        for pool in self.pools:
+            await pool.close()
+
+    # --- for people ---
+
+    @property
+    def pools(self) -> list[Pool[Any, Any]]:
+        """Every pool."""
+        return [
+            self.market,
+            self.quotes,
+            self.global_market,
+            self.trending,
+            self.candles,
+            self.fear_greed,
+            self.gas,
+            self.chain_stats,
+            self.scorer,
+            self.catalogue,
+            self.candidates,
+            self.clean_facts,
+            self.dt_requests,
+            *self.news,
+        ]
+
+
+def _always() -> bool:
+    return True
+
+
+def _newest_coin(rows: Rows[Coin]) -> int | None:
+    return max((coin.ts for coin in rows.good), default=None)
+
+
+def _clean_facts(query: str) -> Steps[Health | Stats]:
+    if query == HEALTH:
+        return (yield from crypto_api_clean.health())
+    return (yield from crypto_api_clean.stats())
+
+
+def _dt_scores(query: Texts) -> Steps[list[Sentiment]]:
+    return crypto_dt_source.sentiment_batch(query.texts, query.model or crypto_dt_source.MODELS[0])
+
+
+def _dt_has_model(query: Texts) -> bool:
+    return query.model is None or query.model in crypto_dt_source.MODELS

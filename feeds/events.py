@@ -1,0 +1,161 @@
+"""From fetched values to events: what clients see of each value, in topics and in REST answers alike."""
+
+from dataclasses import asdict
+
+import orjson
+
+from feeds import topics
+from feeds.model import Article, ChainStats, Coin, Event, FearGreed, Gas, GlobalMarket, Quote, Sentiment
+
+TOP_COINS = 100
+"""Rows of the topic `market`; REST serves as many as are held."""
+
+
+def coin_row(coin: Coin) -> dict[str, object]:
+    """One row of the market table."""
+    return {
+        "rank": coin.rank,
+        "symbol": coin.symbol,
+        "id": coin.id,
+        "name": coin.name,
+        "price": coin.price,
+        "change_1h_pct": coin.change_1h_pct,
+        "change_24h_pct": coin.change_24h_pct,
+        "change_7d_pct": coin.change_7d_pct,
+        "high_24h": coin.high_24h,
+        "low_24h": coin.low_24h,
+        "volume_24h": coin.volume_24h,
+        "market_cap": coin.market_cap,
+        "circulating_supply": coin.circulating_supply,
+        "currency": coin.currency,
+        "ts": coin.ts,
+    }
+
+
+def market(coins: list[Coin], source: str, received_ms: int) -> Event:
+    """The topic `market`."""
+    rows = [coin_row(coin) for coin in coins[:TOP_COINS]]
+    currency = coins[0].currency if coins else "usd"
+    ts = max((coin.ts for coin in coins), default=received_ms)
+    return Event(topics.MARKET, min(ts, received_ms), received_ms, source, {"currency": currency, "coins": rows})
+
+
+def global_data(value: GlobalMarket) -> dict[str, object]:
+    """The totals of the market."""
+    return {
+        "currency": "usd",
+        "total_market_cap": value.total_market_cap,
+        "total_volume_24h": value.total_volume_24h,
+        "market_cap_change_24h_pct": value.market_cap_change_24h_pct,
+        "btc_dominance_pct": value.btc_dominance_pct,
+        "eth_dominance_pct": value.eth_dominance_pct,
+        "dominance_pct": dict(value.dominance_pct),
+        "active_cryptocurrencies": value.active_cryptocurrencies,
+        "markets": value.markets,
+    }
+
+
+def global_json(value: GlobalMarket) -> bytes:
+    """For keeping on disk; `global_from_json` reads it back."""
+    return orjson.dumps(value)
+
+
+def global_from_json(kept: bytes) -> GlobalMarket:
+    """Read what `global_json` wrote. Raises ValueError or TypeError for anything else."""
+    return GlobalMarket(**orjson.loads(kept))
+
+
+def market_global(value: GlobalMarket, source: str, received_ms: int) -> Event:
+    """The topic `market.global`."""
+    return Event(topics.MARKET_GLOBAL, min(value.ts, received_ms), received_ms, source, global_data(value))
+
+
+def fear_greed_data(value: FearGreed) -> dict[str, object]:
+    """One day of the index."""
+    return {
+        "index": "fear_and_greed",
+        "value": value.value,
+        "classification": value.classification,
+        "timestamp": value.ts,
+        "next_update_s": value.next_update_s,
+    }
+
+
+def fear_greed(value: FearGreed, source: str, received_ms: int) -> Event:
+    """The topic `sentiment.global`."""
+    return Event(topics.SENTIMENT_GLOBAL, min(value.ts, received_ms), received_ms, source, fear_greed_data(value))
+
+
+def gas_data(value: Gas) -> dict[str, object]:
+    """A chain's fees."""
+    return {
+        "chain": value.chain,
+        "chain_id": value.chain_id,
+        "slow": value.slow,
+        "standard": value.standard,
+        "fast": value.fast,
+        "base_fee": value.base_fee,
+        "unit": "gwei",
+        "block": value.block,
+    }
+
+
+def gas(value: Gas, source: str, received_ms: int) -> Event:
+    """The topic `gas.<chain>`."""
+    return Event(topics.gas(value.chain), min(value.ts, received_ms), received_ms, source, gas_data(value))
+
+
+def chain_data(value: ChainStats) -> dict[str, object]:
+    """A chain's state."""
+    fields = asdict(value)
+    del fields["ts"]
+    return fields
+
+
+def chain(value: ChainStats, source: str, received_ms: int) -> Event:
+    """The topic `chain.<chain>`."""
+    return Event(topics.chain(value.chain), min(value.ts, received_ms), received_ms, source, chain_data(value))
+
+
+def sentiment_data(value: Sentiment | None) -> dict[str, object] | None:
+    """What a model reads in a text, as an article carries it."""
+    return None if value is None else {"label": value.label, "score": value.score, "model": value.model}
+
+
+def article_data(value: Article, sentiment: Sentiment | None) -> dict[str, object]:
+    """One article."""
+    return {
+        "id": value.id,
+        "title": value.title,
+        "url": value.url,
+        "outlet": value.outlet,
+        "kind": value.kind,
+        "published_at": value.published_at,
+        "published_estimated": value.published_estimated,
+        "summary": value.summary,
+        "symbols": list(value.symbols),
+        "sentiment": sentiment_data(sentiment),
+        "votes": None if value.votes is None else dict(value.votes),
+    }
+
+
+def quote_data(value: Quote) -> dict[str, object]:
+    """A polled price, in the shape of a streamed one; what an aggregator does not say is null."""
+    return {
+        "symbol": value.symbol,
+        "pair": None,
+        "quote": value.quote,
+        "price": value.price,
+        "open_24h": None,
+        "high_24h": value.high_24h,
+        "low_24h": value.low_24h,
+        "change_24h_pct": value.change_24h_pct,
+        "volume_24h": None,
+        "quote_volume_24h": value.quote_volume_24h,
+        "market_cap": value.market_cap,
+    }
+
+
+def quote(value: Quote, source: str, received_ms: int) -> Event:
+    """The topic `price.<SYM>` while it is polled."""
+    return Event(topics.price(value.symbol), min(value.ts, received_ms), received_ms, source, quote_data(value))

@@ -1,0 +1,92 @@
+"""A live feed on fake exchanges, and hands that turn all their clocks: every duration is one that is measured."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from feeds.providers.binance import kline_stream
+from tests.fakes.binance import START_MS, FakeBinance, Limits
+from tests.fakes.clock import ManualClock
+from tests.feeding import Live, live
+
+KLINES = kline_stream("BTCUSDT", "1m")
+TOPIC = "ohlcv.BTC.1m"
+STEP_S = 0.25
+SOUND = {"ticker_cadence_s": 1.0, "candle_cadence_s": 2.0, "silence_s": 15.0}
+
+
+@dataclass(slots=True)
+class Lab:
+    """A feed on exchanges, and hands that turn all their clocks."""
+
+    exchanges: Sequence[FakeBinance]
+    clock: ManualClock
+    it: Live
+
+    @property
+    def exchange(self) -> FakeBinance:
+        return self.exchanges[0]
+
+    @property
+    def asked_anew(self) -> list[list[str]]:
+        """The streams of each UNSUBSCRIBE, of all connections."""
+        controls = (message.request for each in self.exchange.all_connections for message in each.controls)
+        return [list(each["params"]) for each in controls if each["method"] == "UNSUBSCRIBE"]  # type: ignore[call-overload]
+
+    async def pass_time(self, seconds: float, trading: bool = True, step_s: float = STEP_S) -> None:
+        """Let time pass for us and the exchanges; what is sent arrives, and what is asked is answered, at each step."""
+        end = self.clock.now() + seconds - 1e-9
+        while self.clock.now() < end:
+            for exchange in self.exchanges:
+                exchange.pass_time(step_s)
+                exchange.advance(step_s, step_s=step_s, only=None if trading else ())
+            self.clock.advance(step_s)
+            await self.settle()
+
+    async def settle(self) -> None:
+        """What is on its way arrives."""
+        for _ in range(4):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.0005)
+        while self.it.transport.under_way:  # noqa: ASYNC110 - counted by the transport itself
+            await asyncio.sleep(0.0005)
+
+    async def until(self, holds: Callable[[], object], most_s: float = 60.0) -> float:
+        """Let the market trade until something holds; returns how long it took. Fails if it does not come in time."""
+        began = self.clock.now()
+        while not holds():
+            assert self.clock.now() - began < most_s, f"not within {most_s} s"
+            await self.pass_time(STEP_S)
+        return self.clock.now() - began
+
+    def check(self, topic: str = TOPIC, symbol: str = "BTCUSDT") -> None:
+        """Closed candles: each once, in order, true, and no hole among them."""
+        said = self.it.heard.rows(topic, "closed")
+        truth = [
+            each
+            for each in self.exchange.candles(symbol, "1m", start_ms=int(str(said[0]["open_time"])))
+            if each.closed and each.open_ms <= int(str(said[-1]["open_time"]))
+        ]
+        assert [(row["open_time"], row["trades"], row["close"]) for row in said] == [
+            (each.open_ms, each.trades, float(each.close)) for each in truth
+        ]
+        assert self.it.heard.rows(topic, "corrected") == []
+        assert self.it.heard.gaps == []
+
+
+@asynccontextmanager
+async def lab(others: int = 0, **policy: object) -> AsyncIterator[Lab]:
+    """A feed in good health: streams live, history there. Streams may come from `others` too, REST from the first."""
+    async with AsyncExitStack() as stack:
+        exchanges = [
+            await stack.enter_async_context(FakeBinance(limits=Limits(time_scale=1e-6))) for _ in range(1 + others)
+        ]
+        hosts = [other.ws_url for other in exchanges[1:]]
+        clock = ManualClock(START_MS)
+        it = await stack.enter_async_context(live(exchanges[0], clock=clock, hosts=hosts, **{**SOUND, **policy}))  # type: ignore[arg-type]
+        made = Lab(exchanges, clock, it)
+        await made.until(lambda: it.market.series and all(each.reached_back for each in it.market.series.values()))
+        await made.until(lambda: KLINES in it.feed.watchdog.pulses and it.feed.watchdog.pulses[KLINES].heard)
+        await made.pass_time(4.0)
+        yield made
