@@ -8,6 +8,9 @@
  *   stream.subscribe(["price.*", "news"]);
  *   stream.connect();
  *
+ * Where the server wants tokens, `ticket` is a function that resolves to what `POST /api/ticket` gave, for each
+ * connection anew, or returns null while none is needed. A connection without its ticket ends with code 4500.
+ *
  * Events: `state`, `message` (every message), and each message type of the protocol by its name: `hello`
  * `subscribed` `synced` `update` `stale` `fresh` `gap` `conflated` `pos` `error` `goodbye`. An `error` also names
  * the `topics` it refused.
@@ -20,6 +23,9 @@ const SILENCE_MS = 45_000;
 const STABLE_MS = 10_000;
 const FIRST_RETRY_MS = 500;
 const MAX_RETRY_MS = 30_000;
+
+/** The close code of who may not connect, and what a refusal of SSE is told as. */
+export const UNAUTHORISED = 4500;
 
 const MESSAGE_TYPES = [
   "hello", "subscribed", "synced", "stale", "fresh", "gap", "conflated", "pos", "error", "goodbye",
@@ -69,6 +75,7 @@ export class StreamClient {
 
   #base;
   #transport;
+  #ticket;
   #link = null;
   #wanted = new Map(); // topic → { since, held, req }; `held` once a snapshot or replay of it is complete
   #removed = new Set();
@@ -88,9 +95,10 @@ export class StreamClient {
   #retryTimer = null;
   #watchdog = null;
 
-  constructor(base, { transport = "websocket" } = {}) {
+  constructor(base, { transport = "websocket", ticket = () => null } = {}) {
     this.#base = base;
     this.#transport = transport;
+    this.#ticket = ticket;
   }
 
   get transport() {
@@ -162,10 +170,23 @@ export class StreamClient {
     this.#liveSince = 0;
     this.#clockOffsetMs = null;
     this.#setState("connecting");
+    const coming = this.#ticket();
+    if (coming === null) return this.#openWith(null);
+    const waiting = { ready: false, send() {}, close() {} };
+    this.#link = waiting;
+    const ifPresent = (act) => (result) => waiting === this.#link && act(result);
+    coming.then(
+      ifPresent((ticket) => this.#openWith(ticket)),
+      ifPresent(() => this.#lost({ reason: "cannot get a ticket", reconnect: true })),
+    );
+  }
+
+  #openWith(ticket) {
     const open = this.#transport === "sse" ? openEvents : openSocket;
     // A link that was replaced may still speak; only the present one is heard.
     const present = (act) => (...args) => link === this.#link && act(...args);
-    const link = open(this.#base, this.#plan(), {
+    const link = open(this.#base, this.#plan(), ticket, {
+      renewed: () => this.#ticket(),
       message: present((message) => this.#receive(message)),
       retrying: present(() => this.#retriedByBrowser()),
       lost: present((loss) => this.#lost(loss)),
@@ -378,9 +399,11 @@ export class StreamClient {
 
 // --- transports: each yields { send, close, ready } and calls `message`, `lost` (and `retrying`)
 
-function openSocket(base, _plan, on) {
+function openSocket(base, _plan, ticket, on) {
   // In batches: one array a write is less to parse, and the browser inflates it.
-  const socket = new WebSocket(new URL("/ws?batch=1", base).href.replace(/^http/, "ws"));
+  const url = new URL("/ws?batch=1", base);
+  if (ticket) url.searchParams.set("ticket", ticket);
+  const socket = new WebSocket(url.href.replace(/^http/, "ws"));
   socket.onmessage = ({ data }) => JSON.parse(data).forEach((message) => on.message(message));
   socket.onclose = ({ code, reason }) => on.lost({ code, reason, reconnect: mayReconnect(code) });
   return {
@@ -392,12 +415,13 @@ function openSocket(base, _plan, on) {
   };
 }
 
-function openEvents(base, plan, on) {
+function openEvents(base, plan, ticket, on) {
   const url = new URL("/sse", base);
   url.searchParams.set("topics", plan.map(({ topic }) => topic).join(","));
   // One stream has one cursor: the oldest that any topic needs. What comes twice is dropped on arrival.
   const since = plan.map((wanted) => wanted.since).reduce((a, b) => (a === b ? a : olderOf(a, b)), plan[0]?.since);
   if (since) url.searchParams.set("last_event_id", since);
+  if (ticket) url.searchParams.set("ticket", ticket);
 
   const source = new EventSource(url);
   const receive = ({ data }) => on.message(JSON.parse(data));
@@ -408,19 +432,23 @@ function openEvents(base, plan, on) {
   source.addEventListener("error", (event) => {
     // The protocol's `error` and the browser's own share a name; only ours carries data.
     if (event.data !== undefined) return receive(event);
-    if (source.readyState !== EventSource.CLOSED) return on.retrying();
-    refusalOf(url).then(on.lost);
+    if (source.readyState === EventSource.CLOSED) return refusalOf(url, ticket && on.renewed).then(on.lost);
+    // The browser's own next attempt would show the ticket that is spent.
+    if (ticket) return on.lost({ reason: "connection lost", reconnect: true });
+    on.retrying();
   });
   return { ready: true, send() {}, close: () => source.close() };
 }
 
 /** `EventSource` hides why it was refused; asking once more tells. */
-async function refusalOf(url) {
+async function refusalOf(url, renewed) {
   const abort = new AbortController();
   try {
+    if (renewed) url.searchParams.set("ticket", await renewed());
     const answer = await fetch(url, { signal: abort.signal, headers: { accept: "text/event-stream" } });
     if (answer.ok) return { reason: "connection lost", reconnect: true };
     const { error = {} } = await answer.json().catch(() => ({}));
+    if (answer.status === 401) return { code: UNAUTHORISED, reason: error.message, reconnect: false };
     const refused = { code: error.code ?? `http_${answer.status}`, message: error.message ?? answer.statusText };
     const final = answer.status < 500 && answer.status !== 429;
     return { code: answer.status, reason: refused.message, reconnect: !final, refused: final ? refused : null };

@@ -1,5 +1,7 @@
 /** The few DOM habits all panels share: write only what changed, and only as text. */
 
+const SVG = "http://www.w3.org/2000/svg";
+
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -8,6 +10,12 @@ export function setText(element, text) {
 export function setData(element, key, value) {
   if (value === null || value === undefined) delete element.dataset[key];
   else if (element.dataset[key] !== String(value)) element.dataset[key] = value;
+}
+
+/** Set any attribute; null removes it. */
+export function setAttribute(element, name, value) {
+  if (value === null || value === undefined) element.removeAttribute(name);
+  else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, value);
 }
 
 export function make(tag, { className, text, ...attributes } = {}, ...children) {
@@ -19,15 +27,43 @@ export function make(tag, { className, text, ...attributes } = {}, ...children) 
   return element;
 }
 
-/** Run `draw` at most once a frame, however often it is asked for. */
-export function perFrame(draw) {
+/** The same for SVG, whose elements have a namespace of their own. */
+export function makeSvg(tag, attributes = {}, ...children) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+/** Make `parent` hold exactly these children in this order, moving only those that stand elsewhere. */
+export function place(parent, children) {
+  const focused = parent.contains(document.activeElement) ? document.activeElement : null;
+  const keep = new Set(children);
+  for (const child of [...parent.children]) if (!keep.has(child)) child.remove();
+  let next = parent.firstElementChild;
+  for (const child of children) {
+    if (child === next) next = next.nextElementSibling;
+    else parent.insertBefore(child, next);
+  }
+  // What is moved loses the focus.
+  if (focused?.isConnected && document.activeElement !== focused) focused.focus({ preventScroll: true });
+}
+
+/** Run `act` at most once a frame, however often it is asked for. */
+export function perFrame(act) {
   let queued = false;
   return () => {
     if (queued) return;
     queued = true;
     requestAnimationFrame(() => {
       queued = false;
-      draw();
+      act();
     });
   };
+}
+
+/** Mark a change up or down for the eye. An animation restarts only under another name, hence the two beats. */
+export function flash(element, up) {
+  const beat = element.dataset.flash?.endsWith("0") ? 1 : 0;
+  setData(element, "flash", `${up ? "up" : "down"}${beat}`);
 }

@@ -32,16 +32,44 @@ export function formatPrice(price, decimals = known(price) ? decimalsFor(price) 
   return known(price) ? fixed(decimals).format(price) : UNKNOWN;
 }
 
+/** "+1.82", with a true minus, and no sign on what rounds to nothing. */
+export function formatSigned(value) {
+  if (!known(value)) return UNKNOWN;
+  const text = fixed(2).format(Math.abs(value));
+  if (Number(text) === 0) return text;
+  return `${value < 0 ? "−" : "+"}${text}`;
+}
+
 export function formatPercent(percent) {
-  if (!known(percent)) return UNKNOWN;
-  const text = fixed(2).format(Math.abs(percent));
-  if (Number(text) === 0) return `${text}%`;
-  return `${percent < 0 ? "−" : "+"}${text}%`;
+  return known(percent) ? `${formatSigned(percent)}%` : UNKNOWN;
+}
+
+/** A part of a whole: no sign. */
+export function formatShare(percent, decimals = 1) {
+  return known(percent) ? `${fixed(decimals).format(percent)}%` : UNKNOWN;
+}
+
+export function formatCount(value) {
+  return known(value) ? fixed(0).format(value) : UNKNOWN;
 }
 
 export function formatCompact(value) {
   if (!known(value)) return UNKNOWN;
   return value !== 0 && Math.abs(value) < 0.01 ? formatPrice(value) : compact.format(value);
+}
+
+/** "$2.31T", or "2.31T USDT" */
+export function formatMoney(value, currency) {
+  if (!known(value)) return UNKNOWN;
+  if (currency && currency !== "usd") return `${formatCompact(value)} ${currency.toUpperCase()}`;
+  return `$${formatCompact(value)}`;
+}
+
+/** "0.41 ms", "38 ms", "1.24 s" */
+export function formatLatency(ms) {
+  if (!known(ms)) return UNKNOWN;
+  if (ms >= 1000) return `${fixed(2).format(ms / 1000)} s`;
+  return `${fixed(ms < 1 ? 2 : ms < 10 ? 1 : 0).format(ms)} ms`;
 }
 
 export function formatAge(ms) {
@@ -56,4 +84,9 @@ export function formatAge(ms) {
 /** "2026-11-22 06:00 UTC" */
 export function formatTime(ms) {
   return `${new Date(ms).toISOString().slice(0, 16).replace("T", " ")} UTC`;
+}
+
+/** "rate limited" of `rate_limited`. */
+export function formatWord(name) {
+  return String(name ?? "").replaceAll("_", " ");
 }

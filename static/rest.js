@@ -1,5 +1,7 @@
 /** REST answers: the envelope of a success, or an error that says why. */
 
+import { askForToken, authorization } from "./access.js";
+
 export class RestError extends Error {
   constructor(message, { status = 0, code = null, retryAfterMs = null } = {}) {
     super(message);
@@ -9,12 +11,17 @@ export class RestError extends Error {
 
 export async function getJson(path, { signal, timeoutMs = 20_000 } = {}) {
   const deadline = AbortSignal.timeout(timeoutMs);
+  const headers = authorization();
   let response;
   try {
-    response = await fetch(path, { signal: signal ? AbortSignal.any([signal, deadline]) : deadline });
+    response = await fetch(path, { headers, signal: signal ? AbortSignal.any([signal, deadline]) : deadline });
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new RestError(deadline.aborted ? "The server took too long to answer." : "The server cannot be reached.");
+  }
+  if (response.status === 401) {
+    await askForToken(headers);
+    return getJson(path, { signal, timeoutMs });
   }
   const body = await response.json().catch(() => null);
   if (response.ok && body?.success) return body;

@@ -220,7 +220,7 @@ export function mountChart(client, selection) {
     setText(byId("quote-change"), formatPercent(change_24h_pct));
     setData(byId("quote-change"), "sign", Math.sign(change_24h_pct ?? 0));
     const facts = { high: formatPrice(high_24h), low: formatPrice(low_24h), volume: formatCompact(volume_24h) };
-    for (const [name, text] of Object.entries(facts)) setText(document.querySelector(`[data-fact=${name}]`), text);
+    for (const [name, text] of Object.entries(facts)) setText(byId("quote-facts").querySelector(`[data-fact=${name}]`), text);
     document.title = `${formatPrice(price)} ${symbol} · stream-server`;
   }
 

@@ -47,7 +47,8 @@ export function mountConnection(client) {
   });
   client.on("update", (message, live) => {
     stale.delete(message.topic);
-    if (!live) return;
+    // The server's word on itself would hide that the market has fallen silent.
+    if (!live || message.topic === "status") return;
     sources.set(message.source, performance.now());
     latest = Math.max(latest ?? 0, message.ts);
   });
@@ -81,6 +82,7 @@ export function mountConnection(client) {
     setText(byId("stale-count"), String(stale.size));
     setData(byId("stale-count"), "warn", stale.size ? "" : null);
     setText(byId("sources"), [...sources.keys()].sort().join(", ") || UNKNOWN);
+    byId("sources").title = byId("sources").textContent;
     setText(byId("last-id"), client.cursor ?? UNKNOWN);
     setText(byId("epoch"), parseId(client.cursor)?.epoch ?? byId("epoch").textContent);
     showDetail();

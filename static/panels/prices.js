@@ -1,9 +1,12 @@
 /** The live price table. Built for 1500 symbols a second: a message marks a row, a frame writes what changed. */
 
-import { make, perFrame, setData, setText } from "../dom.js";
+import { flash, make, perFrame, setData, setText } from "../dom.js";
 import { formatAge, formatCompact, formatPercent, formatPrice } from "../format.js";
+import { mountSorting } from "../sorting.js";
 
-const SHORT_LIST = 50;
+// On a phone the other panels stand below, and should not be a long way off.
+const narrow = matchMedia("(max-width: 59.99rem)");
+const shortList = () => (narrow.matches ? 12 : 50);
 // Rows drawn beyond the edge of the view, so that scrolling meets no blank.
 const SPARE_ROWS = 12;
 // Rows that jump every second cannot be read or clicked.
@@ -28,7 +31,6 @@ export function mountPrices(client, selection) {
 
   const rows = new Map(); // symbol → row
   const changed = new Set(); // rows to write in the next frame
-  let sort = { key: "volume", down: true };
   let all = false;
   let listed = []; // the rows found, in order
   let sortQueued = false;
@@ -54,7 +56,7 @@ export function mountPrices(client, selection) {
   });
 
   function addRow(symbol) {
-    const row = { symbol, data: {}, ts: null, source: null, stale: null, cells: null, shown: undefined, beat: 0 };
+    const row = { symbol, data: {}, ts: null, source: null, stale: null, cells: null, shown: undefined };
     rows.set(symbol, row);
     // The first rows of a snapshot should not wait for the next turn of the clock.
     if (!sortQueued) setTimeout(arrange, 100);
@@ -73,23 +75,15 @@ export function mountPrices(client, selection) {
     sortQueued = false;
     const needle = search.value.trim().toUpperCase();
     const found = [...rows.values()].filter(({ symbol, data }) => symbol.includes(needle) || data.pair?.includes(needle));
-    found.sort(compare);
-    listed = all ? found : found.slice(0, SHORT_LIST);
+    found.sort(sorting.compare);
+    listed = all ? found : found.slice(0, shortList());
     place();
 
     setText(document.getElementById("prices-count"), rows.size ? `${found.length}` : "");
     empty.hidden = found.length > 0;
     setText(empty, rows.size ? `No symbol contains “${search.value.trim()}”.` : NOTHING_YET);
-    showAll.hidden = found.length <= SHORT_LIST;
-    setText(showAll, all ? `Show the first ${SHORT_LIST}` : `Show all ${found.length}`);
-  }
-
-  function compare(a, b) {
-    const [x, y] = [SORT_KEYS[sort.key](a), SORT_KEYS[sort.key](b)];
-    // The unknown comes last whichever way we sort.
-    if ((x ?? null) === null || (y ?? null) === null) return ((x ?? null) === null) - ((y ?? null) === null) || byName(a, b);
-    if (x === y) return byName(a, b);
-    return (x < y) === sort.down ? 1 : -1;
+    showAll.hidden = found.length <= shortList();
+    setText(showAll, all ? `Show the first ${shortList()}` : `Show all ${found.length}`);
   }
 
   const byName = (a, b) => (a.symbol < b.symbol ? -1 : 1);
@@ -174,9 +168,7 @@ export function mountPrices(client, selection) {
     const before = row.shown;
     row.shown = data.price;
     if (before === undefined || before === data.price) return;
-    // An animation restarts only under another name, hence the two beats.
-    row.beat = 1 - row.beat;
-    setData(cells.price, "flash", `${data.price > before ? "up" : "down"}${row.beat}`);
+    flash(cells.price, data.price > before);
   }
 
   function writeAge({ cells, ts, stale }) {
@@ -194,21 +186,13 @@ export function mountPrices(client, selection) {
     for (const row of rows.values()) if (row.cells?.tr.isConnected) mark(row);
   });
 
-  for (const head of heads) {
-    head.addEventListener("click", () => {
-      const key = head.dataset.sort;
-      sort = { key, down: sort.key === key ? !sort.down : key !== "symbol" };
-      showSort();
+  const sorting = mountSorting(heads, SORT_KEYS, {
+    key: "volume", down: true, upFirst: ["symbol"], tieBreak: byName,
+    onChange() {
       arrange();
       scroller.scrollTop = 0;
-    });
-  }
-  function showSort() {
-    for (const head of heads) {
-      if (head.dataset.sort === sort.key) head.setAttribute("aria-sort", sort.down ? "descending" : "ascending");
-      else head.removeAttribute("aria-sort");
-    }
-  }
+    },
+  });
   search.addEventListener("input", arrange);
   showAll.addEventListener("click", () => {
     all = !all;
@@ -218,8 +202,8 @@ export function mountPrices(client, selection) {
   scroller.addEventListener("scroll", follow, { passive: true });
   addEventListener("scroll", follow, { passive: true });
   addEventListener("resize", follow);
+  narrow.addEventListener("change", arrange);
 
-  showSort();
   setInterval(arrange, RESORT_MS);
   setInterval(() => {
     for (const tr of body.rows) writeAge(rows.get(tr.dataset.symbol));

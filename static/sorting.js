@@ -1,0 +1,38 @@
+/** Column heads that sort: which column, and which way. */
+
+import { setAttribute } from "./dom.js";
+
+/**
+ * `keys` gives the value to sort by for each `data-sort`; a column in `upFirst` starts with its smallest.
+ * `compare` of the result goes into `Array.sort`; `tieBreak` decides among equals.
+ */
+export function mountSorting(heads, keys, { key, down, upFirst = [], tieBreak, onChange }) {
+  const sort = { key, down };
+
+  function compare(a, b) {
+    const [x, y] = [keys[sort.key](a) ?? null, keys[sort.key](b) ?? null];
+    // The unknown comes last whichever way we sort.
+    if (x === null || y === null) return (x === null) - (y === null) || tieBreak(a, b);
+    if (x === y) return tieBreak(a, b);
+    return (x < y) === sort.down ? 1 : -1;
+  }
+
+  function show() {
+    for (const head of heads) {
+      const sorted = head.dataset.sort === sort.key ? (sort.down ? "descending" : "ascending") : null;
+      setAttribute(head, "aria-sort", sorted);
+    }
+  }
+
+  for (const head of heads) {
+    head.addEventListener("click", () => {
+      const chosen = head.dataset.sort;
+      sort.down = sort.key === chosen ? !sort.down : !upFirst.includes(chosen);
+      sort.key = chosen;
+      show();
+      onChange();
+    });
+  }
+  show();
+  return { compare };
+}

@@ -1,0 +1,22 @@
+/** The newest `status` of the server, for all panels that show a part of it or need a reason. */
+
+export class Status extends EventTarget {
+  report = null;
+
+  constructor(client) {
+    super();
+    client.on("update", ({ topic, data }) => {
+      if (topic !== "status") return;
+      this.report = data;
+      this.dispatchEvent(new Event("change"));
+    });
+    client.subscribe(["status"]);
+  }
+
+  /** Why the server has no value of this topic or category, in its own words; null if it does not say. */
+  failureOf(category) {
+    const readiness = Object.entries(this.report?.readiness ?? {});
+    const [, word] = readiness.find(([name]) => name === category || name.startsWith(`${category}.`)) ?? [];
+    return typeof word === "string" && word !== "value" ? word : null;
+  }
+}
