@@ -13,7 +13,7 @@ COPY feeds feeds
 COPY stream_server stream_server
 COPY static static
 RUN pip install --no-cache-dir --no-deps --no-build-isolation . \
-    && mkdir -p .state && chown app:app .state
+    && mkdir -p .state logs && chown app:app .state logs
 
 USER app
 ENV PYTHONUNBUFFERED=1 PORT=7860

@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     except TapeError as error:
         print(f"stream-server: {error}", file=sys.stderr)
         return 2
-    logs.set_up(settings.log_level, settings.log_format)
+    logs.set_up(settings.log_level, settings.log_format, settings.log_dir)
     try:
         _loop_runner()(serve(settings, run))
     except OSError as error:

@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import random
 import secrets
 import signal
+import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,22 +18,32 @@ import aiohttp
 from aiohttp import web
 
 from feeds import topics
+from feeds.accounts import SourcesPolicy, rest_of_binance
 from feeds.binance import BinanceFeed, BinancePolicy
+from feeds.catalog import Sources
+from feeds.chain_feed import STATS_SLOWER
 from feeds.market import BinanceMarket
 from feeds.model import Event
+from feeds.news import WINDOW_S
+from feeds.poller import IDLE
 from feeds.supervisor import Feed, Supervisor
 from feeds.symbols import QUOTES, Symbols
 from feeds.tape import Recorder, Tape, TapeClock, TapeFeed, venue_of
 from orchestrator.clock import Clock, SystemClock
 from orchestrator.hosts import Hosts
 from orchestrator.http import AiohttpTransport
-from stream_server import __version__, page, rest
+from orchestrator.state import BanFile
+from stream_server import __version__, descriptors, page, rest
+from stream_server.access import Access
 from stream_server.clients import Clients
 from stream_server.context import CONTEXT, Context
+from stream_server.guard import guard, issue_ticket
 from stream_server.hub import Hub, HubPolicy
 from stream_server.light import Front
+from stream_server.peers import RequestRates
+from stream_server.pulse import Pulse
 from stream_server.rest import status_report
-from stream_server.settings import Settings
+from stream_server.settings import KEYS, Settings
 from stream_server.sse import sse
 from stream_server.websocket import websocket
 
@@ -43,6 +55,9 @@ BACKLOG = 4096
 STATUS_EVERY_S = 10.0
 STATUS_SETTLE_S = 0.25
 KEEPALIVE_S = 75.0
+"""Idle, or with the head of a request that does not end. Longer than proxies keep a connection to us, by intent."""
+LINGERING_S = 2.0
+"""For what is left of a body that nobody reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +83,16 @@ class LoopScheduler:
 
 
 class LateDemand:
-    """The hub and the feed need each other; this is the hub's end until the feed exists."""
+    """The hub and the feeds need each other; this is the hub's end until they exist."""
 
-    feed: Feed | None = None
+    supervisor: Supervisor | None = None
 
     def want(self, topic: str) -> None:
-        if self.feed is not None:
-            self.feed.want(topic)
+        if self.supervisor is not None:
+            self.supervisor.want(topic)
 
     def drop(self, topic: str) -> bool:
-        return self.feed.drop(topic) if self.feed is not None else False
+        return self.supervisor.drop(topic) if self.supervisor is not None else False
 
 
 class StatusTopic:
@@ -104,7 +119,7 @@ class StatusTopic:
                 async with asyncio.timeout(STATUS_EVERY_S):
                     await self.changed.wait()
             self.changed.clear()
-            states = [(feed.get("state"), feed.get("last_error")) for feed in context.supervisor.report()]
+            states = _states(context)
             due = self.refresh and self.clock.now() - published >= STATUS_EVERY_S
             if states == shown and not due:
                 continue
@@ -112,6 +127,13 @@ class StatusTopic:
             now_ms = self.clock.wall_ms()
             context.hub.publish(Event(topics.STATUS, now_ms, now_ms, "stream_server", status_report(context)))
             await asyncio.sleep(STATUS_SETTLE_S)
+
+
+def _states(context: Context) -> list[object]:
+    """What makes a new status worth telling."""
+    feeds: list[object] = [(feed.get("state"), feed.get("last_error")) for feed in context.supervisor.report()]
+    providers = context.sources.upstreams.values() if context.sources is not None else ()
+    return feeds + [(provider.name, provider.state) for provider in providers]
 
 
 def calm_the_collector() -> None:
@@ -135,9 +157,28 @@ def new_epoch(now_ms: int) -> str:
     return text + "".join(secrets.choice(digits) for _ in range(2))
 
 
-def ttl_of(ttl_s: float) -> Callable[[str], float | None]:
-    """Every value ages but `status`, which this process itself keeps true."""
-    return lambda topic: None if topic == topics.STATUS else ttl_s
+def ttl_of(settings: Settings) -> Callable[[str], float | None]:
+    """How long a value of each topic is good: until three polls of a quiet time have brought no other.
+
+    Every value ages but `status`, which this process itself keeps true, and `news`, whose events don't replace
+    each other.
+    """
+    quiet_s = {
+        "market": settings.market_poll_s * IDLE,
+        topics.MARKET_GLOBAL: 10 * settings.market_poll_s * IDLE,
+        topics.SENTIMENT_GLOBAL: settings.sentiment_poll_s * IDLE,
+        "sentiment": WINDOW_S / 3,
+        "gas": settings.gas_poll_s * IDLE,
+        "chain": STATS_SLOWER * settings.gas_poll_s * IDLE,
+    }
+
+    def ttl_s(topic: str) -> float | None:
+        category = topics.category_of(topic)
+        if category in (topics.STATUS, topics.NEWS):
+            return None
+        return max(settings.snapshot_ttl_s, 3 * quiet_s.get(topic, quiet_s.get(category, 0.0)))
+
+    return ttl_s
 
 
 @contextlib.asynccontextmanager
@@ -148,50 +189,61 @@ async def service(settings: Settings, run: Run) -> AsyncIterator[tuple[web.Appli
     rng = random.Random()
     demand = LateDemand()
     policy = HubPolicy(
-        ttl_of(settings.snapshot_ttl_s),
+        ttl_of(settings),
         settings.ring_events,
         settings.outbox_bytes,
         settings.stall_s,
         settings.idle_topic_s,
+        settings.outbox_total_bytes,
     )
+    limit = descriptors.limit_for(settings.max_connections)
+    most = descriptors.connections_within(limit, settings.max_connections)
     hub = Hub(new_epoch(time.time_ns() // 1_000_000), clock, LoopScheduler(), demand, policy)
     status = StatusTopic(clock, refresh=run.tape is None)
     async with contextlib.AsyncExitStack() as stack:
-        feed: Feed
+        sources: Sources | None = None
+        feeds: list[Feed]
         if run.tape is not None and tape_clock is not None:
             quotes = QUOTES if run.tape.foreign else ("USDT",)
             market = BinanceMarket(hub, Symbols(settings.symbols, quotes), venue_of(run.tape.url))
-            feed = TapeFeed(run.tape, market, tape_clock, run.speed, status.touch)
+            feeds = [TapeFeed(run.tape, market, tape_clock, run.speed, status.touch)]
         else:
             market = BinanceMarket(hub, Symbols(settings.symbols), venue_of(settings.binance_ws_urls[0]))
-            feed = await _live_feed(stack, settings, run, market, clock, rng, status)
-        demand.feed = feed
+            feed, sources = await _live_feeds(stack, settings, run, hub, market, clock, rng, status)
+            feeds = [feed, *sources.feeds]
+        supervisor = demand.supervisor = Supervisor(feeds, clock, rng)
         context = Context(
             settings,
             clock,
             rng,
             hub,
-            Clients(hub, clock, rng, settings.max_connections, settings.heartbeat_s),
+            Clients(hub, clock, rng, most, settings.heartbeat_s, settings.max_connections_per_ip),
             market.symbols,
             market,
-            feed,
-            Supervisor([feed], clock, rng),
+            sources,
+            supervisor,
             started_ms=clock.wall_ms(),
             mode="live" if run.tape is None else "tape",
+            # By the real time, also where the market's is that of a tape.
+            access=Access(settings.auth_tokens or {}, settings.auth_jwt_secret, SystemClock()),
+            rates=RequestRates(settings.rest_rate_per_s, clock),
+            pulse=Pulse(clock, rng),
+            descriptors=limit,
         )
         yield _application(context, status), context
 
 
-async def _live_feed(
+async def _live_feeds(
     stack: contextlib.AsyncExitStack,
     settings: Settings,
     run: Run,
+    hub: Hub,
     market: BinanceMarket,
     clock: Clock,
     rng: random.Random,
     status: StatusTopic,
-) -> BinanceFeed:
-    """The feed on the network; its HTTP session and recording end with the stack."""
+) -> tuple[BinanceFeed, Sources]:
+    """The feeds on the network; the HTTP session and the recording end with the stack."""
     recorder = None
     if run.record is not None:
         recorder = Recorder(run.record, settings.binance_ws_urls[0], clock.wall_ms())
@@ -200,16 +252,22 @@ async def _live_feed(
         aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit_per_host=8),
             timeout=aiohttp.ClientTimeout(total=None),
-            headers={"User-Agent": f"stream-server/{__version__}"},
+            headers={"User-Agent": f"stream-server/{__version__} (real-time crypto data; one client for many readers)"},
             # websockets takes proxies from the environment too: both go the same way.
             trust_env=True,
+            # Sources set cookies to tell us from others; none of them needs to.
+            cookie_jar=aiohttp.DummyCookieJar(),
         )
     )
-    return BinanceFeed(
+    transport = AiohttpTransport(session, clock)
+    bans = BanFile(settings.state_dir / "bans.json", clock)
+    rest = rest_of_binance(
+        Hosts(list(settings.binance_rest_urls), clock), transport, clock, rng, bans=bans, on_change=status.touch
+    )
+    feed = BinanceFeed(
         market,
         Hosts(list(settings.binance_ws_urls), clock),
-        Hosts(list(settings.binance_rest_urls), clock),
-        AiohttpTransport(session, clock),
+        rest,
         clock,
         rng,
         BinancePolicy(settings.ohlcv_symbols, settings.ohlcv_intervals, poll_s=settings.market_poll_s),
@@ -217,15 +275,58 @@ async def _live_feed(
         recorder,
         status.touch,
     )
+    sources = Sources(
+        _sources_policy(settings),
+        market,
+        rest,
+        transport,
+        clock,
+        rng,
+        state_dir=settings.state_dir,
+        bans=bans,
+        listened=hub.is_listened,
+        prices_fail=feed.prices_fail,
+        on_change=status.touch,
+    )
+    return feed, sources
+
+
+def _sources_policy(settings: Settings) -> SourcesPolicy:
+    """What the settings say of sources, by provider."""
+    return SourcesPolicy(
+        urls={
+            "coingecko": settings.coingecko_url,
+            "coingecko_pro": settings.coingecko_pro_url,
+            "cryptopanic": settings.cryptopanic_url,
+            "newsapi": settings.newsapi_url,
+            "alternative_me": settings.alternative_me_url,
+            "etherscan": settings.etherscan_url,
+            "ethereum_rpc": settings.eth_rpc_urls,
+            "blockscout": settings.blockscout_url,
+            "reddit": settings.reddit_url,
+            "crypto_api_clean": settings.crypto_api_clean_url,
+            "crypto_dt_source": settings.crypto_dt_source_url,
+            "huggingface": settings.hf_inference_url,
+        },
+        rss_feeds=settings.rss_feeds,
+        keys={name: getattr(settings, name.lower()) for name in KEYS},
+        market_poll_s=settings.market_poll_s,
+        news_poll_s=settings.news_poll_s,
+        sentiment_poll_s=settings.sentiment_poll_s,
+        gas_poll_s=settings.gas_poll_s,
+        cache_ttl_s=settings.cache_ttl_s,
+        stale_if_error_s=settings.stale_if_error_s,
+    )
 
 
 def _application(context: Context, status: StatusTopic) -> web.Application:
     """Every endpoint, and the background of the service from start to clean-up."""
-    app = web.Application(middlewares=[rest.envelope_errors], client_max_size=64 * 1024)
+    app = web.Application(middlewares=[rest.envelope_errors, guard], client_max_size=rest.MAX_BODY_BYTES)
     app[CONTEXT] = context
     app.router.add_get("/ws", websocket)
     app.router.add_get("/sse", sse)
     rest.add_routes(app, context)
+    app.router.add_post(rest.TICKET, issue_ticket)
     page.add_routes(app)
 
     async def background(_: web.Application) -> AsyncIterator[None]:
@@ -235,17 +336,24 @@ def _application(context: Context, status: StatusTopic) -> web.Application:
         finally:
             tasks.cancel()
             await asyncio.gather(tasks, return_exceptions=True)
+            if context.sources is not None:
+                await context.sources.close()
 
     app.cleanup_ctx.append(background)
     return app
 
 
 async def _run_all(context: Context, status: StatusTopic) -> None:
+    loops: dict[str, Callable[[], Awaitable[None]]] = {
+        "supervisor": context.supervisor.run,
+        "heartbeat": context.clients.heartbeat,
+        "housekeeping": lambda: _housekeeping(context),
+        "status": lambda: status.run(context),
+        "pulse": context.pulse.run,
+    }
     async with asyncio.TaskGroup() as group:
-        group.create_task(context.supervisor.run(), name="supervisor")
-        group.create_task(context.clients.heartbeat(), name="heartbeat")
-        group.create_task(_housekeeping(context), name="housekeeping")
-        group.create_task(status.run(context), name="status")
+        for name, run in loops.items():
+            group.create_task(context.pulse.keep(name, run), name=name)
 
 
 async def _housekeeping(context: Context) -> None:
@@ -253,12 +361,9 @@ async def _housekeeping(context: Context) -> None:
     while True:
         await context.clock.sleep(0.25)
         turn += 1
-        try:
-            context.hub.tick()
-            if turn % 4 == 0:
-                context.hub.find_stuck()
-        except Exception:  # a fault of ours must not end freshness for everyone
-            log.exception("housekeeping_crashed")
+        context.hub.tick()
+        if turn % 4 == 0:
+            context.hub.find_stuck()
 
 
 async def listen(runner: web.AppRunner, context: Context) -> asyncio.Server:
@@ -266,9 +371,27 @@ async def listen(runner: web.AppRunner, context: Context) -> asyncio.Server:
     settings = context.settings
     stock = runner.server
     assert stock is not None  # noqa: S101 - the runner has been set up
-    factory: Callable[[], asyncio.Protocol] = (lambda: Front(context, stock)) if settings.light_connections else stock
     loop = asyncio.get_running_loop()
-    return await loop.create_server(factory, settings.host, settings.port, backlog=BACKLOG)
+    server = await loop.create_server(
+        lambda: Front(context, stock), settings.host, settings.port, backlog=descriptors.ACCEPTS_A_TURN
+    )
+    # asyncio takes one number for both; the queue of those that wait may be longer than what is taken in one turn.
+    for listening in server.sockets:
+        with socket.socket(fileno=os.dup(listening.fileno())) as same:
+            same.listen(BACKLOG)
+    return server
+
+
+def runner_of(app: web.Application) -> web.AppRunner:
+    """Runs the application, with the times after which a request that does not come is cut off."""
+    return web.AppRunner(
+        app,
+        access_log=None,
+        handler_cancellation=True,
+        keepalive_timeout=KEEPALIVE_S,
+        lingering_time=LINGERING_S,
+        shutdown_timeout=1.0,
+    )
 
 
 async def serve(settings: Settings, run: Run) -> None:
@@ -278,13 +401,7 @@ async def serve(settings: Settings, run: Run) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop_or_leave, stop)
     async with service(settings, run) as (app, context):
-        runner = web.AppRunner(
-            app,
-            access_log=None,
-            handler_cancellation=True,
-            keepalive_timeout=KEEPALIVE_S,
-            shutdown_timeout=1.0,
-        )
+        runner = runner_of(app)
         await runner.setup()
         try:
             server = await listen(runner, context)
@@ -294,8 +411,9 @@ async def serve(settings: Settings, run: Run) -> None:
             await stop.wait()
             log.info("stopping", extra={"clients": len(context.clients.connected)})
             context.draining = True
-            server.close()
+            # Still listening: probes shall see that we are not ready, and who comes now is told so.
             await context.clients.dismiss(within_s=max(0.5, settings.shutdown_s - 3.0))
+            server.close()
         finally:
             await runner.cleanup()
     log.info("stopped")

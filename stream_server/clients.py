@@ -11,21 +11,25 @@ from stream_server import envelope
 from stream_server.envelope import Wire
 from stream_server.hub import WRITES_A_TURN, Hub
 from stream_server.outbox import SLOW_PONG_S, Outbox
-from stream_server.refusals import NO_PONG, SHUTTING_DOWN
+from stream_server.refusals import NO_PONG, SHUTTING_DOWN, UNAUTHORISED
 
 log = logging.getLogger(__name__)
 
 PONG_WITHIN_S = 10.0
 SSE_HEARTBEAT_S = 15.0
+LATE_S = 1.0
+"""A turn of the heartbeat this late says that we stood still, not the clients."""
 REFUSALS_WITH_A_CODE = 100
 """A browser cannot read the status of a refused upgrade, so this many above the limit are told by close code."""
 
 
 @dataclass(slots=True, eq=False)
 class Client:
-    """One connection; `pinged_at` is when an unanswered ping went out, None if there is none."""
+    """One connection; `pinged_at` is when an unanswered ping went out, `expires_at` when its token's time is over."""
 
     outbox: Outbox
+    address: str = ""
+    expires_at: float | None = None
     pinged_at: float | None = None
 
 
@@ -38,7 +42,10 @@ class Clients:
     rng: random.Random
     limit: int
     heartbeat_s: float
+    per_address: int = 0
+    """How many one address may have; 0 for no limit."""
     connected: dict[Client, None] = field(default_factory=dict)
+    by_address: dict[str, int] = field(default_factory=dict)
     refusing: int = 0
     accepted: int = 0
     refused: int = 0
@@ -47,25 +54,45 @@ class Clients:
         """Whether no further client may be served."""
         return len(self.connected) >= self.limit
 
-    def join(self, outbox: Outbox) -> Client:
+    def full_for(self, address: str) -> bool:
+        """Whether this address may have no further one."""
+        return 0 < self.per_address <= self.by_address.get(address, 0)
+
+    def join(self, outbox: Outbox, address: str = "", expires_in_s: float | None = None) -> Client:
         """Count a connection in."""
-        client = Client(outbox)
+        expires_at = None if expires_in_s is None else self.clock.now() + expires_in_s
+        client = Client(outbox, address if self.per_address else "", expires_at)
         self.connected[client] = None
+        if self.per_address:
+            self.by_address[address] = self.by_address.get(address, 0) + 1
         self.accepted += 1
         return client
 
     def leave(self, client: Client) -> None:
-        """Count it out, and forget what it wanted."""
-        self.connected.pop(client, None)
+        """Count it out, and forget what it wanted. Safe to call twice."""
+        if client in self.connected:
+            del self.connected[client]
+            if self.per_address:
+                self._count_out(client.address)
         self.hub.leave(client.outbox)
 
-    def answered(self, client: Client) -> None:
-        """A pong has come. One that took long shows a client that reads what is long past."""
+    def _count_out(self, address: str) -> None:
+        self.by_address[address] -= 1
+        if not self.by_address[address]:
+            del self.by_address[address]
+
+    def answered(self, client: Client) -> bool:
+        """A pong has come. One that took long shows a client that reads what is long past.
+
+        False if nobody had asked for it.
+        """
+        asked = client.pinged_at is not None or client.outbox.asked_at is not None
         if client.pinged_at is not None:
             if self.clock.now() - client.pinged_at > SLOW_PONG_S:
                 self.hub.pace(client.outbox)
             client.pinged_at = None
         self.hub.answered(client.outbox)
+        return asked
 
     def count(self) -> dict[str, int]:
         """Clients by transport."""
@@ -78,9 +105,13 @@ class Clients:
         """Ping all WebSocket clients and comment to all SSE clients, for ever; cut those that don't answer."""
         next_ping = self.clock.now() + self.heartbeat_s
         next_comment = self.clock.now() + SSE_HEARTBEAT_S
+        turn_s = min(1.0, self.heartbeat_s / 4)
         while True:
-            await self.clock.sleep(min(1.0, self.heartbeat_s / 4))
+            due = self.clock.now() + turn_s
+            await self.clock.sleep(turn_s)
             now = self.clock.now()
+            if now - due >= LATE_S:
+                self._forgive(now - due)
             self._cut_the_silent(now)
             if now >= next_ping:
                 next_ping = now + self.heartbeat_s
@@ -109,8 +140,16 @@ class Clients:
             beat = envelope.SSE_HEARTBEAT
             client.outbox.pipe.write(envelope.http_chunk(beat) if wire is Wire.SSE else beat)
 
+    def _forgive(self, late_s: float) -> None:
+        """Pongs have waited for us as long as we stood still."""
+        for client in self.connected:
+            if client.pinged_at is not None:
+                client.pinged_at += late_s
+
     def _cut_the_silent(self, now: float) -> None:
         for client in list(self.connected):
+            if client.expires_at is not None and now >= client.expires_at and not client.outbox.closed:
+                self.hub.close(client.outbox, UNAUTHORISED)
             if client.pinged_at is None:
                 continue
             if client.outbox.behind:

@@ -1,17 +1,22 @@
 """What every request handler may use, under one typed key of the application."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
 
+from feeds.catalog import Sources
 from feeds.market import BinanceMarket
-from feeds.supervisor import Feed, Supervisor
+from feeds.supervisor import Supervisor
 from feeds.symbols import Symbols
 from orchestrator.clock import Clock
-from stream_server.clients import Clients
+from stream_server.access import Access, Claims
+from stream_server.clients import Client, Clients
 from stream_server.hub import Hub
 from stream_server.outbox import Outbox
+from stream_server.peers import RequestRates
+from stream_server.pulse import Pulse
 from stream_server.session import Session
 from stream_server.settings import Settings
 
@@ -27,15 +32,26 @@ class Context:
     clients: Clients
     symbols: Symbols
     market: BinanceMarket
-    feed: Feed
+    sources: Sources | None
+    """Who can be asked; nobody on a tape."""
     supervisor: Supervisor
     started_ms: int
     mode: str
+    access: Access
+    rates: RequestRates
+    pulse: Pulse
+    descriptors: int | None = None
+    """How many the process may have open; None if unknown."""
     draining: bool = False
 
-    def new_session(self, outbox: Outbox, *, inflates: bool) -> Session:
+    def new_client(self, outbox: Outbox, address: str, claims: Claims) -> Client:
+        """Count a client in; it is sent away when its token's time is over."""
+        return self.clients.join(outbox, address, self.access.left_s(claims))
+
+    def new_session(self, outbox: Outbox, claims: Claims, *, inflates: bool) -> Session:
         """The protocol of a new WebSocket client."""
-        return Session(self.hub, outbox, self.symbols, self.clock, self.settings.heartbeat_s, inflates)
+        may_read: Callable[[str], bool] | None = None if claims.everything else claims.allow
+        return Session(self.hub, outbox, self.symbols, self.clock, self.settings.heartbeat_s, inflates, may_read)
 
     def allow_origin(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Let pages of the allowed origins read this answer (CORS)."""
@@ -47,9 +63,10 @@ class Context:
             origin = request.headers.get("Origin")
             if origin in allowed:
                 response.headers["Access-Control-Allow-Origin"] = origin
-        response.headers["Access-Control-Expose-Headers"] = "ETag, Retry-After"
+        response.headers["Access-Control-Expose-Headers"] = EXPOSED
 
 
+EXPOSED = "ETag, Retry-After, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, WWW-Authenticate, X-Request-Id"
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)
 
 

@@ -39,6 +39,8 @@ class FrameError(Exception):
 
 
 RSV1 = 0x40
+MAX_PARTS = 1024
+"""Parts may be empty, so the size of a message alone does not bound how many it can have."""
 CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
 _OPCODES = {int(opcode): opcode for opcode in Opcode}
 _EMPTY_BLOCK = b"\x00\x00\xff\xff"
@@ -126,6 +128,8 @@ class FrameReader:
         if not first & 0x80:
             if self.parts is None:
                 self.parts = []
+            if len(self.parts) >= MAX_PARTS:
+                raise FrameError(1009, f"message in more than {MAX_PARTS} parts")
             self.parts.append(payload)
             self.size += len(payload)
             return None

@@ -4,6 +4,8 @@ The listening socket's first bytes decide. A well-formed upgrade of `/ws` is ans
 the `websockets` package, and served by one small protocol object. Everything else, every odd or refused upgrade
 included, is handed to aiohttp with the bytes that were read, as if nothing had happened. Both paths end in the same
 session and outbox. `LIGHT_CONNECTIONS=0` leaves all of it to aiohttp.
+
+A connection that takes one of the last descriptors of the process is told 503 and closed before anything is read.
 """
 
 import asyncio
@@ -19,20 +21,25 @@ from websockets.server import ServerProtocol
 from yarl import URL
 
 from stream_server import envelope
+from stream_server.access import Claims
 from stream_server.clients import Client
 from stream_server.context import Context
+from stream_server.descriptors import scarce
 from stream_server.envelope import Wire
 from stream_server.frames import FrameError, FrameReader, Opcode
+from stream_server.guard import Caller, enter
 from stream_server.outbox import HIGH_WATER_BYTES, Outbox
+from stream_server.refusals import Refusal
 from stream_server.session import MAX_MESSAGE_BYTES
 from stream_server.transport import SocketPipe
-from stream_server.websocket import BINARY, Opening, may_enter
+from stream_server.websocket import BINARY, Opening
 
 log = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES = 16 * 1024
 HEAD_WITHIN_S = 10.0
 FIRST_BYTE_WITHIN_S = 75.0
+NO_ROOM = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 30\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _OURS = (b"GET /ws?", b"GET /ws ")
 
 Factory = Callable[[], asyncio.Protocol]
@@ -52,7 +59,14 @@ class Front(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from it
-        self._within(FIRST_BYTE_WITHIN_S)
+        if scarce(transport, self.context.descriptors):
+            self.context.clients.refused += 1
+            self.transport.write(NO_ROOM)
+            self.transport.close()
+        elif self.context.settings.light_connections:
+            self._within(FIRST_BYTE_WITHIN_S)
+        else:
+            self._hand_over()
 
     def _within(self, seconds: float) -> None:
         if self.limit is not None:
@@ -86,11 +100,13 @@ class Front(asyncio.Protocol):
         stock = self.stock()
         transport.set_protocol(stock)
         stock.connection_made(transport)
-        stock.data_received(data)
+        if data:
+            stock.data_received(data)
 
     def _release(self) -> tuple[asyncio.Transport, bytes]:
-        assert self.transport is not None and self.limit is not None  # noqa: S101 - data came after the connection
-        self.limit.cancel()
+        assert self.transport is not None  # noqa: S101 - the connection has been made
+        if self.limit is not None:
+            self.limit.cancel()
         data, self.buffer = self.buffer, b""
         return self.transport, data
 
@@ -107,22 +123,29 @@ class Front(asyncio.Protocol):
         request = next(iter(handshake.events_received()), None)
         if not isinstance(request, Request):
             return False
-        hosts = request.headers.get_all("Host")
-        if not may_enter(self.context, request.headers.get("Origin"), hosts[0] if hosts else ""):
-            return False
         response = handshake.accept(request)
         if response.status_code != 101:
             return False
+        query = URL(request.path, encoded=True).query
+        assert self.transport is not None  # noqa: S101 - data came after the connection
+        peer = self.transport.get_extra_info("peername")
+        caller = Caller.read(self.context, peer, request.headers.get_all, query.get("ticket"))
+        try:
+            claims = enter(self.context, caller)
+        except Refusal:
+            return False  # the other shell says why
         handshake.send_response(response)
         answer = b"".join(handshake.data_to_send())
         deflate = next((each for each in handshake.extensions if isinstance(each, PerMessageDeflate)), None)
         # A window smaller than zlib's would need a compressor of its own; such a client gets plain frames.
         inflates = deflate is not None and deflate.local_max_window_bits == zlib.MAX_WBITS
         transport, _ = self._release()
-        light = LightWebSocket(self.context, transport, deflates=deflate is not None, inflates=inflates)
+        light = LightWebSocket(
+            self.context, transport, caller.address, claims, deflates=deflate is not None, inflates=inflates
+        )
         transport.set_protocol(light)
         transport.write(answer)
-        Opening.read(URL(request.path, encoded=True).query).begin(light.session)
+        Opening.read(query).begin(light.session)
         if rest:
             light.data_received(rest)
         return True
@@ -133,15 +156,24 @@ class LightWebSocket(asyncio.Protocol):
 
     __slots__ = ("client", "context", "reader", "session", "transport")
 
-    def __init__(self, context: Context, transport: asyncio.Transport, *, deflates: bool, inflates: bool) -> None:
+    def __init__(
+        self,
+        context: Context,
+        transport: asyncio.Transport,
+        address: str,
+        claims: Claims,
+        *,
+        deflates: bool,
+        inflates: bool,
+    ) -> None:
         self.context = context
         self.transport = transport
         self.reader = FrameReader(MAX_MESSAGE_BYTES, deflates)
         outbox = Outbox(SocketPipe(transport), Wire.WEBSOCKET)
         outbox.watch(transport.write)
         transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
-        self.client: Client = context.clients.join(outbox)
-        self.session = context.new_session(outbox, inflates=inflates)
+        self.client: Client = context.new_client(outbox, address, claims)
+        self.session = context.new_session(outbox, claims, inflates=inflates)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -150,7 +182,8 @@ class LightWebSocket(asyncio.Protocol):
                     case Opcode.TEXT:
                         self.session.receive(message.payload)
                     case Opcode.PONG:
-                        self.context.clients.answered(self.client)
+                        if not self.context.clients.answered(self.client):
+                            self.session.admit()
                     case Opcode.PING:
                         if self.session.admit():
                             self.client.outbox.pipe.write(envelope.websocket_frame(0x8A, message.payload))

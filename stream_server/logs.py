@@ -1,10 +1,27 @@
-"""One line a log event: text for people or JSON for machines. A message is a constant name, facts ride in `extra`."""
+"""One line a log event: text for people or JSON for machines. A message is a constant name, facts ride in `extra`.
+
+The three diaries of the providers go to rotated files of their own as well. A flood of equal lines is cut short: what
+clients can cause as often as they like must not fill the disk.
+"""
 
 import logging
+import logging.handlers
+import math
 import sys
 import time
+from pathlib import Path
+from typing import TextIO
 
 import orjson
+from aiohttp.http import HttpProcessingError
+
+from orchestrator import journal
+
+DIARY_BYTES = 5 * 1024 * 1024
+DIARIES_KEPT = 3
+LINES_A_BURST = 50
+BURST_S = 10.0
+NAMES_KEPT = 1000
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -41,16 +58,91 @@ class JsonLines(logging.Formatter):
         return orjson.dumps(line, default=str).decode()
 
 
-def set_up(level: str, form: str) -> None:
-    """Send every log line to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonLines() if form == "json" else TextLines())
+class Calm(logging.Filter):
+    """Lets `lines` of one name through in `per_s`; the next one after that tells in `more` how many were kept back."""
+
+    def __init__(self, lines: int = LINES_A_BURST, per_s: float = BURST_S) -> None:
+        super().__init__()
+        self.lines = lines
+        self.per_s = per_s
+        self.windows: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is written."""
+        name = (record.name, str(record.msg).partition("\n")[0])
+        began, count = self.windows.get(name, (-math.inf, 0))
+        if record.created - began >= self.per_s or record.created < began:
+            if count > self.lines:
+                record.more = count - self.lines
+            began, count = record.created, 0
+            if len(self.windows) >= NAMES_KEPT:
+                self.windows.clear()
+        self.windows[name] = (began, count + 1)
+        return count < self.lines
+
+
+class Brief(logging.Filter):
+    """Of a client's malformed request only what is wrong with it: aiohttp would log a traceback for each."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Shorten the record."""
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            record.msg, record.args, record.exc_info = "malformed_request", (), None
+            record.cause = type(error).__name__
+        return True
+
+
+class Lines(logging.StreamHandler[TextIO]):
+    """Standard error. When the disk behind it is full, lines are lost and nothing else."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
+        """There is nowhere to say it."""
+
+
+class Diary(logging.handlers.RotatingFileHandler):
+    """A rotated file. A disk that fails costs the lines, never the service, and is said once."""
+
+    failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
+        if not self.failed:
+            self.failed = True
+            cause = type(sys.exc_info()[1]).__name__
+            logging.getLogger(__name__).error("diary_not_written", extra={"file": self.baseFilename, "cause": cause})
+
+
+def set_up(level: str, form: str, folder: Path | None = None) -> None:
+    """Send every log line to standard error, and the providers' diaries to files in `folder` too."""
+    formatter = JsonLines() if form == "json" else TextLines()
+    handler = Lines(sys.stderr)
+    handler.setFormatter(formatter)
+    handler.addFilter(Calm())
+    if folder is not None:
+        _open_diaries(folder, formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    # Malformed requests are the sender's business; aiohttp would log a traceback for each.
-    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
+    logging.getLogger("aiohttp.server").filters[:] = [Brief(), Calm(1)]
+    logging.getLogger("asyncio").filters[:] = [Calm(3)]
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def _open_diaries(folder: Path, formatter: logging.Formatter) -> None:
+    for name in (journal.ROTATION, journal.FAILURES, journal.HEALTH):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            diary = Diary(folder / f"{name}.log", maxBytes=DIARY_BYTES, backupCount=DIARIES_KEPT, delay=True)
+        except OSError as error:
+            extra = {"file": str(folder / f"{name}.log"), "cause": error.strerror}
+            logging.getLogger(__name__).error("diary_not_written", extra=extra)
+            continue
+        diary.setFormatter(formatter)
+        logger.handlers[:] = [diary]
+        # How a provider's state changes is worth everybody's eye; single attempts are for those who look for them.
+        logger.propagate = name == journal.HEALTH
 
 
 def _stamp(record: logging.LogRecord) -> str:
@@ -59,4 +151,5 @@ def _stamp(record: logging.LogRecord) -> str:
 
 def _text(value: object) -> str:
     text = str(value)
-    return repr(text) if " " in text or not text else text
+    # What came from outside may hold line breaks, which would make lines of their own.
+    return text if text and text.isprintable() and " " not in text else repr(text)

@@ -15,6 +15,7 @@ CSP = "; ".join(
         "object-src 'none'",
         "base-uri 'none'",
         "form-action 'none'",
+        "frame-ancestors 'none'",
     ]
 )
 HEADERS = {

@@ -1,5 +1,6 @@
 """Every error code and close code that a client can meet, with its sentence. The one table of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -21,7 +22,7 @@ TOO_SLOW = Closing(4008, "the client does not read fast enough; it can resume fr
 STATE_LOST = Closing(4010, "the server lost its state; reconnect for a new snapshot")
 NO_PONG = Closing(4012, "no pong came back in time")
 TOO_MANY_REQUESTS = Closing(4013, "too many requests on this connection")
-UNAUTHORISED = Closing(4500, "not authorised")
+UNAUTHORISED = Closing(4500, "not authorised, or the token's time is over")
 PROTOCOL_ABUSE = Closing(4501, "too many messages that make no sense")
 CONNECTION_LIMIT = Closing(4504, "the server holds as many connections as it may")
 TOPIC_LIMIT = Closing(4505, "too many topics or patterns on this connection")
@@ -40,7 +41,7 @@ CLOSINGS = (
 
 
 class Refusal(Exception):
-    """A request that is not granted: `code` for programs, the text for people, `status` for HTTP."""
+    """A request that is not granted: `code` for programs, the text for people, `status` and `headers` for HTTP."""
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class Refusal(Exception):
         status: int = 400,
         details: dict[str, object] | None = None,
         retry_after_s: float | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.code = code
@@ -56,20 +58,26 @@ class Refusal(Exception):
         self.status = status
         self.details = details or {}
         self.retry_after_s = retry_after_s
+        self.headers = headers or {}
 
 
 CODES = {
-    "bad_json": "a WebSocket message is not JSON",
-    "bad_request": "a message or its fields have the wrong shape",
+    "bad_json": "a WebSocket message or the body of a request is not JSON",
+    "bad_request": "a message, a body or its fields have the wrong shape",
     "binary_refused": "a binary WebSocket frame; messages are JSON text",
     "unknown_op": "an op that is not subscribe, unsubscribe, snapshot or ping",
     "unknown_topic": "a topic or pattern that nobody can feed",
     "topic_limit": "more topics or patterns than one connection may have",
     "rate_limited": "more requests than allowed",
-    "bad_parameter": "one or more query parameters are wrong; `details` names each",
+    "unauthorised": "a token is needed, or the one that was shown is not taken",
+    "forbidden": "this token may not read that, or pages of this origin may not connect",
+    "body_timeout": "the body of the request did not come in time",
+    "bad_parameter": "one or more parameters are wrong; `details` names each",
     "invalid_interval": "a candle interval that does not exist",
     "unknown_symbol": "no market goes by that symbol",
-    "not_found": "no such path",
+    "unknown_chain": "no chain goes by that name",
+    "ambiguous": "several coins go by that ticker, and `strict` was asked for; `details` names them",
+    "not_found": "no such path, or nothing there",
     "method_not_allowed": "the path does not take that method",
     "too_old": "the data is older than `max_age` allows",
     "unavailable": "no source can answer now",

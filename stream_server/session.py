@@ -1,6 +1,6 @@
 """One WebSocket client's protocol: message in, answers into its outbox. Knows no socket."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import orjson
 
@@ -65,7 +65,7 @@ def over_limit(selectors: Sequence[str]) -> bool:
 class Session:
     """Reads one client's messages. A message that makes no sense costs an `error`, and nothing else."""
 
-    __slots__ = ("bucket", "clock", "heartbeat_s", "hub", "inflates", "outbox", "strikes", "symbols")
+    __slots__ = ("bucket", "clock", "heartbeat_s", "hub", "inflates", "may_read", "outbox", "strikes", "symbols")
 
     def __init__(
         self,
@@ -75,7 +75,9 @@ class Session:
         clock: Clock,
         heartbeat_s: float,
         inflates: bool = False,
+        may_read: Callable[[str], bool] | None = None,
     ) -> None:
+        """`may_read` tells which topics and patterns this client may have; None for all."""
         self.hub = hub
         self.outbox = outbox
         self.symbols = symbols
@@ -83,6 +85,7 @@ class Session:
         self.heartbeat_s = heartbeat_s
         self.bucket = TokenBucket(OPS_PER_S, OPS_BURST, clock)
         self.inflates = inflates
+        self.may_read = may_read
         self.strikes = 0
 
     def batch(self, wanted: bool) -> None:
@@ -164,12 +167,23 @@ class Session:
             self.hub.close(self.outbox, TOPIC_LIMIT)
             return
         self._refuse_topics(bad, req)
+        good = self._permitted(good, req)
         if good and not self.outbox.closed:
             self.hub.subscribe(self.outbox, good, since, interval_ms, req)
 
     def _refuse_topics(self, bad: Mapping[str, str], req: object) -> None:
         if bad:
             self.refuse(Refusal("unknown_topic", "; ".join(bad.values()), details={"topics": list(bad)}), req)
+
+    def _permitted(self, selectors: list[str], req: object) -> list[str]:
+        """Those that this client may read; the others are named in an error."""
+        if self.may_read is None or self.outbox.closed:
+            return selectors
+        denied = [selector for selector in selectors if not self.may_read(selector)]
+        if denied:
+            message = f"this token may not read {', '.join(denied)[:200]}"
+            self.refuse(Refusal("forbidden", message, details={"topics": denied}), req)
+        return [selector for selector in selectors if selector not in denied]
 
     def _unsubscribe(self, message: dict[str, object], req: object) -> None:
         good, bad = resolve(self._topics(message), self.symbols)
@@ -182,6 +196,7 @@ class Session:
     def _snapshot(self, message: dict[str, object], req: object) -> None:
         good, bad = resolve(self._topics(message), self.symbols)
         self._refuse_topics(bad, req)
+        good = self._permitted(good, req)
         if not good:
             return
         held = self.hub.snapshot(good)

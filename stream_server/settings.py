@@ -3,10 +3,13 @@
 A bad start names every wrong setting at once. Lower modules get small policies, never `Settings`.
 """
 
+import hashlib
+import ipaddress
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -14,9 +17,26 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 
 from feeds.intervals import INTERVALS
+from feeds.providers.rss import DEFAULT_FEEDS
 from feeds.tape import venue_of
 
 T = TypeVar("T")
+
+KEYS = (
+    "COINGECKO_PRO_API_KEY",
+    "COINGECKO_DEMO_API_KEY",
+    "CRYPTOPANIC_API_KEY",
+    "NEWS_API_KEY",
+    "ETHERSCAN_API_KEY",
+    "ETHERSCAN_BACKUP_API_KEY",
+    "HF_TOKEN",
+    "REDDIT_CLIENT_ID",
+    "REDDIT_CLIENT_SECRET",
+)
+"""The settings that are keys."""
+
+SECRET = re.compile("KEY|TOKEN|SECRET|REDDIT|URL|FEEDS")
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class SettingsError(Exception):
@@ -35,9 +55,21 @@ class Settings:
     port: int = 7860
     log_level: str = "INFO"
     log_format: str = "text"
+    log_dir: Path = Path("logs")
+    """Where the three diaries of the providers are written."""
     state_dir: Path = Path(".state")
-    """Where the list of pairs survives a restart."""
+    """Where pairs, bans and the last good answers of slow sources survive a restart."""
     allowed_origins: tuple[str, ...] = ("*",)
+    auth_tokens: Mapping[str, bytes] | None = field(default=None, repr=False)
+    """The SHA-256 digest of each named token. With none, and no secret below, everybody may read."""
+    auth_jwt_secret: str | None = field(default=None, repr=False)
+    """What JSON Web Tokens (HS256) are signed with."""
+    trusted_proxies: tuple[Network, ...] | None = None
+    """Whose `X-Forwarded-For` is believed."""
+    max_connections_per_ip: int = 0
+    """0 for no limit: behind a proxy that is not named above, all clients have one address."""
+    rest_rate_per_s: float = 0.0
+    """Requests a second from one address, twice as many in a burst; 0 for no limit."""
     light_connections: bool = True
     """Serve WebSocket clients without aiohttp's request and task: a tenth of the memory."""
     max_connections: int = 10_000
@@ -50,11 +82,18 @@ class Settings:
     """Candles that are kept whether or not somebody listens; all others start on demand."""
 
     snapshot_ttl_s: float = 60.0
-    """A value without an update for this long is `stale`."""
+    """A value without an update for this long is `stale`; one that is polled more slowly, after three polls."""
+    cache_ttl_s: float = 60.0
+    """REST answers are taken from the cache for this long."""
+    stale_if_error_s: float | None = None
+    """With every provider down, answers this old are still given, marked stale. Unset: an hour, and thirty days for
+    what changes slowly (catalogue, totals, Fear & Greed, news)."""
     ring_events: int = 500
     """Log events held for resuming, by topic."""
     outbox_bytes: int = 4 * 1024 * 1024
     """What is held for one slow client before it is cut."""
+    outbox_total_bytes: int = 512 * 1024 * 1024
+    """What is held for all slow clients together; above it those with most are cut."""
     stall_s: float = 30.0
     """A client that takes nothing for this long is cut."""
     heartbeat_s: float = 20.0
@@ -62,10 +101,45 @@ class Settings:
     """Candles on demand are dropped this long after the last listener left."""
     shutdown_s: float = 10.0
     market_poll_s: float = 30.0
-    """Between two polls of all prices while no stream delivers."""
+    """Between two polls of prices while no stream delivers, and of the market table while somebody listens."""
+    news_poll_s: float = 120.0
+    sentiment_poll_s: float = 600.0
+    """The index itself tells when it will change; this is the pace when it does not."""
+    gas_poll_s: float = 15.0
+
+    coingecko_pro_api_key: str | None = field(default=None, repr=False)
+    coingecko_demo_api_key: str | None = field(default=None, repr=False)
+    cryptopanic_api_key: str | None = field(default=None, repr=False)
+    news_api_key: str | None = field(default=None, repr=False)
+    etherscan_api_key: str | None = field(default=None, repr=False)
+    etherscan_backup_api_key: str | None = field(default=None, repr=False)
+    hf_token: str | None = field(default=None, repr=False)
+    reddit_client_id: str | None = field(default=None, repr=False)
+    reddit_client_secret: str | None = field(default=None, repr=False)
 
     binance_ws_urls: tuple[str, ...] = ("wss://stream.binance.com:9443", "wss://data-stream.binance.vision")
     binance_rest_urls: tuple[str, ...] = ("https://api.binance.com", "https://data-api.binance.vision")
+    coingecko_url: tuple[str, ...] = ("https://api.coingecko.com/api/v3",)
+    coingecko_pro_url: tuple[str, ...] = ("https://pro-api.coingecko.com/api/v3",)
+    cryptopanic_url: tuple[str, ...] = ("https://cryptopanic.com/api/developer/v2",)
+    """The plan is part of the path."""
+    newsapi_url: tuple[str, ...] = ("https://newsapi.org/v2",)
+    alternative_me_url: tuple[str, ...] = ("https://api.alternative.me",)
+    etherscan_url: tuple[str, ...] = ("https://api.etherscan.io/v2/api",)
+    eth_rpc_urls: tuple[str, ...] = (
+        "https://ethereum-rpc.publicnode.com",
+        "https://rpc.mevblocker.io",
+        "https://eth.drpc.org",
+        "https://1rpc.io/eth",
+    )
+    blockscout_url: tuple[str, ...] = ("https://eth.blockscout.com",)
+    rss_feeds: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULT_FEEDS))
+    """Outlet to URL."""
+    reddit_url: tuple[str, ...] = ("https://oauth.reddit.com",)
+    crypto_api_clean_url: tuple[str, ...] = ("https://really-amin-crypto-api-clean-fixed.hf.space",)
+    crypto_dt_source_url: tuple[str, ...] = ("https://crypto-dt-source.onrender.com",)
+    hf_inference_url: tuple[str, ...] = ("https://router.huggingface.co/hf-inference",)
+    hf_datasets_url: tuple[str, ...] = ("https://huggingface.co",)
 
     @classmethod
     def load(cls, env_file: Path = Path(".env")) -> "Settings":
@@ -78,15 +152,17 @@ class Settings:
         """Read settings from text. An empty value is the default. Raises SettingsError."""
         read: dict[str, object] = {}
         problems: list[str] = []
-        for field in fields(cls):
-            name = field.name.upper()
+        for each in fields(cls):
+            name = each.name.upper()
             text = values.get(name, "").strip()
             if not text:
                 continue
             try:
-                read[field.name] = READERS[field.name](text)
+                read[each.name] = READERS[each.name](text)
             except ValueError as error:
-                problems.append(f"{name}={text!r}: {error}")
+                # A key, or a URL that carries one, is not repeated.
+                given = name if SECRET.search(name) else f"{name}={text!r}"
+                problems.append(f"{given}: {error}")
         if problems:
             raise SettingsError(problems)
         return cls(**read)  # type: ignore[arg-type]  # the readers give what the fields say
@@ -181,12 +257,39 @@ def _urls(*schemes: str) -> Callable[[str], tuple[str, ...]]:
             except ValueError:
                 port_is_fine = False
             if parts.scheme not in schemes or not parts.hostname or not port_is_fine:
-                raise ValueError(f"{url!r} is no {' or '.join(schemes)} URL")
+                raise ValueError(f"{_shown(url)!r} is no {' or '.join(schemes)} URL")
         if len({venue_of(url) for url in urls}) > 1:
             raise ValueError("mixes exchanges: Binance's sister exchanges have prices of their own")
         return urls
 
     return read
+
+
+def _shown(url: str) -> str:
+    """A URL without what may be a key: its user, path and query."""
+    scheme, found, rest = url.partition("://")
+    return f"{scheme}://{re.split('[/?#]', rest)[0].rpartition('@')[2]}" if found else url[:40]
+
+
+_http = _urls("http", "https")
+
+
+def _feeds(text: str) -> dict[str, str]:
+    feeds: dict[str, str] = {}
+    if text.lower() == "none":
+        return feeds
+    for part in _list(text):
+        name, found, url = part.partition("=")
+        if not found or not name.strip().replace("-", "").replace("_", "").isalnum():
+            raise ValueError(f"{_shown(part)!r} is not name=url")
+        feeds[name.strip().lower()] = _http(url.strip())[0]
+    return feeds
+
+
+def _key(text: str) -> str:
+    if not text.isprintable() or " " in text or not text.isascii():
+        raise ValueError("must be one word of printable ASCII")
+    return text
 
 
 def _origins(text: str) -> tuple[str, ...]:
@@ -198,13 +301,66 @@ def _origins(text: str) -> tuple[str, ...]:
     return origins
 
 
+def _tokens(text: str) -> dict[str, bytes]:
+    """`name:token,…`; only digests are kept."""
+    tokens: dict[str, bytes] = {}
+    for part in _list(text):
+        name, found, token = part.partition(":")
+        name = name.strip()
+        if not found or not token or not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
+            raise ValueError("must be name:token,name:token… with names of letters, digits, '-', '_' and '.'")
+        if name in tokens:
+            raise ValueError(f"names {name!r} twice")
+        digest = hashlib.sha256(_key(token.strip()).encode()).digest()
+        if digest in tokens.values():
+            raise ValueError(f"gives {name!r} the token of another name")
+        tokens[name] = digest
+    return tokens
+
+
+def _secret(text: str) -> str:
+    # HS256 asks for a key of at least the size of its hash (RFC 7518, section 3.2).
+    if len(_key(text)) < 32:
+        raise ValueError("must have at least 32 characters")
+    return text
+
+
+def _networks(text: str) -> tuple[Network, ...]:
+    networks = []
+    for part in _list(text):
+        try:
+            networks.append(ipaddress.ip_network(part, strict=False))
+        except ValueError:
+            raise ValueError(f"{part!r} is no address or network such as 10.0.0.0/8") from None
+    return tuple(networks)
+
+
+def _per_s(low: float, high: float) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            raise ValueError("must be a number") from None
+        if not math.isfinite(number) or (number and not low <= number <= high):
+            raise ValueError(f"must be 0 or from {low:g} to {high:g}")
+        return number
+
+    return read
+
+
 READERS: dict[str, Callable[[str], object]] = {
     "host": str,
     "port": _whole(0, 65535),
     "log_level": _one_of("DEBUG", "INFO", "WARNING", "ERROR"),
     "log_format": _one_of("text", "json"),
+    "log_dir": Path,
     "state_dir": Path,
     "allowed_origins": _origins,
+    "auth_tokens": _tokens,
+    "auth_jwt_secret": _secret,
+    "trusted_proxies": _networks,
+    "max_connections_per_ip": _whole(0, 1_000_000),
+    "rest_rate_per_s": _per_s(0.01, 1_000_000),
     "light_connections": _switch,
     "max_connections": _whole(1, 1_000_000),
     "symbols": _symbols,
@@ -213,11 +369,32 @@ READERS: dict[str, Callable[[str], object]] = {
     "snapshot_ttl_s": _seconds(1, 86_400),
     "ring_events": _whole(1, 100_000),
     "outbox_bytes": _whole(64 * 1024, 1 << 30),
+    "outbox_total_bytes": _whole(1024 * 1024, 1 << 50),
     "stall_s": _seconds(1, 3600),
     "heartbeat_s": _seconds(1, 3600),
     "idle_topic_s": _seconds(1, 86_400),
     "shutdown_s": _seconds(1, 600),
     "market_poll_s": _seconds(1, 86_400),
+    "cache_ttl_s": _seconds(1, 86_400),
+    "stale_if_error_s": _seconds(1, 365 * 86_400),
+    "news_poll_s": _seconds(1, 86_400),
+    "sentiment_poll_s": _seconds(1, 86_400),
+    "gas_poll_s": _seconds(1, 86_400),
+    **dict.fromkeys((name.lower() for name in KEYS), _key),
+    "coingecko_url": _http,
+    "coingecko_pro_url": _http,
+    "cryptopanic_url": _http,
+    "newsapi_url": _http,
+    "alternative_me_url": _http,
+    "etherscan_url": _http,
+    "eth_rpc_urls": _http,
+    "blockscout_url": _http,
+    "rss_feeds": _feeds,
+    "reddit_url": _http,
+    "crypto_api_clean_url": _http,
+    "crypto_dt_source_url": _http,
+    "hf_inference_url": _http,
+    "hf_datasets_url": _http,
     "binance_ws_urls": _urls("ws", "wss"),
-    "binance_rest_urls": _urls("http", "https"),
+    "binance_rest_urls": _http,
 }

@@ -5,8 +5,10 @@ from aiohttp_sse import EventSourceResponse
 
 from stream_server.context import CONTEXT
 from stream_server.envelope import Wire
+from stream_server.guard import CLAIMS, caller_of, check_rights, check_room
 from stream_server.outbox import Outbox
 from stream_server.refusals import Refusal
+from stream_server.rest.answers import REQUEST_ID, SAFE
 from stream_server.session import check_interval, hello, over_limit, resolve, split_topics
 from stream_server.transport import SocketPipe, raw_transport
 
@@ -19,16 +21,20 @@ async def sse(request: web.Request) -> web.StreamResponse:
     """`GET /sse?topics=…&interval_ms=…`; the position comes from `Last-Event-ID`, `last_event_id` or `since`."""
     context = request.app[CONTEXT]
     clients = context.clients
-    if context.draining:
-        raise Refusal("shutting_down", "the server is shutting down", status=503, retry_after_s=5)
+    claims = request[CLAIMS]
     selectors, interval_ms = _wanted(request)
-    if clients.full():
+    check_rights(claims, selectors)
+    address = caller_of(context, request).address
+    try:
+        check_room(context, address)
+    except Refusal:
         clients.refused += 1
-        message = "the server holds as many connections as it may"
-        raise Refusal("connection_limit", message, status=503, retry_after_s=30)
+        raise
     # aiohttp-sse gives the headers and the wait for the end; pings come from the one heartbeat of all clients.
     response = EventSourceResponse(ping_interval=NEVER_S, send_timeout=context.settings.stall_s)
     response.headers["Cache-Control"] = "no-store"
+    response.headers.update(SAFE)
+    response.headers["X-Request-Id"] = request[REQUEST_ID]
     context.allow_origin(request, response)
     await response.prepare(request)
     wire = Wire.SSE if request.version >= HttpVersion11 else Wire.SSE_UNCHUNKED
@@ -37,7 +43,7 @@ async def sse(request: web.Request) -> web.StreamResponse:
     await response.write(b"retry: %d\n%b" % (context.rng.randint(*RETRY_MS), greeting))
     pipe = SocketPipe(raw_transport(request), on_close=response.stop_streaming)
     outbox = Outbox(pipe, wire)
-    client = clients.join(outbox)
+    client = context.new_client(outbox, address, claims)
     try:
         async with response:
             context.hub.join(outbox)
@@ -76,5 +82,6 @@ def _wanted(request: web.Request) -> tuple[list[str], int]:
 def _since(request: web.Request) -> str | None:
     header = request.headers.get("Last-Event-ID")
     if header is not None:
-        return header
+        # What is not UTF-8 arrives as lone surrogates, which no answer could repeat.
+        return header.encode(errors="surrogateescape").decode(errors="replace")
     return request.query.get("last_event_id") or request.query.get("since")

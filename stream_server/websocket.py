@@ -12,10 +12,11 @@ from aiohttp import WSMsgType, web
 
 from stream_server import envelope
 from stream_server.clients import REFUSALS_WITH_A_CODE, Clients
-from stream_server.context import CONTEXT, Context, origin_allowed
+from stream_server.context import CONTEXT
 from stream_server.envelope import Wire
+from stream_server.guard import Caller, caller_of, enter, told
 from stream_server.outbox import Outbox
-from stream_server.refusals import CONNECTION_LIMIT, Refusal
+from stream_server.refusals import CONNECTION_LIMIT, UNAUTHORISED, Closing, Refusal
 from stream_server.session import MAX_MESSAGE_BYTES, Session, check_interval, split_topics
 from stream_server.transport import SocketPipe, raw_transport
 
@@ -55,40 +56,33 @@ class Opening:
             talk.refuse(self.problem)
 
 
-def may_enter(context: Context, origin: str | None, host: str) -> bool:
-    """Whether a new client is simply welcome; if not, the handler below says why."""
-    allowed = origin_allowed(origin, host, context.settings.allowed_origins)
-    return allowed and not context.draining and not context.clients.full()
-
-
 async def websocket(request: web.Request) -> web.StreamResponse:
     """`GET /ws?topics=…&since=…&interval_ms=…&batch=1`"""
     context = request.app[CONTEXT]
     clients = context.clients
-    if not origin_allowed(request.headers.get("Origin"), request.host, context.settings.allowed_origins):
-        raise web.HTTPForbidden(text="this origin may not connect (ALLOWED_ORIGINS)\n")
-    full = clients.full()
-    if context.draining or (full and clients.refusing >= REFUSALS_WITH_A_CODE):
+    caller = caller_of(context, request)
+    closing: Closing | None = None
+    try:
+        claims = enter(context, caller)
+    except Refusal as refusal:
         clients.refused += 1
-        code, message = (
-            ("shutting_down", "the server is shutting down")
-            if context.draining
-            else ("connection_limit", "the server holds as many connections as it may")
-        )
-        raise Refusal(code, message, status=503, retry_after_s=5)
+        closing = _closing_of(told(caller, refusal), caller)
+        if closing is None or clients.refusing >= REFUSALS_WITH_A_CODE:
+            raise
     # One more than allowed: aiohttp refuses a message that reaches its limit.
     ws = web.WebSocketResponse(
         autoping=False, heartbeat=None, compress=True, max_msg_size=MAX_MESSAGE_BYTES + 1, timeout=2
     )
     await ws.prepare(request)
     pipe = SocketPipe(raw_transport(request))
-    if full:
-        await _refuse(ws, pipe, clients)
+    if closing is not None:
+        batched = Opening.read(request.query).batch
+        await _refuse(ws, pipe, clients, closing, Wire.WEBSOCKET_BATCH if batched else Wire.WEBSOCKET)
         return ws
     outbox = Outbox(pipe, Wire.WEBSOCKET)
-    client = clients.join(outbox)
+    client = context.new_client(outbox, caller.address, claims)
     # A smaller window than zlib's would need a compressor of its own; such a client gets plain frames.
-    talk = context.new_session(outbox, inflates=ws.compress == zlib.MAX_WBITS)
+    talk = context.new_session(outbox, claims, inflates=ws.compress == zlib.MAX_WBITS)
     try:
         Opening.read(request.query).begin(talk)
         while True:
@@ -103,7 +97,8 @@ async def websocket(request: web.Request) -> web.StreamResponse:
                     if talk.admit():
                         pipe.write(envelope.websocket_frame(0x8A, received.data))
                 case WSMsgType.PONG:
-                    clients.answered(client)
+                    if not clients.answered(client):
+                        talk.admit()
                 case _:
                     break
     finally:
@@ -111,14 +106,20 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     return ws
 
 
-async def _refuse(ws: web.WebSocketResponse, pipe: SocketPipe, clients: Clients) -> None:
-    """Tell a client that there is no room by the close code that it can read."""
-    clients.refused += 1
+def _closing_of(refusal: Refusal, caller: Caller) -> Closing | None:
+    """The close code that says this refusal to a page, which cannot read a status; None if the status must do."""
+    if refusal.code == "unauthorised" and caller.origin is not None:
+        return UNAUTHORISED
+    return CONNECTION_LIMIT if refusal.code == "connection_limit" else None
+
+
+async def _refuse(ws: web.WebSocketResponse, pipe: SocketPipe, clients: Clients, closing: Closing, wire: Wire) -> None:
+    """Tell a client why it may not enter by the close code that it can read."""
     clients.refusing += 1
     try:
         # It was never in the hub, which says goodbye to its members.
-        pipe.write(Wire.WEBSOCKET.payload([envelope.goodbye(CONNECTION_LIMIT, 0)]))
-        pipe.close(CONNECTION_LIMIT)
+        pipe.write(wire.payload([envelope.goodbye(closing, 0)]))
+        pipe.close(closing)
         while (await ws.receive()).type in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG):
             pass
     finally:

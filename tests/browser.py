@@ -1,9 +1,17 @@
-"""Finds a Chromium to drive: the system's own, else Playwright's download."""
+"""A Chromium to drive (the system's own, else Playwright's download), and the fixtures of the tests that do.
+
+A test module takes the fixtures by name: `browser, complaints, page = ...`.
+"""
 
 import shutil
+from collections.abc import AsyncIterator
 
-from playwright.async_api import Browser, Playwright
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, Page, Playwright, async_playwright, expect
 from playwright.async_api import Error as PlaywrightError
+
+SOON_MS = 10_000
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [
@@ -37,3 +45,67 @@ async def launch(playwright: Playwright) -> Browser:
     except PlaywrightError as error:
         tried.append(f"Playwright's own: {error.message.splitlines()[0]}")
     raise NoBrowserError("; ".join(tried))
+
+
+class NoBrowser:
+    """Remembers that no Chromium starts here, and says so in one line at the end of the run."""
+
+    name = "no-browser"
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        terminalreporter.section("NO BROWSER TESTS RAN", red=True, bold=True)
+        terminalreporter.write_line(self.reason)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser(request: pytest.FixtureRequest) -> AsyncIterator[Browser]:
+    plugins = request.config.pluginmanager
+    if plugins.has_plugin(NoBrowser.name):
+        pytest.skip("no Chromium starts here")
+    async with async_playwright() as playwright:
+        try:
+            chromium = await launch(playwright)
+        except NoBrowserError as error:
+            plugins.register(NoBrowser(str(error)), NoBrowser.name)
+            pytest.skip("no Chromium starts here")
+        yield chromium
+        await chromium.close()
+
+
+class Complaints(list[str]):
+    """Everything a page had to complain about: console, uncaught errors, refused by CSP, failed requests."""
+
+    def watch(self, page: Page) -> None:
+        page.on("console", lambda message: self._console(message.type, message.text))
+        page.on("pageerror", lambda error: self.append(f"uncaught: {error}"))
+        page.on("requestfailed", lambda request: self._failed(request.url, request.failure or ""))
+
+    def _failed(self, url: str, why: str) -> None:
+        if "ERR_ABORTED" not in why:  # the page itself closes a stream that it leaves
+            self.append(f"failed: {url} {why}")
+
+    def _console(self, kind: str, text: str) -> None:
+        if kind in ("error", "warning"):
+            self.append(f"{kind}: {text}")
+
+
+@pytest.fixture
+def complaints() -> Complaints:
+    return Complaints()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def page(browser: Browser, complaints: Complaints) -> AsyncIterator[Page]:
+    opened = await browser.new_page()
+    opened.set_default_timeout(SOON_MS)
+    expect.set_options(timeout=SOON_MS)
+    complaints.watch(opened)
+    yield opened
+    await opened.close()
+
+
+async def is_live(page: Page, transport: str = "websocket") -> None:
+    await expect(page.locator(f"#connection[data-state=live][data-transport={transport}]")).to_be_visible()

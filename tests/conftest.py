@@ -1,4 +1,4 @@
-"""What all tests share: the event loops of every async test, and how Hypothesis draws its examples."""
+"""What all tests share: the event loops they run on, and how Hypothesis draws its examples."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ from hypothesis import settings
 try:
     import uvloop
 except ImportError:
-    LOOPS: Mapping[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
 else:
     LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
@@ -21,8 +21,26 @@ settings.register_profile("search", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
+# What these tests hold does not depend on the loop they run on: a process of its own chooses its own, and above the
+# sockets, which have tests on every loop, nothing knows which one turns.
+ON_ONE_LOOP = (
+    "test_rest_",
+    "test_process",
+    "test_price_failover",
+    "test_service_rest",
+    "test_service_recovery",
+    "test_binance_feed",
+    "test_backfill",
+    "test_stream_faults",
+    "test_upstream_faults",
+)
+
+
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The event loops of the suite."""
+    """The event loops of a test: all of them, or the one the service prefers."""
+    if item.path.name.startswith(ON_ONE_LOOP):
+        name = next(reversed(LOOPS))
+        return {name: LOOPS[name]}
     return LOOPS

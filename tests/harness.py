@@ -8,12 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
-from aiohttp import web
 
-from stream_server.app import Run, listen, service
+from stream_server.app import Run, listen, runner_of, service
 from stream_server.context import Context
 from stream_server.settings import Settings
 from tests.fakes.binance import FakeBinance
+
+NOWHERE = "http://127.0.0.1:9"
+"""Nobody listens there: a provider that is of no matter to a test is down, and the internet is asked by none."""
+
+ELSEWHERE = {
+    **{
+        name.upper(): NOWHERE
+        for name in Settings.__dataclass_fields__
+        if name.endswith(("_url", "_urls")) and not name.startswith("binance")
+    },
+    "RSS_FEEDS": "none",
+}
 
 
 @dataclass(slots=True)
@@ -42,25 +53,29 @@ async def running(
 ) -> AsyncIterator[Running]:
     """Serve with settings as in the environment. Without an exchange its URLs lead nowhere."""
     ws_url = exchange.ws_url if exchange is not None else "ws://127.0.0.1:9"
-    rest_url = exchange.rest_url if exchange is not None else "http://127.0.0.1:9"
+    rest_url = exchange.rest_url if exchange is not None else NOWHERE
     values = {
         "HOST": "127.0.0.1",
         "PORT": "0",
+        **ELSEWHERE,
         "STATE_DIR": str(state_dir),
         "BINANCE_WS_URLS": ws_url,
         "BINANCE_REST_URLS": rest_url,
         **settings,
     }
     async with service(Settings.parse(values), run or Run()) as (app, context):
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.2)
+        runner = runner_of(app)
         await runner.setup()
         try:
             server = await listen(runner, context)
-            port = server.sockets[0].getsockname()[1]
-            async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-                yield Running(f"http://127.0.0.1:{port}", http, context)
-            context.draining = True
-            server.close()
+            try:
+                port = server.sockets[0].getsockname()[1]
+                async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+                    yield Running(f"http://127.0.0.1:{port}", http, context)
+            finally:
+                # Also after a failed test: uvloop waits for ever for a server that nobody closed.
+                context.draining = True
+                server.close()
             await context.clients.dismiss(within_s=1.0)
         finally:
             await runner.cleanup()

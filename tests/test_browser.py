@@ -5,96 +5,44 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+import pytest_asyncio
+from playwright.async_api import Browser, Page, expect
 
 from feeds.tape import open_tape
 from stream_server import sse as sse_shell
 from stream_server.app import Run
-from tests.browser import NoBrowserError, launch
+from tests import browser as chromium
+from tests.browser import Complaints, is_live
 from tests.clients import last_ts, market_start, serving, write_tape
 from tests.fakes.binance import FakeBinance
 from tests.harness import Running, running, until
 
 # Once is enough: which loop the server runs on makes no difference to a page, and a browser takes its time to start.
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_factories=["asyncio"])]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module", loop_factories=["asyncio"])]
 
-SOON_MS = 10_000
-
-
-class NoBrowser:
-    """Remembers that no Chromium starts here, and says so in one line at the end of the run."""
-
-    name = "no-browser"
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        terminalreporter.section("NO BROWSER TESTS RAN", red=True, bold=True)
-        terminalreporter.write_line(self.reason)
+browser, complaints, page = chromium.browser, chromium.complaints, chromium.page
 
 
-@pytest.fixture
-async def browser(request: pytest.FixtureRequest) -> AsyncIterator[Browser]:
-    plugins = request.config.pluginmanager
-    if plugins.has_plugin(NoBrowser.name):
-        pytest.skip("no Chromium starts here")
-    async with async_playwright() as playwright:
-        try:
-            chromium = await launch(playwright)
-        except NoBrowserError as error:
-            plugins.register(NoBrowser(str(error)), NoBrowser.name)
-            pytest.skip("no Chromium starts here")
-        yield chromium
-        await chromium.close()
-
-
-class Complaints(list[str]):
-    """Everything a page had to complain about: console, uncaught errors, refused by CSP, failed requests."""
-
-    def watch(self, page: Page) -> None:
-        page.on("console", lambda message: self._console(message.type, message.text))
-        page.on("pageerror", lambda error: self.append(f"uncaught: {error}"))
-        page.on("requestfailed", lambda request: self._failed(request.url, request.failure or ""))
-
-    def _failed(self, url: str, why: str) -> None:
-        if "ERR_ABORTED" not in why:  # the page itself closes a stream that it leaves
-            self.append(f"failed: {url} {why}")
-
-    def _console(self, kind: str, text: str) -> None:
-        if kind in ("error", "warning"):
-            self.append(f"{kind}: {text}")
-
-
-@pytest.fixture
-def complaints() -> Complaints:
-    return Complaints()
-
-
-@pytest.fixture
-async def page(browser: Browser, complaints: Complaints) -> AsyncIterator[Page]:
-    opened = await browser.new_page()
-    opened.set_default_timeout(SOON_MS)
-    expect.set_options(timeout=SOON_MS)
-    complaints.watch(opened)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def exchange() -> AsyncIterator[FakeBinance]:
     async with FakeBinance(start_ms=market_start()) as running_exchange:
         yield running_exchange
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def service(exchange: FakeBinance, tmp_path: Path) -> AsyncIterator[Running]:
     async with serving(exchange, tmp_path, SNAPSHOT_TTL_S="30") as running_service:
         yield running_service
 
 
-async def is_live(page: Page, transport: str = "websocket") -> None:
-    await expect(page.locator(f"#connection[data-state=live][data-transport={transport}]")).to_be_visible()
+@pytest_asyncio.fixture(loop_scope="module")
+async def bare(browser: Browser, service: Running) -> AsyncIterator[Page]:
+    """A page of the service's origin with nothing in it, free of the policy that lets answers run nothing."""
+    opened = await browser.new_page(bypass_csp=True)
+    opened.set_default_timeout(chromium.SOON_MS)
+    await opened.goto(f"{service.url}/health/live")
+    yield opened
+    await opened.close()
 
 
 async def shows_price(page: Page, exchange: FakeBinance, symbol: str = "BTC") -> None:
@@ -177,12 +125,11 @@ async def test_switching_to_sse_and_back_goes_on_without_a_missing_candle(
 
 
 async def test_a_native_eventsource_resumes_by_itself_after_being_cut_and_misses_nothing(
-    service: Running, exchange: FakeBinance, page: Page, monkeypatch: pytest.MonkeyPatch
+    service: Running, exchange: FakeBinance, bare: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sse_shell, "RETRY_MS", (50, 100))
     first = exchange.now_ms // 60_000 * 60_000
-    await page.goto(f"{service.url}/health/live")
-    await page.evaluate(
+    await bare.evaluate(
         """() => {
             window.got = []; window.subscribed = []; window.synced = 0;
             const source = new EventSource("/sse?topics=ohlcv.BTC.1m");
@@ -191,18 +138,18 @@ async def test_a_native_eventsource_resumes_by_itself_after_being_cut_and_misses
             source.addEventListener("synced", () => (window.synced += 1));
         }"""
     )
-    await page.wait_for_function("window.synced === 1")
+    await bare.wait_for_function("window.synced === 1")
     for cut in range(1, 4):
         exchange.advance(61)
         newest = exchange.candles("BTCUSDT", "1m")[-2].open_ms
-        await page.wait_for_function(f"got.some(({{ data }}) => data.closed && data.open_time === {newest})")
+        await bare.wait_for_function(f"got.some(({{ data }}) => data.closed && data.open_time === {newest})")
         for client in list(service.context.clients.connected):
             client.outbox.pipe.transport.abort()  # type: ignore[attr-defined]
         exchange.advance(125)  # while it is away
-        await page.wait_for_function(f"window.synced === {cut + 1}")
+        await bare.wait_for_function(f"window.synced === {cut + 1}")
 
-    got: list[dict[str, Any]] = await page.evaluate("got")
-    answers: list[dict[str, Any]] = await page.evaluate("subscribed")
+    got: list[dict[str, Any]] = await bare.evaluate("got")
+    answers: list[dict[str, Any]] = await bare.evaluate("subscribed")
     assert [answer["resumed"] for answer in answers] == [False, True, True, True]
     ids = [int(message["id"].rpartition("-")[2]) for message in got]
     assert ids == sorted(set(ids))
@@ -235,7 +182,7 @@ async def test_a_dead_exchange_shows_stale_values_and_names_the_host_and_all_is_
 
 async def test_with_no_exchange_from_the_start_the_page_says_so(tmp_path: Path, page: Page) -> None:
     async with running(None, tmp_path) as service:
-        await until(lambda: service.context.feed.report()["last_error"])
+        await until(lambda: any(feed["last_error"] for feed in service.context.supervisor.report()))
         await page.goto(service.url)
         await is_live(page)
         await expect(page.locator("#feeds")).to_contain_text("127.0.0.1:9")
@@ -322,53 +269,50 @@ CLIENT = """async ({ transport, topics }) => {
 
 @pytest.mark.parametrize("transport", ["websocket", "sse"])
 async def test_client_js_keeps_the_good_topics_when_one_is_refused(
-    service: Running, exchange: FakeBinance, page: Page, transport: str
+    service: Running, exchange: FakeBinance, bare: Page, transport: str
 ) -> None:
-    await page.goto(f"{service.url}/health/live")
     topics = ["price.NOPE", "price.BTC", "ohlcv.BTC.7m", "ohlcv.BTC.1m"]
-    await page.evaluate(CLIENT, {"transport": transport, "topics": topics})
-    await page.wait_for_function("stream.state.name === 'live'")
+    await bare.evaluate(CLIENT, {"transport": transport, "topics": topics})
+    await bare.wait_for_function("stream.state.name === 'live'")
     exchange.advance(1)
-    await page.wait_for_function(f"seen.updates.some((m) => m.topic === 'price.BTC' && m.ts === {exchange.now_ms})")
-    seen = await page.evaluate("seen")
-    assert await page.evaluate("stream.topics") == ["price.BTC", "ohlcv.BTC.1m"]
+    await bare.wait_for_function(f"seen.updates.some((m) => m.topic === 'price.BTC' && m.ts === {exchange.now_ms})")
+    seen = await bare.evaluate("seen")
+    assert await bare.evaluate("stream.topics") == ["price.BTC", "ohlcv.BTC.1m"]
     refused = [error["topics"] for error in seen["errors"]]
     assert refused == [["price.NOPE", "ohlcv.BTC.7m"]]
     assert [message["topics"] for message in seen["subscribed"]] == [["price.BTC", "ohlcv.BTC.1m"]]
-    assert await page.evaluate("stream.cursor") is not None
+    assert await bare.evaluate("stream.cursor") is not None
 
 
-async def test_client_js_is_live_even_when_all_it_asked_for_is_refused(service: Running, page: Page) -> None:
-    await page.goto(f"{service.url}/health/live")
-    await page.evaluate(CLIENT, {"transport": "websocket", "topics": ["price.NOPE", "weather"]})
-    await page.wait_for_function("stream.state.name === 'live'")
-    await page.evaluate("stream.subscribe(['price.BTC'])")
-    await page.wait_for_function("seen.updates.length === 1")
-    assert await page.evaluate("stream.topics") == ["price.BTC"]
+async def test_client_js_is_live_even_when_all_it_asked_for_is_refused(service: Running, bare: Page) -> None:
+    await bare.evaluate(CLIENT, {"transport": "websocket", "topics": ["price.NOPE", "weather"]})
+    await bare.wait_for_function("stream.state.name === 'live'")
+    await bare.evaluate("stream.subscribe(['price.BTC'])")
+    await bare.wait_for_function("seen.updates.length === 1")
+    assert await bare.evaluate("stream.topics") == ["price.BTC"]
 
 
 async def test_client_js_forgets_a_topic_that_is_refused_late(
-    exchange: FakeBinance, tmp_path: Path, page: Page
+    exchange: FakeBinance, tmp_path: Path, bare: Page
 ) -> None:
     await exchange.kill()
     async with running(exchange, tmp_path) as service:
-        await page.goto(f"{service.url}/health/live")
-        await page.evaluate(CLIENT, {"transport": "websocket", "topics": ["ohlcv.NOPE.1m", "ohlcv.SOL.1m"]})
-        await page.wait_for_function("stream.state.name === 'live'")
+        await bare.goto(f"{service.url}/health/live")
+        await bare.evaluate(CLIENT, {"transport": "websocket", "topics": ["ohlcv.NOPE.1m", "ohlcv.SOL.1m"]})
+        await bare.wait_for_function("stream.state.name === 'live'")
         await exchange.revive()
-        await page.wait_for_function("seen.errors.length === 1")
-        assert await page.evaluate("seen.errors[0].topics") == ["ohlcv.NOPE.1m"]
-        assert await page.evaluate("stream.topics") == ["ohlcv.SOL.1m"]
+        await bare.wait_for_function("seen.errors.length === 1")
+        assert await bare.evaluate("seen.errors[0].topics") == ["ohlcv.NOPE.1m"]
+        assert await bare.evaluate("stream.topics") == ["ohlcv.SOL.1m"]
 
 
 @pytest.mark.parametrize("transport", ["websocket", "sse"])
 async def test_client_js_cut_again_and_again_delivers_each_log_event_once(
-    service: Running, exchange: FakeBinance, page: Page, transport: str, monkeypatch: pytest.MonkeyPatch
+    service: Running, exchange: FakeBinance, bare: Page, transport: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sse_shell, "RETRY_MS", (50, 100))
-    await page.goto(f"{service.url}/health/live")
-    await page.evaluate(CLIENT, {"transport": transport, "topics": ["ohlcv.BTC.1m", "price.*"]})
-    await page.wait_for_function("stream.state.name === 'live'")
+    await bare.evaluate(CLIENT, {"transport": transport, "topics": ["ohlcv.BTC.1m", "price.*"]})
+    await bare.wait_for_function("stream.state.name === 'live'")
     first = exchange.now_ms // 60_000 * 60_000
     for _ in range(3):
         exchange.advance(65)
@@ -377,10 +321,10 @@ async def test_client_js_cut_again_and_again_delivers_each_log_event_once(
         exchange.advance(65)
         await until(lambda: service.context.clients.connected)
     newest = exchange.candles("BTCUSDT", "1m")[-2].open_ms
-    await page.wait_for_function(
+    await bare.wait_for_function(
         f"seen.updates.some(({{ data }}) => data.closed && data.open_time === {newest}) && stream.state.name === 'live'"
     )
-    updates = await page.evaluate("seen.updates")
+    updates = await bare.evaluate("seen.updates")
     closed = [message["data"]["open_time"] for message in updates if message["data"].get("state") == "closed"]
     truth = [candle.open_ms for candle in exchange.candles("BTCUSDT", "1m", start_ms=first) if candle.closed]
     assert [opened for opened in closed if opened >= first] == truth

@@ -67,7 +67,7 @@ def test_version_is_told(tmp_path: Path, command: tuple[str, ...]) -> None:
     assert run("--version", command=command, cwd=tmp_path).stdout == f"stream-server {__version__}\n"
 
 
-def test_every_bad_setting_is_named_at_once_and_the_status_is_2(tmp_path: Path) -> None:
+def test_every_bad_setting_is_named_at_once_and_the_status_is_2(tmp_path: Path) -> None:  # N15
     (tmp_path / ".env").write_text("HEARTBEAT_S=never\nPORT=1\n")
     done = run(
         cwd=tmp_path,
@@ -78,7 +78,9 @@ def test_every_bad_setting_is_named_at_once_and_the_status_is_2(tmp_path: Path) 
     lines = done.stderr.splitlines()
     assert len(lines) == 5
     for name in ("PORT", "LOG_LEVEL", "OHLCV_INTERVALS", "BINANCE_WS_URLS", "HEARTBEAT_S"):
-        assert sum(f"{name}=" in line for line in lines) == 1, done.stderr
+        # A URL may hold a key, so its value is not repeated.
+        mark = ":" if "URL" in name else "="
+        assert sum(f"{name}{mark}" in line for line in lines) == 1, done.stderr
 
 
 @pytest.mark.parametrize(
@@ -133,7 +135,7 @@ def test_a_recording_that_cannot_be_written_is_refused_in_one_line(tmp_path: Pat
     assert "folder.tape" in done.stderr
 
 
-def test_a_port_in_use_is_one_clear_line_and_a_status_that_is_not_0(tmp_path: Path) -> None:
+def test_a_port_in_use_is_one_clear_line_and_a_status_that_is_not_0(tmp_path: Path) -> None:  # N15
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = run(cwd=tmp_path, settings={"HOST": "127.0.0.1", "PORT": str(port), "LOG_LEVEL": "WARNING", **NOWHERE})
@@ -307,7 +309,7 @@ async def test_sigterm_with_clients_that_never_read_exits_0_within_shutdown_s(tm
             started(tmp_path, **settings, OHLCV_SYMBOLS="none", STALL_S="3600", MAX_CONNECTIONS="50")
         )
         await exchange.until(lambda: exchange.subscribed("!miniTicker@arr"))
-        plugs = [_deaf(service, path) for path in ("/ws?topics=price.*", "/sse?topics=price.*") for _ in range(5)]
+        plugs = [deaf(service, path) for path in ("/ws?topics=price.*", "/sse?topics=price.*") for _ in range(5)]
         deadline = time.monotonic() + 15
         while True:
             exchange.advance(5)
@@ -323,7 +325,7 @@ async def test_sigterm_with_clients_that_never_read_exits_0_within_shutdown_s(tm
     assert service.events()[-1] == "stopped"
 
 
-def _deaf(service: Started, path: str) -> socket.socket:
+def deaf(service: Started, path: str) -> socket.socket:
     """A client that asks and then never reads."""
     host, _, port = service.url.removeprefix("http://").partition(":")
     plug = socket.socket()
@@ -336,9 +338,9 @@ def _deaf(service: Started, path: str) -> socket.socket:
     return plug
 
 
-async def test_a_second_signal_means_now_and_still_exits_0(tmp_path: Path) -> None:
+async def test_a_second_signal_means_now_and_still_exits_0(tmp_path: Path) -> None:  # N2
     async with started(tmp_path, SHUTDOWN_S="600") as service:
-        plugs = [_deaf(service, "/ws?topics=price.BTC") for _ in range(3)]
+        plugs = [deaf(service, "/ws?topics=price.BTC") for _ in range(3)]
         deadline = time.monotonic() + 5
         while (await service.get("/api/status"))[1]["data"]["clients"]["websocket"] < 3:  # type: ignore[index]
             assert time.monotonic() < deadline
@@ -353,7 +355,7 @@ async def test_a_second_signal_means_now_and_still_exits_0(tmp_path: Path) -> No
     assert not [line for line in service.log if "Traceback" in str(line)]
 
 
-async def test_after_a_kill_and_a_restart_clients_see_a_new_epoch(tmp_path: Path) -> None:
+async def test_after_a_kill_and_a_restart_clients_see_a_new_epoch(tmp_path: Path) -> None:  # N3
     async with started(tmp_path) as service, connected(service, "topics=status") as client:
         position = (await client.one("synced"))["id"]
         service.process.kill()

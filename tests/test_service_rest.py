@@ -424,7 +424,7 @@ async def test_topics_tell_what_can_be_subscribed(service: Running) -> None:
     held = {topic["topic"]: topic for topic in data["topics"]}
     assert held["price.BTC"]["source"] == "binance"
     for template in data["templates"]:
-        topic = template.replace("<SYM>", "BTC").replace("<interval>", "1m")
+        topic = template.replace("<SYM>", "BTC").replace("<interval>", "1m").replace("<chain>", "ethereum")
         async with websocket(service, f"topics={topic}") as client:
             assert (await client.one("subscribed"))["topics"] == [topic]
     for pattern in data["patterns"]:
@@ -441,7 +441,7 @@ async def test_status_tells_how_clients_hub_and_feeds_do(service: Running) -> No
     feed = data["feeds"][0]
     assert (feed["name"], feed["state"]) == ("binance", "live")
     assert feed["last_error"] is None
-    assert data["readiness"] == {"price": "value", "ohlcv": "value"}
+    assert data["readiness"].items() >= {"price": "value", "ohlcv": "value"}.items()
 
 
 async def test_position_lets_a_client_get_then_subscribe_and_miss_nothing(
@@ -502,7 +502,7 @@ async def test_with_the_exchange_down_kept_candles_are_given_with_their_age_and_
         status, _ = await service.get("/api/market/ohlc?symbol=BTC&interval=1m&limit=5&max_age=0.5")
     assert (kept["stale"], len(kept["data"])) == (True, 5)
     assert kept["age_ms"] >= 1000
-    assert kept["attempts"] == [{"provider": "binance", "outcome": "unavailable"}]
+    assert kept["attempts"][0] == {"provider": "binance", "outcome": "unavailable"}
     assert refused["error"]["code"] == "unavailable"
     assert refused["error"]["details"]["attempts"][0]["provider"] == "binance"
     assert status == 503
@@ -530,7 +530,8 @@ async def test_an_exchange_that_misbehaves_is_503_and_never_500(
     service: Running, exchange: FakeBinance, fault: RestFault
 ) -> None:
     exchange.break_rest("klines", fault)
-    async with service.http.get(f"{service.url}/api/market/ohlc?symbol=ETH&interval=1h") as answer:
+    # Of three minutes no other source has candles.
+    async with service.http.get(f"{service.url}/api/market/ohlc?symbol=ETH&interval=3m") as answer:
         body = await answer.json()
         assert answer.status == 503, body
         retry_after = int(answer.headers["Retry-After"])
@@ -572,7 +573,7 @@ async def test_live_is_always_and_ready_only_with_values_or_a_known_failure(
         status, body = await service.get("/health/ready")
         assert status == 503
         assert body["status"] == "starting"
-        await until(lambda: all(service.context.feed.readiness().values()))
+        await until(lambda: all(service.context.supervisor.readiness().values()))
         assert (await service.get("/health/ready"))[0] == 200
         service.context.draining = True
         assert (await service.get("/health/ready"))[0] == 503
@@ -581,8 +582,8 @@ async def test_live_is_always_and_ready_only_with_values_or_a_known_failure(
 
 async def test_without_a_network_it_is_ready_with_the_hosts_it_cannot_reach(tmp_path: Path) -> None:
     async with running(None, tmp_path) as service:
-        await until(lambda: all(service.context.feed.readiness().values()))
-        await until(lambda: "cannot connect" in orjson.dumps(service.context.feed.report()["rest_hosts"]).decode())
+        await until(lambda: all(service.context.supervisor.readiness().values()))
+        await until(lambda: "cannot connect" in orjson.dumps(service.context.supervisor.feeds[0].report()["rest_hosts"]).decode())
         status, body = await service.get("/health/ready")
         report = (await ask(service, "/api/status"))["data"]
     assert status == 200

@@ -1,0 +1,232 @@
+"""The door: what a request or a new stream has to pass before anything is done for it.
+
+In this order: how often its address may ask, whether pages of its origin may, whether there is room, who it is, and
+what that one may read. Both WebSocket shells and the middleware of all other paths ask here.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import orjson
+from aiohttp import web
+
+from feeds import topics
+from feeds.chains import UnknownChainError, chain_named
+from feeds.symbols import Symbols
+from stream_server.access import ANYONE, TICKET_S, Claims
+from stream_server.context import CONTEXT, Context, origin_allowed
+from stream_server.peers import address_of, rate_headers
+from stream_server.refusals import Refusal
+from stream_server.rest.answers import OURS, Answer, Handler, respond
+from stream_server.session import resolve, split_topics
+
+log = logging.getLogger(__name__)
+
+BODY_WITHIN_S = 10.0
+FULL_AGAIN_S = 30.0
+DRAINING_AGAIN_S = 5.0
+CLAIMS = web.RequestKey("claims", Claims)
+
+PUBLIC = frozenset(
+    {
+        "/",
+        "/favicon.ico",
+        "/static",
+        "/static/vendor/lightweight-charts.js",
+        "/health/live",
+        "/health/ready",
+        "/docs",
+        "/openapi.json",
+        "/asyncapi.json",
+    }
+)
+"""Paths, as they are mounted, that need no token. Every other one does, also one that is added later."""
+
+EVERYTHING = [">"]
+Reads = Callable[[Mapping[str, str], Symbols], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """What a request says of who asks; `address` is the one that limits count by."""
+
+    address: str
+    origin: str | None
+    host: str
+    authorization: str | None
+    ticket: str | None
+
+    @classmethod
+    def read(
+        cls,
+        context: Context,
+        peer: object,
+        headers: Callable[[str], Sequence[str]],
+        ticket: str | None,
+    ) -> "Caller":
+        """From a connection's peer name and all values of each header."""
+
+        def first(name: str) -> str | None:
+            return next(iter(headers(name)), None)
+
+        host = str(peer[0]) if isinstance(peer, tuple) else ""
+        address = address_of(host, headers("X-Forwarded-For"), context.settings.trusted_proxies or ())
+        return cls(address, first("Origin"), first("Host") or "", first("Authorization"), ticket)
+
+
+def caller_of(context: Context, request: web.BaseRequest) -> Caller:
+    """Who sent a request to aiohttp."""
+    peer = request.transport.get_extra_info("peername") if request.transport is not None else None
+    return Caller.read(
+        context, peer, lambda name: request.headers.getall(name, []), request.rel_url.query.get("ticket")
+    )
+
+
+def enter(context: Context, caller: Caller) -> Claims:
+    """Let a new WebSocket in. Raises Refusal; a ticket is spent only by one that enters."""
+    if not origin_allowed(caller.origin, caller.host, context.settings.allowed_origins):
+        raise Refusal("forbidden", "pages of this origin may not connect (ALLOWED_ORIGINS)", 403)
+    check_room(context, caller.address)
+    return context.access.claims_of(caller.authorization, caller.ticket)
+
+
+def check_room(context: Context, address: str) -> None:
+    """Raises Refusal: 503 if nobody more may connect, 429 if nobody more from this address may."""
+    clients = context.clients
+    if context.draining:
+        raise Refusal("shutting_down", "the server is shutting down", 503, retry_after_s=DRAINING_AGAIN_S)
+    if clients.full():
+        message = "the server holds as many connections as it may"
+        raise Refusal("connection_limit", message, 503, retry_after_s=FULL_AGAIN_S)
+    if clients.full_for(address):
+        limit = clients.per_address
+        message = f"your address holds {limit} connections, as many as one may"
+        headers = rate_headers(limit, FULL_AGAIN_S)
+        raise Refusal("connection_limit", message, 429, retry_after_s=FULL_AGAIN_S, headers=headers)
+
+
+def told(caller: Caller, refusal: Refusal) -> Refusal:
+    """The refusal, after the log has heard of one that somebody should look at."""
+    if refusal.code == "unauthorised":
+        log.warning("unauthorised", extra={"address": caller.address, "cause": refusal.message})
+    return refusal
+
+
+@web.middleware
+async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Every path but the public ones and `/ws`, whose handler asks by itself because it can answer in two ways."""
+    resource = request.match_info.route.resource
+    path = resource.canonical if resource is not None else ""
+    if path in PUBLIC or path == "/ws" or request.method == "OPTIONS":
+        return await handler(request)
+    context = request.app[CONTEXT]
+    request[CLAIMS] = ANYONE
+    if context.rates.per_s or not context.access.is_open:
+        request[CLAIMS] = _admit(context, request, path)
+    # After a pause requests come before housekeeping, and would find old values that look fresh.
+    context.hub.expire()
+    if request.can_read_body:
+        await _read_body(request)
+    return await handler(request)
+
+
+def _admit(context: Context, request: web.Request, path: str) -> Claims:
+    caller = caller_of(context, request)
+    context.rates.check(caller.address)
+    # Where headers can be set, a URL that ends up in logs is no place for credentials.
+    ticket = caller.ticket if path == "/sse" else None
+    try:
+        claims = context.access.claims_of(caller.authorization, ticket)
+    except Refusal as refusal:
+        raise told(caller, refusal) from None
+    if not claims.everything and path != "/sse":
+        check_rights(claims, READS.get(path, _everything)(request.query, context.symbols))
+    return claims
+
+
+async def _read_body(request: web.Request) -> None:
+    """The whole body, which the handler gets from memory: aiohttp itself would wait for it for ever."""
+    try:
+        async with asyncio.timeout(BODY_WITHIN_S):
+            await request.read()
+    except TimeoutError:
+        message = f"the body did not come within {BODY_WITHIN_S:g} s"
+        raise Refusal("body_timeout", message, 408, headers={"Connection": "close"}) from None
+
+
+def check_rights(claims: Claims, selectors: Sequence[str]) -> None:
+    """Raises Refusal 403 that names what may not be read."""
+    denied = [selector for selector in selectors if not claims.allow(selector)]
+    if denied:
+        details: dict[str, object] = {"topics": denied, "allowed": list(claims.topics)}
+        raise Refusal("forbidden", f"this token may not read {', '.join(denied)[:200]}", 403, details)
+
+
+async def issue_ticket(request: web.Request) -> web.Response:
+    """`POST /api/ticket`: lets `/ws` or `/sse` be opened once, where a browser cannot set headers."""
+    context = request.app[CONTEXT]
+    body = {"ticket": context.access.issue_ticket(request[CLAIMS]), "expires_in_s": TICKET_S}
+    answer = Answer(lambda: orjson.dumps(body), source=OURS, true_at_ms=context.clock.wall_ms(), cached=False)
+    response = respond(request, context, answer)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+# --- which topics a REST path reads; one that is not listed reads everything ---
+
+
+def _everything(query: Mapping[str, str], symbols: Symbols) -> list[str]:
+    return EVERYTHING
+
+
+def _only(*selectors: str) -> Reads:
+    return lambda query, symbols: list(selectors)
+
+
+def _resolved(selectors: Sequence[str], symbols: Symbols) -> list[str]:
+    good, bad = resolve(selectors, symbols)
+    return EVERYTHING if bad else good
+
+
+def _prices(query: Mapping[str, str], symbols: Symbols) -> list[str]:
+    named = split_topics(query.get("symbols", ""))
+    return _resolved([topics.price(name) for name in named], symbols) if named else ["price.*"]
+
+
+def _candles(query: Mapping[str, str], symbols: Symbols) -> list[str]:
+    return _resolved([topics.ohlcv(query.get("symbol", ""), query.get("interval", "1h"))], symbols)
+
+
+def _snapshot(query: Mapping[str, str], symbols: Symbols) -> list[str]:
+    return _resolved(split_topics(query.get("topics", "")) or EVERYTHING, symbols)
+
+
+def _of_chain(topic: Callable[[str], str]) -> Reads:
+    def read(query: Mapping[str, str], symbols: Symbols) -> list[str]:
+        try:
+            return [topic(chain_named(query.get("chain") or "ethereum").name)]
+        except UnknownChainError:
+            return EVERYTHING
+
+    return read
+
+
+READS: Mapping[str, Reads] = {
+    "/api/market": _only(topics.MARKET),
+    "/api/market/trending": _only(topics.MARKET),
+    "/api/market/global": _only(topics.MARKET_GLOBAL),
+    "/api/market/price": _prices,
+    "/api/market/ohlc": _candles,
+    "/api/news": _only(topics.NEWS),
+    "/api/sentiment/global": _only(topics.SENTIMENT_GLOBAL),
+    "/api/sentiment/analyze": _only(),
+    "/api/crypto/blockchain/gas": _of_chain(topics.gas),
+    "/api/crypto/blockchain/stats": _of_chain(topics.chain),
+    "/api/snapshot": _snapshot,
+    "/api/topics": _only(),
+    "/api/status": _only(topics.STATUS),
+    "/metrics": _only(topics.STATUS),
+    "/api/ticket": _only(),
+}

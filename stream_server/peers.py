@@ -1,0 +1,98 @@
+"""Whose request it is, by address, and how much one address may ask.
+
+`X-Forwarded-For` is believed from right to left, and only as long as the hop that wrote it is one of
+`TRUSTED_PROXIES`: what stands further left anybody can write.
+"""
+
+import ipaddress
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from orchestrator.clock import Clock
+from orchestrator.limiter import TokenBucket
+from stream_server.refusals import Refusal
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+BUCKETS_KEPT = 10_000
+BURST_S = 2.0
+"""An address that was quiet may ask for this many seconds' worth at once."""
+IPV6_PREFIX = 64
+"""One subscriber has a whole network of this size."""
+
+
+def address_of(peer: str, forwarded: Sequence[str], trusted: Sequence[Network]) -> str:
+    """The address that limits count by. `forwarded` are the `X-Forwarded-For` headers in order."""
+    nearest = read_address(peer)
+    if nearest is None or not trusted:
+        return _counted(nearest, peer)
+    hops = [hop.strip() for header in forwarded for hop in header.split(",")]
+    while hops and any(nearest in network for network in trusted):
+        further = read_address(hops.pop())
+        if further is None:
+            break
+        nearest = further
+    return _counted(nearest, peer)
+
+
+def read_address(text: str) -> Address | None:
+    """An IP address, with or without port and brackets; None for anything else."""
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def _counted(address: Address | None, otherwise: str) -> str:
+    if address is None:
+        return otherwise
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((address, IPV6_PREFIX), strict=False))
+    return str(address)
+
+
+@dataclass(slots=True)
+class RequestRates:
+    """A token bucket for each address that has asked lately; `per_s` requests a second, 0 for no limit."""
+
+    per_s: float
+    clock: Clock
+    buckets: dict[str, TokenBucket] = field(default_factory=dict)
+    refused: int = 0
+
+    def check(self, address: str) -> None:
+        """Count one request. Raises Refusal 429 when this address asks too often."""
+        if not self.per_s:
+            return
+        burst = max(1.0, BURST_S * self.per_s)
+        bucket = self.buckets.pop(address, None) or TokenBucket(self.per_s, burst, self.clock)
+        self.buckets[address] = bucket  # the last one now: who has long been silent is forgotten first
+        if len(self.buckets) > BUCKETS_KEPT:
+            del self.buckets[next(iter(self.buckets))]
+        if not bucket.take():
+            self.refused += 1
+            message = f"more than {self.per_s:g} requests a second from your address"
+            raise Refusal(
+                "rate_limited",
+                message,
+                429,
+                retry_after_s=bucket.wait_s(),
+                headers=rate_headers(burst, bucket.wait_s()),
+            )
+
+
+def rate_headers(limit: float, reset_s: float) -> dict[str, str]:
+    """What a refusal tells of the limit that was met. Source: draft-ietf-httpapi-ratelimit-headers-06."""
+    return {
+        "RateLimit-Limit": f"{limit:.0f}",
+        "RateLimit-Remaining": "0",
+        "RateLimit-Reset": str(max(1, math.ceil(reset_s))),
+    }

@@ -1,0 +1,55 @@
+"""REST: one envelope for every answer and every error; the same values as on the streams. One file a theme."""
+
+from aiohttp import web
+
+from stream_server.context import Context
+from stream_server.rest import candles, chain, hub, market, metrics, new_sources, news, sentiment, status
+from stream_server.rest.answers import VIEWS, Views, envelope_errors
+from stream_server.rest.asking import ASKING, Asking
+from stream_server.rest.sentiment import MAX_BODY_BYTES
+from stream_server.rest.status import status_report
+
+__all__ = ["MAX_BODY_BYTES", "add_routes", "envelope_errors", "status_report"]
+
+ANALYZE = "/api/sentiment/analyze"
+TICKET = "/api/ticket"
+"""Where a token is changed for a ticket; who may, the guard decides."""
+POSTED = (ANALYZE, TICKET)
+
+
+async def preflight(request: web.Request) -> web.Response:
+    """Answer a browser that asks before it sends."""
+    headers = {
+        "Access-Control-Allow-Methods": "POST, OPTIONS" if request.path in POSTED else "GET, OPTIONS",
+        "Access-Control-Allow-Headers": "Authorization, Last-Event-ID, If-None-Match, Content-Type, X-Request-Id",
+        "Access-Control-Max-Age": "86400",
+    }
+    return web.Response(status=204, headers=headers)
+
+
+def add_routes(app: web.Application, context: Context) -> None:
+    """Mount every endpoint."""
+    app[VIEWS] = Views(context.hub)
+    app[ASKING] = Asking(context)
+    for path, handler in {
+        "/api/market": market.market,
+        "/api/market/global": market.market_global,
+        "/api/market/trending": market.trending,
+        "/api/market/price": market.market_price,
+        "/api/market/ohlc": candles.ohlc,
+        "/api/news": news.news,
+        "/api/sentiment/global": sentiment.fear_and_greed,
+        "/api/crypto/blockchain/gas": chain.gas,
+        "/api/crypto/blockchain/stats": chain.stats,
+        "/api/snapshot": hub.snapshot,
+        "/api/topics": hub.list_topics,
+        "/api/status": status.status,
+        "/health/live": status.live,
+        "/health/ready": status.ready,
+        "/metrics": metrics.metrics,
+    }.items():
+        app.router.add_get(path, handler)
+    app.router.add_post(ANALYZE, sentiment.analyze)
+    new_sources.add_routes(app)
+    for path in ("/api/{rest:.*}", "/sse", "/health/{rest:.*}"):
+        app.router.add_route("OPTIONS", path, preflight)

@@ -1,0 +1,125 @@
+"""Asks the pools of sources for clients: within bounds, and with a refusal that says why there is no answer.
+
+A pool answers most questions from what it holds. What clients can make it ask upstream is bounded for each pool, so
+that no client spends a provider's allowance, which pollers live on too.
+"""
+
+import asyncio
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeVar
+
+import orjson
+from aiohttp import web
+
+from feeds.catalog import Sources
+from orchestrator.errors import BadQuery, NotFound
+from orchestrator.limiter import TokenBucket
+from orchestrator.pool import Exhausted, Fetched, Pool
+from orchestrator.upstream import State
+from stream_server.context import Context
+from stream_server.refusals import Refusal
+from stream_server.rest.answers import Answer, too_old
+
+Q = TypeVar("Q", bound=Hashable)
+T = TypeVar("T")
+
+ASKS_PER_S = {"ohlcv": 10.0}
+"""Of candles, 2 of Binance's 6000 weights a minute each: a fifth of the budget."""
+OTHER_ASKS_PER_S = 2.0
+BURST = 30.0
+WITHIN_S = 25.0
+"""Nobody waits longer for an answer; what was asked for goes on, for whoever asks again."""
+
+
+class Asking:
+    """Asks on behalf of clients. On a tape there is nobody to be asked."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.buckets: dict[str, TokenBucket] = {}
+
+    @property
+    def sources(self) -> Sources:
+        """Who can be asked. Raises Refusal on a tape."""
+        if self.context.sources is None:
+            raise Refusal("unavailable", "not on this tape: it has no sources to ask", status=503, retry_after_s=60)
+        return self.context.sources
+
+    async def fetch(
+        self, pool: Pool[Q, T], query: Q, max_age_ms: float | None = None, within_s: float = WITHIN_S
+    ) -> Fetched[T]:
+        """The answer to a question, not older than `max_age_ms` if that can be had.
+
+        Raises Refusal: 429 if clients ask too much of it, 503 or 504 with its `attempts` if nobody can answer, 404 or
+        400 if that is the answer.
+        """
+        max_age_s = None if max_age_ms is None else max_age_ms / 1000
+        if pool.would_ask(query, max_age_s) and not self._bucket(pool.name).take():
+            held = pool.peek(query)
+            if held is None or max_age_s is not None or held.age_ms > pool.policy.stale_if_error_s * 1000:
+                message = f"too many questions that only the sources of {pool.name} can answer"
+                raise Refusal("rate_limited", message, 429, retry_after_s=self._bucket(pool.name).wait_s())
+            return held
+        try:
+            async with asyncio.timeout(within_s):
+                return await pool.fetch(query, max_age_s=max_age_s)
+        except TimeoutError:
+            message = f"no source of {pool.name} has answered within {within_s:g} s; it is still being asked"
+            raise Refusal("deadline", message, 504, retry_after_s=5) from None
+        except Exhausted as error:
+            raise _refusal_of(error, pool, query, max_age_s) from None
+        except NotFound as error:
+            raise Refusal("not_found", f"not found: {error}", 404) from None
+        except BadQuery as error:
+            raise Refusal("bad_parameter", f"refused by the source: {error}", 400) from None
+
+    def _bucket(self, name: str) -> TokenBucket:
+        bucket = self.buckets.get(name)
+        if bucket is None:
+            rate = ASKS_PER_S.get(name, OTHER_ASKS_PER_S)
+            bucket = self.buckets[name] = TokenBucket(rate, BURST, self.context.clock)
+        return bucket
+
+    def answer(
+        self,
+        parts: Sequence[tuple[Pool[Any, Any], Fetched[Any]]],
+        make: Callable[[], object],
+        max_age_ms: float | None = None,
+        **extra: object,
+    ) -> Answer:
+        """What the envelope says of values from pools, from one in most cases. `make` gives the data."""
+        now_ms = self.context.clock.wall_ms()
+        versions = ".".join(f"{pool.name}{fetched.version}" for pool, fetched in parts)
+        return Answer(
+            lambda: orjson.dumps(make()),
+            source=",".join(dict.fromkeys(fetched.source for _, fetched in parts)),
+            true_at_ms=now_ms - max((fetched.age_ms for _, fetched in parts), default=0),
+            stale=any(fetched.stale for _, fetched in parts),
+            cached=all(fetched.cached for _, fetched in parts),
+            attempts=[attempt.report() for _, fetched in parts for attempt in fetched.attempts],
+            extra=extra,
+            version=f"{self.context.hub.epoch}-{versions}",
+            max_age_ms=max_age_ms,
+        )
+
+
+def _refusal_of(error: Exhausted, pool: Pool[Q, T], query: Q, max_age_s: float | None) -> Refusal:
+    attempts = [attempt.report() for attempt in error.attempts]
+    held = pool.peek(query)
+    if held is not None and max_age_s is not None:
+        return too_old(held.age_ms, attempts, error.retry_after_s)
+    details: dict[str, object] = {"attempts": attempts}
+    disabled = {each.name: each.upstream.disabled for each in pool.providers if each.upstream.state is State.DISABLED}
+    if disabled:
+        details["disabled"] = disabled
+    code, status = ("deadline", 504) if error.late else ("unavailable", 503)
+    return Refusal(code, str(error), status, details, error.retry_after_s)
+
+
+def attempts_of(refusal: Refusal) -> list[dict[str, object]]:
+    """Who was asked in vain, for an answer that is given nevertheless."""
+    attempts = refusal.details.get("attempts")
+    return attempts if isinstance(attempts, list) else []
+
+
+ASKING: web.AppKey[Asking] = web.AppKey("asking", Asking)

@@ -1,0 +1,84 @@
+"""`/api/snapshot` and `/api/topics`: what the hub holds and what can be subscribed."""
+
+from collections.abc import Sequence
+
+import orjson
+from aiohttp import web
+
+from feeds import topics
+from feeds.chains import CHAINS
+from feeds.intervals import INTERVALS
+from stream_server.context import CONTEXT, Context
+from stream_server.rest.answers import OURS, VIEWS, Answer, answer_of_topics, respond
+from stream_server.rest.parameters import Parameters
+from stream_server.session import resolve, split_topics
+
+PATTERNS = ("price.*", "ohlcv.*.1m", "ohlcv.BTC.>", "sentiment.*", "gas.*", ">")
+ON_A_TAPE = ("price", "ohlcv", topics.STATUS)
+"""The categories that a recording of the exchange feeds."""
+
+
+async def snapshot(request: web.Request) -> web.Response:
+    """`GET /api/snapshot?topics=price.BTC,ohlcv.>`: the last message of each topic, byte for byte, by id.
+
+    All topics without `topics`. While nothing happens the same answer is given again, without a look at any topic.
+    """
+    context, views = request.app[CONTEXT], request.app[VIEWS]
+    question = ("snapshot", request.rel_url.raw_query_string)
+    answer = views.get(question)
+    if answer is None:
+        parameters = Parameters(request)
+        wanted = split_topics(parameters.text("topics")) or [">"]
+        max_age_ms = parameters.max_age_ms()
+        selectors, bad = resolve(wanted, context.symbols)
+        if bad:
+            parameters.wrong("topics", "; ".join(bad.values()), "unknown_topic")
+        parameters.check()
+        answer = views.put(question, _snapshot(context, selectors, max_age_ms))
+    return respond(request, context, answer)
+
+
+def _snapshot(context: Context, selectors: Sequence[str], max_age_ms: float | None) -> Answer:
+    held = context.hub.snapshot(selectors)
+    frames = [topic.last.json for topic in held if topic.last is not None]
+    answer = answer_of_topics(context.hub, held, lambda: b"[%b]" % b",".join(frames), context.clock.wall_ms())
+    answer.max_age_ms = max_age_ms
+    answer.extra["stale_topics"] = [topic.name for topic in held if topic.stale]
+    return answer
+
+
+async def list_topics(request: web.Request) -> web.Response:
+    """`GET /api/topics`: what can be subscribed, and what has a value."""
+    context = request.app[CONTEXT]
+    now_ms = context.clock.wall_ms()
+    held = [
+        {
+            "topic": topic.name,
+            "kind": topics.kind_of(topic.name),
+            "id": topic.last.cursor,
+            "source": topic.event.source if topic.event is not None else None,
+            "age_ms": topic.age_ms(now_ms),
+            "ttl_s": topic.ttl_s,
+            "stale": topic.stale,
+            "events": topic.events,
+            "held_log_events": len(topic.ring),
+        }
+        for topic in sorted(context.hub.topics.values(), key=lambda topic: topic.name)
+        if topic.last is not None
+    ]
+    fed = [
+        template
+        for template in topics.TEMPLATES
+        if context.sources is not None or topics.category_of(template) in ON_A_TAPE
+    ]
+    data = {
+        "templates": fed,
+        "kinds": {template: topics.kind_of(template) for template in fed},
+        "patterns": PATTERNS,
+        "symbols": sorted(context.symbols.by_base),
+        "intervals": INTERVALS,
+        "chains": [chain.name for chain in CHAINS] if context.sources is not None else [],
+        "topics": held,
+    }
+    answer = Answer(lambda: orjson.dumps(data), source=OURS, true_at_ms=now_ms, cached=False)
+    return respond(request, context, answer)

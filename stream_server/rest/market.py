@@ -1,0 +1,254 @@
+"""`/api/market…`: the table of coins, totals, what is searched for, and prices."""
+
+from collections.abc import Sequence
+
+import orjson
+from aiohttp import web
+
+from feeds import events, topics
+from feeds.catalog import EVERYTHING, TABLE
+from feeds.model import Coin, Quote
+from feeds.providers.fields import Rows
+from feeds.queries import MarketQuery
+from feeds.symbols import UnknownSymbolError
+from orchestrator.pool import Fetched, Pool
+from stream_server.context import CONTEXT, Context
+from stream_server.history import TopicHistory
+from stream_server.refusals import Refusal
+from stream_server.rest.answers import SHOWN_CHARS, VIEWS, Answer, answer_of_topics, respond
+from stream_server.rest.asking import ASKING, Asking, attempts_of
+from stream_server.rest.coins import bases, refuse_ambiguous, ticker_of, unknown_symbols
+from stream_server.rest.parameters import Parameters
+
+MAX_COINS = TABLE.limit
+MAX_SYMBOLS = 100
+"""Of the market table. Those outside the largest are asked for one page of 50 at a time."""
+
+CoinPart = tuple[Pool[MarketQuery, Rows[Coin]], Fetched[Rows[Coin]]]
+
+
+async def market(request: web.Request) -> web.Response:
+    """`GET /api/market?limit=100&symbols=BTC,ETH`: the largest coins, or those of `symbols` in their order."""
+    context, asking = request.app[CONTEXT], request.app[ASKING]
+    parameters = Parameters(request)
+    limit = parameters.whole("limit", 1, MAX_COINS, 100)
+    names = parameters.names("symbols", MAX_SYMBOLS)
+    strict = parameters.flag("strict")
+    max_age_ms = parameters.max_age_ms()
+    parameters.check()
+    pool = asking.sources.market
+    table = await asking.fetch(pool, TABLE, max_age_ms)
+    if names:
+        answer = await _coins_named(asking, names, table, limit, max_age_ms)
+        if strict:
+            await refuse_ambiguous(asking, names, max_age_ms)
+    else:
+        rows = table.value.good
+        answer = asking.answer([(pool, table)], lambda: [events.coin_row(coin) for coin in rows[:limit]], max_age_ms)
+    return respond(request, context, request.app[VIEWS].share(("market", limit, *names), answer))
+
+
+async def _coins_named(
+    asking: Asking, names: Sequence[str], table: Fetched[Rows[Coin]], limit: int, max_age_ms: float | None
+) -> Answer:
+    """The rows of the table, and for tickers outside it those a source has of them."""
+    context, pool = asking.context, asking.sources.market
+    parts: list[CoinPart] = [(pool, table)]
+    unknown: dict[str, object] = {}
+    tickers: dict[str, str] = {}
+    for name in names:
+        try:
+            tickers[name] = ticker_of(context, name)
+        except UnknownSymbolError as error:
+            unknown[name[:SHOWN_CHARS]] = str(error)
+    if unknown:
+        raise unknown_symbols(unknown)
+    found = _by_ticker(table.value.good)
+    beyond = tuple(sorted({ticker for ticker in tickers.values() if ticker not in found}))
+    refusal: Refusal | None = None
+    if beyond:
+        try:
+            fetched = await asking.fetch(pool, MarketQuery(MAX_COINS, beyond), max_age_ms)
+        except Refusal as error:
+            refusal = error
+        else:
+            parts.append((pool, fetched))
+            found |= _by_ticker(fetched.value.good)
+    wanted = list(dict.fromkeys(tickers.values()))
+    coins = [found[ticker] for ticker in wanted if ticker in found]
+    missing = [ticker for ticker in wanted if ticker not in found]
+    if not coins and refusal is not None and refusal.status != 404:
+        raise refusal
+    if not coins:
+        raise unknown_symbols({ticker[:SHOWN_CHARS]: f"no coin goes by {ticker!r}" for ticker in missing})
+    answer = asking.answer(parts, lambda: [events.coin_row(coin) for coin in coins[:limit]], max_age_ms)
+    if missing:
+        answer.extra["missing"] = missing
+        answer.version += f".{len(missing)}"
+    if refusal is not None:
+        answer.attempts = [*answer.attempts, *attempts_of(refusal)]
+    return answer
+
+
+def _by_ticker(coins: Sequence[Coin]) -> dict[str, Coin]:
+    """The largest coin of each ticker: they come by market cap."""
+    return {coin.symbol: coin for coin in reversed(coins)}
+
+
+async def market_global(request: web.Request) -> web.Response:
+    """`GET /api/market/global`: the whole market, in US dollars."""
+    context, asking = request.app[CONTEXT], request.app[ASKING]
+    parameters = Parameters(request)
+    max_age_ms = parameters.max_age_ms()
+    parameters.check()
+    pool = asking.sources.global_market
+    fetched = await asking.fetch(pool, EVERYTHING, max_age_ms)
+    value = fetched.value
+    answer = asking.answer([(pool, fetched)], lambda: events.global_data(value) | {"ts": value.ts}, max_age_ms)
+    return respond(request, context, request.app[VIEWS].share(("global",), answer))
+
+
+async def trending(request: web.Request) -> web.Response:
+    """`GET /api/market/trending?limit`: the coins most searched for, the first one first."""
+    context, asking = request.app[CONTEXT], request.app[ASKING]
+    parameters = Parameters(request)
+    limit = parameters.whole("limit", 1, 50, 50)
+    max_age_ms = parameters.max_age_ms()
+    parameters.check()
+    pool = asking.sources.trending
+    fetched = await asking.fetch(pool, EVERYTHING, max_age_ms)
+    coins = fetched.value.good
+    answer = asking.answer([(pool, fetched)], lambda: coins[:limit], max_age_ms)
+    return respond(request, context, request.app[VIEWS].share(("trending", limit), answer))
+
+
+# --- prices ---
+
+
+async def market_price(request: web.Request) -> web.Response:
+    """`GET /api/market/price?symbols=BTC,ETH`: last prices, all of them by name without `symbols`.
+
+    From the stream where it has them, else asked for.
+    """
+    context, views = request.app[CONTEXT], request.app[VIEWS]
+    question = ("price", request.rel_url.raw_query_string)
+    answer = views.get(question)
+    if answer is None:
+        parameters = Parameters(request)
+        names = parameters.names("symbols")
+        strict = parameters.flag("strict")
+        max_age_ms = parameters.max_age_ms()
+        parameters.check()
+        wanted = bases(context, names)
+        if strict:
+            await refuse_ambiguous(request.app[ASKING], names, max_age_ms)
+        answer = from_hub(context, wanted, max_age_ms)
+        if answer is None:
+            answer = await with_quotes(request.app[ASKING], wanted, max_age_ms)
+        elif not strict:
+            answer = views.put(question, answer)
+    return respond(request, context, answer)
+
+
+def from_hub(context: Context, wanted: Sequence[str], max_age_ms: float | None) -> Answer | None:
+    """What the hub holds; None if something is missing, or older than is wanted."""
+    if wanted:
+        held = _held(context, wanted, max_age_ms)
+    else:
+        prices = [topic for topic in context.hub.snapshot(["price.*"]) if topic.event is not None]
+        held = sorted(prices, key=lambda topic: topic.name)
+    if not held or len(held) < len(wanted):
+        return None
+    return _of_topics(context, held, max_age_ms)
+
+
+def _held(context: Context, wanted: Sequence[str], max_age_ms: float | None) -> list[TopicHistory]:
+    now_ms = context.clock.wall_ms()
+    found = [context.hub.topics.get(topics.price(base)) for base in wanted]
+    return [
+        topic
+        for topic in found
+        if topic is not None and topic.event is not None and (max_age_ms is None or topic.age_ms(now_ms) <= max_age_ms)
+    ]
+
+
+def _of_topics(context: Context, held: Sequence[TopicHistory], max_age_ms: float | None) -> Answer:
+    now_ms = context.clock.wall_ms()
+    answer = answer_of_topics(context.hub, held, lambda: orjson.dumps([price_row(topic) for topic in held]), now_ms)
+    answer.max_age_ms = max_age_ms
+    return answer
+
+
+async def with_quotes(asking: Asking, wanted: Sequence[str], max_age_ms: float | None) -> Answer:
+    """The prices of the hub, and of what it lacks those that sources have. Raises Refusal if there is none at all."""
+    context = asking.context
+    held = _held(context, wanted, max_age_ms)
+    try:
+        pool = asking.sources.quotes
+        fetched = await asking.fetch(pool, EVERYTHING, max_age_ms)
+    except Refusal as refusal:
+        held = _held(context, wanted, None)  # whether they are too old is told with their age
+        if not held:
+            raise _nothing(context, wanted, refusal) from None
+        answer = _of_topics(context, held, max_age_ms)
+        answer.attempts = attempts_of(refusal)
+        quotes: dict[str, Quote] = {}
+    else:
+        quotes = {quote.symbol: quote for quote in reversed(fetched.value.good)}
+        asked = asking.answer([(pool, fetched)], list, max_age_ms)
+        answer = _both(_of_topics(context, held, max_age_ms), asked) if held else asked
+    rows = {topics.base_of(topic.name) or "": price_row(topic) for topic in held}
+    for base in wanted or sorted(quotes):
+        if base not in rows and base in quotes:
+            rows[base] = quote_row(quotes[base], fetched)
+    if not rows:
+        raise _nothing(context, wanted, None)
+    missing = [base for base in wanted if base not in rows]
+    if missing:
+        answer.extra["missing"] = missing
+    answer.make = lambda: orjson.dumps([rows[base] for base in wanted or rows if base in rows])
+    return answer
+
+
+def _both(held: Answer, asked: Answer) -> Answer:
+    """What the envelope says of values of the hub beside such that were asked for."""
+    return Answer(
+        held.make,
+        source=",".join(dict.fromkeys((*held.source.split(","), asked.source))),
+        true_at_ms=min(held.true_at_ms, asked.true_at_ms),
+        stale=held.stale or asked.stale,
+        cached=asked.cached,
+        attempts=asked.attempts,
+        version=f"{held.version}.{asked.version}",
+        max_age_ms=held.max_age_ms,
+    )
+
+
+def _nothing(context: Context, wanted: Sequence[str], refusal: Refusal | None) -> Refusal:
+    message = f"no source has given a price of {', '.join(wanted[:20]) or 'any symbol'} yet{troubles(context)}"
+    if refusal is None:
+        return Refusal("unavailable", message, 503, retry_after_s=5)
+    if refusal.code != "unavailable":
+        return refusal
+    return Refusal("unavailable", message, 503, refusal.details, refusal.retry_after_s)
+
+
+def troubles(context: Context) -> str:
+    """Why there is nothing, as far as the feeds know."""
+    causes = [str(feed["last_error"]) for feed in context.supervisor.report() if feed.get("last_error")]
+    return f" ({'; '.join(causes)})" if causes else ""
+
+
+def price_row(topic: TopicHistory) -> dict[str, object]:
+    """The last price of a topic, with what its message says of it."""
+    event = topic.event
+    assert event is not None  # noqa: S101 - the caller has looked
+    stamps = {"ts": event.ts, "received": event.received, "source": event.source, "stale": topic.stale}
+    return {**event.data, **stamps}
+
+
+def quote_row(quote: Quote, fetched: Fetched[Rows[Quote]]) -> dict[str, object]:
+    """A price that was asked for, in the same shape."""
+    received = fetched.received_ms
+    stamps = {"ts": min(quote.ts, received), "received": received, "source": fetched.source, "stale": fetched.stale}
+    return events.quote_data(quote) | stamps

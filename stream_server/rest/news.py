@@ -1,0 +1,93 @@
+"""`/api/news`: from the news desk, which every outlet's articles come to."""
+
+import asyncio
+import contextlib
+
+import orjson
+from aiohttp import web
+
+from feeds import topics
+from feeds.catalog import LATEST
+from feeds.news import NewsDesk
+from feeds.poller import IDLE
+from feeds.providers import crypto_dt_source
+from orchestrator.pool import Attempt
+from orchestrator.upstream import State
+from stream_server.context import CONTEXT
+from stream_server.refusals import Refusal
+from stream_server.rest.answers import VIEWS, Answer, respond
+from stream_server.rest.asking import ASKING, Asking
+from stream_server.rest.coins import bases
+from stream_server.rest.parameters import Parameters
+
+FILTERS = ("latest", "hot", "important")
+MAX_ARTICLES = 200
+DEFAULT_ARTICLES = 50
+FIRST_WITHIN_S = 5.0
+"""How long a client waits for the first articles of this process."""
+MISSED_POLLS = 3
+
+
+async def news(request: web.Request) -> web.Response:
+    """`GET /api/news?filter=latest&symbol=BTC&limit=50`: articles, newest first (the hottest for `hot`)."""
+    context, asking = request.app[CONTEXT], request.app[ASKING]
+    parameters = Parameters(request)
+    chosen = parameters.choice("filter", FILTERS, FILTERS[0])
+    symbol = parameters.text("symbol")
+    limit = parameters.whole("limit", 1, MAX_ARTICLES, DEFAULT_ARTICLES)
+    max_age_ms = parameters.max_age_ms()
+    parameters.check()
+    base = bases(context, [symbol])[0] if symbol else None
+    desk = asking.sources.desk
+    if max_age_ms is not None and _age_ms(asking, desk) > max_age_ms:
+        await _ask_outlets(asking, max_age_ms)
+    await _first_articles(asking, desk)
+    rows = desk.select(chosen, base, limit)
+    sources = [each.source for each in rows] or [each.source for each in desk.held.values()]
+    answer = Answer(
+        lambda: orjson.dumps([each.row for each in rows]),
+        source=",".join(sorted(set(sources))),
+        true_at_ms=desk.received_ms or 0,
+        stale=desk.from_disk or _age_ms(asking, desk) > MISSED_POLLS * IDLE * context.settings.news_poll_s * 1000,
+        attempts=[attempt.report() for attempt in _attempts(asking)],
+        version=f"{context.hub.epoch}-{topics.NEWS}{desk.version}",
+        max_age_ms=max_age_ms,
+    )
+    return respond(request, context, request.app[VIEWS].share((topics.NEWS, chosen, base, limit), answer))
+
+
+def _age_ms(asking: Asking, desk: NewsDesk) -> float:
+    """Since an outlet answered."""
+    return asking.context.clock.wall_ms() - (desk.received_ms or 0)
+
+
+def _attempts(asking: Asking) -> list[Attempt]:
+    """What came of asking each outlet the last time; those that are switched off are left out."""
+    pools = [pool for pool in asking.sources.news if pool.providers[0].upstream.state is not State.DISABLED]
+    return [attempt for pool in pools for attempt in pool.last_attempts(LATEST)]
+
+
+async def _ask_outlets(asking: Asking, max_age_ms: float) -> None:
+    """Have every outlet asked anew, as far as clients may cause that; failures are seen in the attempts."""
+    sources = asking.sources
+    outlets = [pool.providers[0].upstream for pool in sources.news]
+    usual = [
+        pool
+        for pool, outlet in zip(sources.news, outlets, strict=True)
+        # One is the last resort, and asked when the others fail.
+        if outlet.state is not State.DISABLED and outlet.name != crypto_dt_source.NAME
+    ]
+    fetches = [asking.fetch(pool, LATEST, max_age_ms, within_s=FIRST_WITHIN_S) for pool in usual]
+    await asyncio.gather(*fetches, return_exceptions=True)
+
+
+async def _first_articles(asking: Asking, desk: NewsDesk) -> None:
+    """Wait until there is an article. Raises a 503 with the outlets' reasons if none comes."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(FIRST_WITHIN_S):
+            await desk.filled.wait()
+            return
+    attempts = _attempts(asking)
+    reasons = ", ".join(f"{each.provider} {each.outcome}" for each in attempts) or "none has been asked yet"
+    details: dict[str, object] = {"attempts": [attempt.report() for attempt in attempts]}
+    raise Refusal("unavailable", f"no outlet has given an article yet ({reasons})", 503, details, retry_after_s=5)

@@ -1,0 +1,131 @@
+"""`/api/sentiment…`: the Fear & Greed index with its history, and what models read in a client's texts."""
+
+from collections.abc import Sequence
+
+import orjson
+from aiohttp import web
+
+from feeds.catalog import HISTORY_DAYS
+from feeds.model import FearGreed, Sentiment
+from feeds.providers import crypto_dt_source, huggingface, lexicon
+from feeds.sentiment import Texts
+from orchestrator.upstream import State
+from stream_server.context import CONTEXT
+from stream_server.refusals import Refusal
+from stream_server.rest.answers import SHOWN_CHARS, VIEWS, respond
+from stream_server.rest.asking import ASKING, Asking
+from stream_server.rest.parameters import Parameters
+
+MAX_DAYS = 3000
+HISTORIES = (HISTORY_DAYS, 90, 365, 1000, MAX_DAYS)
+"""Days that are asked for: the least that hold as many as a client wants, so that few questions serve all."""
+
+MODELS = (*huggingface.MODELS, *crypto_dt_source.MODELS, lexicon.NAME)
+MAX_TEXTS = 50
+MAX_TEXT_CHARS = 5000
+MAX_BODY_BYTES = MAX_TEXTS * MAX_TEXT_CHARS * 6 + 4096
+"""Of any request. JSON may take six bytes for a character."""
+PROBLEMS_TOLD = 20
+
+
+async def fear_and_greed(request: web.Request) -> web.Response:
+    """`GET /api/sentiment/global?limit=30`: the index of today, and of the last days, newest first."""
+    context, asking = request.app[CONTEXT], request.app[ASKING]
+    parameters = Parameters(request)
+    limit = parameters.whole("limit", 1, MAX_DAYS, HISTORY_DAYS)
+    max_age_ms = parameters.max_age_ms()
+    parameters.check()
+    pool = asking.sources.fear_greed
+    fetched = await asking.fetch(pool, next(days for days in HISTORIES if days >= limit), max_age_ms)
+    days = fetched.value[:limit]
+    answer = asking.answer([(pool, fetched)], lambda: index_with_history(days), max_age_ms)
+    return respond(request, context, request.app[VIEWS].share(("fear_greed", limit), answer))
+
+
+def index_with_history(days: Sequence[FearGreed]) -> dict[str, object]:
+    """Days of the index, newest first, in the shape of the endpoint. There is one at least."""
+    return {
+        "index": "fear_and_greed",
+        "value": days[0].value,
+        "classification": days[0].classification,
+        "timestamp": days[0].ts,
+        "next_update_s": days[0].next_update_s,
+        "history": [{"value": day.value, "classification": day.classification, "timestamp": day.ts} for day in days],
+    }
+
+
+# --- texts ---
+
+
+async def analyze(request: web.Request) -> web.Response:
+    """`POST /api/sentiment/analyze` `{"texts": ["…"], "model": null}`: a score for each text, in their order."""
+    context, asking = request.app[CONTEXT], request.app[ASKING]
+    parameters = Parameters(request)
+    max_age_ms = parameters.max_age_ms()
+    parameters.check()
+    query = _read(await request.read())
+    pool = asking.sources.scorer
+    if not pool.serves(query):
+        raise _not_here(asking, query)
+    fetched = await asking.fetch(pool, query, max_age_ms)
+    scores = fetched.value
+    answer = asking.answer(
+        [(pool, fetched)],
+        lambda: [scored(text, score) for text, score in zip(query.texts, scores, strict=True)],
+        max_age_ms,
+    )
+    return respond(request, context, answer)
+
+
+def scored(text: str, score: Sentiment) -> dict[str, object]:
+    """What a model reads in a text; the score is from -1 to 1."""
+    return {
+        "text": text,
+        "label": score.label,
+        "score": score.score,
+        "model": score.model,
+        "confidence": score.confidence,
+    }
+
+
+def _read(body: bytes) -> Texts:
+    """The texts and the model of a body. Raises Refusal with all that is wrong in it."""
+    try:
+        asked = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise Refusal("bad_json", 'the body is not JSON such as {"texts": ["Bitcoin climbs"], "model": null}') from None
+    if not isinstance(asked, dict):
+        raise Refusal("bad_request", 'the body is not an object such as {"texts": ["Bitcoin climbs"]}')
+    problems: dict[str, object] = {}
+    texts = asked.get("texts")
+    if texts is None and "text" in asked:
+        texts = [asked["text"]]
+    if not isinstance(texts, list) or not 1 <= len(texts) <= MAX_TEXTS:
+        problems["texts"] = f"texts is not a list of 1 to {MAX_TEXTS} texts"
+        texts = []
+    for place, text in enumerate(texts):
+        if not isinstance(text, str) or not text.strip():
+            problems[f"texts[{place}]"] = f"texts[{place}] is no text"
+        elif len(text) > MAX_TEXT_CHARS:
+            problems[f"texts[{place}]"] = f"texts[{place}] has {len(text)} characters; {MAX_TEXT_CHARS} are allowed"
+    model = asked.get("model")
+    if model is not None and model not in MODELS:
+        problems["model"] = f"model {str(model)[:SHOWN_CHARS]!r} is not one of {', '.join(MODELS)}"
+    if problems:
+        told = dict(list(problems.items())[:PROBLEMS_TOLD])
+        if "model" in problems:
+            told["model"] = problems["model"]
+        raise Refusal("bad_parameter", "; ".join(str(problem) for problem in told.values()), details=told)
+    return Texts(tuple(texts), model)
+
+
+def _not_here(asking: Asking, query: Texts) -> Refusal:
+    """The model exists, and who has it is switched off."""
+    disabled = {
+        each.name: each.upstream.disabled
+        for each in asking.sources.scorer.providers
+        if each.upstream.state is State.DISABLED and each.serves(query)
+    }
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in disabled.items()) or "nobody has it"
+    details: dict[str, object] = {"disabled": disabled}
+    return Refusal("unavailable", f"model {query.model!r} is not served here ({reasons})", 503, details, 60)

@@ -1,0 +1,115 @@
+"""`/api/status`, the topic `status`, and the probes: how the service does."""
+
+from dataclasses import asdict
+
+import orjson
+from aiohttp import web
+
+from feeds import topics
+from feeds.catalog import TABLE
+from feeds.disagreements import Disagreement, SaidPrice, disagreements
+from stream_server import __version__
+from stream_server.context import CONTEXT, Context
+from stream_server.rest.answers import OURS, Answer, iso_time, respond
+
+DISAGREEMENTS_TOLD = 50
+
+
+def status_report(context: Context) -> dict[str, object]:
+    """How the service does, readable by a person: in `/api/status` and on the topic `status`."""
+    hub, sources = context.hub, context.sources
+    now_ms = context.clock.wall_ms()
+    return {
+        "server": {
+            "version": __version__,
+            "mode": context.mode,
+            "started": iso_time(context.started_ms),
+            "now": iso_time(now_ms),
+            "draining": context.draining,
+            **context.pulse.report(),
+        },
+        "clients": {
+            **context.clients.count(),
+            "limit": context.clients.limit,
+            "accepted": context.clients.accepted,
+            "refused": context.clients.refused,
+            "behind": len(hub.behind),
+            "paced": sum(1 for outbox in hub.behind if outbox.paced),
+            "held_bytes": held_bytes(context),
+            "held_bytes_most": max((outbox.held_bytes for outbox in hub.behind), default=0),
+            "held_bytes_limit": context.settings.outbox_bytes,
+            "buffered_bytes": sum(outbox.pipe.buffered() for outbox in hub.behind),
+            "cut_as_too_slow": hub.cut,
+            "values_conflated": hub.conflated,
+        },
+        "hub": {
+            "epoch": hub.epoch,
+            "position": hub.position,
+            "topics": sum(1 for topic in hub.topics.values() if topic.last is not None),
+            "stale_topics": sum(1 for topic in hub.topics.values() if topic.stale),
+            "groups": len(hub.groups.by_key),
+            "messages_delivered": hub.delivered,
+        },
+        "readiness": context.supervisor.readiness(),
+        "feeds": context.supervisor.report(),
+        "providers": [each.report() for each in sources.upstreams.values()] if sources is not None else [],
+        "pools": [pool.report() for pool in sources.pools] if sources is not None else [],
+        "disagreements": [asdict(each) for each in disagreeing(context)[:DISAGREEMENTS_TOLD]],
+        "rejected_rows": rejected_rows(context),
+    }
+
+
+def held_bytes(context: Context) -> int:
+    """What is held for clients that are behind."""
+    return sum(outbox.held_bytes for outbox in context.hub.behind)
+
+
+def rejected_rows(context: Context) -> dict[str, int]:
+    """How many rows could not be read, by `<provider>.<field>`."""
+    counts = {f"binance.{name}": count for name, count in context.market.rejected.items()}
+    return counts | (dict(context.sources.rejected) if context.sources is not None else {})
+
+
+def disagreeing(context: Context) -> list[Disagreement]:
+    """Where the market table and the prices that clients see differ."""
+    table = context.sources.market.peek(TABLE) if context.sources is not None else None
+    if table is None:
+        return []
+    # The largest coin of a ticker is meant, and comes first.
+    theirs = {coin.symbol: SaidPrice(coin.price, table.source, coin.ts) for coin in reversed(table.value.good)}
+    ours = {}
+    for symbol in theirs:
+        topic = context.hub.topics.get(topics.price(symbol))
+        price = topic.event.data.get("price") if topic is not None and topic.event is not None else None
+        if isinstance(price, float) and topic is not None and topic.event is not None:
+            ours[symbol] = SaidPrice(price, topic.event.source, topic.event.ts)
+    return disagreements(ours, theirs, context.clock.wall_ms())
+
+
+async def status(request: web.Request) -> web.Response:
+    """`GET /api/status`."""
+    context = request.app[CONTEXT]
+    now_ms = context.clock.wall_ms()
+    answer = Answer(lambda: orjson.dumps(status_report(context)), source=OURS, true_at_ms=now_ms, cached=False)
+    return respond(request, context, answer)
+
+
+# --- probes ---
+
+
+async def live(request: web.Request) -> web.Response:
+    """`GET /health/live`: the process answers."""
+    return web.json_response({"status": "live"})
+
+
+async def ready(request: web.Request) -> web.Response:
+    """`GET /health/ready`: 200 once every category has a first value or a known failure; not in trouble or draining."""
+    context = request.app[CONTEXT]
+    categories = context.supervisor.readiness()
+    started = all(word is not None for word in categories.values())
+    trouble = context.pulse.trouble()
+    is_ready = started and trouble is None and not context.draining
+    state = "draining" if context.draining else "troubled" if trouble else "ready" if started else "starting"
+    headers = {} if is_ready else {"Retry-After": "1"}
+    body = {"status": state, "categories": categories, "trouble": trouble}
+    return web.json_response(body, status=200 if is_ready else 503, headers=headers)

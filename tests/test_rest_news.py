@@ -1,0 +1,80 @@
+"""`/api/news`: whose articles, who failed, and how old they are."""
+
+from pathlib import Path
+
+import pytest
+from orjson import loads
+
+from stream_server.rest import news
+from tests.harness import running, until
+from tests.sources import fakes, sourced
+
+
+async def test_an_outlet_that_fails_is_told_beside_the_others(tmp_path: Path) -> None:
+    async with sourced(tmp_path, NEWS_POLL_S="1") as every:
+        outlets = (await every.data("/api/news"))["attempts"]
+        assert {attempt["outcome"] for attempt in outlets} == {"ok"}
+        await every.fakes.rss.kill()
+        body = await every.data("/api/news?limit=3")
+        assert len(body["data"]) == 3
+        status, refused = await every.get("/api/news?max_age=0")
+        assert (status, refused["error"]["code"]) == (503, "too_old")
+        outcomes = {attempt["provider"]: attempt["outcome"] for attempt in refused["error"]["details"]["attempts"]}
+        assert outcomes["rss:coindesk"] == "unavailable"
+        assert (await every.data("/api/news?limit=3"))["attempts"] == refused["error"]["details"]["attempts"]
+
+
+async def test_max_age_has_the_outlets_asked_anew(tmp_path: Path) -> None:
+    async with sourced(tmp_path) as every:
+        before = len(every.fakes.rss.calls)
+        await every.data("/api/news?max_age=3600")
+        assert len(every.fakes.rss.calls) == before
+        await every.get("/api/news?max_age=0")
+        assert len(every.fakes.rss.calls) == before + 5
+
+
+async def test_with_nothing_yet_the_answer_waits_a_moment_and_then_names_the_reasons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(news, "FIRST_WITHIN_S", 0.3)
+    async with fakes() as all_fakes:
+        await all_fakes.rss.kill()
+        await all_fakes.dt_source.kill()
+        async with running(all_fakes.exchange, tmp_path, None, **all_fakes.settings) as service:
+            async with service.http.get(f"{service.url}/api/news") as answer:
+                assert answer.status == 503
+                assert int(answer.headers["Retry-After"]) >= 1
+                error = (await answer.json())["error"]
+            assert "rss:decrypt unavailable" in error["message"]
+
+
+async def test_after_a_restart_amid_dead_outlets_the_last_articles_are_given_as_old(tmp_path: Path) -> None:
+    async with sourced(tmp_path) as every:
+        sources = every.service.context.sources
+        assert sources is not None
+        kept, desk = sources.shelf, sources.desk
+        assert kept is not None
+        await until(lambda: (news := kept.get("news")) is not None and len(loads(news.text)) == len(desk.held))
+        before = await every.data("/api/news?limit=5")
+        assert before["stale"] is False
+        await every.fakes.kill_all()
+    async with running(None, tmp_path, NEWS_POLL_S="1") as service:
+        status, after = await service.get("/api/news?limit=5")
+    assert status == 200
+    assert after["data"] == before["data"]
+    assert after["stale"] is True
+
+
+async def test_hot_and_important_are_chosen_and_a_symbol_filters(tmp_path: Path) -> None:
+    async with sourced(tmp_path, keys=True) as every:
+        latest = (await every.data("/api/news?limit=200"))["data"]
+        hot = (await every.data("/api/news?filter=hot&limit=200"))["data"]
+        important = (await every.data("/api/news?filter=important&limit=200"))["data"]
+        bitcoin = (await every.data("/api/news?symbol=bitcoin&limit=200"))["data"]
+        none = (await every.data("/api/news?symbol=PEPE&limit=200"))["data"]
+    assert {row["id"] for row in hot} == {row["id"] for row in latest}
+    assert [row["id"] for row in hot] != [row["id"] for row in latest]
+    assert {row["id"] for row in important} < {row["id"] for row in latest}
+    assert bitcoin
+    assert {row["id"] for row in bitcoin} == {row["id"] for row in latest if "BTC" in row["symbols"]}
+    assert none == []
