@@ -583,7 +583,8 @@ async def test_live_is_always_and_ready_only_with_values_or_a_known_failure(
 async def test_without_a_network_it_is_ready_with_the_hosts_it_cannot_reach(tmp_path: Path) -> None:
     async with running(None, tmp_path) as service:
         await until(lambda: all(service.context.supervisor.readiness().values()))
-        await until(lambda: "cannot connect" in orjson.dumps(service.context.supervisor.feeds[0].report()["rest_hosts"]).decode())
+        exchange = service.context.supervisor.feeds[0]
+        await until(lambda: "cannot connect" in orjson.dumps(exchange.report()["rest_hosts"]).decode())
         status, body = await service.get("/health/ready")
         report = (await ask(service, "/api/status"))["data"]
     assert status == 200
