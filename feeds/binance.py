@@ -362,9 +362,8 @@ class BinanceFeed:
         now = self.clock.now()
         match frame:
             case binance.Prices(rows) if rows.good:
-                event_ms = median_high(
-                    price.ts for price in rows.good
-                )  # one row with a wild stamp must not stay the newest
+                # Not the newest: one row with a wild stamp would stay that for ever.
+                event_ms = median_high(price.ts for price in rows.good)
                 if self.watchdog.heard(binance.ALL_MINI_TICKERS, (event_ms,), event_ms, now):
                     self.last_prices = now
                     for price in rows.good:

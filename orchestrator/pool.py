@@ -297,7 +297,7 @@ class Pool(Generic[Q, T]):
                         failed = True
                 else:
                     attempts = [*self._ranked(passed, place), *attempts, Attempt(provider.name, "ok")]
-                    return self._received(query, provider, value, attempts)
+                    return self._received(query, provider, value, self._by_tier(attempts))
             if again or attempts:
                 break
             wait_s = self._soonest_s(query)
@@ -307,7 +307,12 @@ class Pool(Generic[Q, T]):
         if ours is not None and not failed:
             raise ours.with_traceback(None)
         late = deadline - self.clock.now() < LEAST_TIME_S
-        raise self._exhausted([*self._ranked(passed), *attempts], query, late)
+        raise self._exhausted(self._by_tier([*self._ranked(passed), *attempts]), query, late)
+
+    def _by_tier(self, attempts: Sequence[Attempt]) -> list[Attempt]:
+        """The first tier first; inside one those that were passed over, then those that were asked, in their order."""
+        tiers = {provider.name: tier for provider, tier in zip(self.providers, self.tier_of, strict=True)}
+        return sorted(attempts, key=lambda attempt: tiers[attempt.provider])
 
     async def _attempt(self, provider: Provider[Q, T], query: Q, timeout_s: float, urgent: bool, forced: bool) -> T:
         return await provider.upstream.run(

@@ -25,7 +25,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 # sockets, which have tests on every loop, nothing knows which one turns.
 ON_ONE_LOOP = (
     "test_rest_",
-    "test_process",
+    "test_process.py",
     "test_price_failover",
     "test_service_rest",
     "test_service_recovery",

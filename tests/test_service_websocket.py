@@ -767,7 +767,7 @@ async def test_candles_start_upstream_when_first_wanted_and_stop_when_idle(
         assert exchange.subscribed(KLINES), "candles of the settings are never idle"
         async with websocket(service, "topics=ohlcv.SOL.5m") as client:
             await client.one("update", topic="ohlcv.SOL.5m")
-            assert exchange.subscribed(stream)
+            await exchange.until(lambda: exchange.subscribed(stream))  # REST may well be quicker
     closed, running_one = exchange.candles("SOLUSDT", "5m")[-2:]
     assert (candle["open_time"], candle["state"]) == (closed.open_ms, "closed")
     assert (later["open_time"], later["state"]) == (running_one.open_ms, "live")
