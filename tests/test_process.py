@@ -23,12 +23,12 @@ from stream_server import __version__
 from tests.clients import WebSocketClient, updates, write_tape
 from tests.conftest import LOOPS
 from tests.fakes.binance import FakeBinance, synthetic_pairs
-from tests.harness import until
+from tests.harness import ELSEWHERE, until
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULE = (sys.executable, "-m", "stream_server")
 SCRIPT = (str(Path(sys.executable).with_name("stream-server")),)
-NOWHERE = {"BINANCE_WS_URLS": "ws://127.0.0.1:9", "BINANCE_REST_URLS": "http://127.0.0.1:9"}
+NOWHERE = {**ELSEWHERE, "BINANCE_WS_URLS": "ws://127.0.0.1:9", "BINANCE_REST_URLS": "http://127.0.0.1:9"}
 
 
 def environment(**settings: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ import pytest
 from tests.clients import Message, updates
 from tests.fakes.binance import FakeBinance
 from tests.fakes.binance_market import MINUTE_MS
+from tests.fakes.upstream import Fault, FakeUpstream
 from tests.harness import until
 from tests.test_process import connected, started
 
@@ -66,6 +67,26 @@ async def test_who_reconnects_after_a_kill_in_mid_candle_holds_an_unbroken_serie
         truth = [each for each in exchange.candles("BTCUSDT", "1m", start_ms=known[0][0]) if each.closed]
         assert known == [(each.open_ms, float(each.close), each.trades) for each in truth]
         assert len(known) >= 5
+
+
+async def test_a_provider_that_banned_us_is_asked_nothing_after_a_kill_and_a_restart(tmp_path: Path) -> None:  # U3
+    async with FakeUpstream() as provider:
+        provider.always = Fault(status=418, headers={"Retry-After": "600"})
+        settings = {"COINGECKO_URL": provider.url, "MARKET_POLL_S": "1"}
+        async with started(tmp_path, **settings) as service:
+            await provider.called(1)
+            await until((tmp_path / ".state" / "bans.json").exists)
+            service.process.kill()
+            await service.process.wait()
+        asked = len(provider.calls)
+        provider.always = None
+        async with started(tmp_path, **settings) as service:
+            await service.until_ready()
+            _, answer = await service.get("/api/market/global")
+            error = answer["error"]
+            assert isinstance(error, dict)
+            assert error["details"]["attempts"] == [{"provider": "coingecko", "outcome": "rate_limited", "asked": False}]
+        assert len(provider.calls) == asked
 
 
 class Proxy:
