@@ -12,7 +12,7 @@ import pytest
 from tests.clients import Message, updates
 from tests.fakes.binance import FakeBinance
 from tests.fakes.binance_market import MINUTE_MS
-from tests.fakes.upstream import Fault, FakeUpstream
+from tests.fakes.upstream import FakeUpstream, Fault
 from tests.harness import until
 from tests.test_process import connected, started
 
@@ -85,7 +85,8 @@ async def test_a_provider_that_banned_us_is_asked_nothing_after_a_kill_and_a_res
             _, answer = await service.get("/api/market/global")
             error = answer["error"]
             assert isinstance(error, dict)
-            assert error["details"]["attempts"] == [{"provider": "coingecko", "outcome": "rate_limited", "asked": False}]
+            attempts = error["details"]["attempts"]
+            assert attempts == [{"provider": "coingecko", "outcome": "rate_limited", "asked": False}]
         assert len(provider.calls) == asked
 
 

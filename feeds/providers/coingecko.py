@@ -36,6 +36,7 @@ from feeds.queries import CandleQuery, MarketQuery
 from orchestrator import http
 from orchestrator.errors import (
     BadQuery,
+    Banned,
     Blocked,
     Malformed,
     NotFound,
@@ -513,7 +514,7 @@ def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
     except orjson.JSONDecodeError:
         body = None
     said = _said(provider, body, response) if isinstance(body, dict) else None
-    if isinstance(error, RateLimited) or said is None:
+    if isinstance(error, (Banned, RateLimited)) or said is None:
         if isinstance(error, NotFound):
             return Malformed(provider, "status 404 of something else")
         return Unavailable(provider, "status 408") if response.status == 408 else error
