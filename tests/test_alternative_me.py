@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from feeds.model import FearGreed
 from feeds.providers import alternative_me
-from feeds.providers.alternative_me import DAY_MS, fear_greed, from_json, next_poll_s, read_fear_greed, to_json
+from feeds.providers.alternative_me import DAY_MS, fear_greed, from_json, read_fear_greed, to_json
 from orchestrator.errors import Malformed, Outdated, ProviderError, RateLimited, Unavailable
 from orchestrator.http import HttpRequest, HttpResponse
 from orchestrator.provider import drive
@@ -141,17 +141,6 @@ def test_what_is_no_index_is_an_error_of_its_class(body: bytes, error: type[Prov
 
 def test_a_missing_page_is_the_providers_failing() -> None:
     assert isinstance(alternative_me.refusal("alternative_me", answer(b"", 404)), Unavailable)
-
-
-@pytest.mark.parametrize(
-    ("announced_s", "hours_after_the_stamp", "wait_s"),
-    [(68499, 5, 21600), (3000, 23, 3000), (60, 23, 600), (0, 24, 600), (None, 23, 3600), (None, 30, 600)],
-)
-def test_the_next_poll_is_when_the_next_index_is_due(
-    announced_s: int | None, hours_after_the_stamp: int, wait_s: float
-) -> None:
-    newest = FearGreed(40, "Fear", START_MS, announced_s)
-    assert next_poll_s(newest, START_MS + hours_after_the_stamp * 3_600_000) == wait_s
 
 
 def test_what_is_kept_on_disk_reads_back_the_same() -> None:

@@ -19,7 +19,6 @@ from orchestrator.http import HttpRequest, HttpResponse, json_body
 from orchestrator.provider import Steps
 
 NAME = "alternative_me"
-BASE_URL = "https://api.alternative.me"
 PATH = "/fng/"
 """With its last slash: without it the provider redirects."""
 
@@ -29,9 +28,6 @@ FIRST_DAY_MS = 1_517_443_200_000
 
 OUTDATED_AFTER_MS = 3 * DAY_MS
 """The index is late by hours now and then and has missed a day; after three it is no index of now."""
-
-SOONEST_POLL_S = 600.0
-LATEST_POLL_S = 6 * 3600.0
 
 
 def fear_greed(limit: int = 1) -> Steps[list[FearGreed]]:
@@ -91,17 +87,6 @@ def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
     if "rate" in words or "too many" in words:
         return RateLimited(provider, None)
     return Unavailable(provider, f"says: {str(said)[:100]}")
-
-
-def next_poll_s(newest: FearGreed, now_ms: int) -> float:
-    """When to ask again after an answer whose newest day is this one, in seconds, before jitter.
-
-    The provider's own announcement, else a day after the stamp; never under ten minutes nor over six hours, because
-    the index comes late at times and announcements are wrong at times.
-    """
-    announced_s = newest.next_update_s
-    wait_s = (newest.ts + DAY_MS - now_ms) / 1000 if announced_s is None else float(announced_s)
-    return min(max(SOONEST_POLL_S, wait_s), LATEST_POLL_S)
 
 
 def to_json(days: Sequence[FearGreed]) -> bytes:

@@ -3,7 +3,7 @@
 The page does not say at which block it stands (`total_blocks` counts what is indexed), so the height stays unknown.
 
 Source: Blockscout REST API v2, "stats" (2026-10). The keyless page is to give way to the PRO API, which has the same
-path below PRO_BASE_URL and wants a key.
+path below https://api.blockscout.com/1 and wants a key.
 """
 
 from collections.abc import Mapping
@@ -23,8 +23,6 @@ from orchestrator.http import HttpRequest, HttpResponse, json_body
 from orchestrator.provider import Steps
 
 NAME = "blockscout"
-BASE_URL = "https://eth.blockscout.com"
-PRO_BASE_URL = "https://api.blockscout.com/1"
 PATH = "/api/v2/stats"
 
 OUTDATED_AFTER_MS = 5 * 60 * 1000

@@ -20,7 +20,6 @@ from orchestrator.http import HttpRequest, HttpResponse, json_body
 from orchestrator.provider import Steps
 
 NAME = "cryptopanic"
-BASE_URL = "https://cryptopanic.com"
 PLANS = ("developer", "growth", "enterprise")
 VOTES = ("positive", "negative", "important", "liked", "disliked", "lol", "toxic", "saved", "comments")
 SOCIAL = ("twitter", "reddit", "telegram", "youtube")

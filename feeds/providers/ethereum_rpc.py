@@ -30,12 +30,6 @@ from orchestrator.http import HttpRequest, HttpResponse, json_body
 from orchestrator.provider import Steps
 
 NAME = "ethereum_rpc"
-BASE_URLS = (
-    "https://ethereum-rpc.publicnode.com",
-    "https://rpc.mevblocker.io",
-    "https://eth.drpc.org",
-    "https://1rpc.io/eth",
-)
 
 FRESH_MS = 60_000
 """Five blocks; a node further behind is not following the chain."""

@@ -31,7 +31,6 @@ from orchestrator.provider import Steps
 
 NAME = "etherscan"
 BACKUP_NAME = "etherscan_backup"
-BASE_URL = "https://api.etherscan.io"
 PATH = "/v2/api"
 
 DAY_MS = 24 * 3600 * 1000

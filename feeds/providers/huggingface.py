@@ -31,7 +31,6 @@ from orchestrator.http import HttpRequest, HttpResponse, json_body
 from orchestrator.provider import Steps
 
 NAME = "huggingface"
-BASE_URL = "https://router.huggingface.co"
 
 
 @dataclass(frozen=True, slots=True)

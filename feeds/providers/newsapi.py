@@ -19,7 +19,6 @@ from orchestrator.http import HttpRequest, HttpResponse, json_body
 from orchestrator.provider import Steps
 
 NAME = "newsapi"
-BASE_URL = "https://newsapi.org/v2"
 MAX_ARTICLES = 100
 CRYPTO = "bitcoin OR ethereum OR cryptocurrency"
 WINDOW_S = 12 * 3600
