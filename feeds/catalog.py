@@ -52,7 +52,7 @@ from feeds.supervisor import Feed
 from orchestrator.clock import Clock
 from orchestrator.http import Transport
 from orchestrator.pool import Fetched, Pool, PoolPolicy
-from orchestrator.provider import Provider, Steps
+from orchestrator.provider import Provider, Steps, anything
 from orchestrator.state import BanFile, Kept, Shelf
 from orchestrator.upstream import Upstream
 
@@ -65,6 +65,10 @@ SLOW_STALE_S = 30 * DAY_S
 TABLE = MarketQuery(limit=250)
 """The market table everybody gets; shorter ones are cut from it."""
 CATALOGUE_TTL_S = 6 * HOUR_S
+CANDLES_TTL_S = 2.0
+"""As long as the exchange itself takes between two words on a forming candle."""
+CHAIN_TTL_S = 10.0
+"""A block comes every twelve seconds."""
 HISTORY_DAYS = 30
 CATALOGUE = "catalogue"
 HEALTH, STATS = "health", "stats"
@@ -104,7 +108,11 @@ class Sources:
         self.rejected: Counter[str] = Counter()
         self.accounts = Accounts(policy, binance_rest, transport, clock, rng, bans, on_change)
         self.upstreams = self.accounts.by_name
-        self._build_pools()
+        self._build_market_pools()
+        self._build_chain_pools()
+        self._build_sentiment_pools()
+        self._build_catalogue_pools()
+        self.news = self._news_pools()
         self.desk = NewsDesk(self.sink, self.scorer, clock, self.shelf)
         self.chains = ChainFeed(
             self.sink,
@@ -155,21 +163,28 @@ class Sources:
             received=told,
         )
 
-    def _build_pools(self) -> None:
-        ttl_s = self.policy.cache_ttl_s
-        free = coingecko.CoinGecko(coingecko.NAME, self.accounts.key("COINGECKO_DEMO_API_KEY"))
-        pro = coingecko.CoinGecko(coingecko.NAME_PRO, self.accounts.key("COINGECKO_PRO_API_KEY"))
-        account = self.accounts
-        rest, dt = account[binance.NAME], account[crypto_dt_source.NAME]
+    def _coingecko(
+        self,
+        ask: Callable[[coingecko.CoinGecko], Callable[[Q], Steps[T]]],
+        serves: Callable[[Q], bool] = anything,
+        stamp_of: Callable[[T], int | None] | None = None,
+    ) -> list[Provider[Q, T]]:
+        """Both accounts in one tier: Pro gets most questions, the free one enough of them to be known to work."""
+        key = self.accounts.key
+        pro = coingecko.CoinGecko(coingecko.NAME_PRO, key("COINGECKO_PRO_API_KEY"))
+        free = coingecko.CoinGecko(coingecko.NAME, key("COINGECKO_DEMO_API_KEY"))
+        return [
+            Provider(self.accounts[each.name], ask(each), weight=weight, serves=serves, stamp_of=stamp_of)
+            for each, weight in ((pro, 3), (free, 1))
+        ]
 
-        # A Pro account is given most questions, yet the free one keeps being asked: it must be known to work.
+    def _build_market_pools(self) -> None:
+        ttl_s = self.policy.cache_ttl_s
+        rest, dt = self.accounts[binance.NAME], self.accounts[crypto_dt_source.NAME]
         self.market: Pool[MarketQuery, Rows[Coin]] = self._pool(
             "market",
             [
-                [
-                    Provider(account[coingecko.NAME_PRO], pro.markets, weight=3, stamp_of=_newest_coin),
-                    Provider(account[coingecko.NAME], free.markets, weight=1, stamp_of=_newest_coin),
-                ],
+                self._coingecko(lambda account: account.markets, stamp_of=_newest_coin),
                 [Provider(rest, self._binance_market, serves=self._listed, stamp_of=_newest_coin)],
                 [Provider(dt, crypto_dt_source.markets)],
             ],
@@ -179,23 +194,24 @@ class Sources:
         self.quotes: Pool[str, Rows[Quote]] = self._pool(
             "price",
             [
-                [
-                    Provider(account[coingecko.NAME_PRO], lambda query: pro.quotes(()), weight=3),
-                    Provider(account[coingecko.NAME], lambda query: free.quotes(()), weight=1),
-                ],
+                self._coingecko(lambda account: lambda query: account.quotes(())),
                 [Provider(dt, lambda query: crypto_dt_source.quotes(()))],
             ],
             ttl_s,
             self._quotes_received,
         )
+        self.candles: Pool[CandleQuery, Rows[Candle]] = self._pool(
+            "ohlcv",
+            [
+                [Provider(rest, binance.candles)],
+                self._coingecko(lambda account: account.ohlc, serves=coingecko.serves),
+                [Provider(dt, crypto_dt_source.candles, serves=crypto_dt_source.serves)],
+            ],
+            CANDLES_TTL_S,
+        )
         self.global_market: Pool[str, GlobalMarket] = self._pool(
             "market.global",
-            [
-                [
-                    Provider(account[coingecko.NAME_PRO], lambda query: pro.global_market(), weight=3),
-                    Provider(account[coingecko.NAME], lambda query: free.global_market(), weight=1),
-                ]
-            ],
+            [self._coingecko(lambda account: lambda query: account.global_market())],
             ttl_s,
             self._global_received,
             slow=True,
@@ -203,26 +219,47 @@ class Sources:
         self.trending: Pool[str, Rows[Trending]] = self._pool(
             "trending",
             [
-                [
-                    Provider(account[coingecko.NAME_PRO], lambda query: pro.trending(), weight=3),
-                    Provider(account[coingecko.NAME], lambda query: free.trending(), weight=1),
-                ],
+                self._coingecko(lambda account: lambda query: account.trending()),
                 [Provider(dt, lambda query: crypto_dt_source.trending())],
             ],
             10 * ttl_s,
         )
-        self.candles: Pool[CandleQuery, Rows[Candle]] = self._pool(
-            "ohlcv",
-            [
-                [Provider(rest, binance.candles)],
-                [
-                    Provider(account[coingecko.NAME_PRO], pro.ohlc, weight=3, serves=coingecko.serves),
-                    Provider(account[coingecko.NAME], free.ohlc, weight=1, serves=coingecko.serves),
-                ],
-                [Provider(dt, crypto_dt_source.candles, serves=crypto_dt_source.serves)],
-            ],
-            2.0,
+        self.candidates: Pool[str, list[Coin]] = self._pool(
+            "candidates", [self._coingecko(lambda account: account.candidates)], 10 * ttl_s
         )
+
+    def _build_chain_pools(self) -> None:
+        key = self.accounts.key
+        keyed = (
+            etherscan.Etherscan(key("ETHERSCAN_API_KEY"), etherscan.NAME),
+            etherscan.Etherscan(key("ETHERSCAN_BACKUP_API_KEY"), etherscan.BACKUP_NAME),
+        )
+        nodes, page, scout = self.accounts[ethereum_rpc.NAME], self.accounts[blockscout.NAME], blockscout.Blockscout()
+        ttl_s = min(self.policy.cache_ttl_s, CHAIN_TTL_S)
+        self.gas: Pool[Chain, Gas] = self._pool(
+            "gas",
+            [
+                *([Provider(self.accounts[each.name], each.gas, serves=each.serves)] for each in keyed),
+                [Provider(nodes, ethereum_rpc.gas, serves=ethereum_rpc.serves)],
+                [Provider(page, scout.gas, serves=scout.serves)],
+            ],
+            ttl_s,
+            lambda query, fetched: self.sink.publish(events.gas(fetched.value, fetched.source, fetched.received_ms)),
+        )
+        self.chain_stats: Pool[Chain, ChainStats] = self._pool(
+            "chain",
+            [
+                *([Provider(self.accounts[each.name], each.stats, serves=each.serves)] for each in keyed),
+                [Provider(nodes, ethereum_rpc.stats, serves=ethereum_rpc.serves)],
+                [Provider(page, scout.stats, serves=scout.serves)],
+            ],
+            ttl_s,
+            lambda query, fetched: self.sink.publish(events.chain(fetched.value, fetched.source, fetched.received_ms)),
+        )
+
+    def _build_sentiment_pools(self) -> None:
+        account, ttl_s = self.accounts, self.policy.cache_ttl_s
+        dt = account[crypto_dt_source.NAME]
         self.fear_greed: Pool[int, list[FearGreed]] = self._pool(
             "sentiment.global",
             [
@@ -233,43 +270,11 @@ class Sources:
             self._fear_greed_received,
             slow=True,
         )
-        main = etherscan.Etherscan(self.accounts.key("ETHERSCAN_API_KEY"), etherscan.NAME)
-        backup = etherscan.Etherscan(self.accounts.key("ETHERSCAN_BACKUP_API_KEY"), etherscan.BACKUP_NAME)
-        scout = blockscout.Blockscout()
-        by_key = account[etherscan.NAME], account[etherscan.BACKUP_NAME]
-        short_s = min(ttl_s, 10.0)
-        self.gas: Pool[Chain, Gas] = self._pool(
-            "gas",
-            [
-                [Provider(by_key[0], main.gas, serves=main.serves)],
-                [Provider(by_key[1], backup.gas, serves=backup.serves)],
-                [Provider(account[ethereum_rpc.NAME], ethereum_rpc.gas, serves=ethereum_rpc.serves)],
-                [Provider(account[blockscout.NAME], scout.gas, serves=scout.serves)],
-            ],
-            short_s,
-            lambda query, fetched: self.sink.publish(events.gas(fetched.value, fetched.source, fetched.received_ms)),
-        )
-        self.chain_stats: Pool[Chain, ChainStats] = self._pool(
-            "chain",
-            [
-                [Provider(by_key[0], main.stats, serves=main.serves)],
-                [Provider(by_key[1], backup.stats, serves=backup.serves)],
-                [Provider(account[ethereum_rpc.NAME], ethereum_rpc.stats, serves=ethereum_rpc.serves)],
-                [Provider(account[blockscout.NAME], scout.stats, serves=scout.serves)],
-            ],
-            short_s,
-            lambda query, fetched: self.sink.publish(events.chain(fetched.value, fetched.source, fetched.received_ms)),
-        )
+        faces = huggingface.HuggingFace(account.key("HF_TOKEN"))
         self.scorer: Pool[Texts, list[Sentiment]] = self._pool(
             "sentiment",
             [
-                [
-                    Provider(
-                        account[huggingface.NAME],
-                        huggingface.HuggingFace(self.accounts.key("HF_TOKEN")).score,
-                        serves=huggingface.serves,
-                    )
-                ],
+                [Provider(account[huggingface.NAME], faces.score, serves=huggingface.serves)],
                 [Provider(dt, _dt_scores, serves=_dt_has_model)],
                 [Provider(account[lexicon.NAME], lexicon.score, serves=lexicon.serves, heavy=True)],
             ],
@@ -278,37 +283,25 @@ class Sources:
             attempt_s=5.0,
             size=32,
         )
+
+    def _build_catalogue_pools(self) -> None:
+        clean, dt = self.accounts[crypto_api_clean.NAME], self.accounts[crypto_dt_source.NAME]
+        ttl_s = self.policy.cache_ttl_s
         self.catalogue: Pool[str, tuple[Resource, ...]] = self._pool(
             "catalogue",
-            [[Provider(account[crypto_api_clean.NAME], lambda query: crypto_api_clean.catalogue(), heavy=True)]],
+            [[Provider(clean, lambda query: crypto_api_clean.catalogue(), heavy=True)]],
             CATALOGUE_TTL_S,
             self._catalogue_received,
             slow=True,
             deadline_s=90.0,
             attempt_s=80.0,
         )
-        self.candidates: Pool[str, list[Coin]] = self._pool(
-            "candidates",
-            [
-                [
-                    Provider(account[coingecko.NAME_PRO], pro.candidates, weight=3),
-                    Provider(account[coingecko.NAME], free.candidates, weight=1),
-                ]
-            ],
-            10 * ttl_s,
-        )
         self.clean_facts: Pool[str, Health | Stats] = self._pool(
-            "crypto_api_clean",
-            [[Provider(account[crypto_api_clean.NAME], _clean_facts)]],
-            ttl_s,
-            deadline_s=15.0,
-            attempt_s=12.0,
-            size=2,
+            "crypto_api_clean", [[Provider(clean, _clean_facts)]], ttl_s, deadline_s=15.0, attempt_s=12.0, size=2
         )
         self.dt_requests: Pool[DtQuery, Any] = self._pool(
             "crypto_dt_source", [[Provider(dt, dt_requests.ask)]], ttl_s, deadline_s=20.0, attempt_s=18.0
         )
-        self.news: list[Pool[NewsQuery, Rows[Article]]] = self._news_pools()
 
     def _news_pools(self) -> list[Pool[NewsQuery, Rows[Article]]]:
         """One pool an outlet: their articles add up, none stands in for another but the last."""
