@@ -13,6 +13,8 @@ from stream_server.session import check_interval, hello, over_limit, resolve, sp
 from stream_server.transport import SocketPipe, raw_transport
 
 NEVER_S = 1e9
+KERNEL_LATER_S = 5.0
+"""The kernel gives up a peer that takes nothing for longer than STALL_S by this: it says no goodbye, the hub does."""
 RETRY_MS = (1000, 4000)
 """Each client gets its own delay, so that a restart does not bring them all back at once."""
 
@@ -30,8 +32,9 @@ async def sse(request: web.Request) -> web.StreamResponse:
     except Refusal:
         clients.refused += 1
         raise
-    # aiohttp-sse gives the headers and the wait for the end; pings come from the one heartbeat of all clients.
-    response = EventSourceResponse(ping_interval=NEVER_S, send_timeout=context.settings.stall_s)
+    # aiohttp-sse gives the headers, the wait for the end, and a kernel that notices a host that has vanished
+    # (TCP_USER_TIMEOUT); pings come from the one heartbeat of all clients.
+    response = EventSourceResponse(ping_interval=NEVER_S, send_timeout=context.settings.stall_s + KERNEL_LATER_S)
     response.headers["Cache-Control"] = "no-store"
     response.headers.update(SAFE)
     response.headers["X-Request-Id"] = request[REQUEST_ID]

@@ -74,7 +74,10 @@ async def test_the_page_shows_live_prices_and_a_chart_of_500_candles_and_has_not
     await expect(chart).to_have_attribute("data-candles", "502")
     await expect(chart).to_have_attribute("data-last-state", "live")
     await expect(page.locator("#epoch")).to_have_text(service.context.hub.epoch)
-    await expect(page.locator("#last-id")).to_have_text(service.context.hub.position)
+    last = service.context.hub.topics["ohlcv.BTC.1m"].last
+    assert last is not None
+    shown = "seq => Number(document.querySelector('#last-id').textContent.split('-')[1]) >= seq"
+    await page.wait_for_function(shown, arg=last.seq)
     await expect(page.locator("#feeds")).to_contain_text("binance live")
     await expect(page.locator("#mode")).to_be_hidden()
     for link in await page.locator("a[href^='/']").all():

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from stream_server import clients
 from stream_server.refusals import SHUTTING_DOWN
+from stream_server.transport import SocketPipe
 from tests.clients import SseClient, last_ts, seq_of, serving, sse
 from tests.fakes.binance import INTERVALS, FakeBinance, synthetic_pairs
 from tests.harness import Running, running, until
@@ -284,24 +286,41 @@ async def test_an_sse_client_that_does_not_read_is_cut_with_a_goodbye_and_anothe
         sse(service, "topics=price.BTC") as brisk,
     ):
         reader, writer = await _raw_get(service, "/sse?topics=price.*", "HTTP/1.0")
-        await brisk.until("synced")
-        await until(lambda: len(service.context.clients.connected) == 2)
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
-        deadline = time.monotonic() + 20
-        while not service.context.hub.cut:
-            assert time.monotonic() < deadline
+        try:
+            await brisk.until("synced")
+            await until(lambda: len(service.context.clients.connected) == 2)
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            deadline = time.monotonic() + 20
+            while not service.context.hub.cut:
+                assert time.monotonic() < deadline
+                exchange.advance(1)
+                await brisk.one("update", topic="price.BTC", ts=exchange.now_ms)
+            writer.transport.resume_reading()  # type: ignore[attr-defined]
+            async with asyncio.timeout(20):
+                told = await reader.read()
             exchange.advance(1)
             await brisk.one("update", topic="price.BTC", ts=exchange.now_ms)
-        writer.transport.resume_reading()  # type: ignore[attr-defined]
-        async with asyncio.timeout(5):
-            told = await reader.read()
-        exchange.advance(1)
-        await brisk.one("update", topic="price.BTC", ts=exchange.now_ms)
-        writer.close()
+        finally:
+            writer.close()
     last = told.decode().rstrip().rpartition("\n\n")[2].splitlines()
     assert last[0] == "event: goodbye"
     goodbye = json.loads(last[-1].removeprefix("data: "))
     assert (goodbye["code"], goodbye["reconnect"]) == (4008, True)
+
+
+async def test_the_kernel_does_not_cut_a_client_that_stands_still_before_the_hub_has_said_goodbye(
+    tmp_path: Path,
+) -> None:
+    async with (
+        FakeBinance() as exchange,
+        serving(exchange, tmp_path, STALL_S="3") as service,
+        sse(service, "topics=price.BTC") as client,
+    ):
+        await client.until("synced")
+        (outbox,) = service.context.hub.members
+        assert isinstance(outbox.pipe, SocketPipe)
+        connection = outbox.pipe.transport.get_extra_info("socket")
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) > 3000
 
 
 async def test_a_stream_that_the_server_ends_is_ended_properly(service: Running) -> None:
