@@ -33,6 +33,10 @@ ON_ONE_LOOP = (
     "test_backfill",
     "test_stream_faults",
     "test_upstream_faults",
+    "test_access",
+    "test_fake_",
+    "test_pool",
+    "test_tape",
 )
 
 
