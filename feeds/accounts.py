@@ -84,6 +84,7 @@ def rest_of_binance(
         policy,
         refusal=binance.refusal,
         correct=_binance_weight,
+        time_in=binance.server_time,
         bans=bans,
         on_change=on_change,
     )

@@ -44,7 +44,10 @@ class BackfillPolicy:
     patience_s: float = 2.0
     """Frames may overtake each other, and a closing frame takes its time: what comes by itself is not asked for."""
     first_delay_s: float = 1.0
-    longest_delay_s: float = 60.0
+    longest_delay_s: float = 15.0
+    """A candle that waits for REST holds up all that come after it, so REST is not left alone for long."""
+    hole_longest_s: float = 600.0
+    """Between two questions for one candle that REST does not tell."""
     gap_first_s: float = 300.0
     """What the exchange has lost is asked for again after this time, and then after ever longer ones."""
     gap_longest_s: float = 6 * 3600.0
@@ -132,7 +135,7 @@ class Backfills:
             if wait is None or wait.lacks != lacks:
                 wait = _Wait(lacks, now + self.policy.patience_s, self.policy.patience_s)
             elif now >= wait.due and key not in self.running:
-                wait.delay_s = min(2 * wait.delay_s, 10 * self.policy.longest_delay_s)
+                wait.delay_s = min(2 * wait.delay_s, self.policy.hole_longest_s)
                 wait.due = now + wait.delay_s
                 self.start(key)
             lacking[key] = wait

@@ -8,11 +8,13 @@ Answers and frames alike go to `BinanceMarket`.
 import asyncio
 import logging
 import random
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from statistics import median_high
+from typing import TypeVar
 
 import orjson
 
@@ -28,15 +30,19 @@ from orchestrator.clock import Clock
 from orchestrator.errors import ProviderError
 from orchestrator.hosts import Hosts
 from orchestrator.http import HttpRequest, HttpResponse
+from orchestrator.provider import Steps
 from orchestrator.retry import Backoff
-from orchestrator.upstream import Upstream
+from orchestrator.upstream import Upstream, just
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 ALL_MARKETS = ""
 """What the ticker stream tells of."""
 TICKERS_COMPARED = 20
 """So many of the most traded pairs tell whether anything happens at all; more would weigh more."""
+SKEWS_KEPT = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +112,8 @@ class BinanceFeed:
         self.seen: dict[str, Price] = {}
         """By pair symbol: what was last known, by whomever, since the tickers were subscribed."""
         self.pairs_from_disk = False
+        self.ticker_skews_ms: deque[int] = deque(maxlen=SKEWS_KEPT)
+        """How far the stamps of the last tickers were ahead of our clock."""
 
     # --- what is wanted ---
 
@@ -169,8 +177,9 @@ class BinanceFeed:
         return self._open_socket()
 
     def _open_socket(self) -> StreamSocket:
+        name = f"binance-{len(self.sockets) + 1}"
         socket = StreamSocket(
-            f"binance-{len(self.sockets) + 1}",
+            name,
             self.stream_hosts,
             self.clock,
             self.rng,
@@ -179,6 +188,7 @@ class BinanceFeed:
             lambda stream, within_s: self.watchdog.is_lively(stream, within_s, self.clock.now()),
             self.policy.socket,
             self.on_change,
+            lambda host, cause: self._connection(name, host, cause),
         )
         self.sockets.append(socket)
         if self.group is not None:
@@ -308,10 +318,8 @@ class BinanceFeed:
             if asked and self._stream_delivers():
                 await self.clock.sleep(min(5.0, self.policy.poll_s))
                 continue
-            request = binance.tickers_24h()
             try:
-                response = await self._get(request)
-                rows = binance.read_tickers_24h(response)
+                response, rows = await self._ask(binance.all_prices())
             except ProviderError as error:
                 log_failure(self.rest, "tickers", error)
                 self.tickers_failed = True
@@ -321,7 +329,7 @@ class BinanceFeed:
             backoff.reset()
             asked = True
             self.tickers_failed = False
-            self._record(request, response)
+            self._record(binance.tickers_24h(), response)
             self.market.tickers(rows, response.received_ms)  # where the stream has spoken meanwhile, it is believed
             by_volume = sorted(rows.good, key=lambda price: price.quote_volume_24h or 0.0, reverse=True)
             listed = (price.symbol for price in by_volume if price.symbol in self.symbols.by_symbol)
@@ -355,15 +363,21 @@ class BinanceFeed:
                 self.backfills.start(key)
         self.on_change()
 
+    def _connection(self, socket: str, host: str, cause: str | None) -> None:
+        if self.recorder is not None:
+            self.recorder.connection(socket, host, cause, self.clock.wall_ms())
+
     def _frame(self, raw: bytes, received_ms: int) -> binance.Frame | None:
         if self.recorder is not None:
             self.recorder.frame(raw, received_ms)
+        self._compare_clocks()
         frame = self.market.frame(raw, received_ms)
         now = self.clock.now()
         match frame:
             case binance.Prices(rows) if rows.good:
                 # Not the newest: one row with a wild stamp would stay that for ever.
                 event_ms = median_high(price.ts for price in rows.good)
+                self._compare_clocks(event_ms, received_ms)
                 if self.watchdog.heard(binance.ALL_MINI_TICKERS, (event_ms,), event_ms, now):
                     self.last_prices = now
                     for price in rows.good:
@@ -493,6 +507,7 @@ class BinanceFeed:
             "close_delay_ms": {
                 interval: _quantiles(delays) for interval, delays in sorted(self.market.close_delays_ms.items())
             },
+            "clock_skew_ms": self.market.skew_ms,
             "upstream_gaps": sum(len(series.gaps) for series in self.market.series.values()),
             "sockets": [
                 {"name": socket.name, "streams": len(socket.wanted), **asdict(socket.report)} for socket in self.sockets
@@ -506,13 +521,26 @@ class BinanceFeed:
 
     def _exchange_ms(self) -> int:
         """What the exchange's clock shows now, by what it said of it: never less than its newest event."""
-        return max(self.clock.wall_ms() + (self.rest.skew_ms or 0), self.watchdog.newest_ms)
+        return max(self.rest.their_ms(), self.watchdog.newest_ms)
 
     async def _get(self, request: HttpRequest, urgent: bool = True) -> HttpResponse:
+        return await self._ask(just(request), urgent)
+
+    async def _ask(self, steps: Steps[T], urgent: bool = True) -> T:
         try:
-            return await self.rest.get(request, urgent=urgent)
+            return await self.rest.run(steps, urgent=urgent)
         finally:
+            self._compare_clocks()
             self.on_change()
+
+    def _compare_clocks(self, event_ms: int | None = None, received_ms: int = 0) -> None:
+        """Tell the market how far the exchange's clock is ahead: by its answers, else by the stamps of its tickers."""
+        skew_ms = self.rest.skew_ms
+        if skew_ms is None and event_ms is not None:
+            self.ticker_skews_ms.append(event_ms - received_ms)
+            skew_ms = median_high(self.ticker_skews_ms)
+        if skew_ms is not None:
+            self.market.skew_ms = skew_ms
 
     def _record(self, request: HttpRequest, response: HttpResponse) -> None:
         """Only what is applied goes on a tape, in the order it is applied."""

@@ -4,8 +4,9 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from feeds import dt_requests, events, topics
 from feeds.accounts import DAY_S, HOUR_S, Accounts, SourcesPolicy
@@ -19,6 +20,7 @@ from feeds.model import (
     Candle,
     ChainStats,
     Coin,
+    Event,
     FearGreed,
     Gas,
     GlobalMarket,
@@ -69,6 +71,11 @@ CANDLES_TTL_S = 2.0
 """As long as the exchange itself takes between two words on a forming candle."""
 CHAIN_TTL_S = 10.0
 """A block comes every twelve seconds."""
+BLOCK_STANDS_S = 180.0
+"""A source that names the same block for so long does not follow its chain."""
+ETHEREUM_BLOCK_MS = 12_000
+INDEX_LATE_S = 2 * DAY_S
+"""So long after its day an index is no index of now. It is late by hours now and then, and has missed a day."""
 HISTORY_DAYS = 30
 CATALOGUE = "catalogue"
 HEALTH, STATS = "health", "stats"
@@ -168,13 +175,21 @@ class Sources:
         ask: Callable[[coingecko.CoinGecko], Callable[[Q], Steps[T]]],
         serves: Callable[[Q], bool] = anything,
         stamp_of: Callable[[T], int | None] | None = None,
+        max_lag_s: float = 600.0,
     ) -> list[Provider[Q, T]]:
         """Both accounts in one tier: Pro gets most questions, the free one enough of them to be known to work."""
         key = self.accounts.key
         pro = coingecko.CoinGecko(coingecko.NAME_PRO, key("COINGECKO_PRO_API_KEY"))
         free = coingecko.CoinGecko(coingecko.NAME, key("COINGECKO_DEMO_API_KEY"))
         return [
-            Provider(self.accounts[each.name], ask(each), weight=weight, serves=serves, stamp_of=stamp_of)
+            Provider(
+                self.accounts[each.name],
+                ask(each),
+                weight=weight,
+                serves=serves,
+                stamp_of=stamp_of,
+                max_lag_s=max_lag_s,
+            )
             for each, weight in ((pro, 3), (free, 1))
         ]
 
@@ -184,9 +199,9 @@ class Sources:
         self.market: Pool[MarketQuery, Rows[Coin]] = self._pool(
             "market",
             [
-                self._coingecko(lambda account: account.markets, stamp_of=_newest_coin),
-                [Provider(rest, self._binance_market, serves=self._listed, stamp_of=_newest_coin)],
-                [Provider(dt, crypto_dt_source.markets)],
+                self._coingecko(lambda account: account.markets, stamp_of=_newest),
+                [Provider(rest, self._binance_market, serves=self._listed, stamp_of=_newest)],
+                [Provider(dt, crypto_dt_source.markets, stamp_of=_newest)],
             ],
             ttl_s,
             self._market_received,
@@ -194,8 +209,8 @@ class Sources:
         self.quotes: Pool[str, Rows[Quote]] = self._pool(
             "price",
             [
-                self._coingecko(lambda account: lambda query: account.quotes(())),
-                [Provider(dt, lambda query: crypto_dt_source.quotes(()))],
+                self._coingecko(lambda account: lambda query: account.quotes(()), stamp_of=_newest),
+                [Provider(dt, lambda query: crypto_dt_source.quotes(()), stamp_of=_newest)],
             ],
             ttl_s,
             self._quotes_received,
@@ -211,7 +226,13 @@ class Sources:
         )
         self.global_market: Pool[str, GlobalMarket] = self._pool(
             "market.global",
-            [self._coingecko(lambda account: lambda query: account.global_market())],
+            [
+                self._coingecko(
+                    lambda account: lambda query: account.global_market(),
+                    stamp_of=_stamp,
+                    max_lag_s=coingecko.GLOBAL_OUTDATED_MS / 1000,
+                )
+            ],
             ttl_s,
             self._global_received,
             slow=True,
@@ -239,22 +260,48 @@ class Sources:
         self.gas: Pool[Chain, Gas] = self._pool(
             "gas",
             [
-                *([Provider(self.accounts[each.name], each.gas, serves=each.serves)] for each in keyed),
-                [Provider(nodes, ethereum_rpc.gas, serves=ethereum_rpc.serves)],
-                [Provider(page, scout.gas, serves=scout.serves)],
+                *(
+                    [
+                        Provider(
+                            self.accounts[each.name],
+                            each.gas,
+                            serves=each.serves,
+                            mark_of=lambda value: value.block,
+                            max_lag_s=BLOCK_STANDS_S,
+                        )
+                    ]
+                    for each in keyed
+                ),
+                [Provider(nodes, ethereum_rpc.gas, serves=ethereum_rpc.serves, stamp_of=_until_the_next_block)],
+                [Provider(page, scout.gas, serves=scout.serves, stamp_of=_stamp)],
             ],
             ttl_s,
-            lambda query, fetched: self.sink.publish(events.gas(fetched.value, fetched.source, fetched.received_ms)),
+            lambda query, fetched: self._publish(
+                events.gas(fetched.value, fetched.source, fetched.received_ms), fetched
+            ),
         )
         self.chain_stats: Pool[Chain, ChainStats] = self._pool(
             "chain",
             [
-                *([Provider(self.accounts[each.name], each.stats, serves=each.serves)] for each in keyed),
-                [Provider(nodes, ethereum_rpc.stats, serves=ethereum_rpc.serves)],
-                [Provider(page, scout.stats, serves=scout.serves)],
+                *(
+                    [
+                        Provider(
+                            self.accounts[each.name],
+                            each.stats,
+                            serves=each.serves,
+                            mark_of=lambda value: value.height,
+                            max_lag_s=BLOCK_STANDS_S,
+                        )
+                    ]
+                    for each in keyed
+                ),
+                [Provider(nodes, ethereum_rpc.stats, serves=ethereum_rpc.serves, stamp_of=_until_the_next_block)],
+                [Provider(page, scout.stats, serves=scout.serves, stamp_of=_stamp)],
             ],
             ttl_s,
-            lambda query, fetched: self.sink.publish(events.chain(fetched.value, fetched.source, fetched.received_ms)),
+            lambda query, fetched: self._publish(
+                events.chain(fetched.value, fetched.source, fetched.received_ms), fetched
+            ),
         )
 
     def _build_sentiment_pools(self) -> None:
@@ -263,8 +310,15 @@ class Sources:
         self.fear_greed: Pool[int, list[FearGreed]] = self._pool(
             "sentiment.global",
             [
-                [Provider(account[alternative_me.NAME], alternative_me.fear_greed)],
-                [Provider(dt, crypto_dt_source.fear_greed)],
+                [
+                    Provider(
+                        account[alternative_me.NAME],
+                        alternative_me.fear_greed,
+                        stamp_of=_end_of_day,
+                        max_lag_s=INDEX_LATE_S,
+                    )
+                ],
+                [Provider(dt, crypto_dt_source.fear_greed, stamp_of=_end_of_day, max_lag_s=INDEX_LATE_S)],
             ],
             ttl_s,
             self._fear_greed_received,
@@ -300,7 +354,11 @@ class Sources:
             "crypto_api_clean", [[Provider(clean, _clean_facts)]], ttl_s, deadline_s=15.0, attempt_s=12.0, size=2
         )
         self.dt_requests: Pool[DtQuery, Any] = self._pool(
-            "crypto_dt_source", [[Provider(dt, dt_requests.ask)]], ttl_s, deadline_s=20.0, attempt_s=18.0
+            "crypto_dt_source",
+            [[Provider(dt, dt_requests.ask, stamp_of=_of_any, max_lag_s=INDEX_LATE_S)]],
+            ttl_s,
+            deadline_s=20.0,
+            attempt_s=18.0,
         )
 
     def _news_pools(self) -> list[Pool[NewsQuery, Rows[Article]]]:
@@ -399,25 +457,32 @@ class Sources:
         return binance.market_rows(pairs, query.limit)
 
     def _market_received(self, query: MarketQuery, fetched: Fetched[Rows[Coin]]) -> None:
-        if query == TABLE and fetched.value.good:
-            self.sink.publish(events.market(fetched.value.good, fetched.source, fetched.received_ms))
+        coins = fetched.value.good
+        if query == TABLE and coins:
+            oldest_ms = min(coin.ts for coin in coins[: events.TOP_COINS])
+            event = events.market(coins, fetched.source, fetched.received_ms)
+            self.sink.publish(replace(event, lag_ms=fetched.lag_of(oldest_ms)))
 
     def _news_received(self, query: NewsQuery, fetched: Fetched[Rows[Article]]) -> None:
         self.desk.arrived(fetched)
 
     def _quotes_received(self, query: str, fetched: Fetched[Rows[Quote]]) -> None:
         if self.prices_fail():
-            self.market_state.quotes(fetched.value.good, fetched.source, fetched.received_ms)
+            self.market_state.quotes(fetched.value.good, fetched.source, fetched.received_ms, fetched.skew_ms)
 
     def _global_received(self, query: str, fetched: Fetched[GlobalMarket]) -> None:
-        self.sink.publish(events.market_global(fetched.value, fetched.source, fetched.received_ms))
+        self._publish(events.market_global(fetched.value, fetched.source, fetched.received_ms), fetched)
         self._shelve("global", events.global_json(fetched.value), fetched)
 
     def _fear_greed_received(self, query: int, fetched: Fetched[list[FearGreed]]) -> None:
         if fetched.value:
-            self.sink.publish(events.fear_greed(fetched.value[0], fetched.source, fetched.received_ms))
+            self._publish(events.fear_greed(fetched.value[0], fetched.source, fetched.received_ms), fetched)
         if query == HISTORY_DAYS:
             self._shelve("fear_greed", alternative_me.to_json(fetched.value), fetched)
+
+    def _publish(self, event: Event, fetched: Fetched[Any]) -> None:
+        """Say it, as old as the provider's own clock and stamp make it."""
+        self.sink.publish(replace(event, lag_ms=fetched.lag_ms))
 
     def _catalogue_received(self, query: str, fetched: Fetched[tuple[Resource, ...]]) -> None:
         self._shelve("catalogue", crypto_api_clean.to_json(fetched.value), fetched)
@@ -429,20 +494,26 @@ class Sources:
             self.shelf.put(name, Kept(text, fetched.source, fetched.received_ms))
 
     def _restore(self) -> None:
-        self._restore_one("global", self.global_market, EVERYTHING, events.global_from_json)
-        self._restore_one("fear_greed", self.fear_greed, HISTORY_DAYS, alternative_me.from_json)
+        totals = self._restore_one("global", self.global_market, EVERYTHING, events.global_from_json)
+        if totals is not None:
+            self._publish(events.market_global(totals.value, totals.source, totals.received_ms), totals)
+        days = self._restore_one("fear_greed", self.fear_greed, HISTORY_DAYS, alternative_me.from_json)
+        if days is not None and days.value:
+            self._publish(events.fear_greed(days.value[0], days.source, days.received_ms), days)
         self._restore_one("catalogue", self.catalogue, CATALOGUE, crypto_api_clean.from_json)
 
-    def _restore_one(self, name: str, pool: Pool[Q, T], query: Q, decode: Callable[[bytes], T]) -> None:
+    def _restore_one(self, name: str, pool: Pool[Q, T], query: Q, decode: Callable[[bytes], T]) -> Fetched[T] | None:
+        """Give a pool its last answer; returns it with its age, as far as that can be told."""
         kept = self.shelf.get(name) if self.shelf is not None else None
         if kept is None:
-            return
+            return None
         try:
             value = decode(kept.text)
         except (ValueError, KeyError, TypeError) as error:
             log.warning("state_unreadable", extra={"file": name, "cause": type(error).__name__})
-            return
+            return None
         pool.restore(query, value, kept.source, kept.received_ms)
+        return pool.peek(query) if kept.received_ms <= self.clock.wall_ms() else None
 
     async def close(self) -> None:
         """End every question that is in flight."""
@@ -476,8 +547,39 @@ def _always() -> bool:
     return True
 
 
-def _newest_coin(rows: Rows[Coin]) -> int | None:
-    return max((coin.ts for coin in rows.good), default=None)
+class _Stamped(Protocol):
+    """A value that its provider stamps (Unix ms)."""
+
+    @property
+    def ts(self) -> int: ...
+
+
+def _stamp(value: _Stamped) -> int:
+    return value.ts
+
+
+def _newest(rows: Rows[Coin] | Rows[Quote]) -> int | None:
+    return max((row.ts for row in rows.good), default=None)
+
+
+def _until_the_next_block(value: _Stamped) -> int:
+    """Between its blocks a chain stands still: what the newest one says is true until the next."""
+    return value.ts + ETHEREUM_BLOCK_MS
+
+
+def _end_of_day(days: Sequence[FearGreed]) -> int | None:
+    """An index of a day is true until that is over."""
+    return days[0].ts + alternative_me.DAY_MS if days else None
+
+
+def _of_any(value: object) -> int | None:
+    """Of the answers of Crypto DT Source those that age."""
+    match value:
+        case [FearGreed(ts=ts), *_]:
+            return ts + alternative_me.DAY_MS
+        case Rows(good=[Quote(), *_]):
+            return _newest(value)
+    return None
 
 
 def _clean_facts(query: str) -> Steps[Health | Stats]:

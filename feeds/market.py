@@ -8,7 +8,7 @@ import logging
 import math
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from feeds import events, topics
 from feeds.candles import CandleSeries, Gap, Outcome, Said, State
@@ -65,6 +65,8 @@ class BinanceMarket:
         self.venue = venue
         self.series: dict[tuple[str, str], CandleSeries] = {}
         self.prices: dict[str, LastPrice] = {}
+        self.told: dict[str, tuple[Price, int]] = {}
+        """By base: the last event that was published, and its rank. Another connection or REST may bring it again."""
         self.last: dict[str, float] = {}
         """By base: the last price that was believed, whoever gave it."""
         self.doubted: dict[str, float] = {}
@@ -72,7 +74,9 @@ class BinanceMarket:
         self.rejected: Counter[str] = Counter()
         self.unlisted: set[str] = set()
         self.close_delays_ms: dict[str, deque[int]] = {}
-        """By interval: how long after its end, by our clock, each of the last candles was said closed."""
+        """By interval: how long after its end, by the exchange's clock, each of the last candles was said closed."""
+        self.skew_ms = 0
+        """How far the exchange's clock is ahead of ours, as far as is known."""
 
     # --- what is followed ---
 
@@ -131,8 +135,8 @@ class BinanceMarket:
         for price in rows.good:
             self._price(LastPrice(price, RANK[None], polled=True), received_ms, None)
 
-    def quotes(self, quotes: Sequence[Quote], source: str, received_ms: int) -> None:
-        """Take the prices of an aggregator, while the exchange gives none."""
+    def quotes(self, quotes: Sequence[Quote], source: str, received_ms: int, skew_ms: int = 0) -> None:
+        """Take the prices of an aggregator, while the exchange gives none; its clock is `skew_ms` ahead of ours."""
         for quote in quotes:
             known, wanted = self.symbols.known, self.symbols.wanted
             if quote.symbol not in self.symbols.by_base if known else wanted and quote.symbol not in wanted:
@@ -141,7 +145,9 @@ class BinanceMarket:
                 continue
             # Whatever the exchange says next is news again.
             self.prices.pop(quote.symbol, None)
-            self.sink.publish(events.quote(quote, source, received_ms))
+            self.told.pop(quote.symbol, None)
+            lag_ms = received_ms + skew_ms - quote.ts
+            self.sink.publish(replace(events.quote(quote, source, received_ms), lag_ms=lag_ms))
 
     def candles(
         self,
@@ -174,9 +180,10 @@ class BinanceMarket:
         last = self.prices.get(pair.base)
         if last is not None and not new.supersedes(last):
             return
-        if not self._believes(pair.base, price.price):
+        if self.told.get(pair.base) == (price, new.rank) or not self._believes(pair.base, price.price):
             return
         self.prices[pair.base] = new
+        self.told[pair.base] = (price, new.rank)
         change = (price.price - price.open_24h) / price.open_24h * 100 if price.open_24h else math.inf
         self.sink.publish(
             Event(
@@ -197,6 +204,7 @@ class BinanceMarket:
                     "quote_volume_24h": price.quote_volume_24h,
                     "market_cap": None,
                 },
+                lag_ms=self._lag_ms(price.ts, received_ms),
             )
         )
 
@@ -233,7 +241,7 @@ class BinanceMarket:
                 case Said(candle, state):
                     if timed and state is State.CLOSED:
                         delays = self.close_delays_ms.setdefault(key[1], deque(maxlen=DELAYS_KEPT))
-                        delays.append(received_ms - candle.close_time)
+                        delays.append(max(0, received_ms + self.skew_ms - candle.close_time))
                     self.sink.publish(
                         Event(
                             topic=topic,
@@ -242,11 +250,16 @@ class BinanceMarket:
                             source=self._source(None),
                             data=candle_data(candle, pair, state),
                             log=state is not State.LIVE,
+                            lag_ms=self._lag_ms(candle.ts, received_ms),
                         )
                     )
                 case Gap(start, end):
                     log.warning("candle_gap", extra={"topic": topic, "start": start, "end": end})
                     self.sink.gap(topic, start, end)
+
+    def _lag_ms(self, ts: int, received_ms: int) -> int | None:
+        """How old a value was on receipt, if the stamps do not tell; one that we stamped ourselves was new."""
+        return received_ms + self.skew_ms - ts if self.skew_ms and ts != received_ms else None
 
     def _source(self, finer: str | None) -> str:
         detail = ".".join(part for part in (self.venue, finer) if part)

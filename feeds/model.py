@@ -5,7 +5,7 @@ exactly in its shortest text. Times are Unix milliseconds, as integers.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -240,6 +240,9 @@ class Event:
     source: str
     data: Mapping[str, object]
     log: bool = False
+    lag_ms: int | None = field(default=None, compare=False)
+    """How old it was on receipt, where the feed knows better than by `ts`: the source's clock is off, or the value is
+    true for a while, as the index of a day is. No part of what is said."""
 
 
 class Sink(Protocol):

@@ -7,7 +7,8 @@ most: the lexicon always answers.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -64,8 +65,8 @@ class NewsDesk:
         self.by_symbol = SymbolSentiment(WINDOW_S)
         self.held: dict[str, Held] = {}
         self.batches: asyncio.Queue[tuple[Sequence[Article], str, int]] = asyncio.Queue(maxsize=256)
-        self.received_ms: int | None = None
-        """When an outlet answered last, new articles or not."""
+        self.heard_at: dict[str, float] = {}
+        """By source: when it answered last, new articles or not, in monotonic seconds."""
         self.published = 0
         self.from_disk = False
         self.version = 0
@@ -79,7 +80,7 @@ class NewsDesk:
         """An outlet has answered: what is new in it goes to be scored."""
         if fetched.stale:
             return
-        self.received_ms = max(self.received_ms or 0, fetched.received_ms)
+        self.heard_at[fetched.source] = self.clock.now()
         self.from_disk = False
         news = [each for each in fetched.value.good if self.seen.judge(each) is not Novelty.KNOWN]
         if news:
@@ -139,10 +140,12 @@ class NewsDesk:
 
     def _tell_sentiment(self, symbols: Sequence[str]) -> None:
         now_ms = self.clock.wall_ms()
+        # It is as young as the last that was heard of any outlet, however often it is reckoned anew.
+        lag_ms = round(min(self.ages_s().values(), default=0.0) * 1000)
         for symbol in symbols:
             value = self.by_symbol.value(symbol, now_ms)
             if value is not None:
-                self.sink.publish(Event(topics.sentiment(symbol), now_ms, now_ms, COMPUTED, dict(value)))
+                self.sink.publish(Event(topics.sentiment(symbol), now_ms, now_ms, COMPUTED, dict(value), lag_ms=lag_ms))
 
     def _keep(self, held: Held) -> None:
         self.version += 1
@@ -155,11 +158,26 @@ class NewsDesk:
 
     # --- what is asked ---
 
-    def select(self, filter: str, symbol: str | None, limit: int) -> list[Held]:  # noqa: A002 - the contract's word
-        """Articles for REST, newest first. `hot` is what readers voted for, or what is loudest among the last day's;
-        `important` what readers marked so, or what speaks strongly of a coin.
+    def ages_s(self) -> dict[str, float]:
+        """For each source how long ago it was heard."""
+        now = self.clock.now()
+        return {source: now - heard_at for source, heard_at in self.heard_at.items()}
+
+    def select(
+        self,
+        filter: str,  # noqa: A002 - the contract's word
+        symbol: str | None,
+        limit: int,
+        sources: Collection[str] | None = None,
+    ) -> list[Held]:
+        """Articles for REST, newest first, of all sources or of some. `hot` is what readers voted for, or what is
+        loudest among the last day's; `important` what readers marked so, or what speaks strongly of a coin.
         """
-        rows = [each for each in self.held.values() if symbol is None or symbol in each.article.symbols]
+        rows = [
+            each
+            for each in self.held.values()
+            if (symbol is None or symbol in each.article.symbols) and (sources is None or each.source in sources)
+        ]
         rows.sort(key=lambda each: (each.article.published_at, each.article.id), reverse=True)
         if filter == "important":
             rows = [each for each in rows if _is_important(each)]
@@ -183,16 +201,21 @@ class NewsDesk:
             self.held.clear()
             log.warning("state_unreadable", extra={"file": "news", "cause": type(error).__name__})
             return
-        self.received_ms = kept.received_ms
         self.from_disk = True
+        now, wall_ms = self.clock.now(), self.clock.wall_ms()
+        for each in self.held.values():
+            age_s = (wall_ms - each.received_ms) / 1000
+            if age_s < 0:  # a clock was set: nobody knows how old it is, so it is not young
+                age_s = WINDOW_S
+            self.heard_at[each.source] = max(self.heard_at.get(each.source, -math.inf), now - age_s)
         if self.held:
             self.filled.set()
 
     def _save(self) -> None:
-        if self.shelf is None or self.received_ms is None:
+        if self.shelf is None or not self.held:
             return
         latest = sorted(self.held.values(), key=lambda each: each.article.published_at)[-HELD // 4 :]
-        self.shelf.put("news", Kept(orjson.dumps(latest), "news", self.received_ms))
+        self.shelf.put("news", Kept(orjson.dumps(latest), "news", max(each.received_ms for each in latest)))
 
     # --- as a feed ---
 

@@ -41,6 +41,8 @@ class Supervisor:
         self.clock = clock
         self.rng = rng
         self.crashes: dict[str, int] = {}
+        self.down: set[str] = set()
+        """Those that have fallen and wait to be restarted."""
 
     async def run(self) -> None:
         """Keep every feed alive until cancelled."""
@@ -56,10 +58,16 @@ class Supervisor:
                 await feed.run()
             except Exception:  # a fault of ours: be loud, keep the others serving
                 self.crashes[feed.name] = self.crashes.get(feed.name, 0) + 1
+                self.down.add(feed.name)
                 log.exception("feed_crashed", extra={"feed": feed.name})
             if self.clock.now() - started > 60:
                 backoff.reset()
             await self.clock.sleep(backoff.next_delay_s())
+            self.down.discard(feed.name)
+
+    def trouble(self) -> str | None:
+        """Which feeds wait to be restarted, by a fault of ours: what is new here should get no clients then."""
+        return f"restarting {', '.join(sorted(self.down))}" if self.down else None
 
     def want(self, topic: str) -> None:
         """Tell every feed that somebody listens; each knows which topics are its own."""

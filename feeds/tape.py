@@ -6,7 +6,9 @@ A tape is JSON lines. The first tells what it is: `{"tape": 1, "recorded_at": ms
 - `frame`: the text of a stream frame (`frame_b64` if it was not UTF-8),
 - `answer`: `{"path", "params", "body"}` of a REST answer that was applied, with `as_of`, the least time of the
   exchange's clock at which it is true, where that matters,
-- `subscribed`: the streams that are followed from here on, or `dropped`: one that is no longer followed.
+- `subscribed`: the streams that are followed from here on, or `dropped`: one that is no longer followed,
+- `opened`: `{"socket", "host"}` of a connection that counts from here on, or `lost`: the same with the `cause` why
+  there is none.
 
 Recordings of cryptofeed's outline load as well: `{"url": …}` first, then `{"received_at": seconds, "raw": text}`. They
 hold no list of pairs, so there alone symbols are split by known quote assets. Both may be gzipped.
@@ -86,6 +88,13 @@ class Recorder:
         """Record that a stream is no longer followed."""
         self._write({"at": now_ms, "dropped": stream})
 
+    def connection(self, socket: str, host: str, cause: str | None, now_ms: int) -> None:
+        """Record that a connection counts from here on, or why there is none."""
+        known: dict[str, object] = {"socket": socket, "host": host}
+        self._write(
+            {"at": now_ms, "opened": known} if cause is None else {"at": now_ms, "lost": known | {"cause": cause}}
+        )
+
     def close(self) -> None:
         """Finish the file."""
         if self.file is not None:
@@ -110,6 +119,15 @@ class Recorder:
 
 
 @dataclass(frozen=True, slots=True)
+class Connection:
+    """What became of a socket of the recording; `cause` says why it has no connection, None where it has."""
+
+    socket: str
+    host: str
+    cause: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One line of a tape."""
 
@@ -118,6 +136,7 @@ class Record:
     answer: tuple[HttpRequest, HttpResponse, int | None] | None = None
     subscribed: tuple[str, ...] = ()
     dropped: str | None = None
+    connection: Connection | None = None
 
 
 @dataclass(slots=True)
@@ -200,6 +219,11 @@ def _record(line: bytes) -> Record:
         return Record(at, subscribed=tuple(str(stream) for stream in row["subscribed"]))
     if "dropped" in row:
         return Record(at, dropped=str(row["dropped"]))
+    for kind in ("opened", "lost"):
+        if kind in row:
+            told = row[kind]
+            cause = str(told["cause"]) if kind == "lost" else None
+            return Record(at, connection=Connection(str(told["socket"]), str(told["host"]), cause))
     raise ValueError("a line of no known kind")
 
 
@@ -253,6 +277,8 @@ class TapeFeed:
         self.on_change = on_change
         self.played = 0
         self.state = "waiting"
+        self.connections: dict[str, Connection] = {}
+        """By socket of the recording: what was last said of it."""
 
     def want(self, topic: str) -> None:
         """A tape has what it has: refuse what is not on it."""
@@ -307,8 +333,17 @@ class TapeFeed:
             "played": self.played,
             "skipped": self.tape.skipped,
             "at": self.clock.wall_ms() if self.played else None,
+            "last_error": "; ".join(f"{each.host}: {each.cause}" for each in self._lost()) or None,
+            "sockets": [
+                {"name": each.socket, "state": "live" if each.cause is None else "waiting", "host": each.host}
+                for each in self.connections.values()
+            ],
             "rejected": dict(self.market.rejected),
         }
+
+    def _lost(self) -> list[Connection]:
+        """The sockets that had no connection at this point of the recording."""
+        return [each for each in self.connections.values() if each.cause is not None]
 
     def _announce(self) -> None:
         """Learn pairs and series from the stream names, as such a tape has no exchangeInfo."""
@@ -334,6 +369,10 @@ class TapeFeed:
             self.market.frame(record.frame, record.at)
         elif record.answer is not None:
             self._answer(*record.answer)
+        elif record.connection is not None:
+            self.connections[record.connection.socket] = record.connection
+            if self.speed:  # without a pace of its own nothing lasts, and how often it were told would be chance
+                self.on_change()
         elif record.dropped is not None:
             for key in self._series_in([record.dropped]):
                 self.market.unfollow(key)

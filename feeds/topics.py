@@ -11,6 +11,8 @@ from feeds.intervals import INTERVALS
 from feeds.symbols import Symbols, UnknownSymbolError
 
 STATUS = "status"
+PROBE = "$probe"
+"""The service's own: no pattern means it, nobody can subscribe to it, and no feed brings it."""
 MARKET = "market"
 MARKET_GLOBAL = "market.global"
 NEWS = "news"
@@ -114,8 +116,15 @@ def is_pattern(selector: str) -> bool:
     return "*" in selector or ">" in selector
 
 
+def is_fed(selector: str) -> bool:
+    """Whether it names one topic that a feed may bring."""
+    return not is_pattern(selector) and selector != PROBE
+
+
 def matches(pattern: str, topic: str) -> bool:
     """Whether a topic is among those a pattern means."""
+    if topic == PROBE:
+        return False
     wanted = pattern.split(".")
     words = topic.split(".")
     if wanted[-1] == ">":

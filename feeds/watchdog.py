@@ -41,7 +41,7 @@ class Pulse:
     """By how much more patiently a stream is suspected that has proved quiet, or could not be cured."""
     owed_since: float | None = None
     renewed: bool = False
-    """It was asked for anew on the same connection, and has said nothing since."""
+    """It was found dead, something was done about it, and it has said nothing since."""
 
 
 class Watchdog:
@@ -191,11 +191,12 @@ class Watchdog:
         ]
 
     def is_lively(self, stream: str, within_s: float, now: float) -> bool:
-        """Whether a stream is going to speak within that time, by all that is known of it."""
+        """Whether a stream is going to speak within that time, by all that is known of it; a dead one is not."""
         pulse = self.pulses.get(stream)
         return (
             pulse is not None
             and pulse.heard
+            and not pulse.renewed
             and SUSPECT_AFTER * pulse.cadence_s <= within_s
             and now - pulse.since < SUSPECT_AFTER * pulse.cadence_s
         )

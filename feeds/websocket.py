@@ -48,7 +48,10 @@ class SocketPolicy:
     idle_s: float = 5.0
     """After so long without a frame the peer is pinged, and has `pong_s` to answer."""
     pong_s: float = 5.0
-    stable_s: float = 60.0
+    paused_s: float = 10.0
+    """Whoever stood still for longer drops its connection unread: what waited there is no news any more."""
+    stable_s: float = 15.0
+    """A connection that has delivered for so long is replaced at once: that is no hot loop."""
     first_delay_s: float = 1.0
     longest_delay_s: float = 30.0
     life_s: float = 23 * 3600.0
@@ -114,6 +117,8 @@ class Link:
         self.acks: dict[int, asyncio.Future[str | None]] = {}
         self.is_open = False
         self.last_heard = 0.0
+        self.ran_at = float("inf")
+        self.fenced = False
         self.first_data: float | None = None
         self.last_data = 0.0
         self.task = asyncio.create_task(self._run(), name=name)
@@ -191,6 +196,7 @@ class Link:
             asyncio.create_task(self._read(connection), name=f"{self.name}:read"),
             asyncio.create_task(self._control(connection), name=f"{self.name}:control"),
             asyncio.create_task(self._feel_pulse(connection), name=f"{self.name}:pulse"),
+            asyncio.create_task(self._watch_the_time(), name=f"{self.name}:time"),
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -210,12 +216,29 @@ class Link:
         breath = loop.time()
         while True:
             raw = await connection.recv(decode=False)
+            self._check_time()
             self.last_heard = self.clock.now()
             self.on_frame(self, raw, self.clock.wall_ms())
             # recv() does not yield while frames are queued: a burst must not starve the clients.
             if loop.time() - breath > 0.01:
                 await asyncio.sleep(0)
                 breath = loop.time()
+
+    async def _watch_the_time(self) -> None:
+        """Note that we are running, and raise Unavailable when we were not for a while."""
+        self.ran_at = self.clock.now()
+        while True:
+            await self.clock.sleep(self.policy.paused_s / 10)
+            self._check_time()
+            self.ran_at = self.clock.now()
+
+    def _check_time(self) -> None:
+        # Frames that came while the process was paused would be told as if they were new, the oldest first. A new
+        # connection brings the present, and candles are fetched for the time between.
+        stood_s = self.clock.now() - self.ran_at
+        if self.fenced or stood_s >= self.policy.paused_s:
+            self.fenced = True
+            raise Unavailable(binance.NAME, f"left unread after a pause of {stood_s:.0f} s")
 
     async def _feel_pulse(self, connection: ClientConnection) -> None:
         """Raise Unavailable when nothing comes, not even the answer to a ping."""
@@ -300,7 +323,8 @@ class StreamSocket:
     `on_frame(raw, received_ms)` takes every frame that counts, must not wait, and tells what it was.
     `on_subscribed(streams)` is called when the exchange has begun to send streams after a time in which it may not
     have: what passed in that time is missing. `is_lively(stream, within_s)` tells which streams are going to speak
-    soon; `on_change()` is called when the report's state changes.
+    soon; `on_change()` is called when the report's state changes, and `on_connection(host, cause)` when a connection
+    begins to count (cause None), or none does any more and why.
     """
 
     def __init__(
@@ -314,6 +338,7 @@ class StreamSocket:
         is_lively: Callable[[str, float], bool],
         policy: SocketPolicy,
         on_change: Callable[[], None],
+        on_connection: Callable[[str, str | None], None] = lambda host, cause: None,
     ) -> None:
         self.name = name
         self.hosts = hosts
@@ -324,6 +349,7 @@ class StreamSocket:
         self.is_lively = is_lively
         self.policy = policy
         self.on_change = on_change
+        self.on_connection = on_connection
         self.backoff = Backoff(policy.first_delay_s, policy.longest_delay_s, rng)
         self.wanted: set[str] = set()
         self.changed = asyncio.Event()
@@ -443,6 +469,7 @@ class StreamSocket:
             ageing.cancel()
         if self.link is link:
             self._over(link)
+            self.on_connection(link.host.name, _end_of(link))
             self._forget_due()
             self.link = None
         return self.link
@@ -486,7 +513,7 @@ class StreamSocket:
         before = self._handover()
         handover = self.handover = Handover(before)
         new = self.successor = self._open(host)
-        ready = await self._deliver_both(old, new, handover)
+        ready = await self._deliver_both(old, new, handover, due)
         if new.task.done() or not (ready or old.task.done()):
             if new.task.done():
                 self._over(new)
@@ -503,11 +530,11 @@ class StreamSocket:
         self._switch(old, new, handover, due)
         await _end(old)
 
-    async def _deliver_both(self, old: Link, new: Link, handover: Handover) -> bool:
+    async def _deliver_both(self, old: Link, new: Link, handover: Handover, due: _Due) -> bool:
         """Wait until the new link delivers what the old one does; False if one of them ends before, or it takes long.
 
         Streams that rest, or died on the old link, need only be confirmed. One that speaks there and not on the new
-        link is never given up.
+        link is never given up. Where the old link's server is at fault, the new one has to have said something.
         """
         began = self.clock.now()
         complete: float | None = None
@@ -516,7 +543,7 @@ class StreamSocket:
             if self.wanted <= new.active:
                 complete = now if complete is None else complete
                 lively = {each for each in self.wanted if self.is_lively(each, self.policy.overlap_s)}
-                if handover.joined() >= lively:
+                if handover.joined() >= lively and (handover.began or not due.elsewhere):
                     return True
                 if now - complete >= self.policy.overlap_s:
                     return not handover.deaf() & lively
@@ -534,6 +561,7 @@ class StreamSocket:
         self.report.host = new.host.name
         self.report.rotations += 1
         self.report.last_rotation = due.reason
+        self.on_connection(new.host.name, None)
         self._state("live" if new.is_open else "connecting")
         rested = old.active - handover.began.keys() if not old.task.done() else set()
         unproven = new.active - handover.joined() - rested
@@ -548,6 +576,7 @@ class StreamSocket:
         self.report.connects += 1
         log.info("stream_connected", extra={"socket": self.name, "host": link.host.name})
         if link is self.link:
+            self.on_connection(link.host.name, None)
             self._state("live")
 
     def _confirmed(self, link: Link, streams: set[str]) -> None:
@@ -605,6 +634,12 @@ async def first_of(*waits: Awaitable[object]) -> None:
         for future, wait in zip(futures, waits, strict=True):
             if future is not wait:
                 future.cancel()
+
+
+def _end_of(link: Link) -> str:
+    """Why a link has ended."""
+    error = None if link.task.cancelled() else link.task.exception()
+    return error.reason if isinstance(error, ProviderError) else "closed by us"
 
 
 async def _end(*links: Link) -> None:

@@ -62,9 +62,10 @@ class TimedOut(Unavailable):
 
 
 class Malformed(ProviderError):
-    """Answered in a shape its documentation does not promise."""
+    """Answered in a shape its documentation does not promise; `began` is how the answer began, fit for a log."""
 
     outcome = "malformed"
+    began: str | None = None
 
 
 class TooLarge(Malformed):

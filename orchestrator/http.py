@@ -1,6 +1,7 @@
 """One HTTP question and its answer. The border where the library's exceptions become ours."""
 
 import asyncio
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -104,6 +105,11 @@ class AiohttpTransport:
             raise Unavailable(provider, f"cannot connect ({os_words(error.os_error)})") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise Unavailable(provider, f"connection failed ({type(error).__name__})") from None
+        except RuntimeError as error:
+            # uvloop refuses a new socket whose number it still knows from a connection that failed in its handshake.
+            if "is used by transport" not in str(error):
+                raise
+            raise Unavailable(provider, "cannot connect (descriptor in use)") from None
 
     async def _read(self, provider: str, answer: aiohttp.ClientResponse, max_bytes: int) -> bytes:
         chunks: list[bytes] = []
@@ -115,6 +121,26 @@ class AiohttpTransport:
                 raise TooLarge(provider, f"body over {max_bytes} bytes")
             chunks.append(chunk)
         return b"".join(chunks)
+
+
+EXCERPT_BYTES = 200
+_MAYBE_A_KEY = re.compile(r"[A-Za-z0-9_+/=-]{16,}")
+SHORTEST_SECRET = 4
+
+
+def excerpt(request: HttpRequest, response: HttpResponse) -> str:
+    """How a body begins, for a log: one line of printable characters, without what the request kept secret.
+
+    What is long enough to be a key is blotted out, too: a page may repeat ours in another spelling, or hold a new one.
+    """
+    text = response.body[: 20 * EXCERPT_BYTES].decode(errors="replace")
+    kept = {*request.secrets.values(), *request.headers.values()}
+    words = {word for value in kept for word in (value, *value.split()) if len(word) >= SHORTEST_SECRET}
+    for word in sorted(words, key=len, reverse=True):
+        text = text.replace(word, "…")
+    text = _MAYBE_A_KEY.sub("…", text)
+    shown = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text[:EXCERPT_BYTES])
+    return shown.encode()[:EXCERPT_BYTES].decode(errors="ignore")
 
 
 def os_words(error: OSError) -> str:

@@ -6,7 +6,7 @@ They are ordinary loggers; where their lines go is the application's choice. A r
 import logging
 from collections.abc import Sequence
 
-from orchestrator.errors import ProviderError
+from orchestrator.errors import Malformed, ProviderError
 
 ROTATION = "provider_rotation"
 FAILURES = "provider_failures"
@@ -18,8 +18,11 @@ _health = logging.getLogger(HEALTH)
 
 
 def failed(provider: str, error: ProviderError) -> None:
-    """One attempt failed."""
-    _failures.warning("provider_failed", extra={"provider": provider, "outcome": error.outcome, "cause": error.reason})
+    """One attempt failed; of an answer that made no sense its beginning is kept."""
+    facts = {"provider": provider, "outcome": error.outcome, "cause": error.reason}
+    if isinstance(error, Malformed) and error.began is not None:
+        facts["began"] = error.began
+    _failures.warning("provider_failed", extra=facts)
 
 
 def changed(provider: str, before: str, after: str, cause: str | None) -> None:

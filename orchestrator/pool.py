@@ -59,7 +59,7 @@ class Exhausted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Fetched(Generic[T]):
-    """A value and where it came from. `age_ms` counts from its receipt."""
+    """A value and where it came from. `age_ms` counts from when it was true at its source, as far as that is told."""
 
     value: T
     source: str
@@ -70,6 +70,18 @@ class Fetched(Generic[T]):
     attempts: tuple[Attempt, ...]
     version: int
     """Changes with every newly received value of the pool."""
+    lag_ms: int = 0
+    """How old it was on its receipt, by the provider's own stamp and clock."""
+    skew_ms: int = 0
+    """How far the provider's clock was ahead of ours then."""
+
+    def lag_of(self, stamp_ms: int) -> int:
+        """How old a part of it, stamped by the provider, was on its receipt."""
+        return max(0, self.received_ms + self.skew_ms - stamp_ms)
+
+    def age_of(self, stamp_ms: int) -> int:
+        """How old that part is now."""
+        return self.age_ms - self.lag_ms + max(self.lag_ms, self.lag_of(stamp_ms))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +109,8 @@ class _Held(Generic[T]):
     at: float
     attempts: tuple[Attempt, ...]
     version: int
+    lag_s: float = 0.0
+    skew_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -146,23 +160,27 @@ class Pool(Generic[Q, T]):
         self.last_source: str | None = None
         self.version = 0
         self.last_forced = -math.inf
+        self.marks: dict[tuple[str, Q], tuple[int, float]] = {}
+        """By provider and question: the last mark, and when it was first seen."""
 
     # --- asking ---
 
-    async def fetch(self, query: Q, *, max_age_s: float | None = None, urgent: bool = False) -> Fetched[T]:
-        """The answer to a question, not older than `max_age_s` if that is given.
+    async def fetch(
+        self, query: Q, *, max_age_s: float | None = None, within_s: float | None = None, urgent: bool = False
+    ) -> Fetched[T]:
+        """The answer to a question. One that is held must be younger than `max_age_s`, and received `within_s`, where
+        that is given; else somebody is asked anew, whose answer is given as it is: it may be older, by its own stamp.
 
         Raises Exhausted, or the NotFound or BadQuery that all who were asked agree on.
         """
         self.counts.asked += 1
         held = self.held.get(query)
-        age_s = math.inf if held is None else self.clock.now() - held.at
-        fresh_s = self.policy.ttl_s if max_age_s is None else min(self.policy.ttl_s, max_age_s)
-        if held is not None and age_s <= fresh_s:
+        asked_anew = max_age_s is not None or within_s is not None
+        if held is not None and self._is_fresh(held, max_age_s, within_s):
             self.counts.cache_hits += 1
             return self._told(held, cached=True)
         allowed_s = self.policy.ttl_s + self.policy.stale_while_revalidate_s
-        if held is not None and max_age_s is None and age_s <= allowed_s:
+        if held is not None and not asked_anew and self.clock.now() - held.at <= allowed_s:
             self.counts.cache_hits += 1
             self.counts.stale_served += 1
             if self._failed_lately(query) is None:
@@ -172,13 +190,7 @@ class Pool(Generic[Q, T]):
             return self._told(await self._ask_once(query, urgent), cached=False)
         except Exhausted as error:
             held = self.held.get(query)
-            if held is None:
-                raise
-            age_s = self.clock.now() - held.at
-            limit_s = (
-                self.policy.stale_if_error_s if max_age_s is None else min(self.policy.stale_if_error_s, max_age_s)
-            )
-            if age_s > limit_s:
+            if held is None or not self._within(held, self.policy.stale_if_error_s, max_age_s, within_s):
                 raise
             self.counts.stale_served += 1
             return self._told(held, cached=True, stale=True, attempts=error.attempts)
@@ -196,9 +208,19 @@ class Pool(Generic[Q, T]):
         held = self.held.get(query)
         if held is None:
             return True
-        allowed_s = self.policy.ttl_s + self.policy.stale_while_revalidate_s
-        fresh_s = allowed_s if max_age_s is None else min(self.policy.ttl_s, max_age_s)
-        return self.clock.now() - held.at > fresh_s
+        if max_age_s is not None:
+            return not self._is_fresh(held, max_age_s)
+        return self.clock.now() - held.at > self.policy.ttl_s + self.policy.stale_while_revalidate_s
+
+    def _is_fresh(self, held: _Held[T], max_age_s: float | None, within_s: float | None = None) -> bool:
+        """Whether a held value needs no asking: its time is not over, and neither is the caller's."""
+        return self._within(held, self.policy.ttl_s, max_age_s, within_s)
+
+    def _within(self, held: _Held[T], limit_s: float, max_age_s: float | None, within_s: float | None) -> bool:
+        since_s = self.clock.now() - held.at
+        if since_s > (limit_s if within_s is None else min(limit_s, within_s)):
+            return False
+        return max_age_s is None or held.lag_s + since_s <= max_age_s
 
     def last_attempts(self, query: Q) -> tuple[Attempt, ...]:
         """What came of asking this the last time; nothing if that was never done."""
@@ -224,11 +246,13 @@ class Pool(Generic[Q, T]):
             held.value,
             held.source,
             held.received_ms,
-            round(age_s * 1000),
+            round((held.lag_s + age_s) * 1000),
             cached,
             stale or age_s > self.policy.ttl_s,
             held.attempts if attempts is None else attempts,
             held.version,
+            round(held.lag_s * 1000),
+            held.skew_ms,
         )
 
     async def _ask_once(self, query: Q, urgent: bool) -> _Held[T]:
@@ -321,7 +345,7 @@ class Pool(Generic[Q, T]):
             urgent=urgent,
             heavy=provider.heavy,
             forced=forced,
-            check=lambda value: self._check_age(provider, value),
+            check=lambda value: self._check_age(provider, query, value),
         )
 
     def _received(self, query: Q, provider: Provider[Q, T], value: T, attempts: Sequence[Attempt]) -> _Held[T]:
@@ -334,21 +358,41 @@ class Pool(Generic[Q, T]):
             self.last_source = provider.name
         self.version += 1
         source = provider.source_of(value) if provider.source_of is not None else provider.name
-        held = _Held(value, source, self.clock.wall_ms(), self.clock.now(), tuple(attempts), self.version)
+        held = _Held(
+            value,
+            source,
+            self.clock.wall_ms(),
+            self.clock.now(),
+            tuple(attempts),
+            self.version,
+            self._lag_s(provider, query, value),
+            provider.upstream.skew_ms or 0,
+        )
         self._hold(query, held)
         self.received(query, self._told(held, cached=False))
         return held
 
-    def _check_age(self, provider: Provider[Q, T], value: T) -> None:
-        """Raises Outdated if the provider's own stamp says that it repeats itself."""
-        if provider.stamp_of is None:
-            return
-        stamp_ms = provider.stamp_of(value)
-        if stamp_ms is None:
-            return
-        lag_ms = self.clock.wall_ms() + (provider.upstream.skew_ms or 0) - stamp_ms
-        if lag_ms > provider.max_lag_s * 1000:
-            raise Outdated(provider.name, f"its newest value is {lag_ms / 1000:.0f} s old by its own stamp")
+    def _check_age(self, provider: Provider[Q, T], query: Q, value: T) -> None:
+        """Raises Outdated if the provider's own stamp or mark says that it repeats itself."""
+        mark = provider.mark_of(value) if provider.mark_of is not None else None
+        if mark is not None:
+            known = self.marks.pop((provider.name, query), None)
+            if known is None or known[0] != mark:
+                known = (mark, self.clock.now())
+            self.marks[provider.name, query] = known
+            while len(self.marks) > self.policy.size:
+                del self.marks[next(iter(self.marks))]
+        lag_s = self._lag_s(provider, query, value)
+        if lag_s > provider.max_lag_s:
+            raise Outdated(provider.name, f"its newest value is {lag_s:.0f} s old by its own account")
+
+    def _lag_s(self, provider: Provider[Q, T], query: Q, value: T) -> float:
+        """How old a value is that has just come; 0 if its provider tells nothing of it."""
+        stamp_ms = provider.stamp_of(value) if provider.stamp_of is not None else None
+        lag_s = 0.0 if stamp_ms is None else (provider.upstream.their_ms() - stamp_ms) / 1000
+        known = self.marks.get((provider.name, query)) if provider.mark_of is not None else None
+        still_s = 0.0 if known is None else self.clock.now() - known[1]
+        return max(0.0, lag_s, still_s)
 
     def _hold(self, query: Q, held: _Held[T]) -> None:
         self.held.pop(query, None)
@@ -423,7 +467,10 @@ class Pool(Generic[Q, T]):
         if query not in self.held:
             self.version += 1
             at = self.clock.now() - age_s
-            self._hold(query, _Held(value, source, received_ms, at, (), self.version))
+            giver = next((provider for provider in self.providers if provider.name == source), None)
+            stamp_ms = giver.stamp_of(value) if giver is not None and giver.stamp_of is not None else None
+            lag_s = 0.0 if stamp_ms is None else max(0.0, (received_ms - stamp_ms) / 1000)
+            self._hold(query, _Held(value, source, received_ms, at, (), self.version, lag_s))
 
     # --- for people ---
 

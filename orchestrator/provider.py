@@ -39,8 +39,10 @@ class Provider(Generic[Q, T]):
     """Reading its answers takes long enough to be done off the event loop."""
     stamp_of: Callable[[T], int | None] | None = None
     """When its value was true by the provider's own stamp, in Unix ms; for providers that may repeat an old value."""
+    mark_of: Callable[[T], int | None] | None = None
+    """A number that changes whenever the value is renewed, of a provider that does not stamp it: a block's height."""
     max_lag_s: float = 600.0
-    """An answer whose stamp is older than this is Outdated."""
+    """An answer whose stamp is older than this, or whose mark has stood still for so long, is Outdated."""
     source_of: Callable[[T], str] | None = None
     """A finer name of where a value came from; the provider's own if not given."""
 

@@ -4,7 +4,9 @@ Small JSON files, written whole beside their place and then moved there, so that
 one. A disk that fails costs the memory, never the service.
 """
 
+import errno
 import logging
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,21 @@ from orchestrator.clock import Clock
 from orchestrator.retry import MAX_RETRY_AFTER_S
 
 log = logging.getLogger(__name__)
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""What ails a disk that may be well again."""
+
+
+def check_writable(folder: Path) -> None:
+    """Raises OSError, which names the folder, if nothing can ever be kept there. A full disk costs no start."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        if error.errno not in FULL:
+            raise OSError(error.errno, f"cannot write there ({error.strerror})", str(folder)) from None
 
 
 def write_whole(path: Path, text: bytes) -> None:

@@ -33,14 +33,16 @@ from orchestrator.errors import (
     Unavailable,
 )
 from orchestrator.hosts import BANNED_REST_S, RATE_LIMITED_REST_S, Host, Hosts
-from orchestrator.http import HttpRequest, HttpResponse, Transport, refusal
+from orchestrator.http import HttpRequest, HttpResponse, Transport, excerpt, refusal
 from orchestrator.limiter import Allowance, Limiter
+from orchestrator.skew import TheirClock
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 LATENCIES_KEPT = 256
+LONGEST_CACHED_S = 24 * 3600.0
 EWMA_SHARE = 0.2
 SHORT_WAIT_S = 1.4
 """A conversation waits this long for its allowance rather than break off: some limits are by the second, which the
@@ -107,6 +109,11 @@ def no_correction(response: HttpResponse, limiter: Limiter) -> None:
     """For providers that say nothing of their limits beyond the usual headers."""
 
 
+def no_time(response: HttpResponse) -> int | None:
+    """For providers that tell the time in `Date` alone."""
+    return None
+
+
 class Upstream:
     """A provider as this process knows it. `disabled` names what would enable it."""
 
@@ -121,6 +128,7 @@ class Upstream:
         *,
         refusal: Callable[[str, HttpResponse], ProviderError | None] = refusal,
         correct: Callable[[HttpResponse, Limiter], None] = no_correction,
+        time_in: Callable[[HttpResponse], int | None] = no_time,
         disabled: str | None = None,
         keyed: bool = False,
         limiter: Limiter | None = None,
@@ -134,6 +142,8 @@ class Upstream:
         self.policy = policy or UpstreamPolicy()
         self.refusal = refusal
         self.correct = correct
+        self.time_in = time_in
+        """Reads the provider's own time (Unix ms) out of an answer that has it."""
         self.disabled = disabled
         self.keyed = keyed
         self.limiter = limiter or Limiter(self.policy.allowances, clock, self.policy.reserve)
@@ -144,7 +154,7 @@ class Upstream:
         self.sent = 0
         self.latencies_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self.ewma_ms: float | None = None
-        self.skew_ms: int | None = None
+        self.their_clock = TheirClock(clock)
         self.last_error: str | None = None
         self.last_error_ms: int | None = None
         self.last_success_ms: int | None = None
@@ -240,7 +250,7 @@ class Upstream:
 
     async def get(self, request: HttpRequest, urgent: bool = False) -> HttpResponse:
         """Ask one thing and take its 2xx as it is. Raises as `run`."""
-        return await self.run(_just(request), urgent=urgent)
+        return await self.run(just(request), urgent=urgent)
 
     async def _converse(
         self,
@@ -250,6 +260,7 @@ class Upstream:
         heavy: bool,
         check: Callable[[T], None],
     ) -> T:
+        request: HttpRequest | None = None
         response: HttpResponse | None = None
         host: Host | None = None
         while True:
@@ -261,12 +272,15 @@ class Upstream:
             except (BadQuery, NotFound):
                 raise
             except Exception as error:
+                if request is not None and response is not None:
+                    _note_beginning(error, request, response)
                 if host is not None and self.hosts is not None:  # what it said is of no use: another host comes next
                     unreadable = Malformed(self.name, f"unreadable ({type(error).__name__})")
                     self.hosts.failed(host, error if isinstance(error, ProviderError) else unreadable)
                 raise
+            request = step
             try:
-                response, host = await self._send(step, request_s, urgent)
+                response, host = await self._send(request, request_s, urgent)
             except Throttled as error:
                 error.asked = response is not None
                 raise
@@ -301,24 +315,36 @@ class Upstream:
         started = self.clock.now()
         response = await self.transport.send(self.name, base_url, request, timeout_s)
         latency_ms = (self.clock.now() - started) * 1000
-        self._learn(response)
+        self._learn(response, started)
         refused = None if response.status in request.may_be else self.refusal(self.name, response)
         fine = refused is None or isinstance(refused, (BadQuery, NotFound))
         if fine and host is not None and self.hosts is not None:
             self.hosts.worked(host, latency_ms)
         if refused is not None:
+            _note_beginning(refused, request, response)
             raise refused
         return response
 
-    def _learn(self, response: HttpResponse) -> None:
+    def _learn(self, response: HttpResponse, asked_at: float) -> None:
         """Take what headers say of the provider's clock and of our allowance."""
-        date_ms = response.date_ms
-        if date_ms is not None:
-            # A `Date` is cut to the second, so on average it is half a second behind.
-            skew_ms = date_ms + 500 - response.received_ms
-            self.skew_ms = skew_ms if self.skew_ms is None else round(self.skew_ms * 0.7 + skew_ms * 0.3)
+        exact_ms = self.time_in(response)
+        if exact_ms is not None:
+            self.their_clock.heard(exact_ms, asked_at, self.clock.now(), grain_ms=1.0)
+        elif response.date_ms is not None:
+            # What a cache gives has the `Date` of then, or that of the cache: it may be so much later by now.
+            cached_s = min(_header_number(response.headers, "age") or 0.0, LONGEST_CACHED_S)
+            self.their_clock.heard(response.date_ms, asked_at, self.clock.now(), 1000 * (1 + cached_s))
         _usual_correction(response, self.limiter, self.policy.reset_unit_s)
         self.correct(response, self.limiter)
+
+    def their_ms(self) -> int:
+        """What the provider's clock shows now (Unix ms); ours, as long as it has not told."""
+        return self.their_clock.now_ms()
+
+    @property
+    def skew_ms(self) -> int | None:
+        """How far the provider's clock is ahead of ours; None as long as it has not told."""
+        return self.their_clock.skew_ms
 
     # --- what it came to ---
 
@@ -415,6 +441,11 @@ class Upstream:
         return round(left, 1) if math.isfinite(left) else None
 
 
+def _note_beginning(error: Exception, request: HttpRequest, response: HttpResponse) -> None:
+    if isinstance(error, Malformed) and response.body:
+        error.began = excerpt(request, response)
+
+
 @dataclass(frozen=True, slots=True)
 class _Done(Generic[T]):
     """A conversation has come to its value."""
@@ -429,7 +460,8 @@ def _advance(steps: Generator[HttpRequest, HttpResponse, T], response: HttpRespo
         return _Done(done.value)
 
 
-def _just(request: HttpRequest) -> Generator[HttpRequest, HttpResponse, HttpResponse]:
+def just(request: HttpRequest) -> Generator[HttpRequest, HttpResponse, HttpResponse]:
+    """The conversation of one request, whose answer is taken as it is."""
     return (yield request)
 
 

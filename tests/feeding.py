@@ -17,6 +17,7 @@ from feeds.market import BinanceMarket
 from feeds.model import Candle, Event, Pair
 from feeds.symbols import Symbols
 from feeds.tape import Recorder
+from feeds.websocket import SocketPolicy
 from orchestrator.clock import Clock
 from orchestrator.hosts import Hosts
 from orchestrator.http import AiohttpTransport, HttpRequest, HttpResponse, Transport
@@ -95,6 +96,17 @@ class ScaledClock:
         await asyncio.sleep(max(0.0, seconds) / SCALE)
 
 
+class MarketClock(ScaledClock):
+    """As much time passes on both clocks when a test lets the exchange's pass in one step."""
+
+    def __init__(self, exchange: FakeBinance) -> None:
+        super().__init__(exchange)
+        self.began_ms = exchange.now_ms
+
+    def now(self) -> float:
+        return super().now() + (self.exchange.now_ms - self.began_ms) / 1000
+
+
 def limits(**changes: float) -> Limits:
     """The exchange's limits, at the pace of `ScaledClock`."""
     return replace(Limits(), time_scale=SCALE, **changes)  # type: ignore[arg-type]
@@ -151,7 +163,9 @@ async def live(
     clock = clock or ScaledClock(exchange)
     heard = Heard()
     market = BinanceMarket(heard, symbols or Symbols())
-    settings: dict[str, object] = {"candle_bases": ("BTC",), "candle_intervals": ("1m",), **PATIENT}
+    # Time passes in steps here, and a loaded machine makes its own: neither is a pause unless a test is about one.
+    socket = SocketPolicy(paused_s=6000.0)
+    settings: dict[str, object] = {"candle_bases": ("BTC",), "candle_intervals": ("1m",), "socket": socket, **PATIENT}
     async with aiohttp.ClientSession() as session:
         feed = BinanceFeed(
             market,

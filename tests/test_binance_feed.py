@@ -12,6 +12,7 @@ from feeds.backfill import HISTORY
 from feeds.intervals import INTERVALS
 from feeds.providers.binance import ALL_MINI_TICKERS, MAX_STREAMS_PER_SOCKET, kline_stream
 from feeds.symbols import Symbols
+from feeds.websocket import SocketPolicy
 from tests.fakes.binance import (
     START_MS,
     FakeBinance,
@@ -27,7 +28,7 @@ from tests.fakes.binance import (
     synthetic_pairs,
     withhold_closes,
 )
-from tests.feeding import Live, filling, limits, live
+from tests.feeding import Live, MarketClock, filling, limits, live
 from tests.harness import until
 
 MINUTE = 60_000
@@ -194,7 +195,7 @@ async def test_a_poll_that_fails_is_made_up_for_although_the_stream_delivers_by_
 
 
 async def test_an_exchange_that_dies_for_minutes_leaves_no_hole_and_no_double(exchange: FakeBinance) -> None:
-    async with live(exchange) as it:
+    async with live(exchange, clock=MarketClock(exchange)) as it:
         await ready(exchange, it)
         await trade_on(exchange, 150)
         await closes(exchange, it, START_MS + MINUTE)
@@ -211,6 +212,27 @@ async def test_an_exchange_that_dies_for_minutes_leaves_no_hole_and_no_double(ex
         asked = [request for request in exchange.requests_to("klines")[before:] if request.status == 200]
         assert [request.query["startTime"] for request in asked] == [str(START_MS + 2 * MINUTE)]
         assert int(asked[0].query["limit"]) <= 8 + 2, "the missing span and no more"
+
+
+async def test_what_waited_while_the_process_was_paused_is_not_told_as_new(exchange: FakeBinance) -> None:  # N4
+    async with live(exchange, clock=MarketClock(exchange), socket=SocketPolicy(paused_s=30.0)) as it:
+        await ready(exchange, it)
+        await trade_on(exchange, 70)
+        await closes(exchange, it, START_MS)
+        made, said = len(exchange.all_connections), len(it.heard.events)
+        for _ in range(90):
+            exchange.advance(1)  # nothing else runs meanwhile
+        resumed_ms = exchange.now_ms
+        await exchange.until(
+            lambda: len(exchange.all_connections) > made and exchange.subscribed(KLINES, ALL_MINI_TICKERS)
+        )
+        await closes(exchange, it, START_MS + MINUTE)
+        await trade_on(exchange, 120)
+        await closes(exchange, it, START_MS + 3 * MINUTE)
+        check_closed(exchange, it)
+    prices = [event for event in it.heard.events[said:] if event.topic.startswith("price.")]
+    assert prices
+    assert min(event.ts for event in prices) >= resumed_ms
 
 
 async def test_resets_at_any_moment_leave_no_hole_and_no_double(exchange: FakeBinance) -> None:  # W7

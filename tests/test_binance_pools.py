@@ -89,6 +89,14 @@ def test_many_pairs_that_have_all_stopped_are_outdated_but_a_few_quiet_ones_are_
     assert drive(binance.quotes(pairs[:19]), answered(rows)).good
 
 
+def test_prices_of_every_pair_that_have_all_stopped_are_no_prices() -> None:  # U22
+    rows = [row(f"C{n}USDT", closed_ms=START_MS - 11 * 60_000) for n in range(20)]
+    with pytest.raises(Outdated, match="11 min"):
+        drive(binance.all_prices(), answered(rows))
+    response, read = drive(binance.all_prices(), answered([*rows, row("BTCUSDT")]))
+    assert (response.status, len(read.good)) == (200, 21)
+
+
 def test_candles_are_closed_when_their_time_was_over_by_the_exchanges_clock() -> None:
     steps = binance.candles(CandleQuery("BTC", "BTCUSDT", "1m", 2, start=START_MS - 60_000))
     assert next(steps).params == {

@@ -41,9 +41,15 @@ def test_state_is_in_seconds_dollars_and_percent() -> None:
         price_usd=2871.45,
         supply=None,
         utilisation_pct=50.8968948333333,
-        ts=START_MS,
+        ts=UPDATED_MS,
     )
     assert drive(KEYLESS.stats(), page()) == expected
+
+
+def test_a_state_of_minutes_ago_is_outdated_and_one_without_a_stamp_is_as_of_the_answer() -> None:
+    with pytest.raises(Outdated, match="s old"):
+        drive(KEYLESS.stats(), page(gas_price_updated_at="2026-11-21T23:50:00Z"))
+    assert drive(KEYLESS.stats(), page(gas_price_updated_at=None)).ts == START_MS
 
 
 @pytest.mark.parametrize(

@@ -239,6 +239,22 @@ async def test_a_host_without_an_address_is_unavailable() -> None:
     assert CANARY not in "".join(traceback.format_exception(failed.value))
 
 
+class SameDescriptor(NoSuchHost):
+    """Fails as uvloop does when a socket's number still belongs to a connection that broke in its handshake."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        raise RuntimeError("File descriptor 13 is used by transport <TCPTransport closed=False>")
+
+
+async def test_a_descriptor_that_is_not_free_yet_is_the_connections_failure_not_a_fault_of_ours() -> None:
+    async with transport(resolver=SameDescriptor()) as asking:
+        with pytest.raises(Unavailable) as failed:
+            await asking.send("binance", "http://api.nowhere.example", REQUEST, 5.0)
+    assert failed.value.reason == "cannot connect (descriptor in use)"
+
+
 async def test_a_closed_port_is_unavailable() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, but not listening

@@ -164,6 +164,18 @@ def test_a_new_connection_tells_its_own_time() -> None:
     assert world.said() == [100.0, 101.0]
 
 
+def test_an_event_that_rest_or_a_new_connection_brings_again_is_said_once() -> None:
+    world = World()
+    world.market.tickers(Rows([Price("BTCUSDT", 100.0, START, 80.0, 120.0, 70.0, 5.0, 500.0)]), START + 40)
+    world.say([ticker(100.0, START)], START + 50)
+    world.market.new_connection()
+    world.say([ticker(100.0, START)], START + 60)
+    assert world.said() == [100.0]
+
+    world.tick(100.0, START + 1000)
+    assert world.said() == [100.0, 100.0], "the same price a second later is news"
+
+
 def test_a_stamp_from_the_far_future_does_not_silence_all_that_follow() -> None:
     world = World()
     world.say([ticker(100.0, START + 400 * 86_400_000)], START)

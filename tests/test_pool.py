@@ -656,7 +656,8 @@ async def test_a_stamp_is_compared_with_the_providers_own_clock(ahead_s: int) ->
     stamp = world.clock.wall_ms() + ahead_s * 1000
     world.always["a"] = lambda: reply(world.clock, {"stamp": stamp}, Date=date)
     fetched = await world.fetch()
-    assert (fetched.source, fetched.age_ms) == ("a", 0)
+    assert fetched.source == "a"
+    assert fetched.age_ms <= 500, "no more is known of a clock that tells seconds"
     stamp -= 700_000
     world.next_question()
     assert told(await world.fetch())[0] == "a outdated"

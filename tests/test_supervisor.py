@@ -67,6 +67,7 @@ async def test_a_feed_that_crashes_is_restarted_ever_later_and_loudly(caplog: py
         await pass_time(clock, 240.0)
         assert 4 <= fallen.runs - after_a_minute <= 8, "every half to whole minute"
     assert well.runs == 1
+    assert supervisor.trouble() == "restarting fallen"
     records = [record for record in caplog.records if record.getMessage() == "feed_crashed"]
     assert len(records) == fallen.runs
     assert records[0].exc_info is not None

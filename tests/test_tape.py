@@ -13,7 +13,7 @@ import pytest
 from feeds.market import BinanceMarket
 from feeds.model import Event
 from feeds.symbols import QUOTES, Symbols
-from feeds.tape import Recorder, Tape, TapeClock, TapeError, TapeFeed, open_tape, venue_of
+from feeds.tape import Connection, Recorder, Tape, TapeClock, TapeError, TapeFeed, open_tape, venue_of
 from orchestrator.clock import SystemClock
 from orchestrator.http import HttpRequest, HttpResponse
 from tests.fakes.binance import FakeBinance, RestFault, Spoil
@@ -145,6 +145,43 @@ async def test_a_session_that_began_with_pairs_from_disk_plays_too(tmp_path: Pat
     assert again.events == it.heard.events
 
 
+async def test_faults_are_on_the_tape_and_play_as_what_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    async with FakeBinance(limits=limits()) as exchange:
+        recorder = Recorder(path, exchange.ws_url, exchange.now_ms)
+        async with live(exchange, recorder=recorder) as it:
+            await until(lambda: it.market.series and it.market.series["BTCUSDT", "1m"].reached_back)
+            exchange.advance(30)
+            exchange.refuse_handshakes(503, times=1)
+            exchange.abort_all()
+            await until(lambda: len(exchange.connections) == 1 and len(exchange.handshakes) == 3)
+            await exchange.until(lambda: exchange.subscribed("btcusdt@kline_1m"))
+            exchange.advance(70)
+            await until(lambda: START in it.heard.opens("ohlcv.BTC.1m"))
+            it.feed.rotate()
+            while it.feed.sockets[0].report.rotations < 1:
+                exchange.advance(1)
+                await asyncio.sleep(0.01)
+        recorder.close()
+    lived = [record.connection for record in open_tape(path).records() if record.connection is not None]
+    host = exchange.ws_url.removeprefix("ws://")
+    assert [(each.socket, each.host, each.cause) for each in lived] == [
+        ("binance-1", host, None),
+        ("binance-1", host, "connection closed (no close frame)"),
+        ("binance-1", host, "status 503"),
+        ("binance-1", host, None),
+        ("binance-1", host, None),
+    ]
+
+    changes: list[str] = []
+    async with playing(open_tape(path), speed=10_000.0) as (feed, _):
+        feed.on_change = lambda: changes.append(str(feed.report()["last_error"]))
+        await until(lambda: feed.state == "ended")
+        assert feed.report()["sockets"] == [{"name": "binance-1", "state": "live", "host": host}]
+    told = [each for number, each in enumerate(changes) if number == 0 or each != changes[number - 1]]
+    assert told == ["None", f"{host}: connection closed (no close frame)", f"{host}: status 503", "None"]
+
+
 async def test_a_frame_that_is_no_text_is_kept_as_it_came(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "t.jsonl", "wss://x", START)
     recorder.frame(b'{"e":"\xff\xfe"}', START + 1)
@@ -153,12 +190,18 @@ async def test_a_frame_that_is_no_text_is_kept_as_it_came(tmp_path: Path) -> Non
     recorder.answer(asked, answer([1], received_ms=START + 3), START + 2)
     recorder.subscribed(["a", "b"], START + 4)
     recorder.dropped("a", START + 5)
+    recorder.connection("binance-1", "x:443", None, START + 6)
+    recorder.connection("binance-1", "x:443", "code 1001", START + 7)
     recorder.close()
     records = list(open_tape(tmp_path / "t.jsonl").records())
-    assert [record.at for record in records] == [START + number for number in range(1, 6)]
+    assert [record.at for record in records] == [START + number for number in range(1, 8)]
     assert [record.frame for record in records[:2]] == [b'{"e":"\xff\xfe"}', '{"e":"币"}'.encode()]
     assert records[2].answer == (asked, HttpResponse(200, {}, b"[1]", START + 3), START + 2)
     assert (records[3].subscribed, records[4].dropped) == (("a", "b"), "a")
+    assert [record.connection for record in records[5:]] == [
+        Connection("binance-1", "x:443", None),
+        Connection("binance-1", "x:443", "code 1001"),
+    ]
 
 
 def test_a_recorder_on_a_full_disk_gives_up_and_hurts_nobody(caplog: pytest.LogCaptureFixture) -> None:
@@ -239,7 +282,8 @@ def damaged(line: object) -> bytes:
         {"at": "soon", "frame": "x"}, {"frame": "x"}, {"at": START, "frame_b64": "!"}, {"at": START, "answer": 5},
         {"at": START, "answer": {"path": "/x", "params": [], "body": ""}},
         {"at": START, "answer": {"path": "/x", "params": None, "body": ""}}, {"at": START, "answer": {}},
-        {"at": START, "subscribed": 5}, b"{" * 5000,
+        {"at": START, "subscribed": 5}, {"at": START, "opened": 5}, {"at": START, "lost": {"socket": "a", "host": "x"}},
+        b"{" * 5000,
     ],
 )  # fmt: skip
 async def test_a_line_that_cannot_be_read_is_skipped_and_counted(

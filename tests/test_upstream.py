@@ -28,7 +28,7 @@ from orchestrator.limiter import Allowance
 from orchestrator.provider import Steps
 from orchestrator.state import BanFile
 from orchestrator.upstream import State, Throttled, Upstream, UpstreamPolicy
-from tests.fakes.clock import ManualClock
+from tests.fakes.clock import START_MS, ManualClock
 from tests.fakes.transport import Asked, ScriptedTransport, reply
 
 REQUEST = HttpRequest("/thing")
@@ -327,6 +327,26 @@ async def test_the_providers_clock_is_compared_with_ours() -> None:  # U23
     skew = world.upstream.report()["clock_skew_ms"]
     assert isinstance(skew, int)
     assert abs(skew - 300_000) <= 1000
+
+
+async def test_what_a_providers_clock_shows_does_not_jump_with_ours() -> None:  # U23 N16
+    world = World()
+    world.give(200, Date="Sun, 22 Nov 2026 00:05:00 GMT")
+    await world.upstream.get(REQUEST)
+    world.clock.advance(30)
+    shown_ms = world.upstream.their_ms()
+    world.clock.started_ms += 3_600_000
+    assert world.upstream.their_ms() == shown_ms
+    assert world.upstream.report()["clock_skew_ms"] == pytest.approx(300_000 - 3_600_000, abs=1000)
+
+
+async def test_after_a_sleep_of_the_whole_machine_a_providers_clock_is_known_again_at_once() -> None:  # U23
+    world = World()
+    for date in ("00:00:00", "00:30:00"):
+        world.give(200, Date=f"Sun, 22 Nov 2026 {date} GMT")
+        await world.upstream.get(REQUEST)
+        world.clock.started_ms = START_MS + 30 * 60_000  # the monotonic clock stood still meanwhile
+    assert abs(world.upstream.their_ms() - START_MS - 30 * 60_000) <= 1000
 
 
 # --- what is told ---

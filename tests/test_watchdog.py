@@ -175,6 +175,19 @@ def test_after_a_cure_there_is_time_and_each_time_more() -> None:
     assert not case.dog.pulses[A].renewed
 
 
+def test_a_dead_stream_is_not_expected_to_speak_until_it_has() -> None:
+    case = Case()
+    case.seconds(10)
+    case.speaking.remove(A)
+    case.until_dead(A)
+    case.dog.treated(A, case.now)
+    assert not case.dog.is_lively(A, 10.0, case.now), "nobody should wait for it"
+
+    case.speaking.add(A)
+    case.seconds(4)
+    assert case.dog.is_lively(A, 10.0, case.now)
+
+
 def test_what_was_missed_before_a_subscription_is_not_owed() -> None:
     case = Case()
     case.dog.may_know(A, (0, 10, 0))

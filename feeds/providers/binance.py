@@ -156,9 +156,25 @@ def candles(query: CandleQuery) -> Steps[Rows[Candle]]:
     return Rows(closed, read.rejected)
 
 
+def all_prices() -> Steps[tuple[HttpResponse, Rows[Price]]]:
+    """The statistics of every pair, with the answer they came in. Raises: Outdated if none has moved for long."""
+    response = yield tickers_24h()
+    read = read_tickers_24h(response)
+    _be_fresh(response, read.good)
+    return response, read
+
+
 OUTDATED_MS = 10 * 60_000
 MANY_PAIRS = 20
 """A few quiet pairs may have had no trade for long; of so many, one has had."""
+
+
+def _be_fresh(response: HttpResponse, prices: Sequence[Price]) -> None:
+    if len(prices) < MANY_PAIRS:
+        return
+    age_ms = (response.date_ms or response.received_ms) - max(price.ts for price in prices)
+    if age_ms > OUTDATED_MS:
+        raise Outdated(NAME, f"the newest statistics are {age_ms / 60_000:.0f} min old")
 
 
 def _statistics(response: HttpResponse, pairs: Sequence[Pair]) -> tuple[list[tuple[Pair, Price]], Counter[str]]:
@@ -170,9 +186,7 @@ def _statistics(response: HttpResponse, pairs: Sequence[Pair]) -> tuple[list[tup
         if read.rejected:
             raise Malformed(NAME, f"no readable statistics (bad {', '.join(sorted(read.rejected))})")
         raise NotFound(NAME, "no statistics of the pairs asked for")
-    age_ms = (response.date_ms or response.received_ms) - max(price.ts for _, price in found)
-    if len(found) >= MANY_PAIRS and age_ms > OUTDATED_MS:
-        raise Outdated(NAME, f"the newest statistics are {age_ms / 60_000:.0f} min old")
+    _be_fresh(response, [price for _, price in found])
     return found, read.rejected
 
 
@@ -208,6 +222,15 @@ def read_exchange_info(response: HttpResponse) -> list[Pair]:
     return pairs
 
 
+_SERVER_TIME = re.compile(rb'"serverTime":\s*(\d{13})\b')
+
+
+def server_time(response: HttpResponse) -> int | None:
+    """The exchange's clock (Unix ms) at the head of `/exchangeInfo`; the body is long, and not read for it."""
+    found = _SERVER_TIME.search(response.body, 0, 200)
+    return int(found[1]) if found is not None else None
+
+
 def as_exchange_info(pairs: Iterable[Pair], now_ms: int) -> HttpResponse:
     """The answer of `/exchangeInfo` that would have told these pairs: for a tape, which knows nothing of our disk."""
     rows = [
@@ -234,7 +257,8 @@ def read_tickers_24h(response: HttpResponse) -> Rows[Price]:
     if not isinstance(body, list):
         raise Malformed(NAME, "24 h statistics are no list")
     traded = [row for row in body if not _untraded(row)]
-    return rows_of(traded, lambda row: _rest_ticker(row, response.received_ms))
+    answered_ms = response.date_ms or response.received_ms
+    return rows_of(traded, lambda row: _rest_ticker(row, answered_ms))
 
 
 def read_klines(response: HttpResponse, symbol: str, interval: str) -> Rows[Candle]:
@@ -432,14 +456,14 @@ def _untraded(row: object) -> bool:
     return isinstance(last, str) and last != "" and not last.strip("0.")
 
 
-def _rest_ticker(row: object, received_ms: int) -> Price:
+def _rest_ticker(row: object, answered_ms: int) -> Price:
     if not isinstance(row, dict):
         raise BadFieldError("row")
     return Price(
         symbol=_symbol(row, "symbol"),
         price=positive(row, "lastPrice"),
         # A pair that has not traded says 0; the statistics are then as of the answer itself.
-        ts=_ms(row, "closeTime") if row.get("closeTime") else received_ms,
+        ts=_ms(row, "closeTime") if row.get("closeTime") else answered_ms,
         open_24h=amount(row, "openPrice"),
         high_24h=amount(row, "highPrice"),
         low_24h=amount(row, "lowPrice"),

@@ -54,7 +54,7 @@ class Blockscout:
     def stats(self, chain: Chain = ETHEREUM) -> Steps[ChainStats]:
         """Block time, price in US dollars and utilisation.
 
-        Raises: Malformed if the page tells none of them.
+        Raises: Malformed if the page tells none of them, Outdated if it is minutes old by the stamp of its gas prices.
         """
         response = yield self._request()
         return read_stats(self.name, response, chain)
@@ -77,14 +77,7 @@ def read_gas(provider: str, response: HttpResponse, chain: Chain) -> Gas:
         raise Malformed(provider, str(error)) from None
     if slow is None and standard is None and fast is None:
         raise Unavailable(provider, "has no gas prices now")
-    now_ms = response.received_ms if response.date_ms is None else response.date_ms
-    try:
-        updated_ms = maybe_iso_ms(page, "gas_price_updated_at")
-    except BadFieldError:
-        updated_ms = None
-    if updated_ms is not None and now_ms - updated_ms > OUTDATED_AFTER_MS:
-        raise Outdated(provider, f"gas prices are {(now_ms - updated_ms) // 1000} s old")
-    ts = response.received_ms if updated_ms is None else min(updated_ms, response.received_ms)
+    ts = _renewed_ms(provider, page, response)
     return Gas(chain.name, chain.chain_id, slow, standard, fast, base_fee=None, block=None, ts=ts)
 
 
@@ -109,8 +102,25 @@ def read_stats(provider: str, response: HttpResponse, chain: Chain) -> ChainStat
         price_usd=price_usd,
         supply=None,
         utilisation_pct=used_pct,
-        ts=response.received_ms,
+        ts=_renewed_ms(provider, page, response),
     )
+
+
+def _renewed_ms(provider: str, page: Mapping[str, object], response: HttpResponse) -> int:
+    """When the page was made, by its own clock: its gas prices are stamped.
+
+    Raises: Outdated if that was minutes ago.
+    """
+    now_ms = response.received_ms if response.date_ms is None else response.date_ms
+    try:
+        updated_ms = maybe_iso_ms(page, "gas_price_updated_at")
+    except BadFieldError:
+        updated_ms = None
+    if updated_ms is None:
+        return now_ms
+    if now_ms - updated_ms > OUTDATED_AFTER_MS:
+        raise Outdated(provider, f"gas prices are {(now_ms - updated_ms) // 1000} s old")
+    return min(updated_ms, now_ms)
 
 
 def refusal(provider: str, response: HttpResponse) -> ProviderError | None:

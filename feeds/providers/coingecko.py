@@ -65,7 +65,8 @@ GRAINS = {"30m": "30m", "1h": "30m", "2h": "30m", "4h": "4h", "8h": "4h", "12h":
 """The candles we give, and the finer ones each is made of."""
 
 PRICES_OUTDATED_MS = 10 * MINUTE_MS
-GLOBAL_OUTDATED_MS = HOUR_MS
+GLOBAL_OUTDATED_MS = 30 * MINUTE_MS
+"""They are renewed every ten minutes."""
 OHLC_CACHED_MS = 15 * MINUTE_MS
 """So old may an answer of `/ohlc` be although it comes with today's date."""
 CLOCKS_DIFFER_MS = DAY_MS

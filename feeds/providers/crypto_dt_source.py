@@ -83,6 +83,8 @@ FEEDS = ("coindesk", "cointelegraph", "bitcoinmagazine", "decrypt", "theblock")
 PERIODS = ("hour", "day", "week", "month", "year", "all")
 
 OUTDATED_MS = 10 * MINUTE_MS
+INDEX_OUTDATED_MS = 3 * STEP_MS["1d"]
+"""It comes once a day, and has missed one."""
 NOW_MS = 5000
 """A publication date this close to the answer is the server's word for an unknown one."""
 
@@ -218,11 +220,17 @@ def ohlcv(query: CandleQuery) -> Steps[Rows[Candle]]:
 
 
 def fear_greed(limit: int = 1) -> Steps[list[FearGreed]]:
-    """The last `limit` days of the Fear & Greed index, newest first. Raises: Malformed if there is none."""
+    """The last `limit` days of the Fear & Greed index, newest first.
+
+    Raises: Malformed if there is none, Outdated if the newest is days old.
+    """
     response = yield _get("/api/v1/alternative/fng", {"limit": str(limit)})
     days = _some(_list(response), _day, limit).good
     if not days:
         raise Malformed(NAME, "no day of the index")
+    age_ms = _answered_ms(response) - max(day.ts for day in days)
+    if age_ms > INDEX_OUTDATED_MS:
+        raise Outdated(NAME, f"the newest day of the index is {age_ms // STEP_MS['1d']} days old")
     return sorted(days, key=lambda day: day.ts, reverse=True)
 
 

@@ -125,6 +125,7 @@ class FakePipe:
         self.unread = bytearray()
         self.writes = 0
         self.closing: Closing | None = None
+        self.stuck_s: float | None = None
         self.closed_times = 0
         self.watcher: Outbox | None = None
 
@@ -156,10 +157,14 @@ class FakePipe:
         """What the client has not taken."""
         return self.ballast + len(self.unread)
 
-    def close(self, closing: Closing) -> None:
-        """Remember why, and how often."""
-        self.closing = closing
+    def close(self, closing: Closing, stuck_s: float) -> None:
+        """Remember why, how often, and how long the client has to take it."""
+        self.closing, self.stuck_s = closing, stuck_s
         self.closed_times += 1
+
+    def abort(self) -> None:
+        """End at once."""
+        self.flowing = False
 
     # --- what the test does ---
 
