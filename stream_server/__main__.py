@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 
 from feeds.tape import TapeError, open_tape
+from orchestrator.state import check_writable
 from stream_server import __version__, logs
 from stream_server.app import Run, serve
 from stream_server.settings import Settings, SettingsError
@@ -23,6 +24,7 @@ The service listens on HOST:PORT (0.0.0.0:7860) and serves
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the service. Returns the exit status: 0 after an orderly stop, 2 for a bad start."""
+    _open_standard_streams()
     options = _options(arguments)
     try:
         settings = Settings.load(options.env_file)
@@ -36,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     logs.set_up(settings.log_level, settings.log_format, settings.log_dir)
     try:
+        if run.tape is None and settings.state_dir != Settings().state_dir:
+            check_writable(settings.state_dir)
         _loop_runner()(serve(settings, run))
     except OSError as error:
         where = error.filename or f"{settings.host}:{settings.port}"
@@ -46,6 +50,17 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _open_standard_streams() -> None:
+    """Where a launcher closed one, its number would go to a socket: what is printed would end up there, and libuv
+    takes the closing of such a socket for a fault and aborts.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number is this one
+
+
 def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="stream-server",
@@ -54,7 +69,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"stream-server {__version__}")
-    parser.add_argument("--env-file", type=Path, default=Path(".env"), metavar="FILE", help="settings (default: .env)")
+    parser.add_argument("--env-file", type=Path, metavar="FILE", help="settings (default: .env)")
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
         "--record", type=Path, metavar="FILE", help="write raw upstream traffic to a tape (.gz zips it)"

@@ -1,11 +1,9 @@
 """Who may read what: named tokens, JSON Web Tokens and one-use tickets. Knows no socket and no HTTP.
 
-Open to everyone unless `AUTH_TOKENS` or `AUTH_JWT_SECRET` is set. A token itself is never kept: named tokens are held
-as SHA-256 digests, and what leaves this module is a name.
+Open to everyone unless `AUTH_TOKENS`, `AUTH_JWT_SECRET` or `AUTH_JWKS_FILE` is set. A token itself is never kept: named
+tokens are held as SHA-256 digests, and what leaves this module is a name.
 """
 
-import base64
-import binascii
 import hashlib
 import hmac
 import math
@@ -13,9 +11,11 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import orjson
+import jwt
 
 from orchestrator.clock import Clock
+from stream_server import jwks
+from stream_server.jwks import KeyFile
 from stream_server.refusals import Refusal
 
 TICKET_S = 30
@@ -25,7 +25,8 @@ MAX_TOKEN_CHARS = 4096
 USED_KEPT = 100_000
 REALM = {"WWW-Authenticate": 'Bearer realm="stream-server"'}
 
-_JWT_HEADER = orjson.dumps({"alg": "HS256", "typ": "JWT"})
+# The library looks at its own clock; ours is given.
+_UNTIMED: jwt.types.Options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
 
 
 class TokenError(ValueError):
@@ -75,13 +76,17 @@ def digest_of(token: str) -> bytes:
 class Access:
     """Reads what a caller shows. `tokens` gives the digest of each named token.
 
-    Tickets are signed, with a key made from `jwt_secret` where there is one, so that every instance with the same
+    A JWT is signed with `jwt_secret` or a key of `jwt_keys`, and names one of `audiences` and of `issuers` if there are
+    any. Tickets are signed, with a key made from `jwt_secret` where there is one, so that every instance with the same
     secret takes them; that one was used before is known only to the instance that took it.
     """
 
     tokens: Mapping[str, bytes]
     jwt_secret: str | None
     clock: Clock
+    jwt_keys: KeyFile | None = None
+    audiences: Sequence[str] | None = None
+    issuers: Sequence[str] | None = None
     ticket_key: bytes = field(init=False)
     used: dict[str, int] = field(default_factory=dict)
 
@@ -93,7 +98,11 @@ class Access:
     @property
     def is_open(self) -> bool:
         """Whether everybody may read everything."""
-        return not self.tokens and self.jwt_secret is None
+        return not self.tokens and not self._takes_jwts
+
+    @property
+    def _takes_jwts(self) -> bool:
+        return self.jwt_secret is not None or self.jwt_keys is not None
 
     def claims_of(self, authorization: str | None, ticket: str | None = None) -> Claims:
         """Who shows this `Authorization` header or ticket. Raises Refusal 401; a ticket is spent by asking."""
@@ -125,7 +134,7 @@ class Access:
             "jti": secrets.token_urlsafe(12),
             "until": claims.expires_at_s,
         }
-        return signed(body, self.ticket_key)
+        return jwt.encode(body, self.ticket_key, algorithm="HS256")
 
     def _bearer(self, token: str) -> Claims:
         if len(token) > MAX_TOKEN_CHARS or not token.isascii():
@@ -135,14 +144,36 @@ class Access:
         names = [name for name, digest in self.tokens.items() if hmac.compare_digest(digest, shown)]
         if names:
             return Claims(names[0])
-        if self.jwt_secret is None:
+        if not self._takes_jwts:
             raise TokenError("the token is not known")
-        claims = verified(token, self.jwt_secret.encode())
+        try:
+            claims = self._verified(token)
+        except jwt.PyJWTError as error:
+            raise TokenError(_cause(error)) from None
         return _read(claims, self.clock.wall_ms() / 1000)
+
+    def _verified(self, token: str) -> dict[str, object]:
+        """The claims of a JWT. Raises TokenError or PyJWTError unless it is signed with a key of ours, for us."""
+        header = jwt.get_unverified_header(token)
+        algorithm = str(header.get("alg"))
+        key: str | jwt.PyJWK | None = None
+        # A key never serves another algorithm than its own: else our public keys would be everybody's HMAC secrets.
+        if algorithm == "HS256":
+            key = self.jwt_secret
+        elif algorithm in jwks.ALGORITHMS and self.jwt_keys is not None:
+            key = self.jwt_keys.key_for(algorithm, header.get("kid"))
+        if key is None or "crit" in header:
+            raise TokenError("the token is not signed with a key that is known here")
+        return jwt.decode(
+            token, key, algorithms=[algorithm], options=_UNTIMED, audience=self.audiences, issuer=self.issuers
+        )
 
     def _spend(self, ticket: str) -> Claims:
         now_s = self.clock.wall_ms() / 1000
-        body = verified(ticket, self.ticket_key)
+        try:
+            body = jwt.decode(ticket, self.ticket_key, algorithms=["HS256"], options=_UNTIMED)
+        except (jwt.PyJWTError, UnicodeEncodeError):
+            raise TokenError("the ticket is not known") from None
         claims = _read(body, now_s)
         number = body.get("jti")
         if not isinstance(number, str) or claims.expires_at_s is None or claims.expires_at_s < now_s:
@@ -161,26 +192,21 @@ class Access:
         self.used[number] = until_s
 
 
-# --- JSON Web Tokens, HS256 alone. Source: RFC 7515, RFC 7519. ---
+# --- claims ---
 
 
-def signed(claims: Mapping[str, object], key: bytes) -> str:
-    """A JWT of these claims."""
-    text = f"{_encode(_JWT_HEADER)}.{_encode(orjson.dumps(claims))}"
-    return f"{text}.{_encode(hmac.digest(key, text.encode(), 'sha256'))}"
-
-
-def verified(token: str, key: bytes) -> dict[str, object]:
-    """The claims of a JWT. Raises TokenError unless it is HS256 and signed with this key."""
-    if len(token) > MAX_TOKEN_CHARS or token.count(".") != 2 or not token.isascii():
-        raise TokenError("the token is not known")
-    text, _, signature = token.rpartition(".")
-    if not hmac.compare_digest(_decode(signature), hmac.digest(key, text.encode(), "sha256")):
-        raise TokenError("the token is not known")
-    header, claims = (_object(_decode(part)) for part in text.split("."))
-    if header.get("alg") != "HS256" or "crit" in header:
-        raise TokenError("the token is not signed with HS256")
-    return claims
+def _cause(error: jwt.PyJWTError) -> str:
+    """What is wrong with a JWT, without any of it."""
+    match error:
+        case jwt.MissingRequiredClaimError(claim=claim):
+            return f"the token has no {claim}"
+        case jwt.InvalidAudienceError():
+            return "the token is meant for another audience"
+        case jwt.InvalidIssuerError():
+            return "the token comes from another issuer"
+        case jwt.InvalidSignatureError():
+            return "the token is not known"
+    return "the token is not readable"
 
 
 def _read(claims: Mapping[str, object], now_s: float) -> Claims:
@@ -205,24 +231,3 @@ def _time(claims: Mapping[str, object], name: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise TokenError(f"the token's {name} is no time")
     return float(value)
-
-
-def _object(text: bytes) -> dict[str, object]:
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        value = None
-    if not isinstance(value, dict):
-        raise TokenError("the token is not readable")
-    return value
-
-
-def _encode(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
-
-
-def _decode(text: str) -> bytes:
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        raise TokenError("the token is not readable") from None

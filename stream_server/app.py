@@ -12,6 +12,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -33,18 +34,21 @@ from orchestrator.clock import Clock, SystemClock
 from orchestrator.hosts import Hosts
 from orchestrator.http import AiohttpTransport
 from orchestrator.state import BanFile
-from stream_server import __version__, descriptors, page, rest
+from stream_server import __version__, descriptors, memory, page, rest, specs
 from stream_server.access import Access
 from stream_server.clients import Clients
 from stream_server.context import CONTEXT, Context
 from stream_server.guard import guard, issue_ticket
 from stream_server.hub import Hub, HubPolicy
-from stream_server.light import Front
+from stream_server.jwks import KeyFile
+from stream_server.light import Front, Turnstile
 from stream_server.peers import RequestRates
+from stream_server.probe import Probe
 from stream_server.pulse import Pulse
 from stream_server.rest import status_report
 from stream_server.settings import KEYS, Settings
 from stream_server.sse import sse
+from stream_server.unreadable import Connection
 from stream_server.websocket import websocket
 
 log = logging.getLogger(__name__)
@@ -182,10 +186,13 @@ def ttl_of(settings: Settings) -> Callable[[str], float | None]:
 
 
 @contextlib.asynccontextmanager
-async def service(settings: Settings, run: Run) -> AsyncIterator[tuple[web.Application, Context]]:
+async def service(
+    settings: Settings, run: Run, clock: Clock | None = None
+) -> AsyncIterator[tuple[web.Application, Context]]:
     """Everything but the listening socket. Raises OSError if a recording cannot be written."""
-    tape_clock = TapeClock(SystemClock()) if run.tape is not None else None
-    clock: Clock = tape_clock or SystemClock()
+    clock = clock or SystemClock()
+    tape_clock = TapeClock(clock) if run.tape is not None else None
+    clock = tape_clock or clock
     rng = random.Random()
     demand = LateDemand()
     policy = HubPolicy(
@@ -194,7 +201,7 @@ async def service(settings: Settings, run: Run) -> AsyncIterator[tuple[web.Appli
         settings.outbox_bytes,
         settings.stall_s,
         settings.idle_topic_s,
-        settings.outbox_total_bytes,
+        memory.outboxes_within(settings.outbox_total_bytes, memory.limit_bytes()),
     )
     limit = descriptors.limit_for(settings.max_connections)
     most = descriptors.connections_within(limit, settings.max_connections)
@@ -224,10 +231,10 @@ async def service(settings: Settings, run: Run) -> AsyncIterator[tuple[web.Appli
             supervisor,
             started_ms=clock.wall_ms(),
             mode="live" if run.tape is None else "tape",
-            # By the real time, also where the market's is that of a tape.
-            access=Access(settings.auth_tokens or {}, settings.auth_jwt_secret, SystemClock()),
+            access=_access(settings),
             rates=RequestRates(settings.rest_rate_per_s, clock),
             pulse=Pulse(clock, rng),
+            probe=Probe(hub, clock, settings.probe_s),
             descriptors=limit,
         )
         yield _application(context, status), context
@@ -319,15 +326,28 @@ def _sources_policy(settings: Settings) -> SourcesPolicy:
     )
 
 
+def _access(settings: Settings) -> Access:
+    return Access(
+        settings.auth_tokens or {},
+        settings.auth_jwt_secret,
+        SystemClock(),  # the real time, also where the market's is that of a tape
+        KeyFile(settings.auth_jwks_file) if settings.auth_jwks_file is not None else None,
+        settings.auth_jwt_audience,
+        settings.auth_jwt_issuer,
+    )
+
+
 def _application(context: Context, status: StatusTopic) -> web.Application:
     """Every endpoint, and the background of the service from start to clean-up."""
     app = web.Application(middlewares=[rest.envelope_errors, guard], client_max_size=rest.MAX_BODY_BYTES)
     app[CONTEXT] = context
-    app.router.add_get("/ws", websocket)
-    app.router.add_get("/sse", sse)
+    app.on_response_prepare.append(rest.finish)
+    app.router.add_get("/ws", websocket, allow_head=False)
+    app.router.add_get("/sse", sse, allow_head=False)
     rest.add_routes(app, context)
     app.router.add_post(rest.TICKET, issue_ticket)
     page.add_routes(app)
+    specs.add_routes(app)
 
     async def background(_: web.Application) -> AsyncIterator[None]:
         tasks = asyncio.create_task(_run_all(context, status), name="service")
@@ -351,6 +371,8 @@ async def _run_all(context: Context, status: StatusTopic) -> None:
         "status": lambda: status.run(context),
         "pulse": context.pulse.run,
     }
+    if context.probe.every_s:
+        loops["probe"] = context.probe.run
     async with asyncio.TaskGroup() as group:
         for name, run in loops.items():
             group.create_task(context.pulse.keep(name, run), name=name)
@@ -372,26 +394,32 @@ async def listen(runner: web.AppRunner, context: Context) -> asyncio.Server:
     stock = runner.server
     assert stock is not None  # noqa: S101 - the runner has been set up
     loop = asyncio.get_running_loop()
+    heavy = partial(
+        Connection,
+        context,
+        stock,
+        loop=loop,
+        access_log=None,
+        keepalive_timeout=KEEPALIVE_S,
+        lingering_time=LINGERING_S,
+    )
+    turnstile = Turnstile()
     server = await loop.create_server(
-        lambda: Front(context, stock), settings.host, settings.port, backlog=descriptors.ACCEPTS_A_TURN
+        lambda: Front(context, heavy, turnstile), settings.host, settings.port, backlog=descriptors.ACCEPTS_A_TURN
     )
     # asyncio takes one number for both; the queue of those that wait may be longer than what is taken in one turn.
     for listening in server.sockets:
         with socket.socket(fileno=os.dup(listening.fileno())) as same:
             same.listen(BACKLOG)
+    context.probe.listens(server.sockets[0].getsockname())
     return server
 
 
 def runner_of(app: web.Application) -> web.AppRunner:
-    """Runs the application, with the times after which a request that does not come is cut off."""
-    return web.AppRunner(
-        app,
-        access_log=None,
-        handler_cancellation=True,
-        keepalive_timeout=KEEPALIVE_S,
-        lingering_time=LINGERING_S,
-        shutdown_timeout=1.0,
-    )
+    """Runs the application; `listen` makes its connections."""
+    # Twice as much at most: a request may end by itself, and is then cancelled.
+    within_s = min(1.0, app[CONTEXT].settings.shutdown_s / 8)
+    return web.AppRunner(app, handler_cancellation=True, shutdown_timeout=within_s)
 
 
 async def serve(settings: Settings, run: Run) -> None:
@@ -412,7 +440,7 @@ async def serve(settings: Settings, run: Run) -> None:
             log.info("stopping", extra={"clients": len(context.clients.connected)})
             context.draining = True
             # Still listening: probes shall see that we are not ready, and who comes now is told so.
-            await context.clients.dismiss(within_s=max(0.5, settings.shutdown_s - 3.0))
+            await context.clients.dismiss(within_s=max(0.4 * settings.shutdown_s, settings.shutdown_s - 3.0))
             server.close()
         finally:
             await runner.cleanup()

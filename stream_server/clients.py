@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -49,6 +50,9 @@ class Clients:
     refusing: int = 0
     accepted: int = 0
     refused: int = 0
+    counts: dict[str, int] = field(default_factory=lambda: {"websocket": 0, "sse": 0})
+    ended: Counter[tuple[str, int | None]] = field(default_factory=Counter)
+    """By transport, and by the close code that we ended it with; None where the client left by itself."""
 
     def full(self) -> bool:
         """Whether no further client may be served."""
@@ -63,6 +67,7 @@ class Clients:
         expires_at = None if expires_in_s is None else self.clock.now() + expires_in_s
         client = Client(outbox, address if self.per_address else "", expires_at)
         self.connected[client] = None
+        self.counts[outbox.wire.transport] += 1
         if self.per_address:
             self.by_address[address] = self.by_address.get(address, 0) + 1
         self.accepted += 1
@@ -72,6 +77,9 @@ class Clients:
         """Count it out, and forget what it wanted. Safe to call twice."""
         if client in self.connected:
             del self.connected[client]
+            transport = client.outbox.wire.transport
+            self.counts[transport] -= 1
+            self.ended[transport, client.outbox.ended_with] += 1
             if self.per_address:
                 self._count_out(client.address)
         self.hub.leave(client.outbox)
@@ -96,10 +104,7 @@ class Clients:
 
     def count(self) -> dict[str, int]:
         """Clients by transport."""
-        counts = {"websocket": 0, "sse": 0}
-        for client in self.connected:
-            counts["websocket" if client.outbox.wire.is_websocket else "sse"] += 1
-        return counts
+        return dict(self.counts)
 
     async def heartbeat(self) -> None:
         """Ping all WebSocket clients and comment to all SSE clients, for ever; cut those that don't answer."""
@@ -160,15 +165,20 @@ class Clients:
                     self.hub.close(client.outbox, NO_PONG)
 
     async def dismiss(self, within_s: float) -> None:
-        """Say goodbye to everyone, in random order and each with its own time to come back; wait until they left."""
+        """Say goodbye to everyone, in random order and each with its own time to come back; wait until they left.
+
+        Who has not by then is cut off.
+        """
         everyone = list(self.connected)
         self.rng.shuffle(everyone)
         spread_ms = min(30_000, 1000 + 5 * len(everyone))
         for number, client in enumerate(everyone, 1):
             if not client.outbox.closed:
-                self.hub.close(client.outbox, SHUTTING_DOWN, self.rng.randrange(250, 250 + spread_ms))
+                self.hub.dismiss(client.outbox, SHUTTING_DOWN, self.rng.randrange(250, 250 + spread_ms))
             if number % WRITES_A_TURN == 0:
                 await asyncio.sleep(0)
         deadline = self.clock.now() + within_s
         while self.connected and self.clock.now() < deadline:  # noqa: ASYNC110 - they leave one by one
             await asyncio.sleep(0.02)
+        for client in self.connected:
+            client.outbox.pipe.abort()

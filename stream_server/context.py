@@ -1,8 +1,9 @@
 """What every request handler may use, under one typed key of the application."""
 
 import random
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
@@ -14,8 +15,10 @@ from orchestrator.clock import Clock
 from stream_server.access import Access, Claims
 from stream_server.clients import Client, Clients
 from stream_server.hub import Hub
+from stream_server.meters import Requests
 from stream_server.outbox import Outbox
 from stream_server.peers import RequestRates
+from stream_server.probe import PROBE, Probe
 from stream_server.pulse import Pulse
 from stream_server.session import Session
 from stream_server.settings import Settings
@@ -40,18 +43,30 @@ class Context:
     access: Access
     rates: RequestRates
     pulse: Pulse
+    probe: Probe
     descriptors: int | None = None
     """How many the process may have open; None if unknown."""
     draining: bool = False
+    requests: Requests = field(default_factory=Requests)
+    refusals: Counter[str] = field(default_factory=Counter)
+    """What was refused, to whomever and over whatever, by its code."""
+
+    def trouble(self) -> str | None:
+        """Why this process should get no new clients now."""
+        return self.pulse.trouble() or self.supervisor.trouble() or self.probe.trouble()
 
     def new_client(self, outbox: Outbox, address: str, claims: Claims) -> Client:
         """Count a client in; it is sent away when its token's time is over."""
+        if claims is PROBE:
+            self.probe.enter(outbox)
+            return Client(outbox)
         return self.clients.join(outbox, address, self.access.left_s(claims))
 
     def new_session(self, outbox: Outbox, claims: Claims, *, inflates: bool) -> Session:
         """The protocol of a new WebSocket client."""
         may_read: Callable[[str], bool] | None = None if claims.everything else claims.allow
-        return Session(self.hub, outbox, self.symbols, self.clock, self.settings.heartbeat_s, inflates, may_read)
+        heartbeat_s = self.settings.heartbeat_s
+        return Session(self.hub, outbox, self.symbols, self.clock, heartbeat_s, inflates, may_read, self.refusals)
 
     def allow_origin(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
         """Let pages of the allowed origins read this answer (CORS)."""
@@ -66,7 +81,10 @@ class Context:
         response.headers["Access-Control-Expose-Headers"] = EXPOSED
 
 
-EXPOSED = "ETag, Retry-After, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, WWW-Authenticate, X-Request-Id"
+EXPOSED = (
+    "ETag, Age, Retry-After, RateLimit, RateLimit-Policy, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, "
+    "WWW-Authenticate, X-Request-Id"
+)
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)
 
 

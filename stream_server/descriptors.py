@@ -16,6 +16,8 @@ ACCEPTS_A_TURN = 16
 """asyncio takes as many new connections in one turn of its loop, before any can be refused."""
 TURNS_TO_REFUSE = 4
 """From the turn that takes a connection to the one that has closed it."""
+NO_DESCRIPTOR = "no_descriptor"
+"""What connections are counted by that got no descriptor."""
 KEPT = HEADROOM + ACCEPTS_A_TURN * TURNS_TO_REFUSE
 
 

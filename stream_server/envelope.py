@@ -37,6 +37,11 @@ class Wire(StrEnum):
         """Whether bytes go in WebSocket frames."""
         return self in (Wire.WEBSOCKET, Wire.WEBSOCKET_BATCH, Wire.WEBSOCKET_DEFLATE)
 
+    @property
+    def transport(self) -> str:
+        """`websocket` or `sse`."""
+        return "websocket" if self.is_websocket else "sse"
+
     def payload(self, frames: Iterable["Frame"]) -> bytes:
         """The bytes of one write that carries all these frames, in order."""
         if self is Wire.WEBSOCKET:
@@ -53,7 +58,10 @@ class Wire(StrEnum):
 
 
 class Frame:
-    """One message. Updates have a `topic`; control messages an `event` name, and a `cursor` if they move it."""
+    """One message. What belongs to a topic's history has a `topic`; what is no update has the name of its `event`.
+
+    `cursor` is the position of who has read it, if it moves that.
+    """
 
     __slots__ = ("_sse", "_websocket", "cursor", "event", "json", "log", "seq", "topic")
 
@@ -113,6 +121,12 @@ def control(kind: str, fields: Mapping[str, object], cursor: str = "") -> Frame:
     if body.get("req", 0) is None:
         del body["req"]
     return Frame(orjson.dumps(body), event=kind, cursor=cursor)
+
+
+def hole(topic: str, event_id: str, seq: int, start_ms: int, end_ms: int) -> Frame:
+    """The `gap` of a source: a log event like those around it, so that who was away is told of it when back."""
+    body = {"type": "gap", "topic": topic, "id": event_id, "reason": "upstream", "from": start_ms, "to": end_ms}
+    return Frame(orjson.dumps(body), seq=seq, topic=topic, log=True, event="gap", cursor=event_id)
 
 
 def goodbye(closing: Closing, after_ms: int) -> Frame:

@@ -99,10 +99,12 @@ class Burst:
     `rising` burst, of which a group takes its own from a table by number: neither searched nor sorted.
     """
 
-    __slots__ = ("first", "frames", "highest", "numbers", "placed", "places", "rising", "table", "topics")
+    __slots__ = ("began_at", "first", "frames", "highest", "numbers", "placed", "places", "rising", "table", "topics")
 
     def __init__(self, first: int, numbers: Mapping[str, int]) -> None:
         self.first = first
+        self.began_at: float | None = None
+        """When the first of what is written with it was said; None while there is nothing."""
         self.numbers = numbers
         self.frames: list[Frame] = []
         self.topics: list[str] = []

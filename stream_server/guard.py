@@ -19,7 +19,7 @@ from stream_server.access import ANYONE, TICKET_S, Claims
 from stream_server.context import CONTEXT, Context, origin_allowed
 from stream_server.peers import address_of, rate_headers
 from stream_server.refusals import Refusal
-from stream_server.rest.answers import OURS, Answer, Handler, respond
+from stream_server.rest.answers import OURS, REQUEST_ID, Answer, Handler, respond
 from stream_server.session import resolve, split_topics
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ PUBLIC = frozenset(
     {
         "/",
         "/favicon.ico",
-        "/static",
+        "/static/{name}",
         "/static/vendor/lightweight-charts.js",
         "/health/live",
         "/health/ready",
@@ -68,12 +68,14 @@ class Caller:
     ) -> "Caller":
         """From a connection's peer name and all values of each header."""
 
-        def first(name: str) -> str | None:
-            return next(iter(headers(name)), None)
+        def only(name: str) -> str | None:
+            # Two of them are none that we know: which one another server would take is anybody's guess.
+            values = headers(name)
+            return ", ".join(values) if values else None
 
         host = str(peer[0]) if isinstance(peer, tuple) else ""
         address = address_of(host, headers("X-Forwarded-For"), context.settings.trusted_proxies or ())
-        return cls(address, first("Origin"), first("Host") or "", first("Authorization"), ticket)
+        return cls(address, only("Origin"), only("Host") or "", only("Authorization"), ticket)
 
 
 def caller_of(context: Context, request: web.BaseRequest) -> Caller:
@@ -103,14 +105,15 @@ def check_room(context: Context, address: str) -> None:
     if clients.full_for(address):
         limit = clients.per_address
         message = f"your address holds {limit} connections, as many as one may"
-        headers = rate_headers(limit, FULL_AGAIN_S)
+        headers = rate_headers("streams", limit, FULL_AGAIN_S, 'qu="concurrent-requests"')
         raise Refusal("connection_limit", message, 429, retry_after_s=FULL_AGAIN_S, headers=headers)
 
 
-def told(caller: Caller, refusal: Refusal) -> Refusal:
+def told(caller: Caller, refusal: Refusal, request_id: str) -> Refusal:
     """The refusal, after the log has heard of one that somebody should look at."""
     if refusal.code == "unauthorised":
-        log.warning("unauthorised", extra={"address": caller.address, "cause": refusal.message})
+        facts = {"address": caller.address, "cause": refusal.message, "request_id": request_id}
+        log.warning("unauthorised", extra=facts)
     return refusal
 
 
@@ -140,7 +143,7 @@ def _admit(context: Context, request: web.Request, path: str) -> Claims:
     try:
         claims = context.access.claims_of(caller.authorization, ticket)
     except Refusal as refusal:
-        raise told(caller, refusal) from None
+        raise told(caller, refusal, request[REQUEST_ID]) from None
     if not claims.everything and path != "/sse":
         check_rights(claims, READS.get(path, _everything)(request.query, context.symbols))
     return claims
@@ -151,6 +154,9 @@ async def _read_body(request: web.Request) -> None:
     try:
         async with asyncio.timeout(BODY_WITHIN_S):
             await request.read()
+    except web.RequestPayloadError:
+        message = "the body is not what its headers say"
+        raise Refusal("bad_request", message, headers={"Connection": "close"}) from None
     except TimeoutError:
         message = f"the body did not come within {BODY_WITHIN_S:g} s"
         raise Refusal("body_timeout", message, 408, headers={"Connection": "close"}) from None
@@ -168,7 +174,7 @@ async def issue_ticket(request: web.Request) -> web.Response:
     """`POST /api/ticket`: lets `/ws` or `/sse` be opened once, where a browser cannot set headers."""
     context = request.app[CONTEXT]
     body = {"ticket": context.access.issue_ticket(request[CLAIMS]), "expires_in_s": TICKET_S}
-    answer = Answer(lambda: orjson.dumps(body), source=OURS, true_at_ms=context.clock.wall_ms(), cached=False)
+    answer = Answer(lambda: orjson.dumps(body), source=OURS, true_at=context.clock.now(), cached=False)
     response = respond(request, context, answer)
     response.headers["Cache-Control"] = "no-store"
     return response

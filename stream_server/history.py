@@ -9,9 +9,8 @@ from stream_server.envelope import Frame
 
 @dataclass(slots=True)
 class TopicHistory:
-    """Positions are sequence numbers; `updated_at` is monotonic seconds. `event` is what `last` was made of.
-
-    `evicted` is the newest log event that the ring no longer holds, 0 if it holds all there ever were.
+    """Positions are sequence numbers; `updated_at` is when `event` was received, in monotonic seconds, and `last` was
+    made of it. `evicted` is the newest log event that the ring no longer holds, 0 if it holds all there ever were.
     """
 
     name: str
@@ -21,7 +20,6 @@ class TopicHistory:
     event: Event | None = None
     ttl_s: float | None = None
     stale: bool = False
-    has_log: bool = False
     evicted: int = 0
     interrupted: bool = False
     events: int = 0
@@ -31,10 +29,13 @@ class TopicHistory:
         self.events += 1
         self.last = frame
         if frame.log:
-            self.has_log = True
-            if len(self.ring) == self.ring.maxlen:
-                self.evicted = self.ring[0].seq
-            self.ring.append(frame)
+            self.remember(frame)
+
+    def remember(self, frame: Frame) -> None:
+        """Keep something that everyone has to be told of, though it is no value."""
+        if len(self.ring) == self.ring.maxlen:
+            self.evicted = self.ring[0].seq
+        self.ring.append(frame)
 
     def since(self, seq: int) -> list[Frame]:
         """What a client that has seen everything up to `seq` lacks: each log event, and the newest value."""
@@ -66,6 +67,15 @@ class TopicHistory:
             self.interrupted = False
             self.evicted = seq
 
-    def age_ms(self, now_ms: int) -> int:
-        """How old the last value is: by its own time or by its receipt, whichever is longer ago."""
-        return max(0, now_ms - min(self.event.ts, self.event.received)) if self.event is not None else 0
+    @property
+    def true_at(self) -> float:
+        """When the last value was true at its source, as far as that is told, in monotonic seconds."""
+        event = self.event
+        if event is None:
+            return self.updated_at
+        lag_ms = event.received - event.ts if event.lag_ms is None else event.lag_ms
+        return self.updated_at - max(0, lag_ms) / 1000
+
+    def age_ms(self, now: float) -> int:
+        """How old the last value is at a monotonic time."""
+        return max(0, round((now - self.true_at) * 1000)) if self.event is not None else 0

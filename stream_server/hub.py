@@ -8,7 +8,7 @@ live, nor into both, because nothing else runs in that block: a property test ho
 import heapq
 import logging
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,15 +21,23 @@ from stream_server import envelope
 from stream_server.envelope import Frame, Wire
 from stream_server.groups import Burst, Group, Groups, next_beat
 from stream_server.history import TopicHistory
-from stream_server.outbox import PACE_AGAIN_S, Outbox
+from stream_server.meters import Tally
+from stream_server.outbox import PACE_AGAIN_S, UNTOLD, Outbox
 from stream_server.refusals import TOO_SLOW, Closing
 
 log = logging.getLogger(__name__)
 
 POS_AFTER_S = 30.0
 RETRY_BEHIND_S = 0.02
+READS_S = 1.0
+"""A client that is behind and has taken nothing for longer gets a goodbye alone."""
+FAREWELL_S = 2.0
+"""How long a client has to begin to read its goodbye."""
+FAREWELL_SHARE = 0.25
 PAUSED_S = 1.0
 """Housekeeping this late says that the whole process stood still."""
+IN_ORDER_S = 1.0
+"""A value that was received no longer ago is not sorted in: it is found stale by so much too late at most."""
 MATCHING_KEPT = 256
 WRITES_A_TURN = 500
 """A write costs some 8 µs: this many hold up the loop, and with it everyone's requests, for 4 ms."""
@@ -73,7 +81,12 @@ class HubPolicy:
     stall_s: float = 30.0
     idle_topic_s: float = 60.0
     outbox_total_bytes: int = 512 * 1024 * 1024
-    """What may be held for all clients together."""
+    """What may be held for all clients together, with what their transports have not been able to send."""
+
+    @property
+    def farewell_s(self) -> float:
+        """The last part of `stall_s`: what is left to a client after its goodbye, should it read again."""
+        return min(FAREWELL_S, FAREWELL_SHARE * self.stall_s)
 
 
 @dataclass(slots=True)
@@ -121,9 +134,13 @@ class Hub:
         self.groups = Groups()
         self.members: dict[Outbox, Member] = {}
         self.behind: dict[Outbox, None] = {}
+        self.swamped: dict[Outbox, None] = {}
+        """Not behind, but an answer such as a snapshot has filled their transports."""
         self.interest: dict[str, int] = {}
         self.idle_since: dict[str, float] = {}
         self.expiring: dict[float, dict[str, TopicHistory]] = {}
+        """By TTL: the topics with a good value, the longest received first, but for those of `disordered`."""
+        self.disordered: set[float] = set()
         self.expired_at = clock.now()
         self.retried_at = 0.0
         self.burst = Burst(0, self.groups.numbers)
@@ -139,14 +156,24 @@ class Hub:
         self.beats: list[tuple[float, int, Group, int]] = []
         self.beat_count = 0
         self.wakeups: set[float] = set()
-        self.delivered = 0
+        self.sent = {"websocket": Tally(), "sse": Tally()}
+        """What went out, by transport."""
         self.conflated = 0
         self.cut = 0
+        self.resumes: Counter[str] = Counter()
+        """How subscriptions with a cursor came out: `resumed`, or the reason why not."""
+        self.gaps: Counter[str] = Counter()
+        """By reason: `upstream` once for each hole, the others once for each client and topic."""
 
     @property
     def position(self) -> str:
         """The id of the newest event."""
         return f"{self.epoch}-{self.seq}"
+
+    @property
+    def delivered(self) -> int:
+        """Messages handed to clients' connections."""
+        return sum(tally.messages for tally in self.sent.values())
 
     def is_listened(self, topic: str) -> bool:
         """Whether somebody would get an event of this topic now."""
@@ -169,22 +196,53 @@ class Hub:
             bucket = self.expiring.setdefault(topic.ttl_s, {})
             bucket.pop(event.topic, None)
             bucket[event.topic] = topic
-        listeners = self.groups.listeners[event.topic]
+        # One from before a restart, or that had to be scored first, was received earlier than now.
+        waited_s = (self.clock.wall_ms() - event.received) / 1000
+        is_good = waited_s <= 0 or self._is_still_good(topic, waited_s)
+        self._spread(event.topic, frame)
+        if not is_good:
+            self._outlived(topic)
+        elif topic.stale:
+            topic.stale = False
+            self._tell_freshness(topic, "fresh", "update")
+
+    def _spread(self, name: str, frame: Frame) -> None:
+        """Hand an event to every group that listens to its topic."""
+        listeners = self.groups.listeners[name]
         if listeners.picking:
-            self._put_into_burst(event.topic, frame)
+            self._put_into_burst(name, frame)
         for group, interval in listeners.handed.items():
             if frame.log or not interval:
                 self._append(group, frame, release=frame.log)
             elif group.hold(frame, interval):
                 self._await_beat(group, interval)
-        if topic.stale:
-            topic.stale = False
-            self._tell_freshness(topic, "fresh", "update")
+
+    def _is_still_good(self, topic: TopicHistory, waited_s: float) -> bool:
+        """Count the age of a new value from its receipt. False if it has outlived its time already."""
+        topic.updated_at -= waited_s
+        ttl_s = topic.ttl_s
+        if ttl_s is None:
+            return True
+        if waited_s >= ttl_s:
+            del self.expiring[ttl_s][topic.name]
+            return False
+        if waited_s > IN_ORDER_S:
+            self.disordered.add(ttl_s)
+        return True
+
+    def _outlived(self, topic: TopicHistory) -> None:
+        if not topic.stale:
+            topic.stale = True
+            self.aged += 1
+            self._tell_freshness(topic, "stale", "no_update")
 
     def gap(self, topic: str, start_ms: int, end_ms: int) -> None:
         """Tell listeners that the source has nothing between two times; the feed says what it has newest after it."""
-        fields = {"topic": topic, "reason": "upstream", "from": start_ms, "to": end_ms}
-        self._tell(topic, envelope.control("gap", fields))
+        self.gaps["upstream"] += 1
+        self.seq += 1
+        frame = envelope.hole(topic, self.position, self.seq, start_ms, end_ms)
+        self._topic(topic).remember(frame)
+        self._spread(topic, frame)
 
     def refuse(self, topic: str, reason: str) -> None:
         """Tell those who wait for a topic that nobody can feed it, and take it off their selections."""
@@ -206,7 +264,8 @@ class Hub:
             self.matching.clear()
         return topic
 
-    def _tell(self, topic: str, frame: Frame) -> None:
+    def tell(self, topic: str, frame: Frame) -> None:
+        """Send a control message to those who listen to a topic. It takes no id, and is not remembered."""
         frame.seq = self.seq
         listeners = self.groups.listeners.get(topic)
         if listeners is None:
@@ -217,15 +276,17 @@ class Hub:
             self._append(group, frame, release=True)
 
     def _put_into_burst(self, topic: str, frame: Frame) -> None:
+        if self.burst.began_at is None:
+            self.burst.began_at = self.clock.now()
         self.burst.add(topic, frame)
         if not self.flush_due:
             self._flush_soon()
 
     def _tell_freshness(self, topic: TopicHistory, kind: str, reason: str) -> None:
-        self._tell(topic.name, self._freshness(topic, kind, reason))
+        self.tell(topic.name, self._freshness(topic, kind, reason))
 
     def _freshness(self, topic: TopicHistory, kind: str, reason: str) -> Frame:
-        age_ms = topic.age_ms(self.clock.wall_ms())
+        age_ms = topic.age_ms(self.clock.now())
         return envelope.control(kind, {"topic": topic.name, "age_ms": age_ms, "reason": reason})
 
     # --- what clients do ---
@@ -233,6 +294,8 @@ class Hub:
     def join(self, outbox: Outbox) -> None:
         """Take in a client that has no subscriptions yet."""
         self.members[outbox] = Member()
+        if outbox.tally is UNTOLD:
+            outbox.tally = self.sent[outbox.wire.transport]
 
     def leave(self, outbox: Outbox) -> None:
         """Forget a client. Safe to call twice."""
@@ -242,6 +305,7 @@ class Hub:
             self._lose_interest(member.selection)
         # Last, because its group's farewell may have found it behind.
         self.behind.pop(outbox, None)
+        self.swamped.pop(outbox, None)
         outbox.closed = True
         outbox.ready = False
         outbox.forget()
@@ -263,13 +327,15 @@ class Hub:
         cursor = self._cursor(since)
         known = set(member.group.listens) if member.group is not None else set()
         selection = member.selection | dict.fromkeys(selectors, interval_ms)
-        gained = [s for s in selectors if s not in member.selection and not topics.is_pattern(s)]
+        gained = [s for s in selectors if s not in member.selection and topics.is_fed(s)]
         group = self._change_selection(outbox, member, selection)
         added = [self.topics[name] for name in group.listens if name not in known and name in self.topics]
         reason = cursor.reason
         if reason is None and cursor.seq is not None and any(topic.misses_after(cursor.seq) for topic in added):
             reason = "evicted"
         resumed = reason is None
+        if reason != "no_cursor":
+            self.resumes[reason or "resumed"] += 1
         if resumed or since == EARLIEST:
             updates = self._since(added, group, cursor.seq or 0)
         else:
@@ -281,12 +347,13 @@ class Hub:
             "reason": reason,
             "from": since,
             "to": self.position,
-            "count": len(updates),
+            "count": sum(not frame.event for frame in updates),
             "req": req,
         }
         frames = [envelope.control("subscribed", answer)]
         if reason in ("epoch", "evicted"):
-            frames += self._gaps(added, reason, since, cursor)
+            unheard = [name for name in selectors if not topics.is_pattern(name) and name not in self.topics]
+            frames += self._gaps(added, unheard, reason, since, cursor)
         frames += updates
         frames += [self._freshness(topic, "stale", "no_update") for topic in added if topic.stale]
         frames.append(self._synced(req))
@@ -371,14 +438,23 @@ class Hub:
             frames += lacking
         return frames
 
-    def _gaps(self, added: Sequence[TopicHistory], reason: str, since: str | None, cursor: Cursor) -> list[Frame]:
-        gaps = []
-        for topic in added:
-            if topic.has_log and (cursor.seq is None or topic.snapshot_skips(cursor.seq)):
-                first = topic.last.cursor if topic.last is not None else self.position
-                fields = {"topic": topic.name, "reason": reason, "from": since, "to": first}
-                gaps.append(envelope.control("gap", fields))
-        return gaps
+    def _gaps(
+        self, added: Sequence[TopicHistory], unheard: Iterable[str], reason: str, since: str | None, cursor: Cursor
+    ) -> list[Frame]:
+        """For each topic of which a log event may be missing, those among them that have not spoken in this epoch."""
+        firsts = {
+            topic.name: topic.last.cursor if topic.last is not None else self.position
+            for topic in added
+            if cursor.seq is None or topic.snapshot_skips(cursor.seq)
+        }
+        if cursor.seq is None:
+            firsts |= dict.fromkeys(unheard, self.position)
+        firsts = {name: first for name, first in firsts.items() if topics.kind_of(name) != "state"}
+        self.gaps[reason] += len(firsts)
+        return [
+            envelope.control("gap", {"topic": name, "reason": reason, "from": since, "to": first})
+            for name, first in firsts.items()
+        ]
 
     def _synced(self, req: object) -> Frame:
         return envelope.control("synced", {"id": self.position, "req": req}, cursor=self.position)
@@ -444,6 +520,8 @@ class Hub:
         self._flush_later(group)
 
     def _flush_later(self, group: Group) -> None:
+        if self.burst.began_at is None:
+            self.burst.began_at = self.clock.now()
         self.dirty[group] = None
         if not self.flush_due:
             self._flush_soon()
@@ -461,9 +539,13 @@ class Hub:
         """Write to every client what has gathered for it, some hundred clients a loop turn."""
         self.flush_due = False
         budget = WRITES_A_TURN
+        for tally in self.sent.values():
+            tally.begin()
         if self.delivery is not None:
             budget -= self._deliver(self.delivery, budget)
         if self.delivery is None and not self.due:
+            if budget < WRITES_A_TURN:
+                self._time()
             # What is said from now on waits for the next round: so this one ends, and everybody has a turn in it.
             self.round, self.burst = self.burst, Burst(self.burst.end, self.groups.numbers)
             self.due, self.dirty = self.dirty | self.groups.picking(self.round), {}
@@ -475,8 +557,16 @@ class Hub:
             group.pick(self.round)
             delivery = self._gathered(group)
             budget -= 1 if delivery is None else self._deliver(delivery, budget)
+        self._time()
         if self.delivery is not None or self.due or self.dirty or self.burst.frames:
             self._flush_soon()
+
+    def _time(self) -> None:
+        """Note how long what has been written of this round had to wait."""
+        if self.round.began_at is not None:
+            waited_s = self.clock.now() - self.round.began_at
+            for tally in self.sent.values():
+                tally.end(waited_s)
 
     def _deliver_alone(self, group: Group) -> int:
         """The same for the only member of a group. Returns how many writes that was worth."""
@@ -492,16 +582,18 @@ class Hub:
         if not count:
             return 1
         group.last_sent = self.clock.now()
-        self.delivered += count
+        size = len(payload)
         if outbox.ready:
-            write = outbox.write
+            tally, write = outbox.tally, outbox.write
+            tally.messages += count  # a call would take longer than both
+            tally.bytes += size
             try:
                 write(payload)
             except (RuntimeError, OSError):
                 outbox.ready = False  # gone in this very turn; its transport will say so
         else:
             self._write_or_hold(outbox, frames, payload)
-        return 1 + len(payload) // BYTES_A_WRITE
+        return 1 + size // BYTES_A_WRITE
 
     def _settle(self, group: Group) -> None:
         """Deliver all that has gathered for a group now: its membership changes, or one member gets more."""
@@ -520,7 +612,6 @@ class Hub:
         if not frames or not group.members:
             return None
         group.last_sent = self.clock.now()
-        self.delivered += len(frames) * len(group.members)
         newcomers = dict(group.newcomers)
         if newcomers and not group.held:
             group.newcomers.clear()
@@ -533,8 +624,10 @@ class Hub:
         delivery.done = end = min(start + max(1, most // worth), len(delivery.outboxes))
         self.delivery = delivery if end < len(delivery.outboxes) else None
         payload, newcomers = delivery.payload, delivery.newcomers
+        aside = 0
         for outbox in delivery.outboxes[start:end]:
             if newcomers and outbox in newcomers:
+                aside += 1
                 seen = newcomers[outbox]
                 frames = [frame for frame in delivery.frames if not frame.topic or frame.seq > seen]
                 self._write_or_hold(outbox, frames)
@@ -545,7 +638,10 @@ class Hub:
                 except (RuntimeError, OSError):
                     outbox.ready = False  # gone in this very turn; its transport will say so
             else:
+                aside += 1
                 self._write_or_hold(outbox, delivery.frames, payload)
+        written = end - start - aside
+        delivery.outboxes[0].tally.add(written * len(delivery.frames), written * len(payload))
         return (end - start) * worth
 
     def _write_or_hold(self, outbox: Outbox, frames: Sequence[Frame], payload: bytes | None = None) -> None:
@@ -557,7 +653,7 @@ class Hub:
         if outbox.behind:
             outbox.hold(frames)
         else:
-            outbox.pipe.write(payload or outbox.wire.payload(frames))
+            outbox.send(frames, payload)
 
     def _put(self, outbox: Outbox, frames: Sequence[Frame]) -> None:
         if not frames:
@@ -567,7 +663,9 @@ class Hub:
         if outbox.behind:
             outbox.hold_in_order(frames, self.seq)
         else:
-            outbox.pipe.write(outbox.wire.payload(frames))
+            outbox.send(frames)
+            if outbox.full():
+                self.swamped[outbox] = None
 
     # --- clients that are behind ---
 
@@ -589,26 +687,27 @@ class Hub:
         self.retry_due = False
         now = self.clock.now()
         late_s = now - self.retried_at - RETRY_BEHIND_S
+        patience_s = self.policy.stall_s - self.policy.farewell_s
         self.retried_at = now
         for outbox in list(self.behind):
             if late_s >= PAUSED_S:
                 outbox.progress_at += late_s  # nobody could take anything while we stood still
             if outbox.drained(now):
                 self._catch_up(outbox, now)
-            elif outbox.held_bytes > self.policy.outbox_bytes or now - outbox.progress_at >= self.policy.stall_s:
+            elif outbox.held_bytes > self.policy.outbox_bytes or now - outbox.progress_at >= patience_s:
                 self.close(outbox, TOO_SLOW)
         self._shed()
         if self.behind:
             self._retry_later()
 
     def _shed(self) -> None:
-        """Cut those with most to catch up on, until what is held for all is within its bound."""
-        excess = sum(outbox.held_bytes for outbox in self.behind) - self.policy.outbox_total_bytes
-        if excess <= 0:
-            return
-        for outbox in sorted(self.behind, key=lambda each: each.held_bytes, reverse=True):
-            excess -= outbox.held_bytes
+        """Cut those that cost most memory, until what is kept for all is within its bound."""
+        costs = {outbox: outbox.held_bytes + outbox.pipe.buffered() for outbox in (*self.behind, *self.swamped)}
+        excess = sum(costs.values()) - self.policy.outbox_total_bytes
+        for outbox in sorted(costs, key=costs.__getitem__, reverse=True) if excess > 0 else ():
+            excess -= costs[outbox]
             self.close(outbox, TOO_SLOW)
+            outbox.pipe.abort()  # a goodbye would wait behind what must go now
             if excess <= 0:
                 return
 
@@ -639,9 +738,19 @@ class Hub:
         """End a client's connection; it hears nothing after its goodbye."""
         if closing is TOO_SLOW:
             self.cut += 1
+        outbox.ended_with = closing.code
         self.leave(outbox)
-        outbox.pipe.write(outbox.wire.payload([envelope.goodbye(closing, after_ms)]))
-        outbox.pipe.close(closing)
+        outbox.send([envelope.goodbye(closing, after_ms)])
+        outbox.pipe.close(closing, self.policy.farewell_s if closing is TOO_SLOW else FAREWELL_S)
+
+    def dismiss(self, outbox: Outbox, closing: Closing, after_ms: int) -> None:
+        """As `close`, for a client that has done nothing wrong: what is held back for it comes first, if it reads."""
+        member = self.members.get(outbox)
+        if member is not None:
+            self._put(outbox, self._leave_group(outbox, member))
+        if outbox.behind and self.clock.now() - outbox.progress_at < READS_S:
+            self.conflated += outbox.catch_up()
+        self.close(outbox, closing, after_ms)
 
     # --- beats of throttled groups ---
 
@@ -675,6 +784,9 @@ class Hub:
         now = self.clock.now()
         self.expire()
         self._drop_idle(now)
+        self.swamped = {outbox: None for outbox in self.swamped if not outbox.behind and outbox.full()}
+        if self.swamped:
+            self._shed()
         for group in list(self.groups.by_key.values()):
             if now - group.last_sent >= POS_AFTER_S and not group.held and group.listens:
                 position = envelope.control("pos", {"id": self.position}, cursor=self.position)
@@ -684,15 +796,17 @@ class Hub:
     def expire(self) -> None:
         """Mark the values that have outlived their time, and say so."""
         self.expired_at = now = self.clock.now()
+        for ttl_s in self.disordered:
+            in_order = sorted(self.expiring[ttl_s].items(), key=lambda entry: entry[1].updated_at)
+            self.expiring[ttl_s] = dict(in_order)
+        self.disordered.clear()
         for ttl_s, bucket in self.expiring.items():
             while bucket:
                 topic = next(iter(bucket.values()))
                 if now - topic.updated_at < ttl_s:
                     break
                 del bucket[topic.name]
-                topic.stale = True
-                self.aged += 1
-                self._tell_freshness(topic, "stale", "no_update")
+                self._outlived(topic)
 
     def _drop_idle(self, now: float) -> None:
         for topic, since in list(self.idle_since.items()):

@@ -12,8 +12,9 @@ import asyncio
 import contextlib
 import logging
 import zlib
+from collections import deque
 from collections.abc import Callable
-from typing import cast
+from typing import Protocol, cast
 
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 from websockets.http11 import Request
@@ -24,14 +25,15 @@ from stream_server import envelope
 from stream_server.access import Claims
 from stream_server.clients import Client
 from stream_server.context import Context
-from stream_server.descriptors import scarce
+from stream_server.descriptors import NO_DESCRIPTOR, scarce
 from stream_server.envelope import Wire
 from stream_server.frames import FrameError, FrameReader, Opcode
 from stream_server.guard import Caller, enter
 from stream_server.outbox import HIGH_WATER_BYTES, Outbox
 from stream_server.refusals import Refusal
+from stream_server.rest.answers import SAFE
 from stream_server.session import MAX_MESSAGE_BYTES
-from stream_server.transport import SocketPipe
+from stream_server.transport import CLOSE_GRACE_S, SocketPipe
 from stream_server.websocket import BINARY, Opening
 
 log = logging.getLogger(__name__)
@@ -39,20 +41,67 @@ log = logging.getLogger(__name__)
 MAX_HEAD_BYTES = 16 * 1024
 HEAD_WITHIN_S = 10.0
 FIRST_BYTE_WITHIN_S = 75.0
-NO_ROOM = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 30\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+NO_ROOM = "".join(
+    f"{line}\r\n"
+    for line in (
+        "HTTP/1.1 503 Service Unavailable",
+        "Retry-After: 30",
+        "Connection: close",
+        "Content-Length: 0",
+        *(f"{name}: {value}" for name, value in SAFE.items()),
+        "",
+    )
+).encode()
+ENTER_A_TURN = 16
+"""A handshake costs some 300 µs: this many hold up the loop for 5 ms."""
 _OURS = (b"GET /ws?", b"GET /ws ")
 
 Factory = Callable[[], asyncio.Protocol]
 
 
+class Entrant(Protocol):
+    """What waits before a turnstile."""
+
+    def enter(self) -> None:
+        """Its turn has come."""
+
+
+class Turnstile:
+    """Lets new connections in some at a time: thousands in one loop turn would hold up everyone inside."""
+
+    __slots__ = ("due", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: deque[Entrant] = deque()
+        self.due = False
+
+    def queue(self, front: Entrant) -> None:
+        """It enters when its turn comes, in the next turn of the loop at the soonest."""
+        self.waiting.append(front)
+        if not self.due:
+            self.due = True
+            asyncio.get_running_loop().call_soon(self.turn)
+
+    def turn(self) -> None:
+        """Let the next ones in."""
+        try:
+            for _ in range(min(ENTER_A_TURN, len(self.waiting))):
+                self.waiting.popleft().enter()
+        finally:  # one that stumbles must not hold up those behind it for ever
+            self.due = bool(self.waiting)
+            if self.due:
+                asyncio.get_running_loop().call_soon(self.turn)
+
+
 class Front(asyncio.Protocol):
     """Looks at a new connection's first bytes and hands it to whom it is for."""
 
-    __slots__ = ("buffer", "context", "limit", "stock", "transport")
+    __slots__ = ("buffer", "context", "limit", "stock", "transport", "turnstile")
 
-    def __init__(self, context: Context, stock: Factory) -> None:
+    def __init__(self, context: Context, stock: Factory, turnstile: Turnstile) -> None:
         self.context = context
         self.stock = stock
+        self.turnstile = turnstile
         self.buffer = b""
         self.transport: asyncio.Transport | None = None
         self.limit: asyncio.TimerHandle | None = None
@@ -61,6 +110,7 @@ class Front(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from it
         if scarce(transport, self.context.descriptors):
             self.context.clients.refused += 1
+            self.context.refusals[NO_DESCRIPTOR] += 1
             self.transport.write(NO_ROOM)
             self.transport.close()
         elif self.context.settings.light_connections:
@@ -83,12 +133,19 @@ class Front(asyncio.Protocol):
             self._within(HEAD_WITHIN_S)
         self.buffer += data
         start = self.buffer[: len(_OURS[0])]
-        if not any(prefix.startswith(start) if len(start) < len(prefix) else start == prefix for prefix in _OURS):
-            self._hand_over()
-        elif b"\r\n\r\n" in self.buffer:
-            if not self._upgrade():
-                self._hand_over()
-        elif len(self.buffer) > MAX_HEAD_BYTES:
+        may_be_ours = any(prefix.startswith(start) for prefix in _OURS)
+        if not may_be_ours or b"\r\n\r\n" in self.buffer or len(self.buffer) > MAX_HEAD_BYTES:
+            assert self.transport is not None  # noqa: S101 - data came after the connection
+            self.transport.pause_reading()
+            self.turnstile.queue(self)
+
+    def enter(self) -> None:
+        """What has come is enough to know whose it is."""
+        assert self.transport is not None  # noqa: S101 - data came after the connection
+        if self.transport.is_closing():
+            return
+        self.transport.resume_reading()
+        if not (self.buffer.startswith(_OURS) and b"\r\n\r\n" in self.buffer and self._upgrade()):
             self._hand_over()
 
     def eof_received(self) -> bool:
@@ -124,16 +181,15 @@ class Front(asyncio.Protocol):
         if not isinstance(request, Request):
             return False
         response = handshake.accept(request)
-        if response.status_code != 101:
+        if response.status_code != 101 or len(request.headers.get_all("Host")) != 1:
             return False
         query = URL(request.path, encoded=True).query
         assert self.transport is not None  # noqa: S101 - data came after the connection
         peer = self.transport.get_extra_info("peername")
         caller = Caller.read(self.context, peer, request.headers.get_all, query.get("ticket"))
-        try:
-            claims = enter(self.context, caller)
-        except Refusal:
-            return False  # the other shell says why
+        claims = self.context.probe.claims_of(caller.ticket) or self._admit(caller)
+        if claims is None:
+            return False  # the other shell says why, and counts it
         handshake.send_response(response)
         answer = b"".join(handshake.data_to_send())
         deflate = next((each for each in handshake.extensions if isinstance(each, PerMessageDeflate)), None)
@@ -149,6 +205,17 @@ class Front(asyncio.Protocol):
         if rest:
             light.data_received(rest)
         return True
+
+    def _admit(self, caller: Caller) -> Claims | None:
+        rates = self.context.rates
+        if rates.exhausted(caller.address):
+            return None
+        try:
+            claims = enter(self.context, caller)
+        except Refusal:
+            return None
+        rates.check(caller.address)
+        return claims
 
 
 class LightWebSocket(asyncio.Protocol):
@@ -194,18 +261,27 @@ class LightWebSocket(asyncio.Protocol):
                         self._end(envelope.websocket_frame(0x88, message.payload[:2]))
                         return
         except FrameError as error:
-            self._end(envelope.close_frame(error.code, error.reason))
+            self._blame(error.code)
+            self._end(envelope.close_frame(error.code, error.reason), heard_out=False)
         except Exception:  # a fault of ours ends this connection, not the loop's callback
             log.exception("connection_crashed")
-            self._end(envelope.close_frame(1011, "a fault of ours"))
+            self._blame(1011)
+            self._end(envelope.close_frame(1011, "a fault of ours"), heard_out=False)
 
-    def _end(self, last_frame: bytes) -> None:
+    def _blame(self, code: int) -> None:
+        if not self.client.outbox.closed:
+            self.client.outbox.ended_with = code
+
+    def _end(self, last_frame: bytes, *, heard_out: bool = True) -> None:
         """The closing handshake is done, or the peer broke it: one last frame unless we sent ours, and close."""
         if not self.client.outbox.closed:
             self.client.outbox.pipe.write(last_frame)
         self.context.clients.leave(self.client)
         with contextlib.suppress(RuntimeError, OSError):
-            self.transport.close()
+            if heard_out:
+                self.transport.close()
+            else:
+                Farewell.bid(self.transport)
 
     def pause_writing(self) -> None:
         self.client.outbox.clogged()
@@ -218,6 +294,26 @@ class LightWebSocket(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.context.clients.leave(self.client)
+
+
+class Farewell(asyncio.Protocol):
+    """Drops what a peer still sends after its last word from us.
+
+    Closed with bytes unread, a connection is reset, and some systems then forget what they have not read of ours:
+    the close code that says what was wrong.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def bid(cls, transport: asyncio.Transport) -> None:
+        """Send no more, and wait a little for the peer to close. Raises OSError or RuntimeError if it has gone."""
+        transport.set_protocol(cls())
+        asyncio.get_running_loop().call_later(CLOSE_GRACE_S, transport.abort)
+        transport.write_eof()
+
+    def eof_received(self) -> bool:
+        return False
 
 
 # The library would log each refused handshake; aiohttp answers those.

@@ -4,9 +4,12 @@ The three diaries of the providers go to rotated files of their own as well. A f
 clients can cause as often as they like must not fill the disk.
 """
 
+import json
 import logging
 import logging.handlers
 import math
+import os
+import select
 import sys
 import time
 from pathlib import Path
@@ -22,13 +25,18 @@ DIARIES_KEPT = 3
 LINES_A_BURST = 50
 BURST_S = 10.0
 NAMES_KEPT = 1000
+FACT_CHARS = 500
+"""A longer text, such as a path that a client has made up, is cut: lines are bounded, too."""
+
+PIPE_BYTES = 4096
+"""A pipe that takes anything takes as much."""
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 def facts_of(record: logging.LogRecord) -> dict[str, object]:
     """What a call put into `extra`."""
-    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+    return {name: _cut(value) for name, value in vars(record).items() if name not in _STANDARD}
 
 
 class TextLines(logging.Formatter):
@@ -55,7 +63,10 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str).decode()
+        try:
+            return orjson.dumps(line, default=str).decode()
+        except TypeError:  # a text with half a character, or a number beyond 64 bits: rather slow than lost
+            return json.dumps(line, default=str)
 
 
 class Calm(logging.Filter):
@@ -94,10 +105,44 @@ class Brief(logging.Filter):
 
 
 class Lines(logging.StreamHandler[TextIO]):
-    """Standard error. When the disk behind it is full, lines are lost and nothing else."""
+    """Standard error. Lines that nobody takes are lost, and nothing else: the disk behind it is full, the pipe is
+    closed, or its reader has stopped reading, for which the service must not wait. The next line tells in `lost` how
+    many there were.
+    """
+
+    lost = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, as far as it is taken at once."""
+        try:
+            number = self.stream.fileno()
+        except (AttributeError, OSError, ValueError):
+            super().emit(record)
+            return
+        if self.lost:
+            record.lost = self.lost
+        try:
+            line = (self.format(record) + self.terminator).encode(errors="backslashreplace")
+            for start in range(0, len(line), PIPE_BYTES):
+                if not _takes(number):
+                    raise BlockingIOError
+                os.write(number, line[start : start + PIPE_BYTES])
+            self.lost = 0
+        except Exception:
+            self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
         """There is nowhere to say it."""
+        self.lost += 1
+
+
+def _takes(number: int) -> bool:
+    """Whether a descriptor takes `PIPE_BYTES` without a wait; where that cannot be known, it is believed to."""
+    if not hasattr(select, "poll"):
+        return True
+    poll = select.poll()
+    poll.register(number, select.POLLOUT)
+    return bool(poll.poll(0))
 
 
 class Diary(logging.handlers.RotatingFileHandler):
@@ -118,11 +163,11 @@ def set_up(level: str, form: str, folder: Path | None = None) -> None:
     handler = Lines(sys.stderr)
     handler.setFormatter(formatter)
     handler.addFilter(Calm())
-    if folder is not None:
-        _open_diaries(folder, formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    if folder is not None:
+        _open_diaries(folder, formatter)
     logging.getLogger("aiohttp.server").filters[:] = [Brief(), Calm(1)]
     logging.getLogger("asyncio").filters[:] = [Calm(3)]
     logging.getLogger("asyncio").setLevel(logging.WARNING)
@@ -147,6 +192,10 @@ def _open_diaries(folder: Path, formatter: logging.Formatter) -> None:
 
 def _stamp(record: logging.LogRecord) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+
+
+def _cut(value: object) -> object:
+    return value if not isinstance(value, str) or len(value) <= FACT_CHARS else value[:FACT_CHARS] + "…"
 
 
 def _text(value: object) -> str:

@@ -15,11 +15,12 @@ first would keep to ids, and never come to those who are last in each of a feed'
 whoever has its turn may send the value that the newest has just replaced: then what it bars are replaced ones, too.
 """
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import Protocol
 
 from stream_server import envelope
 from stream_server.envelope import Frame, Wire
+from stream_server.meters import Tally
 from stream_server.refusals import Closing
 
 HIGH_WATER_BYTES = 64 * 1024
@@ -39,6 +40,9 @@ QUICK_PONGS = 20
 Entry = tuple[int, Frame]
 """A place in the order, and what is sent there."""
 
+UNTOLD = Tally()
+"""What goes to those who have not joined is nobody's."""
+
 
 class Pipe(Protocol):
     """The transport of one client, already past its handshake."""
@@ -49,8 +53,11 @@ class Pipe(Protocol):
     def buffered(self) -> int:
         """Bytes that the kernel has not taken yet."""
 
-    def close(self, closing: Closing) -> None:
-        """End the stream with its reason, gracefully as long as the peer reads; nothing is written after it."""
+    def close(self, closing: Closing, stuck_s: float) -> None:
+        """End the stream with its reason; nothing is written after it. Abort it if nothing is taken for `stuck_s`."""
+
+    def abort(self) -> None:
+        """End the connection now, whatever was still to be sent."""
 
 
 class Outbox:
@@ -62,6 +69,7 @@ class Outbox:
         "best_pong_s",
         "caught_up_at",
         "closed",
+        "ended_with",
         "held",
         "held_bytes",
         "last_buffered",
@@ -74,6 +82,7 @@ class Outbox:
         "quick_pongs",
         "ready",
         "skipped",
+        "tally",
         "turn_due",
         "watched",
         "wire",
@@ -83,6 +92,9 @@ class Outbox:
     def __init__(self, pipe: Pipe, wire: Wire) -> None:
         self.pipe = pipe
         self.wire = wire
+        self.tally = UNTOLD
+        self.ended_with: int | None = None
+        """The close code that we ended it with; None if the client left by itself."""
         self.write: Callable[[bytes], object] = pipe.write
         self.watched = False
         self.ready = False
@@ -226,8 +238,19 @@ class Outbox:
         if skipped:
             frames.append(envelope.control("conflated", {"skipped": skipped}))
         if frames:
-            self.pipe.write(self.wire.payload(frames))
+            self.send(frames)
         return sum(skipped.values())
+
+    def send(self, frames: Sequence[Frame], payload: bytes | None = None) -> None:
+        """Hand these to the transport, whatever it holds already."""
+        data = payload or self.wire.payload(frames)
+        self.tally.add(len(frames), len(data))
+        self.pipe.write(data)
+
+    @property
+    def held_messages(self) -> int:
+        """How many messages wait for this client."""
+        return len(self.held) + len(self.passed) + len(self.queue)
 
     def holds_anything(self) -> bool:
         """Whether something waits for this client."""

@@ -35,6 +35,8 @@ def static_folder() -> Path:
 def add_routes(app: web.Application) -> None:
     """Mount `/` and `/static`."""
     folder = static_folder()
+    # Known by name: no path that a client can spell leads anywhere else, and what is missing is missed like any path.
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if _is_ours(path, folder)}
     chart = Path(litecharts.__file__).parent / "js" / "lightweight-charts.js"
 
     async def index(request: web.Request) -> web.FileResponse:
@@ -46,7 +48,18 @@ def add_routes(app: web.Application) -> None:
     async def chart_library(request: web.Request) -> web.FileResponse:
         return web.FileResponse(chart, headers={"Cache-Control": "max-age=86400"})
 
+    async def static(request: web.Request) -> web.FileResponse:
+        path = files.get(request.match_info["name"])
+        if path is None:
+            raise web.HTTPNotFound
+        return web.FileResponse(path)
+
     app.router.add_get("/", index)
     app.router.add_get("/favicon.ico", favicon)
     app.router.add_get("/static/vendor/lightweight-charts.js", chart_library)
-    app.router.add_static("/static", folder)
+    app.router.add_get("/static/{name:.+}", static)
+
+
+def _is_ours(path: Path, folder: Path) -> bool:
+    """Whether it is a file of this folder, and no link out of it."""
+    return path.is_file() and path.resolve().is_relative_to(folder.resolve())

@@ -80,19 +80,26 @@ class RequestRates:
         if not bucket.take():
             self.refused += 1
             message = f"more than {self.per_s:g} requests a second from your address"
-            raise Refusal(
-                "rate_limited",
-                message,
-                429,
-                retry_after_s=bucket.wait_s(),
-                headers=rate_headers(burst, bucket.wait_s()),
-            )
+            wait_s = bucket.wait_s()
+            headers = rate_headers("requests", burst, wait_s, f"w={math.ceil(burst / self.per_s)}")
+            raise Refusal("rate_limited", message, 429, retry_after_s=wait_s, headers=headers)
+
+    def exhausted(self, address: str) -> bool:
+        """Whether `check` would refuse this address now; counts nothing."""
+        bucket = self.buckets.get(address)
+        return bucket is not None and bucket.wait_s() > 0
 
 
-def rate_headers(limit: float, reset_s: float) -> dict[str, str]:
-    """What a refusal tells of the limit that was met. Source: draft-ietf-httpapi-ratelimit-headers-06."""
+def rate_headers(policy: str, limit: float, reset_s: float, of_what: str) -> dict[str, str]:
+    """What a refusal tells of the limit that was met. `of_what` is the policy's window or unit.
+
+    Source: draft-ietf-httpapi-ratelimit-headers-10 for the first two, and -06 for those that more clients read.
+    """
+    seconds = max(1, math.ceil(reset_s))
     return {
+        "RateLimit-Policy": f'"{policy}";q={limit:.0f};{of_what}',
+        "RateLimit": f'"{policy}";r=0;t={seconds}',
         "RateLimit-Limit": f"{limit:.0f}",
         "RateLimit-Remaining": "0",
-        "RateLimit-Reset": str(max(1, math.ceil(reset_s))),
+        "RateLimit-Reset": str(seconds),
     }

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.clock import Clock
 from orchestrator.retry import Backoff
+from stream_server.meters import ANSWER_BOUNDS_S, Histogram
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ class Pulse:
     paused_s: float = 0.0
     paused_at: float = float("-inf")
     last_pause_s: float = 0.0
+    lags: Histogram = field(default_factory=lambda: Histogram(ANSWER_BOUNDS_S))
+    """Since the start; `lags_s` are those of the last minute."""
     crashes: dict[str, int] = field(default_factory=dict)
     down: set[str] = field(default_factory=set)
 
@@ -44,6 +47,7 @@ class Pulse:
     def turned(self, lag_s: float) -> None:
         """The loop came to us this late."""
         self.lags_s.append(lag_s)
+        self.lags.observe(lag_s)
         if lag_s >= STOOD_STILL_S:
             self.paused_s += lag_s
             self.paused_at, self.last_pause_s = self.clock.now(), lag_s

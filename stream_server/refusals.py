@@ -64,6 +64,7 @@ class Refusal(Exception):
 CODES = {
     "bad_json": "a WebSocket message or the body of a request is not JSON",
     "bad_request": "a message, a body or its fields have the wrong shape",
+    "upgrade_required": "a path that speaks WebSocket was asked for something else, or for another version of it",
     "binary_refused": "a binary WebSocket frame; messages are JSON text",
     "unknown_op": "an op that is not subscribe, unsubscribe, snapshot or ping",
     "unknown_topic": "a topic or pattern that nobody can feed",

@@ -1,5 +1,6 @@
 """One WebSocket client's protocol: message in, answers into its outbox. Knows no socket."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import orjson
@@ -13,7 +14,7 @@ from stream_server import PROTOCOL, __version__, envelope
 from stream_server.envelope import Frame, Wire
 from stream_server.hub import Hub
 from stream_server.outbox import Outbox
-from stream_server.refusals import PROTOCOL_ABUSE, TOO_MANY_REQUESTS, TOPIC_LIMIT, Refusal
+from stream_server.refusals import PROTOCOL_ABUSE, TOO_MANY_REQUESTS, TOO_SLOW, TOPIC_LIMIT, Refusal
 
 MAX_MESSAGE_BYTES = 16 * 1024
 MAX_TOPICS = 1000
@@ -21,6 +22,9 @@ MAX_PATTERNS = 16
 MAX_INTERVAL_MS = 3_600_000
 OPS_PER_S = 20.0
 OPS_BURST = 50.0
+NAMES_AN_OP = 100
+"""As many names of topics in one message cost as much as another message."""
+SENTENCES = 10
 MAX_STRIKES = 100
 """Messages in a row that make no sense."""
 
@@ -51,6 +55,12 @@ def resolve(selectors: Sequence[str], symbols: Symbols) -> tuple[list[str], dict
     return list(good), bad
 
 
+def sentences(bad: Mapping[str, str]) -> str:
+    """What is wrong with topics, of the first ones: a long list of them would make an answer many times its size."""
+    more = f"; and {len(bad) - SENTENCES} more" if len(bad) > SENTENCES else ""
+    return "; ".join(list(bad.values())[:SENTENCES]) + more
+
+
 def split_topics(text: str) -> list[str]:
     """The topics of a URL parameter."""
     return [part.strip() for part in text.split(",") if part.strip()]
@@ -65,7 +75,18 @@ def over_limit(selectors: Sequence[str]) -> bool:
 class Session:
     """Reads one client's messages. A message that makes no sense costs an `error`, and nothing else."""
 
-    __slots__ = ("bucket", "clock", "heartbeat_s", "hub", "inflates", "may_read", "outbox", "strikes", "symbols")
+    __slots__ = (
+        "bucket",
+        "clock",
+        "heartbeat_s",
+        "hub",
+        "inflates",
+        "may_read",
+        "outbox",
+        "refusals",
+        "strikes",
+        "symbols",
+    )
 
     def __init__(
         self,
@@ -76,8 +97,9 @@ class Session:
         heartbeat_s: float,
         inflates: bool = False,
         may_read: Callable[[str], bool] | None = None,
+        refusals: Counter[str] | None = None,
     ) -> None:
-        """`may_read` tells which topics and patterns this client may have; None for all."""
+        """`may_read` tells which topics and patterns this client may have; None for all. `refusals` counts by code."""
         self.hub = hub
         self.outbox = outbox
         self.symbols = symbols
@@ -86,6 +108,7 @@ class Session:
         self.bucket = TokenBucket(OPS_PER_S, OPS_BURST, clock)
         self.inflates = inflates
         self.may_read = may_read
+        self.refusals = Counter() if refusals is None else refusals
         self.strikes = 0
 
     def batch(self, wanted: bool) -> None:
@@ -128,13 +151,21 @@ class Session:
         """Count one message or ping against the client's rate; False, and the end of it, when over."""
         if self.outbox.closed:
             return False
-        if not self.bucket.take():
+        if self.outbox.held_bytes > self.hub.policy.outbox_bytes:
+            # The hub looks fifty times a second; of messages that came together each could ask for everything.
+            self.hub.close(self.outbox, TOO_SLOW)
+            return False
+        return self._pay(1.0)
+
+    def _pay(self, ops: float) -> bool:
+        if not self.bucket.take(ops):
             self.hub.close(self.outbox, TOO_MANY_REQUESTS, after_ms=5000)
             return False
         return True
 
     def refuse(self, refusal: Refusal, req: object = None) -> None:
         """Answer with an error; too many in a row end the connection."""
+        self.refusals[refusal.code] += 1
         fields: dict[str, object] = {"code": refusal.code, "message": refusal.message, "req": req}
         self._send(envelope.control("error", fields | refusal.details))
         self.strikes += 1
@@ -147,7 +178,11 @@ class Session:
         since = message.get("since")
         if since is not None and not isinstance(since, str):
             raise Refusal("bad_request", f"since must be an id, not {_shown(since)}")
-        interval_ms = message.get("interval_ms", 0)
+        interval_ms = message.get("interval_ms")
+        if isinstance(interval_ms, float) and interval_ms.is_integer():
+            interval_ms = int(interval_ms)  # some languages know one kind of number only
+        if interval_ms is None:
+            interval_ms = 0
         if not isinstance(interval_ms, int) or isinstance(interval_ms, bool):
             raise Refusal("bad_request", f"interval_ms must be a whole number, not {_shown(interval_ms)}")
         wanted = self._topics(message)
@@ -160,9 +195,12 @@ class Session:
         self._select(wanted, since, interval_ms, req)
 
     def _select(self, selectors: Sequence[str], since: str | None, interval_ms: int, req: object) -> None:
+        if not self._pay(len(selectors) // NAMES_AN_OP):
+            return
         good, bad = resolve(selectors, self.symbols)
         if over_limit(list(self.hub.members[self.outbox].selection | dict.fromkeys(good, 0))):
             message = f"a connection may have {MAX_TOPICS} topics and {MAX_PATTERNS} patterns"
+            self.refusals["topic_limit"] += 1
             self._send(envelope.control("error", {"code": "topic_limit", "message": message, "req": req}))
             self.hub.close(self.outbox, TOPIC_LIMIT)
             return
@@ -173,20 +211,23 @@ class Session:
 
     def _refuse_topics(self, bad: Mapping[str, str], req: object) -> None:
         if bad:
-            self.refuse(Refusal("unknown_topic", "; ".join(bad.values()), details={"topics": list(bad)}), req)
+            self.refuse(Refusal("unknown_topic", sentences(bad), details={"topics": list(bad)}), req)
 
     def _permitted(self, selectors: list[str], req: object) -> list[str]:
         """Those that this client may read; the others are named in an error."""
         if self.may_read is None or self.outbox.closed:
             return selectors
-        denied = [selector for selector in selectors if not self.may_read(selector)]
+        denied = dict.fromkeys(selector for selector in selectors if not self.may_read(selector))
         if denied:
             message = f"this token may not read {', '.join(denied)[:200]}"
-            self.refuse(Refusal("forbidden", message, details={"topics": denied}), req)
+            self.refuse(Refusal("forbidden", message, details={"topics": list(denied)}), req)
         return [selector for selector in selectors if selector not in denied]
 
     def _unsubscribe(self, message: dict[str, object], req: object) -> None:
-        good, bad = resolve(self._topics(message), self.symbols)
+        wanted = self._topics(message)
+        if not self._pay(len(wanted) // NAMES_AN_OP):
+            return
+        good, bad = resolve(wanted, self.symbols)
         self._refuse_topics(bad, req)
         if self.outbox.closed:
             return
@@ -194,7 +235,10 @@ class Session:
         self._send(envelope.control("unsubscribed", {"topics": gone, "req": req}))
 
     def _snapshot(self, message: dict[str, object], req: object) -> None:
-        good, bad = resolve(self._topics(message), self.symbols)
+        wanted = self._topics(message)
+        if not self._pay(len(wanted) // NAMES_AN_OP):
+            return
+        good, bad = resolve(wanted, self.symbols)
         self._refuse_topics(bad, req)
         good = self._permitted(good, req)
         if not good:
@@ -222,7 +266,7 @@ class Session:
 
     def _req(self, message: dict[str, object]) -> object:
         req = message.get("req")
-        if req is None or (isinstance(req, int) and not isinstance(req, bool)):
+        if req is None or (isinstance(req, int | float) and not isinstance(req, bool)):
             return req
         if isinstance(req, str) and len(req) <= 64:
             return req

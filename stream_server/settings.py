@@ -19,6 +19,7 @@ from dotenv import dotenv_values
 from feeds.intervals import INTERVALS
 from feeds.providers.rss import DEFAULT_FEEDS
 from feeds.tape import venue_of
+from stream_server import jwks
 
 T = TypeVar("T")
 
@@ -61,9 +62,15 @@ class Settings:
     """Where pairs, bans and the last good answers of slow sources survive a restart."""
     allowed_origins: tuple[str, ...] = ("*",)
     auth_tokens: Mapping[str, bytes] | None = field(default=None, repr=False)
-    """The SHA-256 digest of each named token. With none, and no secret below, everybody may read."""
+    """The SHA-256 digest of each named token. With none, and nothing below, everybody may read."""
     auth_jwt_secret: str | None = field(default=None, repr=False)
     """What JSON Web Tokens (HS256) are signed with."""
+    auth_jwks_file: Path | None = None
+    """Public keys that JSON Web Tokens (RS256, ES256, EdDSA) are signed with; read again when it changes."""
+    auth_jwt_audience: tuple[str, ...] | None = None
+    """One of these must stand in `aud`. With none, a token that is meant for somebody is not for us."""
+    auth_jwt_issuer: tuple[str, ...] | None = None
+    """One of these must be `iss`. With none, it is not looked at."""
     trusted_proxies: tuple[Network, ...] | None = None
     """Whose `X-Forwarded-For` is believed."""
     max_connections_per_ip: int = 0
@@ -100,6 +107,8 @@ class Settings:
     idle_topic_s: float = 60.0
     """Candles on demand are dropped this long after the last listener left."""
     shutdown_s: float = 10.0
+    probe_s: float = 5.0
+    """Between two round trips of the self-probe; 0 for none."""
     market_poll_s: float = 30.0
     """Between two polls of prices while no stream delivers, and of the market table while somebody listens."""
     news_poll_s: float = 120.0
@@ -142,9 +151,20 @@ class Settings:
     hf_datasets_url: tuple[str, ...] = ("https://huggingface.co",)
 
     @classmethod
-    def load(cls, env_file: Path = Path(".env")) -> "Settings":
-        """From `.env` and the environment, which wins. Raises SettingsError."""
-        values = {name: value for name, value in dotenv_values(env_file).items() if value is not None}
+    def load(cls, env_file: Path | None = None) -> "Settings":
+        """From a file and the environment, which wins. `.env` may be missing, a file that is named may not.
+
+        Raises SettingsError.
+        """
+        if env_file is not None and (not env_file.exists() or env_file.is_dir()):
+            raise SettingsError([f"--env-file {env_file}: {'is a folder' if env_file.exists() else 'no such file'}"])
+        env_file = env_file or Path(".env")
+        try:
+            values = {name: value for name, value in dotenv_values(env_file).items() if value is not None}
+        except OSError as error:
+            raise SettingsError([f"file {env_file}: {error.strerror}"]) from None
+        except UnicodeDecodeError:
+            raise SettingsError([f"file {env_file}: is no text in UTF-8"]) from None
         return cls.parse(values | dict(os.environ))
 
     @classmethod
@@ -163,6 +183,11 @@ class Settings:
                 # A key, or a URL that carries one, is not repeated.
                 given = name if SECRET.search(name) else f"{name}={text!r}"
                 problems.append(f"{given}: {error}")
+        for name in ("auth_jwt_audience", "auth_jwt_issuer"):
+            # Whoever sets these believes that tokens are asked for.
+            if name in read and not {"auth_jwt_secret", "auth_jwks_file"} & read.keys():
+                text = values[name.upper()].strip()
+                problems.append(f"{name.upper()}={text!r}: needs AUTH_JWT_SECRET or AUTH_JWKS_FILE")
         if problems:
             raise SettingsError(problems)
         return cls(**read)  # type: ignore[arg-type]  # the readers give what the fields say
@@ -217,6 +242,13 @@ def _switch(text: str) -> bool:
 
 def _list(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def _some(text: str) -> tuple[str, ...]:
+    names = _list(text)
+    if not names:
+        raise ValueError("must name at least one")
+    return names
 
 
 def _symbols(text: str) -> tuple[str, ...]:
@@ -325,6 +357,11 @@ def _secret(text: str) -> str:
     return text
 
 
+def _jwks(text: str) -> Path:
+    jwks.read_keys(Path(text))
+    return Path(text)
+
+
 def _networks(text: str) -> tuple[Network, ...]:
     networks = []
     for part in _list(text):
@@ -335,7 +372,7 @@ def _networks(text: str) -> tuple[Network, ...]:
     return tuple(networks)
 
 
-def _per_s(low: float, high: float) -> Callable[[str], float]:
+def _zero_or(low: float, high: float) -> Callable[[str], float]:
     def read(text: str) -> float:
         try:
             number = float(text)
@@ -358,9 +395,12 @@ READERS: dict[str, Callable[[str], object]] = {
     "allowed_origins": _origins,
     "auth_tokens": _tokens,
     "auth_jwt_secret": _secret,
+    "auth_jwks_file": _jwks,
+    "auth_jwt_audience": _some,
+    "auth_jwt_issuer": _some,
     "trusted_proxies": _networks,
     "max_connections_per_ip": _whole(0, 1_000_000),
-    "rest_rate_per_s": _per_s(0.01, 1_000_000),
+    "rest_rate_per_s": _zero_or(0.01, 1_000_000),
     "light_connections": _switch,
     "max_connections": _whole(1, 1_000_000),
     "symbols": _symbols,
@@ -374,6 +414,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "heartbeat_s": _seconds(1, 3600),
     "idle_topic_s": _seconds(1, 86_400),
     "shutdown_s": _seconds(1, 600),
+    "probe_s": _zero_or(1, 3600),
     "market_poll_s": _seconds(1, 86_400),
     "cache_ttl_s": _seconds(1, 86_400),
     "stale_if_error_s": _seconds(1, 365 * 86_400),

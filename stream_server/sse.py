@@ -8,8 +8,7 @@ from stream_server.envelope import Wire
 from stream_server.guard import CLAIMS, caller_of, check_rights, check_room
 from stream_server.outbox import Outbox
 from stream_server.refusals import Refusal
-from stream_server.rest.answers import REQUEST_ID, SAFE
-from stream_server.session import check_interval, hello, over_limit, resolve, split_topics
+from stream_server.session import check_interval, hello, over_limit, resolve, sentences, split_topics
 from stream_server.transport import SocketPipe, raw_transport
 
 NEVER_S = 1e9
@@ -36,24 +35,21 @@ async def sse(request: web.Request) -> web.StreamResponse:
     # (TCP_USER_TIMEOUT); pings come from the one heartbeat of all clients.
     response = EventSourceResponse(ping_interval=NEVER_S, send_timeout=context.settings.stall_s + KERNEL_LATER_S)
     response.headers["Cache-Control"] = "no-store"
-    response.headers.update(SAFE)
-    response.headers["X-Request-Id"] = request[REQUEST_ID]
-    context.allow_origin(request, response)
+    raw_transport(request)  # what follows takes for granted that there is one
     await response.prepare(request)
     wire = Wire.SSE if request.version >= HttpVersion11 else Wire.SSE_UNCHUNKED
-    # Through aiohttp once, which sends the headers with it; from here on bytes go straight to the transport.
-    greeting = hello(context.hub.epoch, context.settings.heartbeat_s, context.clock.wall_ms()).sse()
-    await response.write(b"retry: %d\n%b" % (context.rng.randint(*RETRY_MS), greeting))
-    pipe = SocketPipe(raw_transport(request), on_close=response.stop_streaming)
-    outbox = Outbox(pipe, wire)
-    client = context.new_client(outbox, address, claims)
-    try:
-        async with response:
+    async with response:  # it has a task by now, that only leaving this block ends
+        # Through aiohttp once, which sends the headers with it; from here on bytes go straight to the transport.
+        greeting = hello(context.hub.epoch, context.settings.heartbeat_s, context.clock.wall_ms()).sse()
+        await response.write(b"retry: %d\n%b" % (context.rng.randint(*RETRY_MS), greeting))
+        outbox = Outbox(SocketPipe(raw_transport(request), on_close=response.stop_streaming), wire)
+        client = context.new_client(outbox, address, claims)
+        try:
             context.hub.join(outbox)
             context.hub.subscribe(outbox, selectors, _since(request), interval_ms)
             await response.wait()
-    finally:
-        clients.leave(client)
+        finally:
+            clients.leave(client)
     return response
 
 
@@ -63,7 +59,7 @@ def _wanted(request: web.Request) -> tuple[list[str], int]:
     problems: dict[str, object] = {}
     selectors, bad = resolve(split_topics(request.query.get("topics", "")), context.symbols)
     if bad:
-        problems["topics"] = "; ".join(bad.values())
+        problems["topics"] = sentences(bad)
     elif not selectors:
         problems["topics"] = "topics must name at least one topic, as in /sse?topics=price.BTC"
     elif over_limit(selectors):

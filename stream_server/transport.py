@@ -17,7 +17,7 @@ from stream_server.refusals import Closing
 
 NOTSENT_LOWAT_BYTES = 16 * 1024
 CLOSE_GRACE_S = 2.0
-"""How long a peer has to read our goodbye before its connection is aborted."""
+"""How long a peer that reads has for our goodbye and for closing before its connection is aborted."""
 
 # Python names it only where the headers it was built with did; Linux has had it since 3.12.
 _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if sys.platform == "linux" else None)
@@ -49,17 +49,25 @@ class SocketPipe:
         """Bytes that the kernel has not taken yet."""
         return 0 if self.transport.is_closing() else self.transport.get_write_buffer_size()
 
-    def close(self, closing: Closing) -> None:
-        """End the stream in its own way, and abort if the peer does not take it."""
+    def close(self, closing: Closing, stuck_s: float = CLOSE_GRACE_S) -> None:
+        """End the stream in its own way; abort if the peer has taken none of it after `stuck_s`, or has not closed."""
         if self.closes_by_frame:
             self.write(envelope.close_frame(closing.code, closing.reason))
         self.ended = True
         # Closing now could reset the connection under the goodbye: the peer's own close, or the time, ends it.
-        self.loop.call_later(CLOSE_GRACE_S, self._abort)
+        self.loop.call_later(CLOSE_GRACE_S, self.abort)
+        waiting = self.buffered()
+        if waiting and stuck_s < CLOSE_GRACE_S:
+            self.loop.call_later(stuck_s, self._abort_unless_below, waiting)
         if self.on_close is not None:
             self.on_close()
 
-    def _abort(self) -> None:
+    def _abort_unless_below(self, waiting: int) -> None:
+        if self.buffered() >= waiting:
+            self.abort()
+
+    def abort(self) -> None:
+        """End the connection now, whatever was still to be sent."""
         if not self.transport.is_closing():
             self.transport.abort()
 

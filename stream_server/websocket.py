@@ -8,18 +8,22 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from aiohttp import WSMsgType, web
+from aiohttp import HttpVersion11, WebSocketError, WSMsgType, web
 
 from stream_server import envelope
+from stream_server.access import Claims
 from stream_server.clients import REFUSALS_WITH_A_CODE, Clients
-from stream_server.context import CONTEXT
+from stream_server.context import CONTEXT, Context
 from stream_server.envelope import Wire
 from stream_server.guard import Caller, caller_of, enter, told
 from stream_server.outbox import Outbox
 from stream_server.refusals import CONNECTION_LIMIT, UNAUTHORISED, Closing, Refusal
+from stream_server.rest.answers import REQUEST_ID
 from stream_server.session import MAX_MESSAGE_BYTES, Session, check_interval, split_topics
 from stream_server.transport import SocketPipe, raw_transport
 
+UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+SHOWN_CHARS = 40
 BINARY = Refusal("binary_refused", "binary frames are refused; send JSON as text")
 
 
@@ -58,17 +62,19 @@ class Opening:
 
 async def websocket(request: web.Request) -> web.StreamResponse:
     """`GET /ws?topics=…&since=…&interval_ms=…&batch=1`"""
+    check_handshake(request)
     context = request.app[CONTEXT]
     clients = context.clients
     caller = caller_of(context, request)
     closing: Closing | None = None
     try:
-        claims = enter(context, caller)
+        claims = _admit(context, caller)
     except Refusal as refusal:
         clients.refused += 1
-        closing = _closing_of(told(caller, refusal), caller)
+        closing = _closing_of(told(caller, refusal, request[REQUEST_ID]), caller)
         if closing is None or clients.refusing >= REFUSALS_WITH_A_CODE:
             raise
+        context.refusals[refusal.code] += 1
     # One more than allowed: aiohttp refuses a message that reaches its limit.
     ws = web.WebSocketResponse(
         autoping=False, heartbeat=None, compress=True, max_msg_size=MAX_MESSAGE_BYTES + 1, timeout=2
@@ -99,11 +105,47 @@ async def websocket(request: web.Request) -> web.StreamResponse:
                 case WSMsgType.PONG:
                     if not clients.answered(client):
                         talk.admit()
+                case WSMsgType.ERROR if isinstance(received.data, WebSocketError):
+                    outbox.ended_with = received.data.code
+                    break
                 case _:
                     break
     finally:
         clients.leave(client)
     return ws
+
+
+def check_handshake(request: web.BaseRequest) -> None:
+    """Raises Refusal unless this asks for a WebSocket by the letter of RFC 6455, section 4.2.1; aiohttp takes more."""
+    headers = request.headers
+    if "upgrade" not in _words(headers, "Connection") or "websocket" not in _words(headers, "Upgrade"):
+        raise Refusal("upgrade_required", "this path speaks WebSocket", 426, headers=UPGRADE)
+    versions = headers.getall("Sec-WebSocket-Version", [])
+    if versions != ["13"]:
+        shown = ", ".join(versions)[:SHOWN_CHARS] or "none"
+        raise Refusal("upgrade_required", f"WebSocket version {shown} is not 13", 426, headers=UPGRADE)
+    keys = headers.getall("Sec-WebSocket-Key", [])
+    problems = {
+        "an HTTP version of 1.1 at least": request.version < HttpVersion11,
+        "one Sec-WebSocket-Key, in base64": len(keys) != 1 or not keys[0].isascii(),
+        "no body": "Transfer-Encoding" in headers or headers.get("Content-Length", "0") != "0",
+    }
+    for problem, found in problems.items():
+        if found:
+            raise Refusal("bad_request", f"a WebSocket handshake has {problem}")
+
+
+def _words(headers: Mapping[str, str], name: str) -> list[str]:
+    return [word.strip().lower() for word in headers.get(name, "").split(",")]
+
+
+def _admit(context: Context, caller: Caller) -> Claims:
+    """Raises Refusal."""
+    ours = context.probe.claims_of(caller.ticket)
+    if ours is not None:
+        return ours
+    context.rates.check(caller.address)
+    return enter(context, caller)
 
 
 def _closing_of(refusal: Refusal, caller: Caller) -> Closing | None:

@@ -24,7 +24,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 # What these tests hold does not depend on the loop they run on: a process of its own chooses its own, and above the
 # sockets, which have tests on every loop, nothing knows which one turns.
 ON_ONE_LOOP = (
+    "test_behind_proxies",
     "test_rest_",
+    "test_logs.py",
     "test_process.py",
     "test_price_failover",
     "test_service_rest",
@@ -33,7 +35,11 @@ ON_ONE_LOOP = (
     "test_backfill",
     "test_stream_faults",
     "test_upstream_faults",
+    "test_freshness",
+    "test_asyncapi",
     "test_access",
+    "test_jwks",
+    "test_hostile_requests",
     "test_fake_",
     "test_pool",
     "test_tape",

@@ -59,6 +59,7 @@ async def running(
         "PORT": "0",
         **ELSEWHERE,
         "STATE_DIR": str(state_dir),
+        "PROBE_S": "0",
         "BINANCE_WS_URLS": ws_url,
         "BINANCE_REST_URLS": rest_url,
         **settings,

@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import ipaddress
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from playwright.async_api import expect
 from websockets.exceptions import InvalidStatus
 
 from feeds import topics
+from orchestrator.limiter import TokenBucket
 from stream_server import peers
+from stream_server import websocket as websocket_shell
 from stream_server.access import LEEWAY_S, Access, Claims, covers, digest_of
 from stream_server.peers import RequestRates, address_of
 from stream_server.refusals import Refusal
@@ -404,16 +406,76 @@ async def test_too_many_requests_from_one_address_are_429_with_when_to_come_back
         statuses = [(await service.get("/api/topics", **near))[0] for _ in range(3)]
         async with service.http.get(service.url + "/api/topics", headers=near) as answer:
             refusal = (answer.status, (await answer.json())["error"]["code"])
-            told = {
-                name: answer.headers[name] for name in ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
-            }
-            assert int(answer.headers["Retry-After"]) >= 1
+            told = limits_of(answer.headers)
         other = (await service.get("/api/topics", **{"X-Forwarded-For": "203.0.113.8"}))[0]
         probe = (await service.get("/health/live", **near))[0]
     assert statuses == [200, 200, 429]
     assert refusal == (429, "rate_limited")
-    assert told == {"RateLimit-Limit": "2", "RateLimit-Remaining": "0", "RateLimit-Reset": "1"}
+    assert told == {
+        "ratelimit-policy": '"requests";q=2;w=2',
+        "ratelimit": '"requests";r=0;t=1',
+        "ratelimit-limit": "2",
+        "ratelimit-remaining": "0",
+        "ratelimit-reset": "1",
+        "retry-after": "1",
+    }
     assert (other, probe) == (200, 200)
+
+
+def limits_of(headers: Mapping[str, str]) -> dict[str, str]:
+    """What a refusal says of the limit that was met."""
+    named = {name.lower(): value for name, value in headers.items()}
+    return {name: value for name, value in named.items() if name.startswith("ratelimit") or name == "retry-after"}
+
+
+@pytest.mark.parametrize("light", ["1", "0"])
+async def test_streams_count_as_requests_of_their_address_each_once(tmp_path: Path, light: str) -> None:
+    settings = {"REST_RATE_PER_S": "0.01", "AUTH_TOKENS": TOKENS, "LIGHT_CONNECTIONS": light}
+    async with running(None, tmp_path, None, **settings) as service:
+        service.context.rates.buckets["127.0.0.1"] = TokenBucket(0.01, 4, service.context.clock)
+        async with websocket(service, additional_headers=ALICE) as inside:
+            await inside.until("hello")
+            statuses = []
+            for number in range(4):
+                try:
+                    async with websocket(service, additional_headers={"Authorization": f"Bearer guess-{number}"}):
+                        pass
+                except InvalidStatus as refused:
+                    statuses.append(refused.response.status_code)
+                    headers = refused.response.headers
+            with pytest.raises(InvalidStatus):
+                async with websocket(service, origin=service.url, additional_headers=ALICE):
+                    pass
+            async with service.http.get(service.url + "/sse?topics=price.BTC", headers=ALICE) as stream:
+                statuses.append(stream.status)
+                assert limits_of(stream.headers).keys() == limits_of(headers).keys()
+            await inside.send(op="ping")
+            await inside.one("pong")
+    assert statuses == [401, 401, 401, 429, 429], "guesses slow down as well"
+    assert limits_of(headers)["ratelimit-policy"] == '"requests";q=1;w=100'
+    assert 0 < int(headers["Retry-After"]) <= 100
+
+
+@pytest.mark.parametrize("light", ["1", "0"])
+async def test_who_holds_all_its_streams_is_told_the_limit_by_status_where_a_close_code_is_not_to_be_had(
+    tmp_path: Path, light: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(websocket_shell, "REFUSALS_WITH_A_CODE", 0)
+    async with (
+        running(None, tmp_path, MAX_CONNECTIONS_PER_IP="1", LIGHT_CONNECTIONS=light) as service,
+        websocket(service) as inside,
+    ):
+        await inside.until("hello")
+        with pytest.raises(InvalidStatus) as refused:
+            async with websocket(service):
+                pass
+        async with service.http.get(service.url + "/sse?topics=price.BTC") as stream:
+            told = limits_of(stream.headers)
+    assert (refused.value.response.status_code, stream.status) == (429, 429)
+    assert limits_of(refused.value.response.headers) == told
+    assert told["ratelimit-policy"] == '"streams";q=1;qu="concurrent-requests"'
+    assert told["ratelimit"] == '"streams";r=0;t=30'
+    assert told["retry-after"] == "30"
 
 
 async def test_one_address_has_its_share_of_streams_and_others_have_theirs(tmp_path: Path) -> None:

@@ -4,11 +4,13 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from stream_server.clients import Client, Clients
 from stream_server.envelope import Wire
+from stream_server.refusals import Closing
 from tests.fakes.pipe import HubClient, HubRig
 
 HEARTBEAT_S = 20.0
@@ -148,8 +150,8 @@ async def test_dismissed_clients_each_hear_4001_with_their_own_time_to_come_back
     for client, connected in everyone:
         close = connected.pipe.close
 
-        def close_and_leave(closing: object, close: object = close, client: Client = client) -> None:
-            close(closing)  # type: ignore[operator]
+        def close_and_leave(closing: Closing, stuck_s: float, close: Any = close, client: Client = client) -> None:
+            close(closing, stuck_s)
             rig.clients.leave(client)
 
         connected.pipe.close = close_and_leave  # type: ignore[method-assign]

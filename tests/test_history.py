@@ -80,14 +80,23 @@ def test_a_topic_that_was_never_interrupted_does_not_lose_anything_by_resuming()
 
 def test_age_counts_from_the_value_s_own_time_or_its_receipt_whichever_is_longer_ago() -> None:
     topic = history_of()
-    assert topic.age_ms(5000) == 0
+    topic.updated_at = 10.0
+    assert topic.age_ms(13.0) == 0
     topic.event = Event("news", 1000, 2000, "rss", {})
-    assert topic.age_ms(5000) == 4000
+    assert (topic.age_ms(10.0), topic.age_ms(13.0)) == (1000, 4000)
     topic.event = Event("news", 3000, 2000, "rss", {})
-    assert topic.age_ms(5000) == 3000
+    assert (topic.age_ms(10.0), topic.age_ms(13.0)) == (0, 3000)
 
 
-def test_age_is_never_negative_whatever_the_source_s_clock_says() -> None:
+def test_a_feed_that_knows_the_clock_of_its_source_tells_the_age_better_than_the_stamp() -> None:
     topic = history_of()
+    topic.updated_at = 10.0
+    topic.event = Event("price.BTC", 1000, 2000, "binance", {}, lag_ms=50)
+    assert topic.age_ms(10.0) == 50
+
+
+def test_age_is_never_negative_whatever_the_clocks_say() -> None:
+    topic = history_of()
+    topic.updated_at = 10.0
     topic.event = Event("news", 9000, 8000, "rss", {})
-    assert topic.age_ms(5000) == 0
+    assert (topic.age_ms(10.0), topic.age_ms(9.0)) == (0, 0)

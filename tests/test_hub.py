@@ -356,6 +356,18 @@ def test_a_cursor_of_another_epoch_brings_a_gap_for_log_topics_and_a_full_snapsh
     assert [message.get("id") for message in rest] == [state, log, log]
 
 
+def test_in_another_epoch_there_is_a_gap_also_where_nothing_was_said_yet_or_nothing_that_counts() -> None:
+    rig = HubRig()
+    live = rig.say("ohlcv.BTC.1m")
+    rig.say("price.BTC")
+    client = rig.client()
+    client.subscribe("ohlcv.BTC.1m", "ohlcv.ETH.1m", "ohlcv.SOL.*", "price.BTC", "price.ETH", since="e0-7")
+    assert {gap["topic"]: gap["to"] for gap in client.pipe.of_type("gap")} == {
+        "ohlcv.BTC.1m": live,
+        "ohlcv.ETH.1m": rig.hub.position,
+    }
+
+
 def test_an_evicted_log_event_brings_a_gap_and_a_full_snapshot_never_a_part_of_the_replay() -> None:
     rig = HubRig(ring_events=3)
     cursor = rig.say("price.BTC")
@@ -577,10 +589,29 @@ def test_a_hole_in_the_source_is_told_in_its_place_among_the_events() -> None:
     after = rig.say("ohlcv.BTC.1m", log=True)
     rig.clock.turn()
     assert listener.pipe.of_type("gap") == [
-        {"type": "gap", "topic": "ohlcv.BTC.1m", "reason": "upstream", "from": 60_000, "to": 180_000}
+        {"type": "gap", "topic": "ohlcv.BTC.1m", "id": "e1-2", "reason": "upstream", "from": 60_000, "to": 180_000}
     ]
     assert listener.outline() == [before, "gap", after]
     assert other.take() == []
+
+
+@pytest.mark.parametrize("wire", [Wire.WEBSOCKET, Wire.SSE])
+def test_who_was_away_while_a_hole_in_the_source_was_told_is_told_when_back(wire: Wire) -> None:
+    rig = HubRig()
+    before = rig.say("ohlcv.BTC.1m", log=True)
+    rig.hub.gap("ohlcv.BTC.1m", 60_000, 180_000)
+    hole = rig.hub.position
+    after = rig.say("ohlcv.BTC.1m", log=True)
+    for since, outline in (
+        (before, ["subscribed", "gap", after, "synced"]),
+        (hole, ["subscribed", after, "synced"]),
+        ("earliest", ["subscribed", before, "gap", after, "synced"]),
+    ):
+        client = rig.client(wire)
+        client.subscribe("ohlcv.BTC.1m", since=since)
+        answer = client.pipe.messages[0]
+        assert answer["count"] == len([each for each in outline if each.startswith("e1-")]), "it counts values"
+        assert client.outline() == outline
 
 
 def test_thirty_seconds_of_silence_bring_the_position() -> None:
@@ -815,10 +846,21 @@ def test_a_client_that_takes_nothing_is_cut_when_its_time_is_over() -> None:
     listener = rig.listener("price.BTC")
     listener.pipe.clog()
     rig.say("price.BTC")
-    rig.clock.advance(29.9)
+    rig.clock.advance(27.9)
     assert listener.pipe.close_code() is None
     rig.clock.advance(0.2)
-    assert listener.pipe.close_code() == 4008
+    assert (listener.pipe.close_code(), listener.pipe.stuck_s) == (4008, 2), "together its 30 s"
+
+
+def test_where_little_time_is_given_a_quarter_of_it_is_for_the_goodbye() -> None:
+    rig = HubRig(stall_s=1)
+    listener = rig.listener("price.BTC")
+    listener.pipe.clog()
+    rig.say("price.BTC")
+    rig.clock.advance(0.7)
+    assert listener.pipe.close_code() is None
+    rig.clock.advance(0.1)
+    assert (listener.pipe.close_code(), listener.pipe.stuck_s) == (4008, 0.25)
 
 
 def test_a_client_that_takes_a_little_now_and_then_is_kept() -> None:

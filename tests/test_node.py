@@ -5,6 +5,11 @@ Each test names its row of the fault matrix. The command's own tests are in `tes
 
 import asyncio
 import contextlib
+import errno
+import fcntl
+import json
+import logging
+import os
 import random
 import resource
 import signal
@@ -14,22 +19,24 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from feeds.model import Event
 from orchestrator.clock import SystemClock
-from stream_server import app, clients, descriptors, pulse
+from orchestrator.state import check_writable
+from stream_server import app, clients, descriptors, logs, memory, pulse
 from stream_server.clients import Clients
 from stream_server.envelope import Wire
 from stream_server.hub import Hub, HubPolicy
 from stream_server.outbox import Outbox
 from stream_server.pulse import Pulse
-from stream_server.refusals import Closing
+from stream_server.refusals import SHUTTING_DOWN, Closing
 from tests.clients import last_ts, serving, updates, websocket
 from tests.fakes.binance import FakeBinance, synthetic_pairs
 from tests.fakes.clock import ManualClock
 from tests.harness import running, until
-from tests.test_process import Started, connected, deaf, started
+from tests.test_process import MODULE, NOWHERE, Started, connected, deaf, environment, started
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux' limits and signals")
 
@@ -46,33 +53,144 @@ async def server_report(service: Started) -> dict[str, object]:
     return report
 
 
+class Plug:
+    """A transport that takes nothing, or all."""
+
+    def __init__(self, stuck: bool = True) -> None:
+        self.stuck = stuck
+        self.size = 0
+        self.written: list[bytes] = []
+        self.codes: list[int] = []
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+        self.size += len(data) if self.stuck else 0
+
+    def buffered(self) -> int:
+        return self.size
+
+    def close(self, closing: Closing, stuck_s: float) -> None:
+        self.codes.append(closing.code)
+
+    def abort(self) -> None: ...
+
+
+class NoDemand:
+    def want(self, topic: str) -> None: ...
+
+    def drop(self, topic: str) -> bool:
+        return False
+
+
+def hub_of(clock: ManualClock, **bounds: float) -> Hub:
+    return Hub("e", clock, clock, NoDemand(), HubPolicy(lambda topic: 60.0, **bounds))  # type: ignore[arg-type]
+
+
+def say(hub: Hub, topic: str, size: int = 1, log: bool = False) -> None:
+    hub.publish(Event(topic, 1, 1, "test", {"text": "x" * size}, log=log))
+
+
+def joined(hub: Hub, topic: str, plug: Plug) -> Outbox:
+    outbox = Outbox(plug, Wire.WEBSOCKET)
+    hub.join(outbox)
+    hub.subscribe(outbox, [topic])
+    return outbox
+
+
 # --- ends
 
 
 @pytest.mark.asyncio(loop_factories=["asyncio"])
-async def test_sigterm_with_200_clients_of_which_20_never_read_is_done_in_time(tmp_path: Path) -> None:  # N1
+async def test_sigterm_with_200_clients_of_which_20_never_read_loses_no_event_and_is_done_in_time(
+    tmp_path: Path,
+) -> None:  # N1
     async with FakeBinance(synthetic_pairs(300)) as exchange, contextlib.AsyncExitStack() as stack:
         service = await stack.enter_async_context(started(tmp_path, **live_settings(exchange), STALL_S="3600"))
         await exchange.until(lambda: exchange.subscribed("!miniTicker@arr"))
-        readers = [await stack.enter_async_context(connected(service, "topics=price.A0")) for _ in range(180)]
+        readers = [await stack.enter_async_context(connected(service, "topics=price.BTC")) for _ in range(90)]
+        http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
+        streams = [await http.get(f"{service.url}/sse?topics=price.BTC") for _ in range(90)]
         plugs = [deaf(service, path) for path in ("/ws?topics=price.*", "/sse?topics=price.*") for _ in range(10)]
-        deadline = time.monotonic() + 15
-        while True:
-            exchange.advance(5)
-            data = (await service.get("/api/status"))[1]["data"]
-            if data["clients"]["behind"] >= 20:  # type: ignore[index]
-                break
-            assert time.monotonic() < deadline
-        stopping = asyncio.create_task(service.stop())
-        ends = await asyncio.gather(*(client.end() for client in readers))
-        code, took_s = await stopping
-        for plug in plugs:
-            plug.close()
+        try:
+            deadline = time.monotonic() + 15
+            while True:
+                exchange.advance(5)
+                data = (await service.get("/api/status"))[1]["data"]
+                if data["clients"]["behind"] >= 20:  # type: ignore[index]
+                    break
+                assert time.monotonic() < deadline
+            newest = (await service.get("/api/snapshot?topics=price.BTC"))[1]["data"][0]["id"]  # type: ignore[index]
+            stopping = asyncio.create_task(service.stop())
+            ends = await asyncio.gather(*(client.end() for client in readers))
+            texts = await asyncio.gather(*(stream.text() for stream in streams))
+            code, took_s = await stopping
+        finally:
+            for plug in plugs:
+                plug.close()
     assert code == 0
     assert took_s < 10
     assert {end for _, end in ends} == {4001}
-    assert len({heard[-1]["after_ms"] for heard, _ in ends}) > 100
+    said = [heard for heard, _ in ends]
+    said += [[json.loads(line[5:]) for line in text.splitlines() if line.startswith("data:")] for text in texts]
+    assert {each[-1]["type"] for each in said} == {"goodbye"}
+    assert len({each[-1]["after_ms"] for each in said}) > 100
+    assert {updates(each)[-1]["id"] for each in said} == {newest}
     assert service.events()[-1] == "stopped"
+
+
+def test_who_is_dismissed_gets_what_was_held_back_for_it_before_its_goodbye() -> None:  # N1
+    clock = ManualClock()
+    hub = hub_of(clock)
+    slow, stuck, throttled = Plug(), Plug(), Plug(stuck=False)
+    outboxes = {plug: joined(hub, "price.A", plug) for plug in (slow, stuck)}
+    outboxes[throttled] = Outbox(throttled, Wire.WEBSOCKET)
+    hub.join(outboxes[throttled])
+    hub.subscribe(outboxes[throttled], ["price.A"], interval_ms=60_000)
+    for _ in range(3):
+        say(hub, "price.A", 100_000)
+        clock.advance(0.1)
+    clock.advance(5)
+    slow.size -= 1000
+    clock.advance(0.1)
+    said = [len(plug.written) for plug in outboxes]
+    for outbox in outboxes.values():
+        hub.dismiss(outbox, SHUTTING_DOWN, 1000)
+    rest = [b"".join(plug.written[count:]) for plug, count in zip(outboxes, said, strict=True)]
+    assert [hub.position.encode() in each for each in rest] == [True, False, True]
+    assert all(b"goodbye" in each for each in rest)
+    assert rest[0].index(hub.position.encode()) < rest[0].index(b"goodbye")
+
+
+class Deaf(Plug):
+    """One that never goes by itself."""
+
+    aborted = 0
+
+    def abort(self) -> None:
+        self.aborted += 1
+
+
+async def test_who_has_not_left_in_time_is_cut_off() -> None:  # N1
+    clock = ManualClock()
+    hub = hub_of(clock)
+    everyone = Clients(hub, clock, random.Random(1), 10, 20.0)
+    plug = Deaf(stuck=False)
+    outbox = Outbox(plug, Wire.WEBSOCKET)
+    hub.join(outbox)
+    hub.subscribe(outbox, ["price.A"], interval_ms=60_000)
+    everyone.join(outbox)
+    for _ in range(2):
+        say(hub, "price.A")
+        clock.turn()
+    assert hub.position.encode() not in plug.written[-1]
+    leaving = asyncio.create_task(everyone.dismiss(within_s=4.0))
+    await until(lambda: plug.codes)
+    clock.advance(3.9)
+    assert plug.aborted == 0
+    clock.advance(0.2)
+    await leaving
+    assert (plug.codes, plug.aborted) == ([4001], 1)
+    assert hub.position.encode() in b"".join(plug.written)
 
 
 @pytest.mark.asyncio(loop_factories=["asyncio"])
@@ -189,48 +307,6 @@ async def test_readiness_comes_back_after_a_pause_and_lag_is_told_by_percentile(
     assert health.trouble() is None
 
 
-class Plug:
-    """A transport that takes nothing, or all."""
-
-    def __init__(self, stuck: bool = True) -> None:
-        self.stuck = stuck
-        self.size = 0
-        self.written: list[bytes] = []
-        self.codes: list[int] = []
-
-    def write(self, data: bytes) -> None:
-        self.written.append(data)
-        self.size += len(data) if self.stuck else 0
-
-    def buffered(self) -> int:
-        return self.size
-
-    def close(self, closing: Closing) -> None:
-        self.codes.append(closing.code)
-
-
-class NoDemand:
-    def want(self, topic: str) -> None: ...
-
-    def drop(self, topic: str) -> bool:
-        return False
-
-
-def hub_of(clock: ManualClock, **bounds: float) -> Hub:
-    return Hub("e", clock, clock, NoDemand(), HubPolicy(lambda topic: 60.0, **bounds))  # type: ignore[arg-type]
-
-
-def say(hub: Hub, topic: str, size: int = 1, log: bool = False) -> None:
-    hub.publish(Event(topic, 1, 1, "test", {"text": "x" * size}, log=log))
-
-
-def joined(hub: Hub, topic: str, plug: Plug) -> Outbox:
-    outbox = Outbox(plug, Wire.WEBSOCKET)
-    hub.join(outbox)
-    hub.subscribe(outbox, [topic])
-    return outbox
-
-
 def test_a_pause_is_not_held_against_clients_that_were_behind() -> None:  # N4
     clock = ManualClock()
     hub = hub_of(clock, stall_s=30.0)
@@ -244,7 +320,7 @@ def test_a_pause_is_not_held_against_clients_that_were_behind() -> None:  # N4
     clock.seconds += 100  # nothing ran meanwhile
     clock.advance(0.05)
     assert plug.codes == []
-    clock.advance(29)
+    clock.advance(27)
     assert plug.codes == []
     clock.advance(2)
     assert plug.codes == [4008]
@@ -369,7 +445,7 @@ def test_the_limit_is_raised_as_far_as_it_may_and_some_descriptors_are_kept() ->
 
 def test_when_too_much_is_held_for_all_together_those_with_most_are_cut_first() -> None:  # N14
     clock = ManualClock()
-    hub = hub_of(clock, outbox_total_bytes=500_000, outbox_bytes=10_000_000)
+    hub = hub_of(clock, outbox_total_bytes=700_000, outbox_bytes=10_000_000)
     plugs = {size: Plug() for size in (100_000, 200_000, 300_000)}
     for size, plug in plugs.items():
         joined(hub, f"price.A{size}", plug)
@@ -379,7 +455,109 @@ def test_when_too_much_is_held_for_all_together_those_with_most_are_cut_first() 
         say(hub, f"price.A{size}", size)
     clock.advance(0.1)
     assert {size: plug.codes for size, plug in plugs.items()} == {100_000: [], 200_000: [], 300_000: [4008]}
-    assert sum(outbox.held_bytes for outbox in hub.behind) <= 500_000
+    assert sum(outbox.held_bytes + outbox.pipe.buffered() for outbox in hub.behind) <= 700_000
+
+
+def test_clients_that_take_not_even_their_snapshots_are_shed_before_they_are_found_behind() -> None:  # N14
+    clock = ManualClock()
+    hub = hub_of(clock, outbox_total_bytes=1_000_000)
+    say(hub, "price.A", 300_000)
+    plugs = [Plug() for _ in range(5)]
+    for plug in plugs:
+        joined(hub, "price.A", plug)
+    assert not hub.behind
+    hub.tick()
+    assert sorted(plug.codes for plug in plugs) == [[], [], [], [4008], [4008]]
+
+
+def test_a_folder_for_the_state_is_tried_at_the_start_and_a_full_disk_is_no_reason_to_refuse_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # N12 N15
+    check_writable(tmp_path / "new" / "folder")
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="cannot write there") as refused:
+        check_writable(tmp_path / "file")
+    assert refused.value.filename == str(tmp_path / "file")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    check_writable(tmp_path / "other")
+
+
+def test_of_the_memory_that_a_container_may_use_slow_clients_get_a_part(tmp_path: Path) -> None:  # N14
+    membership, groups = tmp_path / "cgroup", tmp_path / "groups"
+    assert memory.limit_bytes(groups, membership) is None
+    newer, older = groups / "system.slice" / "it", groups / "memory" / "box"
+    newer.mkdir(parents=True)
+    older.mkdir(parents=True)
+    (newer / "memory.max").write_text("max\n")
+    (older / "memory.limit_in_bytes").write_text("9223372036854771712\n")
+    membership.write_text("4:cpu,cpuacct:/\n3:memory:/box\n0::/system.slice/it\n")
+    assert memory.limit_bytes(groups, membership) is None
+    (newer.parent / "memory.max").write_text("400000000\n")
+    (older / "memory.limit_in_bytes").write_text("500000000\n")
+    assert memory.limit_bytes(groups, membership) == 400_000_000
+    membership.write_text("0::/the/path/on/the/host\n")
+    (groups / "memory.max").write_text("300000000\n")
+    assert memory.limit_bytes(groups, membership) == 300_000_000
+    assert memory.outboxes_within(512_000_000, 400_000_000) == 100_000_000
+    assert memory.outboxes_within(50_000_000, 400_000_000) == 50_000_000
+    assert memory.outboxes_within(512_000_000, None) == 512_000_000
+
+
+@linux
+def test_a_log_whose_reader_has_stopped_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:  # N12
+    read, write = os.pipe()
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
+    try:
+        with os.fdopen(write, "w") as stream:
+            lines = logs.Lines(stream)
+            lines.setFormatter(logs.TextLines())
+            for number in range(200):
+                lines.handle(logging.makeLogRecord({"msg": f"line_{number}", "text": "x" * 100}))
+            said = os.read(read, 1 << 16).decode().splitlines()
+            lines.handle(logging.makeLogRecord({"msg": "again"}))
+            after = os.read(read, 1 << 16).decode().splitlines()
+    finally:
+        os.close(read)
+    assert 0 < len(said) < 200
+    assert len(after) == 1
+    assert after[0].endswith(f"again lost={200 - len(said)}")
+
+
+@linux
+@pytest.mark.asyncio(loop_factories=["asyncio"])
+async def test_standard_streams_that_are_full_or_closed_cost_their_lines_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # N12
+
+    def spoil() -> None:
+        os.dup2(os.open("/dev/full", os.O_WRONLY), 2)
+        os.close(0)
+        os.close(1)
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    values = environment(HOST="127.0.0.1", PORT=str(port), **NOWHERE)
+    process = await asyncio.create_subprocess_exec(*MODULE, cwd=tmp_path, env=values, preexec_fn=spoil)
+    service = Started(process, f"http://127.0.0.1:{port}", [])
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            with contextlib.suppress(aiohttp.ClientConnectionError):
+                await service.until_ready()
+                break
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+        code, _ = await service.stop()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+    assert code == 0
 
 
 # --- clocks and crashes
@@ -445,6 +623,9 @@ async def test_a_background_loop_that_falls_is_restarted_loudly_and_shown(
         async with websocket(service, "topics=status") as client:
             await client.until("synced")
             await client.so_far()
+        service.context.supervisor.down.add("chains")
+        ready, body = await service.get("/health/ready")
+        assert (ready, body["trouble"]) == (503, "restarting chains")
     assert beats
     assert status["data"]["server"]["crashes"] == {"heartbeat": 1, "housekeeping": 2}  # type: ignore[index]
     crashed = [record for record in caplog.records if record.getMessage() == "background_crashed"]

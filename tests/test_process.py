@@ -146,6 +146,13 @@ def test_a_port_in_use_is_one_clear_line_and_a_status_that_is_not_0(tmp_path: Pa
     assert "in use" in lines[0].lower()
 
 
+def test_a_folder_for_the_state_that_cannot_be_one_is_one_clear_line_and_status_2(tmp_path: Path) -> None:  # N15
+    (tmp_path / "file").write_text("")
+    done = run(cwd=tmp_path, settings={"HOST": "127.0.0.1", "PORT": "0", "STATE_DIR": "file", **NOWHERE})
+    assert done.returncode == 2
+    assert done.stderr == "stream-server: cannot start: file: cannot write there (File exists)\n"
+
+
 # --- running
 
 

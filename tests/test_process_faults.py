@@ -3,12 +3,11 @@
 import asyncio
 import ssl
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.chaos.proxy import ChaosProxy
 from tests.clients import Message, updates
 from tests.fakes.binance import FakeBinance
 from tests.fakes.binance_market import MINUTE_MS
@@ -90,67 +89,42 @@ async def test_a_provider_that_banned_us_is_asked_nothing_after_a_kill_and_a_res
         assert len(provider.calls) == asked
 
 
-class Proxy:
+class ProxyOfTheEnvironment(ChaosProxy):
     """An HTTP proxy that knows CONNECT to one port, and counts what it is asked for."""
 
     def __init__(self, port: int) -> None:
-        self.port = port
+        super().__init__(port)
         self.asked: Counter[str] = Counter()
-        self.opened = 0
 
-    @asynccontextmanager
-    async def serving(self) -> AsyncIterator[str]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        try:
-            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        finally:
-            server.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            method, target, _ = (await reader.readuntil(b"\r\n\r\n")).decode().split(" ", 2)
-            self.asked[f"{method} {target}"] += 1
-            if (method, target) != ("CONNECT", f"{HOST}:{self.port}"):
-                writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
-                return
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.port)
-            self.opened += 1
-            writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
-        except (OSError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(65_536):
-            writer.write(data)
-    finally:
-        writer.close()
+    async def route(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[str, int] | None:
+        method, target, _ = (await reader.readuntil(b"\r\n\r\n")).decode().split(" ", 2)
+        self.asked[f"{method} {target}"] += 1
+        if (method, target) != ("CONNECT", f"{HOST}:{self.target[1]}"):
+            writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+            return None
+        writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        return self.target
 
 
 async def test_stream_and_rest_both_go_through_the_proxy_of_the_environment(tmp_path: Path) -> None:  # W12
     certificate = TLS / "elsewhere.pem"
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, TLS / "key.pem")
-    async with FakeBinance(ssl_context=context) as exchange:
-        proxy = Proxy(exchange.port)
-        async with (
-            proxy.serving() as proxy_url,
-            started(
-                tmp_path,
-                BINANCE_WS_URLS=f"wss://{HOST}:{exchange.port}",
-                BINANCE_REST_URLS=f"https://{HOST}:{exchange.port}",
-                HTTPS_PROXY=proxy_url,
-                SSL_CERT_FILE=str(certificate),
-                **CANDLES,
-            ) as service,
-        ):
-            await exchange.until(lambda: exchange.subscribed(KLINES) and exchange.requests_to("klines"), timeout_s=15)
-            exchange.advance(2)
-            async with connected(service, "topics=price.BTC") as client:
-                await client.one("update", topic="price.BTC")
-            assert proxy.asked[f"CONNECT {HOST}:{exchange.port}"] >= 2, "the stream's and REST's"
-            await until(lambda: proxy.opened == exchange.connections_made)
+    async with (
+        FakeBinance(ssl_context=context) as exchange,
+        ProxyOfTheEnvironment(exchange.port) as proxy,
+        started(
+            tmp_path,
+            BINANCE_WS_URLS=f"wss://{HOST}:{exchange.port}",
+            BINANCE_REST_URLS=f"https://{HOST}:{exchange.port}",
+            HTTPS_PROXY=f"http://127.0.0.1:{proxy.port}",
+            SSL_CERT_FILE=str(certificate),
+            **CANDLES,
+        ) as service,
+    ):
+        await exchange.until(lambda: exchange.subscribed(KLINES) and exchange.requests_to("klines"), timeout_s=15)
+        exchange.advance(2)
+        async with connected(service, "topics=price.BTC") as client:
+            await client.one("update", topic="price.BTC")
+        assert proxy.asked[f"CONNECT {HOST}:{exchange.port}"] >= 2, "the stream's and REST's"
+        await until(lambda: len(proxy.links) == exchange.connections_made)

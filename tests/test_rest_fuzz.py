@@ -103,7 +103,7 @@ def check(method: str, target: str, status: int, headers: Any, raw: bytes) -> No
         assert body["success"] is True, where
         assert body["age_ms"] >= 0, where
         return
-    assert body.keys() == {"success", "error", "timestamp"}, where
+    assert body.keys() == {"success", "error", "timestamp", "request_id"}, where
     assert body["success"] is False, where
     assert body["error"]["code"] != "internal", where
     if status in (429, 503, 504):

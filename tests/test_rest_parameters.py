@@ -91,7 +91,7 @@ TOGETHER = [
 async def refused(every: Sourced, path: str, statuses: tuple[int, ...], *names: str) -> Any:
     status, body = await every.get(path)
     assert status in statuses, (path[:200], status, str(body)[:500])
-    assert body.keys() == {"success", "error", "timestamp"}, path[:200]
+    assert body.keys() == {"success", "error", "timestamp", "request_id"}, path[:200]
     assert body["error"].keys() == {"code", "message", "details"}, path[:200]
     assert len(body["error"]["message"]) < 4000, path[:200]
     assert "Traceback" not in str(body), path[:200]

@@ -278,7 +278,7 @@ async def test_a_bad_request_is_refused_with_all_that_is_wrong_in_it(service: Ru
         got, head, body = await raw_request(service, "GET", path)
         answer = json.loads(body)
         assert (got, answer["success"]) == (status, False), (path, answer)
-        assert answer.keys() == {"success", "error", "timestamp"}, path
+        assert answer.keys() == {"success", "error", "timestamp", "request_id"}, path
         assert answer["error"]["code"] == code, path
         for name in named:
             assert name in answer["error"]["message"], path

@@ -282,7 +282,7 @@ async def test_interval_ms_merges_values_here_too(service: Running, exchange: Fa
 async def test_an_sse_client_that_does_not_read_is_cut_with_a_goodbye_and_another_goes_on(tmp_path: Path) -> None:
     async with (
         FakeBinance(synthetic_pairs(400)) as exchange,
-        serving(exchange, tmp_path, STALL_S="1") as service,
+        serving(exchange, tmp_path, STALL_S="2") as service,
         sse(service, "topics=price.BTC") as brisk,
     ):
         reader, writer = await _raw_get(service, "/sse?topics=price.*", "HTTP/1.0")

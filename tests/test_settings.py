@@ -1,6 +1,7 @@
 """Every setting: its default, what is wrong, and where it comes from."""
 
 import hashlib
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -28,6 +29,15 @@ def test_the_example_file_lists_exactly_the_settings_with_their_true_defaults() 
     unset = {name for name, field in Settings.__dataclass_fields__.items() if field.default is None}
     silent = {name.lower() for name, value in listed.items() if not value}
     assert silent == unset, "a default that is not shown is not true"
+
+
+def test_every_setting_is_explained_to_operators() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    table = page[page.index("## Settings") :].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    named = set(re.findall(r"`(\w+)`", "".join(rows)))
+    assert {name.upper() for name in NAMES} - named == set()
+    assert named - {name.upper() for name in NAMES} == set(), "no setting of ours"
 
 
 def test_every_setting_has_a_reader() -> None:
@@ -93,6 +103,9 @@ BAD = {
     "ALLOWED_ORIGINS": ["example.org", "https://example.org/path"],
     "AUTH_TOKENS": ["sesame", "alice:", ":sesame", "al ice:sesame", "alice:one,alice:two", "alice:one,bob:one"],
     "AUTH_JWT_SECRET": ["too short to sign with"],
+    "AUTH_JWKS_FILE": ["/nowhere/keys.json", "/", str(ROOT / "README.md")],
+    "AUTH_JWT_AUDIENCE": [",", "alone"],
+    "AUTH_JWT_ISSUER": [",", "https://alone.example"],
     "TRUSTED_PROXIES": ["proxy.example", "10.0.0.0/33"],
     "MAX_CONNECTIONS_PER_IP": ["-1", "many"],
     "REST_RATE_PER_S": ["-1", "nan", "fast", "0.001"],
@@ -109,6 +122,7 @@ BAD = {
     "HEARTBEAT_S": ["0", "nan"],
     "IDLE_TOPIC_S": ["0", "nan"],
     "SHUTDOWN_S": ["0", "nan"],
+    "PROBE_S": ["-1", "0.5", "nan", "often"],
     "MARKET_POLL_S": ["0", "nan"],
     "CACHE_TTL_S": ["0", "nan"],
     "STALE_IF_ERROR_S": ["0", "nan"],
@@ -146,6 +160,14 @@ def test_of_named_tokens_only_digests_are_kept_and_nothing_secret_is_shown() -> 
     }
     assert chosen.auth_jwt_secret == secret
     assert not any(word in repr(chosen) for word in ("sesame", "colon", secret))
+
+
+def test_who_says_for_whom_tokens_are_must_say_what_they_are_signed_with() -> None:
+    alone = {"AUTH_JWT_AUDIENCE": "us, them", "AUTH_JWT_ISSUER": "https://issuer.example"}
+    with pytest.raises(SettingsError, match=r"AUTH_JWT_AUDIENCE='us, them': needs .* AUTH_JWKS_FILE; AUTH_JWT_ISSUER="):
+        Settings.parse(alone)
+    chosen = Settings.parse({**alone, "AUTH_JWT_SECRET": "x" * 32})
+    assert (chosen.auth_jwt_audience, chosen.auth_jwt_issuer) == (("us", "them"), ("https://issuer.example",))
 
 
 def test_proxies_are_addresses_or_networks() -> None:
@@ -187,7 +209,16 @@ def test_the_file_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: 
 def test_a_missing_file_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in NAMES:
         monkeypatch.delenv(name.upper(), raising=False)
-    assert Settings.load(tmp_path / "none") == Settings()
+    monkeypatch.chdir(tmp_path)
+    assert Settings.load() == Settings()
+
+
+def test_a_file_that_is_named_must_be_there_and_be_text(tmp_path: Path) -> None:  # N15
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    for file, said in ((tmp_path / "prod.env", "no such file"), (tmp_path, "a folder"), (tmp_path / "binary", "UTF-8")):
+        with pytest.raises(SettingsError, match=said) as refused:
+            Settings.load(file)
+        assert str(file) in str(refused.value)
 
 
 def test_bad_values_of_the_file_and_of_the_environment_are_named_together(

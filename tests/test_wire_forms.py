@@ -23,9 +23,10 @@ async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 def publish(server: Running, count: int, padding: str = "x") -> list[str]:
     """Publish values of as many topics in one loop turn; returns their ids."""
     hub = server.context.hub
+    now_ms = server.context.clock.wall_ms()
     ids = []
     for number in range(count):
-        hub.publish(Event(f"price.S{number}", 1, 1, "test", {"n": number, "padding": padding}))
+        hub.publish(Event(f"price.S{number}", now_ms, now_ms, "test", {"n": number, "padding": padding}))
         ids.append(hub.position)
     return ids
 

@@ -30,6 +30,7 @@ SAFE = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
 """What keeps an answer from being taken for anything else by a browser; the pages have a policy of their own."""
@@ -45,13 +46,14 @@ SHOWN_CHARS = 40
 class Answer:
     """What one answer says. `make` gives the JSON text of `data`; it is called once at most.
 
-    `true_at_ms` is when the oldest value in it was true or received, `max_age_ms` how old the client wants it at
-    most. `version` names the data where that is known without reading it; equal versions mean equal data.
+    `true_at` is when the oldest value in it was true at its source (monotonic seconds), `max_age_ms` how old the
+    client wants it at most. `version` names the data where that is known without reading it; equal versions mean
+    equal data.
     """
 
     make: Callable[[], bytes]
     source: str
-    true_at_ms: int
+    true_at: float
     stale: bool = False
     cached: bool = True
     attempts: Sequence[dict[str, object]] = ()
@@ -73,14 +75,29 @@ class Answer:
         version = self.version or hashlib.blake2b(self.data, digest_size=9).hexdigest()
         return f'W/"{version}{"-stale" if self.stale else ""}"'
 
+    def age_ms(self, now: float) -> int:
+        """How old its oldest value is."""
+        return max(0, round((now - self.true_at) * 1000))
+
+    def is_too_old(self, now: float) -> bool:
+        """Whether the client wants no value so old."""
+        if self.max_age_ms is None:
+            return False
+        # Nothing is of no age: 0 asks for what the sources say now, however old that is by their own account.
+        is_bound = self.cached or self.max_age_ms > 0
+        return is_bound and self.age_ms(now) > self.max_age_ms
+
 
 def respond(request: web.Request, context: Context, answer: Answer) -> web.Response:
-    """Wrap an answer. 503 if it is older than the client allows, 304 if the client has it."""
-    age_ms = max(0, context.clock.wall_ms() - answer.true_at_ms)
-    # What was asked for just now is as young as can be, whatever a zero is measured by.
-    if answer.max_age_ms is not None and answer.cached and age_ms > answer.max_age_ms:
+    """Wrap an answer. 503 if it is older than the client allows, 304 if the client has it.
+
+    The header `Age` tells the age of what a 304 confirms, too: in whole seconds, and never too few.
+    """
+    now = context.clock.now()
+    age_ms = answer.age_ms(now)
+    if answer.is_too_old(now):
         raise too_old(age_ms, answer.attempts)
-    headers = {"Cache-Control": "no-cache"}
+    headers = {"Cache-Control": "no-cache", "Age": str(-(-age_ms // 1000))}
     if request.method != "POST":
         headers["ETag"] = tag = answer.tag
         known = request.headers.get("If-None-Match")
@@ -111,14 +128,16 @@ def too_old(age_ms: int, attempts: Sequence[dict[str, object]] = (), retry_after
     return Refusal("too_old", message, status=503, details=details, retry_after_s=retry_after_s)
 
 
-def refused(refusal: Refusal, now_ms: int) -> web.Response:
+def refused(refusal: Refusal, now_ms: int, request_id: str) -> web.Response:
     """The envelope of an error."""
-    error = {"code": refusal.code, "message": refusal.message, "details": refusal.details}
+    # It may repeat a header, in which what is not UTF-8 is a lone surrogate, and no JSON.
+    message = refusal.message.encode(errors="replace").decode()
+    error = {"code": refusal.code, "message": message, "details": refusal.details}
     headers = {"Cache-Control": "no-store"}
     headers.update(refusal.headers)
     if refusal.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(refusal.retry_after_s)))
-    body = {"success": False, "error": error, "timestamp": iso_time(now_ms)}
+    body = {"success": False, "error": error, "timestamp": iso_time(now_ms), "request_id": request_id}
     return web.Response(
         status=refusal.status, body=orjson.dumps(body), content_type="application/json", headers=headers
     )
@@ -134,40 +153,61 @@ def iso_time(ms: int) -> str:
 
 @web.middleware
 async def envelope_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every error leaves in the envelope, none with a traceback; answers may be read by allowed origins.
-
-    Each answer has an `X-Request-Id`, the one that came with the request if there was one.
-    """
+    """Every error leaves in the envelope, none with a traceback, and says the id of its request."""
     request[STARTED] = time.perf_counter()
     context = request.app[CONTEXT]
     request[REQUEST_ID] = request_id = _id_of(request, context)
+    refusal: Refusal | None = None
     try:
         response = await handler(request)
-    except Refusal as refusal:
-        response = refused(refusal, context.clock.wall_ms())
+    except Refusal as error:
+        refusal = error
     except web.HTTPException as error:
         if error.status < 400:
             raise
-        response = refused(_refusal_of(error, request), context.clock.wall_ms())
-        if response.status == 405:
-            response.headers["Allow"] = error.headers["Allow"]
+        refusal = _refusal_of(error, request)
     except ConnectionResetError:
-        raise  # the client has gone: nobody to answer
+        # The client went before its stream began. Raised on, aiohttp would log a fault; this reaches nobody.
+        return web.Response(status=499)
     except Exception:
         log.exception("request_crashed", extra={"path": request.path, "request_id": request_id})
-        response = refused(Refusal("internal", "a fault of ours", status=500), context.clock.wall_ms())
+        refusal = Refusal("internal", "a fault of ours", status=500)
+    if refusal is not None:
+        context.refusals[refusal.code] += 1
+        response = refused(refusal, context.clock.wall_ms(), request_id)
     if not response.prepared:
-        context.allow_origin(request, response)
-        response.headers["X-Request-Id"] = request_id
-        for name, value in SAFE.items():
-            response.headers.setdefault(name, value)
+        resource = request.match_info.route.resource
+        path = resource.canonical if resource is not None else "unknown"
+        context.requests.add(request.method, path, response.status, time.perf_counter() - request[STARTED])
     return response
+
+
+async def finish(request: web.Request, response: web.StreamResponse) -> None:
+    """What every answer carries, streams and those that aiohttp gives by itself among them.
+
+    Its `X-Request-Id` is the one that came with the request if there was one. Allowed origins may read it.
+    """
+    if response.status == 101:
+        return
+    context = request.app[CONTEXT]
+    context.allow_origin(request, response)
+    keep_safe(response, request.get(REQUEST_ID) or _id_of(request, context))
+
+
+def keep_safe(response: web.StreamResponse, request_id: str) -> None:
+    """Name the request, and keep a browser from taking the answer for anything else."""
+    response.headers["X-Request-Id"] = request_id
+    for name, value in SAFE.items():
+        response.headers.setdefault(name, value)
 
 
 def _id_of(request: web.Request, context: Context) -> str:
     given = request.headers.get("X-Request-Id")
-    if given is not None and _SANE_ID.fullmatch(given):
-        return given
+    return given if given is not None and _SANE_ID.fullmatch(given) else new_request_id(context)
+
+
+def new_request_id(context: Context) -> str:
+    """For a request that brought none."""
     return f"{context.rng.getrandbits(64):016x}"
 
 
@@ -177,32 +217,33 @@ def _refusal_of(error: web.HTTPException, request: web.Request) -> Refusal:
     if error.status == 404 or only_preflight:
         return Refusal("not_found", f"no such path: {request.path[:200]}", status=404)
     if error.status == 405:
-        return Refusal("method_not_allowed", f"{request.path[:200]} does not take {request.method}", status=405)
+        message = f"{request.path[:200]} does not take {request.method}"
+        return Refusal("method_not_allowed", message, status=405, headers={"Allow": error.headers["Allow"]})
     return Refusal("bad_request", (error.text or error.reason).strip()[:200], status=error.status)
 
 
 # --- what the hub holds ---
 
 
-def answer_of_topics(hub: Hub, held: Sequence[TopicHistory], make: Callable[[], bytes], now_ms: int) -> Answer:
+def answer_of_topics(hub: Hub, held: Sequence[TopicHistory], make: Callable[[], bytes], now: float) -> Answer:
     """What the envelope says of these topics.
 
     Any update of any of them gives the newest id, so that with their number it names their content.
     """
     sources: set[str] = set()
-    newest, stale, true_at_ms = 0, 0, now_ms
+    newest, stale, true_at = 0, 0, now
     for topic in held:
         event, last = topic.event, topic.last
         if event is not None:
             sources.add(event.source)
-            true_at_ms = min(true_at_ms, event.ts, event.received)
+            true_at = min(true_at, topic.true_at)
         if last is not None and last.seq > newest:
             newest = last.seq
         stale += topic.stale
     return Answer(
         make,
         source=",".join(sorted(sources)),
-        true_at_ms=true_at_ms,
+        true_at=true_at,
         stale=stale > 0,
         version=f"{hub.epoch}-{newest}.{len(held)}.{stale}",
     )

@@ -5,7 +5,7 @@ that no client spends a provider's allowance, which pollers live on too.
 """
 
 import asyncio
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import orjson
@@ -85,15 +85,20 @@ class Asking:
         parts: Sequence[tuple[Pool[Any, Any], Fetched[Any]]],
         make: Callable[[], object],
         max_age_ms: float | None = None,
+        *,
+        row_ages_ms: Iterable[int] = (),
         **extra: object,
     ) -> Answer:
-        """What the envelope says of values from pools, from one in most cases. `make` gives the data."""
-        now_ms = self.context.clock.wall_ms()
-        versions = ".".join(f"{pool.name}{fetched.version}" for pool, fetched in parts)
+        """What the envelope says of values from pools, from one in most cases. `make` gives the data.
+
+        `row_ages_ms` are the ages of what is given of them, where the parts of a value have stamps of their own.
+        """
+        age_ms = max((*(fetched.age_ms for _, fetched in parts), *row_ages_ms), default=0)
+        versions = ".".join(f"{pool.name}{fetched.version}{'s' * fetched.stale}" for pool, fetched in parts)
         return Answer(
             lambda: orjson.dumps(make()),
             source=",".join(dict.fromkeys(fetched.source for _, fetched in parts)),
-            true_at_ms=now_ms - max((fetched.age_ms for _, fetched in parts), default=0),
+            true_at=self.context.clock.now() - age_ms / 1000,
             stale=any(fetched.stale for _, fetched in parts),
             cached=all(fetched.cached for _, fetched in parts),
             attempts=[attempt.report() for _, fetched in parts for attempt in fetched.attempts],

@@ -26,7 +26,7 @@ async def ohlc(request: web.Request) -> web.Response:
     context, views = request.app[CONTEXT], request.app[VIEWS]
     question = ("ohlc", request.rel_url.raw_query_string)
     answer = views.get(question)
-    if answer is None:
+    if answer is None or answer.is_too_old(context.clock.now()):
         parameters = Parameters(request)
         symbol = parameters.needed("symbol", "symbol=BTC&interval=1h")
         interval = parameters.interval()
@@ -64,16 +64,17 @@ def _from_series(context: Context, pair: Pair, query: CandleQuery, max_age_ms: f
     if series is None or topic is None or topic.event is None:
         return None
     rows = _select(series, query)
+    now = context.clock.now()
     answer = answer_of_topics(
         context.hub,
         [topic],
         lambda: orjson.dumps([candle_row(row, pair) for row in rows]),
-        context.clock.wall_ms(),
+        now,
     )
     if rows:
         answer.version += f".{rows[0].open_time}.{len(rows)}"
     answer.max_age_ms = max_age_ms
-    young = max_age_ms is None or topic.age_ms(context.clock.wall_ms()) <= max_age_ms
+    young = max_age_ms is None or topic.age_ms(now) < max_age_ms
     whole = young and not topic.stale and _covers(series, rows, query)
     return _Kept(answer, whole) if rows or whole else None
 
@@ -94,7 +95,14 @@ async def _from_sources(
         answer.attempts = attempts_of(refusal)
         return answer
     rows = fetched.value.good
-    return asking.answer([(pool, fetched)], lambda: [candle_row(row, pair) for row in rows], max_age_ms)
+    # What has closed does not age. Candles up to now do: the newest is what was known of the market.
+    up_to_now = query.end is None and (query.start is None or len(rows) < query.limit)
+    return asking.answer(
+        [(pool, fetched)],
+        lambda: [candle_row(row, pair) for row in rows],
+        max_age_ms,
+        row_ages_ms=[fetched.age_of(rows[-1].ts)] if rows and up_to_now else (),
+    )
 
 
 def candle_row(candle: Candle, pair: Pair) -> dict[str, object]:

@@ -10,8 +10,8 @@ from feeds.chains import CHAINS
 from feeds.intervals import INTERVALS
 from stream_server.context import CONTEXT, Context
 from stream_server.rest.answers import OURS, VIEWS, Answer, answer_of_topics, respond
-from stream_server.rest.parameters import Parameters
-from stream_server.session import resolve, split_topics
+from stream_server.rest.parameters import Parameters, only_max_age
+from stream_server.session import resolve, sentences, split_topics
 
 PATTERNS = ("price.*", "ohlcv.*.1m", "ohlcv.BTC.>", "sentiment.*", "gas.*", ">")
 ON_A_TAPE = ("price", "ohlcv", topics.STATUS)
@@ -32,7 +32,7 @@ async def snapshot(request: web.Request) -> web.Response:
         max_age_ms = parameters.max_age_ms()
         selectors, bad = resolve(wanted, context.symbols)
         if bad:
-            parameters.wrong("topics", "; ".join(bad.values()), "unknown_topic")
+            parameters.wrong("topics", sentences(bad), "unknown_topic")
         parameters.check()
         answer = views.put(question, _snapshot(context, selectors, max_age_ms))
     return respond(request, context, answer)
@@ -41,30 +41,35 @@ async def snapshot(request: web.Request) -> web.Response:
 def _snapshot(context: Context, selectors: Sequence[str], max_age_ms: float | None) -> Answer:
     held = context.hub.snapshot(selectors)
     frames = [topic.last.json for topic in held if topic.last is not None]
-    answer = answer_of_topics(context.hub, held, lambda: b"[%b]" % b",".join(frames), context.clock.wall_ms())
+    answer = answer_of_topics(context.hub, held, lambda: b"[%b]" % b",".join(frames), context.clock.now())
     answer.max_age_ms = max_age_ms
     answer.extra["stale_topics"] = [topic.name for topic in held if topic.stale]
+    # Encoded once: the same answer is given as long as nothing happens.
+    answer.extra["ttl_s"] = orjson.Fragment(orjson.dumps({topic.name: topic.ttl_s for topic in held}))
     return answer
 
 
 async def list_topics(request: web.Request) -> web.Response:
     """`GET /api/topics`: what can be subscribed, and what has a value."""
     context = request.app[CONTEXT]
-    now_ms = context.clock.wall_ms()
+    max_age_ms = only_max_age(request)
+    now = context.clock.now()
     held = [
         {
             "topic": topic.name,
             "kind": topics.kind_of(topic.name),
             "id": topic.last.cursor,
-            "source": topic.event.source if topic.event is not None else None,
-            "age_ms": topic.age_ms(now_ms),
+            "source": topic.event.source,
+            "ts": topic.event.ts,
+            "received": topic.event.received,
+            "age_ms": topic.age_ms(now),
             "ttl_s": topic.ttl_s,
             "stale": topic.stale,
             "events": topic.events,
             "held_log_events": len(topic.ring),
         }
         for topic in sorted(context.hub.topics.values(), key=lambda topic: topic.name)
-        if topic.last is not None
+        if topic.last is not None and topic.event is not None
     ]
     fed = [
         template
@@ -80,5 +85,5 @@ async def list_topics(request: web.Request) -> web.Response:
         "chains": [chain.name for chain in CHAINS] if context.sources is not None else [],
         "topics": held,
     }
-    answer = Answer(lambda: orjson.dumps(data), source=OURS, true_at_ms=now_ms, cached=False)
+    answer = Answer(lambda: orjson.dumps(data), source=OURS, true_at=now, cached=False, max_age_ms=max_age_ms)
     return respond(request, context, answer)

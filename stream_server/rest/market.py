@@ -43,8 +43,13 @@ async def market(request: web.Request) -> web.Response:
         if strict:
             await refuse_ambiguous(asking, names, max_age_ms)
     else:
-        rows = table.value.good
-        answer = asking.answer([(pool, table)], lambda: [events.coin_row(coin) for coin in rows[:limit]], max_age_ms)
+        coins = table.value.good[:limit]
+        answer = asking.answer(
+            [(pool, table)],
+            lambda: [events.coin_row(coin) for coin in coins],
+            max_age_ms,
+            row_ages_ms=[table.age_of(coin.ts) for coin in coins],
+        )
     return respond(request, context, request.app[VIEWS].share(("market", limit, *names), answer))
 
 
@@ -63,7 +68,7 @@ async def _coins_named(
             unknown[name[:SHOWN_CHARS]] = str(error)
     if unknown:
         raise unknown_symbols(unknown)
-    found = _by_ticker(table.value.good)
+    found = _by_ticker(table)
     beyond = tuple(sorted({ticker for ticker in tickers.values() if ticker not in found}))
     refusal: Refusal | None = None
     if beyond:
@@ -73,15 +78,20 @@ async def _coins_named(
             refusal = error
         else:
             parts.append((pool, fetched))
-            found |= _by_ticker(fetched.value.good)
+            found |= _by_ticker(fetched)
     wanted = list(dict.fromkeys(tickers.values()))
-    coins = [found[ticker] for ticker in wanted if ticker in found]
+    coins = [found[ticker] for ticker in wanted if ticker in found][:limit]
     missing = [ticker for ticker in wanted if ticker not in found]
     if not coins and refusal is not None and refusal.status != 404:
         raise refusal
     if not coins:
         raise unknown_symbols({ticker[:SHOWN_CHARS]: f"no coin goes by {ticker!r}" for ticker in missing})
-    answer = asking.answer(parts, lambda: [events.coin_row(coin) for coin in coins[:limit]], max_age_ms)
+    answer = asking.answer(
+        parts,
+        lambda: [events.coin_row(coin) for coin, _ in coins],
+        max_age_ms,
+        row_ages_ms=[part.age_of(coin.ts) for coin, part in coins],
+    )
     if missing:
         answer.extra["missing"] = missing
         answer.version += f".{len(missing)}"
@@ -90,9 +100,9 @@ async def _coins_named(
     return answer
 
 
-def _by_ticker(coins: Sequence[Coin]) -> dict[str, Coin]:
-    """The largest coin of each ticker: they come by market cap."""
-    return {coin.symbol: coin for coin in reversed(coins)}
+def _by_ticker(part: Fetched[Rows[Coin]]) -> dict[str, tuple[Coin, Fetched[Rows[Coin]]]]:
+    """The largest coin of each ticker, with the answer it is of: they come by market cap."""
+    return {coin.symbol: (coin, part) for coin in reversed(part.value.good)}
 
 
 async def market_global(request: web.Request) -> web.Response:
@@ -133,7 +143,7 @@ async def market_price(request: web.Request) -> web.Response:
     context, views = request.app[CONTEXT], request.app[VIEWS]
     question = ("price", request.rel_url.raw_query_string)
     answer = views.get(question)
-    if answer is None:
+    if answer is None or answer.is_too_old(context.clock.now()):
         parameters = Parameters(request)
         names = parameters.names("symbols")
         strict = parameters.flag("strict")
@@ -163,18 +173,18 @@ def from_hub(context: Context, wanted: Sequence[str], max_age_ms: float | None) 
 
 
 def _held(context: Context, wanted: Sequence[str], max_age_ms: float | None) -> list[TopicHistory]:
-    now_ms = context.clock.wall_ms()
+    now = context.clock.now()
     found = [context.hub.topics.get(topics.price(base)) for base in wanted]
     return [
         topic
         for topic in found
-        if topic is not None and topic.event is not None and (max_age_ms is None or topic.age_ms(now_ms) <= max_age_ms)
+        if topic is not None and topic.event is not None and (max_age_ms is None or topic.age_ms(now) < max_age_ms)
     ]
 
 
 def _of_topics(context: Context, held: Sequence[TopicHistory], max_age_ms: float | None) -> Answer:
-    now_ms = context.clock.wall_ms()
-    answer = answer_of_topics(context.hub, held, lambda: orjson.dumps([price_row(topic) for topic in held]), now_ms)
+    now = context.clock.now()
+    answer = answer_of_topics(context.hub, held, lambda: orjson.dumps([price_row(topic) for topic in held]), now)
     answer.max_age_ms = max_age_ms
     return answer
 
@@ -195,7 +205,10 @@ async def with_quotes(asking: Asking, wanted: Sequence[str], max_age_ms: float |
         quotes: dict[str, Quote] = {}
     else:
         quotes = {quote.symbol: quote for quote in reversed(fetched.value.good)}
-        asked = asking.answer([(pool, fetched)], list, max_age_ms)
+        theirs = [topics.base_of(topic.name) for topic in held]
+        given = [base for base in wanted or quotes if base in quotes and base not in theirs]
+        ages_ms = [fetched.age_of(quotes[base].ts) for base in given]
+        asked = asking.answer([(pool, fetched)], list, max_age_ms, row_ages_ms=ages_ms)
         answer = _both(_of_topics(context, held, max_age_ms), asked) if held else asked
     rows = {topics.base_of(topic.name) or "": price_row(topic) for topic in held}
     for base in wanted or sorted(quotes):
@@ -215,7 +228,7 @@ def _both(held: Answer, asked: Answer) -> Answer:
     return Answer(
         held.make,
         source=",".join(dict.fromkeys((*held.source.split(","), asked.source))),
-        true_at_ms=min(held.true_at_ms, asked.true_at_ms),
+        true_at=min(held.true_at, asked.true_at),
         stale=held.stale or asked.stale,
         cached=asked.cached,
         attempts=asked.attempts,

@@ -1,31 +1,55 @@
 """`/metrics` for Prometheus: read off the running service at each scrape, so that nothing is counted twice.
 
-Labels are bounded: providers, pools, transports and outcomes are few, and of disagreeing symbols only the worst are
-told.
+Labels are bounded: providers, pools, transports, codes and outcomes are few, a path is the template that it matched,
+and of disagreeing symbols only the worst are told. docs/operations.md says what each metric means.
 """
 
-from collections.abc import Iterator
+import asyncio
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from feeds.catalog import Sources
+from orchestrator.breaker import State as Circuit
 from orchestrator.upstream import State
 from stream_server import __version__
 from stream_server.context import CONTEXT, Context
-from stream_server.rest.status import disagreeing, held_bytes, rejected_rows
+from stream_server.descriptors import NO_DESCRIPTOR
+from stream_server.meters import Histogram
+from stream_server.refusals import CLOSINGS, CODES
+from stream_server.rest.status import disagreeing, health, rejected_rows
+from stream_server.unreadable import MALFORMED
 
 DISAGREEMENTS_TOLD = 20
 REJECTED_TOLD = 200
+PROTOCOL_CLOSES = (1002, 1007, 1009, 1011)
+"""What the frame layer ends a connection with. Source: RFC 6455, section 7.4.1."""
+REFUSED_BELOW = (MALFORMED, NO_DESCRIPTOR)
+"""What is refused before there is a request that could be told a code."""
+QUANTILES = (0.5, 0.95, 1.0)
+
+_process = ProcessCollector(registry=None)
 
 
 async def metrics(request: web.Request) -> web.Response:
     """`GET /metrics`, in Prometheus' text or OpenMetrics, as the scraper prefers."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(ServiceCollector(request.app[CONTEXT]))
+    # It lists the open descriptors, which with thousands of clients would hold up the loop for milliseconds.
+    process = await asyncio.to_thread(lambda: list(_process.collect()))
+    registry.register(ServiceCollector(request.app[CONTEXT], process))
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
     headers = {"Content-Type": content_type, "Cache-Control": "no-store"}
     return web.Response(body=encode(registry), headers=headers)
@@ -34,118 +58,213 @@ async def metrics(request: web.Request) -> web.Response:
 class ServiceCollector(Collector):
     """Reads the service when it is scraped."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, process: Sequence[Metric] = ()) -> None:
         self.context = context
+        self.process = process
 
     def collect(self) -> Iterator[Metric]:
         """Every metric of this process."""
-        context = self.context
-        build = GaugeMetricFamily("stream_server_build_info", "What runs here.", labels=["version", "mode"])
-        build.add_metric([__version__, context.mode], 1)
-        yield build
-        yield GaugeMetricFamily(
-            "stream_server_start_time_seconds", "When this process began to serve.", context.started_ms / 1000
-        )
+        yield from self.process
+        yield from self._node()
         yield from self._clients()
+        yield from self._delivery()
+        yield from self._requests()
         yield from self._hub()
         yield from self._feeds()
-        if context.sources is not None:
-            yield from _providers(context.sources)
-            yield from _pools(context.sources)
+        if self.context.sources is not None:
+            yield from _providers(self.context.sources)
+            yield from _pools(self.context.sources)
         yield from self._data()
+
+    def _node(self) -> Iterator[Metric]:
+        context, pulse, probe = self.context, self.context.pulse, self.context.probe
+        build = {(__version__, context.mode): 1.0}
+        yield _gauges("build_info", "What runs here.", ("version", "mode"), build)
+        yield _gauge("start_time_seconds", "When this process began to serve.", context.started_ms / 1000)
+        yield _gauge("ready", "1 while /health/ready says so.", float(health(context).ready))
+        yield _histogram("loop_lag_seconds", "How late the event loop came to a timer.", (), {(): pulse.lags})
+        yield _gauge("loop_lag_max_seconds", "The latest it came in the last minute.", max(pulse.lags_s, default=0.0))
+        yield _gauge("tasks", "Tasks on the event loop.", len(asyncio.all_tasks()))
+        yield _counter("paused_seconds", "How long the process stood still, in all.", pulse.paused_s)
+        crashes = {(name,): count for name, count in pulse.crashes.items()}
+        yield _counters("background_crashes", "Faults of ours, by background loop.", ("task",), crashes)
+        yield _gauge("background_down", "Background loops that wait to be restarted.", len(pulse.down))
+        words = "From publishing a value to its receipt over a socket."
+        yield _histogram("probe_round_trip_seconds", words, (), {(): probe.took})
+        yield _counter("probe_failures", "Self-probes whose value did not come back.", probe.failed)
+        yield _gauge("probe_failing", "Self-probes that have failed since the last that passed.", probe.failing)
 
     def _clients(self) -> Iterator[Metric]:
         clients, hub = self.context.clients, self.context.hub
-        connected = GaugeMetricFamily("stream_server_clients", "Connected clients.", labels=["transport"])
-        for transport, count in clients.count().items():
-            connected.add_metric([transport], count)
-        yield connected
-        yield GaugeMetricFamily("stream_server_clients_limit", "How many may connect.", clients.limit)
-        yield CounterMetricFamily("stream_server_clients_accepted", "Connections taken.", clients.accepted)
-        yield CounterMetricFamily("stream_server_clients_refused", "Connections above the limit.", clients.refused)
-        yield GaugeMetricFamily("stream_server_clients_behind", "Clients that lag.", len(hub.behind))
-        yield CounterMetricFamily("stream_server_clients_cut", "Clients cut as too slow.", hub.cut)
-        yield GaugeMetricFamily("stream_server_held_bytes", "Held for clients that lag.", held_bytes(self.context))
+        connected = {(transport,): count for transport, count in clients.count().items()}
+        yield _gauges("clients", "Connected clients.", ("transport",), connected)
+        yield _gauge("clients_limit", "How many may connect.", clients.limit)
+        yield _counter("clients_accepted", "Connections taken.", clients.accepted)
+        yield _counter("clients_refused", "Connections that were not let in.", clients.refused)
+        codes = [*(closing.code for closing in CLOSINGS), *PROTOCOL_CLOSES, None]
+        ended = {
+            (transport, "client" if code is None else str(code)): clients.ended[transport, code]
+            for transport in hub.sent
+            for code in codes
+            if transport == "websocket" or code not in PROTOCOL_CLOSES
+        }
+        words = "Connections that ended, by the code we closed them with, or by the client."
+        yield _counters("clients_closed", words, ("transport", "code"), ended)
+        refused = {(code,): self.context.refusals[code] for code in (*CODES, *REFUSED_BELOW)}
+        yield _counters("refusals", "What was refused, by its error code.", ("code",), refused)
+        resumes = {(outcome,): hub.resumes[outcome] for outcome in ("resumed", "epoch", "evicted", "bad_cursor")}
+        yield _counters("resumes", "Subscriptions with a cursor, by what became of it.", ("outcome",), resumes)
+        yield _gauge("clients_behind", "Clients that lag.", len(hub.behind))
+        yield _counter("clients_cut", "Clients cut as too slow.", hub.cut)
+        messages = [outbox.held_messages for outbox in hub.behind]
+        sizes = [outbox.held_bytes for outbox in hub.behind]
+        yield _gauge("outbox_messages", "Messages held for clients that lag.", sum(messages))
+        yield _gauge("outbox_messages_max", "The most that are held for one of them.", max(messages, default=0))
+        yield _gauge("outbox_bytes", "Held for clients that lag.", sum(sizes))
+        yield _gauge("outbox_max_bytes", "The most that is held for one of them.", max(sizes, default=0))
+        buffered = sum(outbox.pipe.buffered() for outbox in hub.behind)
+        yield _gauge("outbox_buffered_bytes", "Sent to clients that lag, but not taken by the kernel.", buffered)
+
+    def _delivery(self) -> Iterator[Metric]:
+        by, sent = ("transport",), self.context.hub.sent
+        waited = {(transport,): tally.waited for transport, tally in sent.items()}
+        words = "From publishing an event to handing it to a client's connection, for clients that keep up."
+        yield _histogram("delivery_latency_seconds", words, by, waited)
+        messages = {(transport,): tally.messages for transport, tally in sent.items()}
+        yield _counters("messages_delivered", "Messages handed to clients' connections.", by, messages)
+        sizes = {(transport,): tally.bytes for transport, tally in sent.items()}
+        yield _counters("delivered_bytes", "Their bytes, as framed for the transport.", by, sizes)
+        yield _counter("values_conflated", "Values merged for slow clients.", self.context.hub.conflated)
+
+    def _requests(self) -> Iterator[Metric]:
+        requests = self.context.requests
+        counts = {
+            (method, route, str(status)): count for (method, route, status), count in sorted(requests.counts.items())
+        }
+        yield _counters("http_requests", "Answers over HTTP.", ("method", "route", "status"), counts)
+        took = {(route,): histogram for route, histogram in sorted(requests.took.items())}
+        yield _histogram("http_request_duration_seconds", "How long they took.", ("route",), took)
 
     def _hub(self) -> Iterator[Metric]:
         hub = self.context.hub
         held = [topic for topic in hub.topics.values() if topic.last is not None]
-        yield CounterMetricFamily("stream_server_events", "Events published.", hub.seq)
-        yield CounterMetricFamily("stream_server_messages_delivered", "Messages to clients.", hub.delivered)
-        yield CounterMetricFamily("stream_server_values_conflated", "Values merged for slow clients.", hub.conflated)
-        yield GaugeMetricFamily("stream_server_topics", "Topics with a value.", len(held))
-        yield GaugeMetricFamily(
-            "stream_server_topics_stale", "Topics that outlived their time.", sum(topic.stale for topic in held)
-        )
+        yield _counter("events", "Events published.", hub.seq)
+        yield _gauge("topics", "Topics with a value.", len(held))
+        yield _gauge("topics_stale", "Topics that outlived their time.", sum(topic.stale for topic in held))
+        yield _gauge("groups", "Subscription sets that share their writes.", len(hub.groups.by_key))
+        gaps = {(reason,): hub.gaps[reason] for reason in ("upstream", "epoch", "evicted")}
+        yield _counters("gaps", "Gaps told: upstream's once each, others once a client and topic.", ("reason",), gaps)
 
     def _feeds(self) -> Iterator[Metric]:
-        crashes = CounterMetricFamily("stream_server_feed_crashes", "Faults of ours, by feed.", labels=["feed"])
-        ready = GaugeMetricFamily("stream_server_category_ready", "Whether it has a value.", labels=["category"])
-        for feed in self.context.supervisor.feeds:
-            crashes.add_metric([feed.name], self.context.supervisor.crashes.get(feed.name, 0))
-        for category, word in self.context.supervisor.readiness().items():
-            ready.add_metric([category], float(word == "value"))
-        yield crashes
-        yield ready
+        supervisor, market = self.context.supervisor, self.context.market
+        crashes = {(feed.name,): supervisor.crashes.get(feed.name, 0) for feed in supervisor.feeds}
+        yield _counters("feed_crashes", "Faults of ours, by feed.", ("feed",), crashes)
+        ready = {(category,): float(word == "value") for category, word in supervisor.readiness().items()}
+        yield _gauges("category_ready", "Whether it has a value.", ("category",), ready)
+        yield _gauge("candle_series", "Candle series that are kept.", len(market.series))
+        delays = {
+            # Said before its end, by a clock of ours that is behind the exchange's: no delay.
+            (interval,): [max(0, delay_ms) / 1000 for delay_ms in delays]
+            for interval, delays in sorted(market.close_delays_ms.items())
+        }
+        words = "From the end of a candle to its being said closed, of the last ones."
+        yield _summary("candle_close_delay_seconds", words, ("interval",), delays)
 
     def _data(self) -> Iterator[Metric]:
-        apart = GaugeMetricFamily(
-            "stream_server_price_disagreement_pct", "How far two sources of a price differ.", labels=["symbol"]
-        )
-        for each in disagreeing(self.context)[:DISAGREEMENTS_TOLD]:
-            apart.add_metric([each.symbol], each.difference_pct)
-        yield apart
-        rejected = CounterMetricFamily(
-            "stream_server_rejected_rows", "Upstream rows that could not be read.", labels=["provider", "field"]
-        )
+        apart = {(each.symbol,): each.difference_pct for each in disagreeing(self.context)[:DISAGREEMENTS_TOLD]}
+        yield _gauges("price_disagreement_pct", "How far two sources of a price differ.", ("symbol",), apart)
         worst = sorted(rejected_rows(self.context).items(), key=lambda entry: entry[1], reverse=True)
-        for name, count in worst[:REJECTED_TOLD]:
-            provider, _, field = name.partition(".")
-            rejected.add_metric([provider, field], count)
-        yield rejected
+        rejected = {(provider, field): count for (provider, _, field), count in _named(worst[:REJECTED_TOLD])}
+        yield _counters("rejected_rows", "Upstream rows that could not be read.", ("provider", "field"), rejected)
+
+
+def _named(counts: Iterable[tuple[str, int]]) -> Iterator[tuple[tuple[str, str, str], int]]:
+    return ((name.partition("."), count) for name, count in counts)
 
 
 def _providers(sources: Sources) -> Iterator[Metric]:
-    by = ["provider"]
-    asked = CounterMetricFamily("stream_server_provider_requests", "Questions put to it.", labels=[*by, "outcome"])
-    sent = CounterMetricFamily("stream_server_provider_http_requests", "Requests sent to it.", labels=by)
-    state = GaugeMetricFamily("stream_server_provider_state", "1 for the state it is in.", labels=[*by, "state"])
-    latency = GaugeMetricFamily(
-        "stream_server_provider_latency_seconds", "Of its last successes.", labels=[*by, "quantile"]
-    )
-    tokens = GaugeMetricFamily("stream_server_provider_tokens_left", "Of its allowance.", labels=by)
-    skew = GaugeMetricFamily("stream_server_provider_clock_skew_seconds", "Its clock before ours.", labels=by)
-    for name, upstream in sources.upstreams.items():
-        report = upstream.report()
-        for outcome, count in sorted(upstream.outcomes.items()):
-            asked.add_metric([name, outcome], count)
-        sent.add_metric([name], upstream.sent)
-        for each in State:
-            state.add_metric([name, each.value], float(upstream.state is each))
-        quantiles = report["latency_ms"]
-        if isinstance(quantiles, dict):
-            for label, quantile in (("0.5", "p50"), ("0.95", "p95")):
-                if quantiles[quantile] is not None:
-                    latency.add_metric([name, label], quantiles[quantile] / 1000)
-        left = report["tokens_left"]
-        if isinstance(left, (int, float)):
-            tokens.add_metric([name], left)
-        if upstream.skew_ms is not None:
-            skew.add_metric([name], upstream.skew_ms / 1000)
-    yield from (asked, sent, state, latency, tokens, skew)
+    by, upstreams = ("provider",), sources.upstreams
+    outcomes = {
+        (name, outcome): count
+        for name, upstream in upstreams.items()
+        for outcome, count in sorted(upstream.outcomes.items())
+    }
+    yield _counters("provider_requests", "Questions put to it.", (*by, "outcome"), outcomes)
+    sent = {(name,): upstream.sent for name, upstream in upstreams.items()}
+    yield _counters("provider_http_requests", "Requests sent to it.", by, sent)
+    states = {(name, str(each)): float(one.state is each) for name, one in upstreams.items() for each in State}
+    yield _gauges("provider_state", "1 for the state it is in.", (*by, "state"), states)
+    circuits = {
+        (name, str(each)): float(one.breaker.state is each) for name, one in upstreams.items() for each in Circuit
+    }
+    yield _gauges("provider_breaker", "1 for the state its circuit is in.", (*by, "state"), circuits)
+    took = {(name,): [ms / 1000 for ms in one.latencies_ms] for name, one in upstreams.items() if one.latencies_ms}
+    yield _summary("provider_latency_seconds", "Of its last successes.", by, took)
+    left = {(name,): upstream.limiter.tokens_left() for name, upstream in upstreams.items()}
+    limited = {name: tokens for name, tokens in left.items() if math.isfinite(tokens)}
+    yield _gauges("provider_tokens_left", "Of its allowance.", by, limited)
+    skews = {(name,): one.skew_ms / 1000 for name, one in upstreams.items() if one.skew_ms is not None}
+    yield _gauges("provider_clock_skew_seconds", "Its clock before ours.", by, skews)
 
 
 def _pools(sources: Sources) -> Iterator[Metric]:
     told = {
-        "asked": ("stream_server_pool_questions", "Questions to the pool."),
-        "cache_hits": ("stream_server_pool_cache_hits", "Answered from what was held."),
-        "stale_served": ("stream_server_pool_stale_served", "Answered with an old value."),
-        "upstream": ("stream_server_pool_upstream_calls", "Attempts with a provider."),
-        "failovers": ("stream_server_pool_failovers", "Answers of another than the first provider asked."),
-        "exhausted": ("stream_server_pool_exhausted", "Questions that nobody could answer."),
+        "asked": ("pool_questions", "Questions to the pool."),
+        "cache_hits": ("pool_cache_hits", "Answered from what was held."),
+        "stale_served": ("pool_stale_served", "Answered with an old value."),
+        "upstream": ("pool_upstream_calls", "Attempts with a provider."),
+        "failovers": ("pool_failovers", "Answers of another than the first provider asked."),
+        "exhausted": ("pool_exhausted", "Questions that nobody could answer."),
     }
     for count, (name, words) in told.items():
-        family = CounterMetricFamily(name, words, labels=["pool"])
-        for pool in sources.pools:
-            family.add_metric([pool.name], getattr(pool.counts, count))
-        yield family
+        yield _counters(name, words, ("pool",), {(pool.name,): getattr(pool.counts, count) for pool in sources.pools})
+
+
+# --- families: values by the texts of their labels ---
+
+Labels = TypeVar("Labels", bound=tuple[str, ...])
+
+
+def _full(name: str) -> str:
+    return f"stream_server_{name}"
+
+
+def _gauge(name: str, words: str, value: float) -> Metric:
+    return _gauges(name, words, (), {(): value})
+
+
+def _gauges(name: str, words: str, labels: tuple[str, ...], values: Mapping[Labels, float]) -> Metric:
+    family = GaugeMetricFamily(_full(name), words, labels=labels)
+    for texts, value in values.items():
+        family.add_metric(texts, value)
+    return family
+
+
+def _counter(name: str, words: str, value: float) -> Metric:
+    return _counters(name, words, (), {(): value})
+
+
+def _counters(name: str, words: str, labels: tuple[str, ...], values: Mapping[Labels, float]) -> Metric:
+    family = CounterMetricFamily(_full(name), words, labels=labels)
+    for texts, value in values.items():
+        family.add_metric(texts, value)
+    return family
+
+
+def _histogram(name: str, words: str, labels: tuple[str, ...], values: Mapping[Labels, Histogram]) -> Metric:
+    family = HistogramMetricFamily(_full(name), words, labels=labels)
+    for texts, value in values.items():
+        family.add_metric(texts, value.buckets(), value.sum)
+    return family
+
+
+def _summary(name: str, words: str, labels: tuple[str, ...], values: Mapping[Labels, Sequence[float]]) -> Metric:
+    """Quantiles of the last values, in seconds; of all that there ever were nothing is kept."""
+    family = SummaryMetricFamily(_full(name), words, labels=labels)
+    for texts, seconds in values.items():
+        ordered = sorted(seconds)
+        for quantile in QUANTILES if ordered else ():
+            value = ordered[min(len(ordered) - 1, int(len(ordered) * quantile))]
+            named = dict(zip(labels, texts, strict=True))
+            family.add_sample(_full(name), named | {"quantile": str(quantile)}, value)
+    return family

@@ -6,7 +6,7 @@ Whether a source is well is a question of its own: its health is told with a 200
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -22,12 +22,12 @@ from orchestrator.errors import ProviderError
 from orchestrator.pool import Exhausted, Fetched, Pool
 from stream_server.context import CONTEXT, Context
 from stream_server.refusals import Refusal
-from stream_server.rest.answers import OURS, SHOWN_CHARS, VIEWS, Answer, respond
+from stream_server.rest.answers import OURS, SHOWN_CHARS, VIEWS, Answer, respond, too_old
 from stream_server.rest.asking import ASKING, Asking, attempts_of
 from stream_server.rest.candles import candle_row
 from stream_server.rest.coins import bases
 from stream_server.rest.market import from_hub, quote_row, with_quotes
-from stream_server.rest.parameters import Parameters
+from stream_server.rest.parameters import Parameters, only_max_age
 from stream_server.rest.sentiment import MAX_TEXT_CHARS, index_with_history, scored
 
 CLEAN, DT = "/api/new-sources/crypto-api-clean", "/api/new-sources/crypto-dt-source"
@@ -46,12 +46,12 @@ async def clean_health(request: web.Request) -> web.Response:
     return await _health(request, _health_of_clean)
 
 
-async def _health_of_clean(asking: Asking) -> tuple[dict[str, object], Answer]:
+async def _health_of_clean(asking: Asking, max_age_ms: float | None) -> tuple[dict[str, object], Answer]:
     sources = asking.sources
     pool = sources.clean_facts
     facts: dict[str, object] = {"answers": True, "status": None, "reason": None}
     try:
-        fetched = await asking.fetch(pool, HEALTH, within_s=HEALTH_WITHIN_S)
+        fetched = await asking.fetch(pool, HEALTH, max_age_ms, within_s=HEALTH_WITHIN_S)
     except Refusal as refusal:
         facts |= {"answers": False, "reason": refusal.message}
         answer = _of_refusal(asking, refusal, crypto_api_clean.NAME)
@@ -158,12 +158,12 @@ async def dt_health(request: web.Request) -> web.Response:
     return await _health(request, _health_of_dt)
 
 
-async def _health_of_dt(asking: Asking) -> tuple[dict[str, object], Answer]:
+async def _health_of_dt(asking: Asking, max_age_ms: float | None) -> tuple[dict[str, object], Answer]:
     sources = asking.sources
     pool = sources.dt_requests
     facts: dict[str, object] = {"service": None, "version": None, "endpoints": None}
     try:
-        fetched = await asking.fetch(pool, DtQuery("health"), within_s=HEALTH_WITHIN_S)
+        fetched = await asking.fetch(pool, DtQuery("health"), max_age_ms, within_s=HEALTH_WITHIN_S)
     except Refusal as refusal:
         answer = _of_refusal(asking, refusal, crypto_dt_source.NAME)
         return {"status": "down", "answers": False, "reason": refusal.message, **facts}, answer
@@ -190,6 +190,7 @@ async def dt_prices(request: web.Request) -> web.Response:
         lambda: DtQuery("prices", symbols=tuple(bases(request.app[CONTEXT], names))),
         lambda value, fetched: [quote_row(each, fetched) for each in value.good[:limit]],
         limit,
+        stamps_of=lambda value: [each.ts for each in value.good[:limit]],
     )
 
 
@@ -206,7 +207,7 @@ async def dt_klines(request: web.Request) -> web.Response:
     def rows(value: Any, fetched: Fetched[Any]) -> object:
         return [candle_row(each, Pair(each.symbol, each.symbol.removesuffix("USDT"), "USDT")) for each in value.good]
 
-    return await _dt(request, parameters, question, rows)
+    return await _dt(request, parameters, question, rows, stamps_of=lambda value: [each.ts for each in value.good[-1:]])
 
 
 async def dt_fear_greed(request: web.Request) -> web.Response:
@@ -280,15 +281,24 @@ async def _dt(
     question: Callable[[], DtQuery],
     data_of: Callable[[Any, Fetched[Any]], object],
     *cut: object,
+    stamps_of: Callable[[Any], Iterable[int]] = lambda value: (),
 ) -> web.Response:
-    """Check the parameters, ask, and answer; `cut` is what of the parameters is no part of the question."""
+    """Check the parameters, ask, and answer; `cut` is what of the parameters is no part of the question.
+
+    `stamps_of` gives the stamps of what is told, where its rows have stamps of their own that age.
+    """
     asking = request.app[ASKING]
     max_age_ms = parameters.max_age_ms()
     parameters.check()
     pool = asking.sources.dt_requests
     query = question()
     fetched = await asking.fetch(pool, query, max_age_ms)
-    answer = asking.answer([(pool, fetched)], lambda: data_of(fetched.value, fetched), max_age_ms)
+    answer = asking.answer(
+        [(pool, fetched)],
+        lambda: data_of(fetched.value, fetched),
+        max_age_ms,
+        row_ages_ms=[fetched.age_of(stamp_ms) for stamp_ms in stamps_of(fetched.value)],
+    )
     return respond(request, asking.context, request.app[VIEWS].share((query, *cut), answer))
 
 
@@ -380,23 +390,29 @@ def own_resources(asking: Asking) -> list[Resource]:
 async def sources_status(request: web.Request) -> web.Response:
     """`GET /api/new-sources/status`: how the two sources do, by their own word and by our experience."""
     asking = request.app[ASKING]
+    max_age_ms = only_max_age(request)
     sources = asking.sources
-    (clean, _), (dt, _) = await asyncio.gather(_health_of_clean(asking), _health_of_dt(asking))
+    (clean, of_clean), (dt, of_dt) = await asyncio.gather(
+        _health_of_clean(asking, max_age_ms), _health_of_dt(asking, max_age_ms)
+    )
     data = {
         crypto_api_clean.NAME: {**clean, "provider": sources.upstreams[crypto_api_clean.NAME].report()},
         crypto_dt_source.NAME: {**dt, "provider": sources.upstreams[crypto_dt_source.NAME].report()},
     }
-    now_ms = asking.context.clock.wall_ms()
-    answer = Answer(lambda: orjson.dumps(data), source=OURS, true_at_ms=now_ms, cached=False)
+    answer = Answer(
+        lambda: orjson.dumps(data),
+        source=OURS,
+        true_at=min(of_clean.true_at, of_dt.true_at),
+        cached=of_clean.cached or of_dt.cached,
+        max_age_ms=max_age_ms,
+    )
     return respond(request, asking.context, answer)
 
 
-async def _health(request: web.Request, health_of: Callable[[Asking], Any]) -> web.Response:
+async def _health(request: web.Request, health_of: Callable[[Asking, float | None], Any]) -> web.Response:
     asking = request.app[ASKING]
-    parameters = Parameters(request)
-    max_age_ms = parameters.max_age_ms()
-    parameters.check()
-    data, answer = await health_of(asking)
+    max_age_ms = only_max_age(request)
+    data, answer = await health_of(asking, max_age_ms)
     answer.make = lambda: orjson.dumps(data)
     answer.version = ""
     answer.max_age_ms = max_age_ms
@@ -408,7 +424,7 @@ def _of_refusal(asking: Asking, refusal: Refusal, source: str) -> Answer:
     return Answer(
         lambda: b"null",
         source=source,
-        true_at_ms=asking.context.clock.wall_ms(),
+        true_at=asking.context.clock.now(),
         cached=False,
         attempts=attempts_of(refusal),
     )
@@ -422,28 +438,30 @@ class Trial:
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.recent: Recent[str, tuple[list[dict[str, object]], int]] = Recent(TESTED_FOR_S, 1, context.clock)
+        self.recent: Recent[str, tuple[list[dict[str, object]], float]] = Recent(TESTED_FOR_S, 1, context.clock)
 
     async def test_all(self, request: web.Request) -> web.Response:
         """`GET /api/new-sources/test-all`: for each endpoint its outcome and how long it took."""
         asking = request.app[ASKING]
-        parameters = Parameters(request)
-        max_age_ms = parameters.max_age_ms()
-        parameters.check()
+        max_age_ms = only_max_age(request)
         cached = self.recent.fresh("all") is not None
-        rows, tested_ms = await self.recent.get("all", lambda: self._ask_all(asking))
+        rows, tested_at = await self.recent.get("all", lambda: self._ask_all(asking))
         good = sum(1 for row in rows if row["outcome"] == "ok")
         answer = Answer(
             lambda: orjson.dumps({"ok": good, "failed": len(rows) - good, "endpoints": rows}),
             source=OURS,
-            true_at_ms=tested_ms,
+            true_at=tested_at,
             cached=cached,
             max_age_ms=max_age_ms,
         )
+        now = self.context.clock.now()
+        if cached and answer.is_too_old(now):
+            raise too_old(answer.age_ms(now), retry_after_s=tested_at + TESTED_FOR_S - now)
         return respond(request, self.context, answer)
 
-    async def _ask_all(self, asking: Asking) -> tuple[list[dict[str, object]], int]:
-        sources = asking.sources
+    async def _ask_all(self, asking: Asking) -> tuple[list[dict[str, object]], float]:
+        """The outcomes, and when the first of them may have been."""
+        sources, began = asking.sources, self.context.clock.now()
         questions: list[tuple[str, Pool[Any, Any], object, float]] = [
             (f"{CLEAN}/health", sources.clean_facts, HEALTH, 1.0),
             (f"{CLEAN}/stats", sources.clean_facts, STATS, 1.0),
@@ -452,15 +470,15 @@ class Trial:
             *((f"{DT}/{query.what}", sources.dt_requests, query, 1.0) for query in SAMPLES),
         ]
         rows = await asyncio.gather(*(self._ask(*question) for question in questions))
-        return list(rows), self.context.clock.wall_ms()
+        return list(rows), began
 
-    async def _ask(self, endpoint: str, pool: Pool[Any, Any], query: object, max_age_s: float) -> dict[str, object]:
+    async def _ask(self, endpoint: str, pool: Pool[Any, Any], query: object, within_s: float) -> dict[str, object]:
         clock = self.context.clock
         started = clock.now()
         outcome, reason, cached = "ok", None, False
         try:
             async with asyncio.timeout(TEST_WITHIN_S):
-                fetched = await pool.fetch(query, max_age_s=max_age_s)
+                fetched = await pool.fetch(query, within_s=within_s)
             cached = fetched.cached
         except TimeoutError:
             outcome, reason = "timeout", f"no answer within {TEST_WITHIN_S:g} s"

@@ -10,7 +10,7 @@ from feeds import topics
 from feeds.catalog import LATEST
 from feeds.news import NewsDesk
 from feeds.poller import IDLE
-from feeds.providers import crypto_dt_source
+from feeds.providers import crypto_dt_source, newsapi
 from orchestrator.pool import Attempt
 from orchestrator.upstream import State
 from stream_server.context import CONTEXT
@@ -39,26 +39,35 @@ async def news(request: web.Request) -> web.Response:
     parameters.check()
     base = bases(context, [symbol])[0] if symbol else None
     desk = asking.sources.desk
-    if max_age_ms is not None and _age_ms(asking, desk) > max_age_ms:
+    asked_at = context.clock.now()
+    if max_age_ms is not None:
         await _ask_outlets(asking, max_age_ms)
     await _first_articles(asking, desk)
-    rows = desk.select(chosen, base, limit)
-    sources = [each.source for each in rows] or [each.source for each in desk.held.values()]
+    young = _young(desk, max_age_ms, asked_at)
+    rows = desk.select(chosen, base, limit, young)
+    told = {each.source for each in rows} or young
+    stale_s = MISSED_POLLS * IDLE * context.settings.news_poll_s
     answer = Answer(
         lambda: orjson.dumps([each.row for each in rows]),
-        source=",".join(sorted(set(sources))),
-        true_at_ms=desk.received_ms or 0,
-        stale=desk.from_disk or _age_ms(asking, desk) > MISSED_POLLS * IDLE * context.settings.news_poll_s * 1000,
+        source=",".join(sorted(told)),
+        # The oldest counts: of an outlet that is not heard any more we don't know what it says now.
+        true_at=min(desk.heard_at[source] for source in told),
+        stale=desk.from_disk or min(desk.ages_s().values()) > stale_s,
+        cached=all(desk.heard_at[source] < asked_at for source in told),
         attempts=[attempt.report() for attempt in _attempts(asking)],
-        version=f"{context.hub.epoch}-{topics.NEWS}{desk.version}",
+        version=f"{context.hub.epoch}-{topics.NEWS}{desk.version}.{hash(frozenset(young)):x}",
         max_age_ms=max_age_ms,
     )
     return respond(request, context, request.app[VIEWS].share((topics.NEWS, chosen, base, limit), answer))
 
 
-def _age_ms(asking: Asking, desk: NewsDesk) -> float:
-    """Since an outlet answered."""
-    return asking.context.clock.wall_ms() - (desk.received_ms or 0)
+def _young(desk: NewsDesk, max_age_ms: float | None, asked_at: float) -> set[str]:
+    """The sources that were heard lately enough, or just now; all if there are none, or the client does not mind."""
+    every = {each.source for each in desk.held.values()}
+    if max_age_ms is None:
+        return every
+    oldest = min(asked_at, desk.clock.now() - max_age_ms / 1000)
+    return {source for source in every if desk.heard_at[source] >= oldest} or every
 
 
 def _attempts(asking: Asking) -> list[Attempt]:
@@ -68,14 +77,16 @@ def _attempts(asking: Asking) -> list[Attempt]:
 
 
 async def _ask_outlets(asking: Asking, max_age_ms: float) -> None:
-    """Have every outlet asked anew, as far as clients may cause that; failures are seen in the attempts."""
+    """Have every outlet asked that was heard too long ago, as far as clients may cause that; failures are seen in the
+    attempts.
+    """
     sources = asking.sources
     outlets = [pool.providers[0].upstream for pool in sources.news]
     usual = [
         pool
         for pool, outlet in zip(sources.news, outlets, strict=True)
-        # One is the last resort, and asked when the others fail.
-        if outlet.state is not State.DISABLED and outlet.name != crypto_dt_source.NAME
+        # One is the last resort, and asked when the others fail; one is paid by the call.
+        if outlet.state is not State.DISABLED and outlet.name not in (crypto_dt_source.NAME, newsapi.NAME)
     ]
     fetches = [asking.fetch(pool, LATEST, max_age_ms, within_s=FIRST_WITHIN_S) for pool in usual]
     await asyncio.gather(*fetches, return_exceptions=True)

@@ -27,11 +27,14 @@ class Parameters:
         self.problems[name] = (code, message)
 
     def text(self, name: str, default: str = "") -> str:
-        """A text; refused if it is given twice."""
+        """A text; refused if it is given twice, or nothing but blanks. An empty one is not given."""
         values = self.query.getall(name, [])
         if len(values) > 1:
             self.wrong(name, f"{name} is given {len(values)} times")
-        return values[0].strip() if values else default
+        text = values[0].strip() if values else default
+        if values and values[0] and not text:
+            self.wrong(name, f"{name} is blank")
+        return text
 
     def needed(self, name: str, example: str) -> str:
         """A text that must be there."""
@@ -42,10 +45,11 @@ class Parameters:
 
     def names(self, name: str, most: int = MAX_NAMES) -> list[str]:
         """Names with commas between them, each once."""
-        names = list(dict.fromkeys(split_topics(self.text(name))))
-        if len(names) > most:
-            self.wrong(name, f"{name} has {len(names)} names; {most} are allowed")
-        return names
+        text = self.text(name)
+        count = text.count(",") + 1
+        if count > most:
+            self.wrong(name, f"{name} has {count} names; {most} are allowed")
+        return list(dict.fromkeys(split_topics(text)))
 
     def choice(self, name: str, choices: Sequence[str], default: str, code: str = "bad_parameter") -> str:
         """One of several words."""
@@ -110,3 +114,11 @@ class Parameters:
         code = codes.pop() if len(codes) == 1 else "bad_parameter"
         details: dict[str, object] = {name: message for name, (_, message) in self.problems.items()}
         raise Refusal(code, "; ".join(str(message) for message in details.values()), details=details)
+
+
+def only_max_age(request: web.Request) -> float | None:
+    """`max_age` of a question that takes nothing else, in milliseconds. Raises Refusal if it is none."""
+    parameters = Parameters(request)
+    max_age_ms = parameters.max_age_ms()
+    parameters.check()
+    return max_age_ms

@@ -1,6 +1,6 @@
 """`/api/status`, the topic `status`, and the probes: how the service does."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 import orjson
 from aiohttp import web
@@ -11,6 +11,7 @@ from feeds.disagreements import Disagreement, SaidPrice, disagreements
 from stream_server import __version__
 from stream_server.context import CONTEXT, Context
 from stream_server.rest.answers import OURS, Answer, iso_time, respond
+from stream_server.rest.parameters import only_max_age
 
 DISAGREEMENTS_TOLD = 50
 
@@ -27,6 +28,8 @@ def status_report(context: Context) -> dict[str, object]:
             "now": iso_time(now_ms),
             "draining": context.draining,
             **context.pulse.report(),
+            "trouble": context.trouble(),
+            "probe": context.probe.report(),
         },
         "clients": {
             **context.clients.count(),
@@ -35,7 +38,8 @@ def status_report(context: Context) -> dict[str, object]:
             "refused": context.clients.refused,
             "behind": len(hub.behind),
             "paced": sum(1 for outbox in hub.behind if outbox.paced),
-            "held_bytes": held_bytes(context),
+            "held_messages": sum(outbox.held_messages for outbox in hub.behind),
+            "held_bytes": sum(outbox.held_bytes for outbox in hub.behind),
             "held_bytes_most": max((outbox.held_bytes for outbox in hub.behind), default=0),
             "held_bytes_limit": context.settings.outbox_bytes,
             "buffered_bytes": sum(outbox.pipe.buffered() for outbox in hub.behind),
@@ -57,11 +61,6 @@ def status_report(context: Context) -> dict[str, object]:
         "disagreements": [asdict(each) for each in disagreeing(context)[:DISAGREEMENTS_TOLD]],
         "rejected_rows": rejected_rows(context),
     }
-
-
-def held_bytes(context: Context) -> int:
-    """What is held for clients that are behind."""
-    return sum(outbox.held_bytes for outbox in context.hub.behind)
 
 
 def rejected_rows(context: Context) -> dict[str, int]:
@@ -89,12 +88,40 @@ def disagreeing(context: Context) -> list[Disagreement]:
 async def status(request: web.Request) -> web.Response:
     """`GET /api/status`."""
     context = request.app[CONTEXT]
-    now_ms = context.clock.wall_ms()
-    answer = Answer(lambda: orjson.dumps(status_report(context)), source=OURS, true_at_ms=now_ms, cached=False)
+    max_age_ms = only_max_age(request)
+    answer = Answer(
+        lambda: orjson.dumps(status_report(context)),
+        source=OURS,
+        true_at=context.clock.now(),
+        cached=False,
+        max_age_ms=max_age_ms,
+    )
     return respond(request, context, answer)
 
 
 # --- probes ---
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether new clients should come, in a word, and why not."""
+
+    word: str
+    categories: dict[str, str | None]
+    trouble: str | None
+
+    @property
+    def ready(self) -> bool:
+        """Whether they should."""
+        return self.word == "ready"
+
+
+def health(context: Context) -> Health:
+    """How the service stands now."""
+    categories, trouble = context.supervisor.readiness(), context.trouble()
+    started = all(word is not None for word in categories.values())
+    word = "draining" if context.draining else "troubled" if trouble else "ready" if started else "starting"
+    return Health(word, categories, trouble)
 
 
 async def live(request: web.Request) -> web.Response:
@@ -104,12 +131,7 @@ async def live(request: web.Request) -> web.Response:
 
 async def ready(request: web.Request) -> web.Response:
     """`GET /health/ready`: 200 once every category has a first value or a known failure; not in trouble or draining."""
-    context = request.app[CONTEXT]
-    categories = context.supervisor.readiness()
-    started = all(word is not None for word in categories.values())
-    trouble = context.pulse.trouble()
-    is_ready = started and trouble is None and not context.draining
-    state = "draining" if context.draining else "troubled" if trouble else "ready" if started else "starting"
-    headers = {} if is_ready else {"Retry-After": "1"}
-    body = {"status": state, "categories": categories, "trouble": trouble}
-    return web.json_response(body, status=200 if is_ready else 503, headers=headers)
+    now = health(request.app[CONTEXT])
+    headers = {} if now.ready else {"Retry-After": "1"}
+    body = {"status": now.word, "categories": now.categories, "trouble": now.trouble}
+    return web.json_response(body, status=200 if now.ready else 503, headers=headers)

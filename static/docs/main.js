@@ -1,0 +1,111 @@
+/** Wires the documentation: reads both contracts, and lists what is in them, group by group. */
+
+import { make } from "../dom.js";
+import { Contract } from "./contract.js";
+import { endpointEntry } from "./endpoint.js";
+import { messageEntry } from "./message.js";
+import { paragraphs } from "./prose.js";
+
+const documents = document.getElementById("documents");
+const contents = document.querySelector("#contents ul");
+const find = document.getElementById("find");
+
+document.getElementById("theme").addEventListener("click", () => globalThis.toggleTheme());
+
+async function main() {
+  const [rest, streams] = await Promise.all([Contract.load("/openapi.json"), Contract.load("/asyncapi.json")]);
+  const { title, version, description } = rest.json.info;
+  const tag = document.getElementById("version");
+  tag.textContent = version;
+  tag.hidden = false;
+  const intro = make("section", { className: "intro" }, make("h2", { text: title }), ...paragraphs(description));
+  documents.replaceChildren(intro, ...restGroups(rest), ...streamGroups(streams));
+  documents.removeAttribute("aria-busy");
+  find.addEventListener("input", () => show(find.value.trim().toLowerCase()));
+  addEventListener("hashchange", openLinked);
+  openLinked();
+  // What is open can be linked to.
+  documents.addEventListener("toggle", ({ target }) => {
+    if (target.open && target.matches(".entry")) history.replaceState(null, "", `#${target.id}`);
+  }, { capture: true });
+  followReader();
+}
+
+function restGroups(rest) {
+  const groups = new Map(rest.json.tags.map(({ name, description }) => [name, { description, entries: [] }]));
+  for (const [path, operations] of Object.entries(rest.json.paths)) {
+    for (const [method, operation] of Object.entries(operations)) {
+      groups.get(operation.tags[0]).entries.push(endpointEntry(rest, method, path, operation));
+    }
+  }
+  return [...groups].map(([name, { description, entries }]) => group(name, [description], entries));
+}
+
+function streamGroups(streams) {
+  const { messages } = streams.json.components;
+  const { description } = streams.json.info;
+  const kinds = { "Values": [], "Control messages": [], "Commands": [] };
+  const words = {
+    "Values": "One message for each event of a topic; on SSE a default `message` event.",
+    "Control messages": "What is said about the stream; on SSE events of these names.",
+    "Commands": "What a WebSocket client may say.",
+  };
+  for (const [id, message] of Object.entries(messages)) {
+    const kind = id.startsWith("op.") ? "Commands" : message.name === "update" ? "Values" : "Control messages";
+    kinds[kind].push(messageEntry(streams, id, message));
+  }
+  const codes = closeCodes(streams.json.channels.websocket["x-close-codes"]);
+  return [
+    group("Streams", description.split("\n\n"), [], "streams"),
+    ...Object.entries(kinds).map(([name, entries]) => group(name, [words[name]], entries)),
+    group("Close codes", ["Why a WebSocket ends. A client that may come back hands over its position."], [], "close-codes", codes),
+  ];
+}
+
+function closeCodes(codes) {
+  const rows = codes.map(({ code, reason, reconnect }) =>
+    make("tr", {}, make("th", { scope: "row", text: code }), make("td", { text: reason }), make("td", { text: reconnect ? "come back" : "stay away" })));
+  return make("table", { className: "codes" }, make("tbody", {}, ...rows));
+}
+
+function group(name, description, entries, id = name.toLowerCase().replaceAll(" ", "-"), ...more) {
+  const list = entries.map(({ id: target, label }) => make("li", {}, make("a", { href: `#${target}`, text: label })));
+  contents.append(make("li", { "data-group": id }, make("a", { href: `#${id}`, text: name }), make("ul", {}, ...list)));
+  const head = make("div", { className: "group-head" }, make("h2", { text: name }), ...description.flatMap((each) => paragraphs(each)));
+  return make("section", { className: "group", id }, head, ...entries.map(({ element }) => element), ...more);
+}
+
+/** Show only what has these words in it. */
+function show(words) {
+  for (const section of documents.querySelectorAll(".group")) {
+    const entries = [...section.querySelectorAll(".entry")];
+    for (const entry of entries) entry.hidden = !entry.dataset.words.includes(words);
+    section.hidden = Boolean(words) && entries.every((entry) => entry.hidden);
+    contents.querySelector(`[data-group="${section.id}"]`).hidden = section.hidden;
+    for (const entry of entries) contents.querySelector(`a[href="#${CSS.escape(entry.id)}"]`).parentElement.hidden = entry.hidden;
+  }
+  documents.querySelector(".intro").hidden = Boolean(words);
+}
+
+function openLinked() {
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  if (!target) return;
+  if (target.matches("details")) target.open = true;
+  target.scrollIntoView();
+}
+
+/** Mark in the contents which group is being read. */
+function followReader() {
+  const seen = new IntersectionObserver((changes) => {
+    for (const { target, isIntersecting } of changes) {
+      if (!isIntersecting) continue;
+      for (const item of contents.children) item.toggleAttribute("data-current", item.dataset.group === target.id);
+    }
+  }, { rootMargin: "-20% 0px -70% 0px" });
+  for (const section of documents.querySelectorAll(".group")) seen.observe(section);
+}
+
+main().catch((error) => {
+  documents.replaceChildren(make("p", { className: "empty", text: `The contract cannot be read: ${error.message}` }));
+  documents.removeAttribute("aria-busy");
+});

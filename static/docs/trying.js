@@ -1,0 +1,86 @@
+/** "Try it": sends the request from here and shows what comes, as it comes. */
+
+import { askForToken, authorization } from "../access.js";
+import { make, setData } from "../dom.js";
+import { jsonBox } from "./json.js";
+
+const HEADERS = ["age", "etag", "retry-after", "ratelimit", "x-request-id"];
+const MOST_CHARS = 40_000;
+
+/** `form` is sent by its button here, and by Enter; `request` gives `{method, path, query, body, stream}` of now. */
+export function tryIt(form, request) {
+  const button = make("button", { type: "submit", form: form.id, className: "try", text: "Try it" });
+  const answer = make("div", { className: "answer", role: "status" });
+  const element = make("div", { className: "trial" }, button, answer);
+  let running = null;
+
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    if (running) {
+      running.abort();
+      return;
+    }
+    running = new AbortController();
+    button.textContent = "Stop";
+    setData(button, "state", "running");
+    try {
+      await show(answer, request(), running.signal);
+    } catch (error) {
+      if (!running.signal.aborted) answer.replaceChildren(make("p", { className: "error", text: `No answer: ${error.message}` }));
+    } finally {
+      running = null;
+      button.textContent = "Try it";
+      setData(button, "state", null);
+    }
+  });
+  return element;
+}
+
+async function show(answer, { method, path, query, body, stream }, signal) {
+  const target = `${path}${query ? `?${query}` : ""}`;
+  const started = performance.now();
+  let response;
+  do {
+    const headers = authorization();
+    if (body !== null) headers["Content-Type"] = "application/json";
+    response = await fetch(target, { method: method.toUpperCase(), headers, body, signal, cache: "no-store" });
+    if (response.status === 401) await askForToken(headers);
+  } while (response.status === 401);
+  const head = make("div", { className: "answer-head" },
+    make("code", { text: `${response.status} ${response.statusText}`.trim(), "data-status": String(response.status)[0] }),
+    make("span", { className: "took", text: `${Math.round(performance.now() - started)} ms` }));
+  const facts = HEADERS.filter((name) => response.headers.has(name)).map((name) =>
+    make("div", {}, make("dt", { text: name }), make("dd", { text: response.headers.get(name) })));
+  const place = make("div", {});
+  answer.replaceChildren(head, make("dl", { className: "headers" }, ...facts), place);
+  if (stream) await showStream(place, response, signal);
+  else place.replaceChildren(shown(await response.text(), response.headers.get("Content-Type") ?? ""));
+}
+
+function shown(text, type) {
+  if (type.startsWith("application/json")) {
+    try {
+      return jsonBox(JSON.parse(text));
+    } catch {
+      // Then it is shown as it is.
+    }
+  }
+  const cut = text.length > MOST_CHARS ? `${text.slice(0, MOST_CHARS)}\n…` : text;
+  return make("pre", { className: "json", tabindex: 0 }, make("code", { text: cut }));
+}
+
+/** The newest of a text that does not end. */
+async function showStream(place, response, signal) {
+  const code = make("code", {});
+  const box = make("pre", { className: "json", tabindex: 0 }, code);
+  place.replaceChildren(box);
+  const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+  signal.addEventListener("abort", () => reader.cancel().catch(() => {}));
+  for (let text = ""; ;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    text = (text + value).slice(-MOST_CHARS);
+    code.textContent = text;
+    box.scrollTop = box.scrollHeight;
+  }
+}

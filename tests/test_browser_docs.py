@@ -1,0 +1,122 @@
+"""The documentation of the API in a real Chromium: it lists all there is, and what it offers to try works."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Page, expect
+
+from stream_server.specs import asyncapi, openapi
+from tests import browser as chromium
+from tests.browser import Complaints
+from tests.harness import Running, running
+
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module", loop_factories=["asyncio"])]
+
+browser, complaints, page = chromium.browser, chromium.complaints, chromium.page
+
+TOKEN = "t" * 32
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    async with running(None, tmp_path_factory.mktemp("state")) as served:
+        yield served
+
+
+async def opened(page: Page, path: str) -> None:
+    """Open an endpoint's entry."""
+    await page.locator(f".entry[data-path='{path}'] > summary").click()
+
+
+async def test_every_path_and_message_is_listed_and_can_be_opened_and_nothing_is_wider_than_a_phone(
+    service: Running, page: Page, complaints: Complaints
+) -> None:
+    await page.add_init_script("addEventListener('securitypolicyviolation', (e) => console.error(e.violatedDirective))")
+    await page.goto(f"{service.url}/docs")
+    entries = page.locator(".entry")
+    messages = asyncapi.document()["components"]["messages"]
+    paths = list(openapi.document()["paths"])
+    await expect(entries).to_have_count(len(paths) + len(messages))
+    listed = await page.locator(".entry[data-path]").evaluate_all("all => all.map(each => each.dataset.path)")
+    assert sorted(listed) == sorted(paths)
+    assert await page.locator("#contents ul ul a").count() == len(paths) + len(messages)
+
+    await entries.evaluate_all("all => all.forEach(each => { each.open = true; })")
+    await expect(page.locator(".entry > .entry-body")).to_have_count(len(paths) + len(messages))
+    # Fields within fields are made when they are opened.
+    await page.evaluate("""async () => {
+        for (let closed; (closed = document.querySelectorAll("[id^=message-] .inner:not([open])")).length;) {
+            closed.forEach((each) => { each.open = true; });
+            await new Promise((done) => setTimeout(done, 20));
+        }
+    }""")
+    full = "() => [...document.querySelectorAll('[id^=message-] .inner')].every((each) => each.children.length > 1)"
+    await page.wait_for_function(full)
+    assert await page.locator("[id^=message-] .inner").count() > 30
+    await page.set_viewport_size({"width": 360, "height": 740})
+    assert await page.evaluate("document.documentElement.scrollWidth") == 360
+    assert complaints == []
+
+
+async def test_the_request_follows_the_inputs_and_what_is_tried_is_shown(
+    service: Running, page: Page, complaints: Complaints
+) -> None:
+    await page.goto(f"{service.url}/docs")
+    await opened(page, "/api/topics")
+    entry = page.locator("[data-path='/api/topics']")
+    await entry.get_by_role("button", name="Try it").click()
+    await expect(entry.locator(".answer")).to_contain_text("200 OK")
+    await expect(entry.locator(".answer")).to_contain_text('"templates"')
+    assert page.url.endswith("#getTopics")
+    assert complaints == []  # a refusal is one to Chromium
+
+    await opened(page, "/api/market/ohlc")
+    entry = page.locator("[data-path='/api/market/ohlc']")
+    await expect(entry.locator(".command")).to_have_text(f"curl '{service.url}/api/market/ohlc?symbol=BTC'")
+    await entry.get_by_label("limit").fill("it's")
+    await entry.get_by_label("interval").select_option("1M")
+    await expect(entry.locator(".command")).to_have_text(
+        f"curl '{service.url}/api/market/ohlc?symbol=BTC&interval=1M&limit=it%27s'"
+    )
+    await entry.get_by_label("limit").press("Enter")
+    await expect(entry.locator(".answer")).to_contain_text("400 Bad Request")
+    await expect(entry.locator(".answer")).to_contain_text('"limit": "limit \\"it\'s\\" is not a whole number"')
+
+
+async def test_a_stream_is_shown_as_it_comes_until_it_is_stopped(
+    service: Running, page: Page, complaints: Complaints
+) -> None:
+    await page.goto(f"{service.url}/docs#getSse")
+    entry = page.locator("[data-path='/sse']")
+    await expect(entry).to_have_attribute("open", "")
+    await entry.get_by_label("topics").fill("status")
+    await entry.get_by_role("button", name="Try it").click()
+    await expect(entry.locator(".answer .json")).to_contain_text("event: synced")
+    await entry.get_by_role("button", name="Stop").click()
+    await expect(entry.get_by_role("button", name="Try it")).to_be_visible()
+    assert complaints == []
+
+
+async def test_what_is_looked_for_is_found_and_the_rest_is_out_of_the_way(
+    service: Running, page: Page, complaints: Complaints
+) -> None:
+    await page.goto(f"{service.url}/docs")
+    await page.locator("#find").fill("gas")
+    shown = page.locator(".entry:visible .path")
+    await expect(shown).to_have_text(["/api/crypto/blockchain/gas", "gas.<chain>"])
+    await page.locator("#find").fill("")
+    assert await shown.count() > 50
+    assert complaints == []
+
+
+async def test_where_tokens_are_asked_for_the_page_asks_and_goes_on(tmp_path: Path, page: Page) -> None:
+    async with running(None, tmp_path, AUTH_TOKENS=f"desk:{TOKEN}") as service:
+        await page.goto(f"{service.url}/docs")
+        await opened(page, "/api/topics")
+        entry = page.locator("[data-path='/api/topics']")
+        await entry.get_by_role("button", name="Try it").click()
+        await page.locator("#token input").fill(TOKEN)
+        await page.locator("#token button").click()
+        await expect(entry.locator(".answer")).to_contain_text("200 OK")

@@ -1,0 +1,242 @@
+"""Requests at the edge of HTTP and of the WebSocket handshake, and what every answer tells a browser to keep to."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from stream_server import light, page
+from tests.harness import Running, running
+
+KEY = b"Sec-WebSocket-Key: x3JJHMbDL1EzLkh9GBhXDw==\r\n"
+VERSION = b"Sec-WebSocket-Version: 13\r\n"
+UPGRADE = b"Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n"
+SAFE = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The first answer to raw bytes."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def code(self) -> str:
+        """Of an error in the envelope."""
+        return str(json.loads(self.body)["error"]["code"])
+
+
+async def said(service: Running, data: bytes) -> Heard:
+    """Send bytes; the head of the first answer, and its body as far as its length says."""
+    host, _, port = service.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(data)
+        async with asyncio.timeout(20):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+            if head[0].endswith(" 100 Continue"):
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+            headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:-2])}
+            has_none = data.startswith(b"HEAD ")
+            body = b"" if has_none else await reader.readexactly(int(headers.get("content-length", "0")))
+    finally:
+        writer.transport.abort()
+    return Heard(int(head[0].split()[1]), headers, body)
+
+
+def request(line: bytes, *headers: bytes) -> bytes:
+    """A request with a Host."""
+    return line + b" HTTP/1.1\r\nHost: stream.example\r\n" + b"".join(headers) + b"\r\n"
+
+
+@pytest.fixture(params=["light", "aiohttp"])
+async def service(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Running]:
+    """A service without an exchange, by each of its two ways to serve a WebSocket."""
+    settings = {"LIGHT_CONNECTIONS": str(int(request.param == "light")), "ALLOWED_ORIGINS": "https://good.example"}
+    async with running(None, tmp_path, None, **settings) as running_service:
+        yield running_service
+
+
+HANDSHAKES = {
+    "plain": (request(b"GET /ws"), 426),
+    "no Connection": (request(b"GET /ws", b"Upgrade: websocket\r\n", KEY, VERSION), 426),
+    "another protocol": (request(b"GET /ws", b"Connection: Upgrade\r\nUpgrade: h2c\r\n", KEY, VERSION), 426),
+    "no version": (request(b"GET /ws", UPGRADE, KEY), 426),
+    "version 8": (request(b"GET /ws", UPGRADE, KEY, b"Sec-WebSocket-Version: 8\r\n"), 426),
+    "version 0x0d": (request(b"GET /ws", UPGRADE, KEY, b"Sec-WebSocket-Version: 0x0d\r\n"), 426),
+    "two versions": (request(b"GET /ws", UPGRADE, KEY, VERSION, VERSION), 426),
+    "no key": (request(b"GET /ws", UPGRADE, VERSION), 400),
+    "two keys": (request(b"GET /ws", UPGRADE, VERSION, KEY, KEY), 400),
+    "a key of 15 bytes": (request(b"GET /ws", UPGRADE, VERSION, b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAA\r\n"), 400),
+    "a key that is none": (request(b"GET /ws", UPGRADE, VERSION, b"Sec-WebSocket-Key: =\r\n"), 400),
+    "a body": (request(b"GET /ws", UPGRADE, VERSION, KEY, b"Content-Length: 2\r\n") + b"{}", 400),
+    "an empty chunked body": (
+        request(b"GET /ws", UPGRADE, VERSION, KEY, b"Transfer-Encoding: chunked\r\n") + b"0\r\n\r\n",
+        400,
+    ),
+    "HTTP/1.0": (b"GET /ws HTTP/1.0\r\nHost: x\r\n" + UPGRADE + VERSION + KEY + b"\r\n", 400),
+    "no Host": (b"GET /ws HTTP/1.1\r\n" + UPGRADE + VERSION + KEY + b"\r\n", 400),
+    "two Hosts": (request(b"GET /ws", b"Host: other.example\r\n", UPGRADE, VERSION, KEY), 400),
+    "POST": (request(b"POST /ws", UPGRADE, VERSION, KEY), 405),
+    "HEAD": (request(b"HEAD /ws", UPGRADE, VERSION, KEY), 405),
+    "two origins, one of them good": (
+        request(b"GET /ws", UPGRADE, VERSION, KEY, b"Origin: https://good.example\r\nOrigin: https://evil.example\r\n"),
+        403,
+    ),
+}
+
+
+async def test_a_handshake_that_is_not_by_the_letter_is_refused_with_what_would_be_right(service: Running) -> None:
+    for name, (data, status) in HANDSHAKES.items():
+        heard = await said(service, data)
+        assert heard.status == status, name
+        assert heard.body or name == "HEAD", name
+        assert_safe(heard, name)
+        if status == 426:
+            assert heard.code == "upgrade_required"
+            assert (heard.headers["upgrade"], heard.headers["sec-websocket-version"]) == ("websocket", "13")
+    assert not service.context.clients.connected
+    good = await said(service, request(b"GET /ws", UPGRADE, VERSION, KEY, b"Origin: https://good.example\r\n"))
+    assert (good.status, good.headers["sec-websocket-accept"]) == (101, "HSmrc0sMlYUkAGmm5OPpG2HaGWk=")
+
+
+async def test_of_two_tokens_in_one_request_none_is_taken(tmp_path: Path) -> None:
+    async with running(None, tmp_path, AUTH_TOKENS="alice:sesame-of-alice") as guarded:
+        token = b"Authorization: Bearer sesame-of-alice\r\n"
+        assert (await said(guarded, request(b"GET /api/topics", token))).status == 200
+        for other in (token, b"Authorization: Bearer other\r\n"):
+            assert (await said(guarded, request(b"GET /api/topics", token, other))).status == 401
+            assert (await said(guarded, request(b"GET /ws", UPGRADE, VERSION, KEY, token, other))).status == 401
+
+
+UNREADABLE = {
+    "two lengths": request(b"POST /api/ticket", b"Content-Length: 2\r\nContent-Length: 3\r\n") + b"{}",
+    "length and chunks": request(b"POST /api/ticket", b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n") + b"{}",
+    "a signed length": request(b"POST /api/ticket", b"Content-Length: +2\r\n") + b"{}",
+    "a space before the colon": request(b"POST /api/ticket", b"Transfer-Encoding : chunked\r\n") + b"0\r\n\r\n",
+    "another coding": request(b"POST /api/ticket", b"Transfer-Encoding: chunked, identity\r\n") + b"0\r\n\r\n",
+    "a chunk that overflows": request(b"POST /api/ticket", b"Transfer-Encoding: chunked\r\n") + b"f" * 17 + b"\r\n",
+    "a folded line": request(b"GET /api/topics", b"X: a\r\n b\r\n"),
+    "NUL in a header": request(b"GET /api/topics", b"X: a\x00b\r\n"),
+    "NUL in the path": request(b"GET /api/\x00"),
+    "a method of its own": request(b"BREW /static/<script>alert(1)</script>"),
+    "bare line feeds": b"GET /api/topics HTTP/1.1\nHost: x\n\n",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+}
+
+
+async def test_a_body_that_is_not_what_its_headers_say_is_a_bad_request_and_no_fault_of_ours(
+    service: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    bodies = {
+        b"Content-Encoding: gzip\r\n": b"garbage",
+        b"Content-Encoding: deflate\r\n": b"\x00garbage",
+        b"Content-Encoding: gzip\r\nExpect: 100-continue\r\n": b"\x1f\x8b\x08 and then nothing that inflates",
+    }
+    for headers, body in bodies.items():
+        for path in (b"POST /api/sentiment/analyze", b"POST /api/ticket", b"GET /api/topics"):
+            data = request(path, headers, b"Content-Length: %d\r\n" % len(body)) + body
+            heard = await said(service, data)
+            assert (heard.status, heard.code) == (400, "bad_request"), data
+    assert not [line for line in caplog.messages if "crashed" in line or "Unhandled" in line]
+
+
+async def test_what_is_no_http_is_refused_in_the_envelope_without_its_bytes(service: Running) -> None:
+    for name, data in UNREADABLE.items():
+        heard = await said(service, data)
+        assert (heard.status, heard.code) == (400, "bad_request"), name
+        assert b"<script" not in heard.body
+        assert_safe(heard, name)
+
+
+ANSWERS = {
+    "the page": (request(b"GET /"), 200),
+    "its script": (request(b"GET /static/app.js"), 200),
+    "its library": (request(b"HEAD /static/vendor/lightweight-charts.js"), 200),
+    "a range": (request(b"GET /static/app.js", b"Range: bytes=0-3\r\n"), 206),
+    "a range that is none": (request(b"GET /static/app.js", b"Range: bytes=9-1\r\n"), 416),
+    "no such file": (request(b"GET /static/nothing.js"), 404),
+    "the folder": (request(b"GET /static/"), 404),
+    "a stream": (request(b"GET /sse?topics=price.BTC"), 200),
+    "no stream": (request(b"GET /sse?topics=nothing"), 400),
+    "the head of a stream": (request(b"HEAD /sse?topics=price.BTC"), 405),
+    "REST": (request(b"GET /api/topics"), 200),
+    "a preflight": (request(b"OPTIONS /api/topics", b"Origin: https://good.example\r\n"), 204),
+    "nowhere": (request(b"GET /%2e%2e/%00/%ff"), 404),
+    "a method": (request(b"DELETE /api/topics"), 405),
+    "a ticket by GET": (request(b"GET /api/ticket"), 405),
+    "live": (request(b"GET /health/live"), 200),
+    "figures": (request(b"HEAD /metrics"), 200),
+    "an expectation": (request(b"GET /api/topics", b"Expect: tea\r\n"), 417),
+    "a bad origin": (request(b"GET /ws", UPGRADE, VERSION, KEY, b"Origin: null\r\n"), 403),
+}
+
+
+async def test_every_answer_keeps_browsers_from_sniffing_framing_and_telling(service: Running) -> None:
+    for name, (data, status) in ANSWERS.items():
+        heard = await said(service, data)
+        assert heard.status == status, name
+        assert_safe(heard, name)
+        assert heard.headers["x-request-id"], name
+        assert heard.headers.get("access-control-allow-origin") != "*"
+    refused = await said(service, request(b"GET /api/topics", b"Origin: https://good.example\r\nExpect: tea\r\n"))
+    assert refused.headers["access-control-allow-origin"] == "https://good.example"
+
+
+def assert_safe(heard: Heard, name: str) -> None:
+    assert SAFE.items() <= heard.headers.items(), name
+    policy = heard.headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in policy, name
+    assert not any(word in policy for word in ("unsafe", "http:", "https:", "*")), name
+
+
+def test_the_answer_for_want_of_descriptors_is_no_exception() -> None:
+    head = light.NO_ROOM.decode().split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:-2])}
+    assert light.NO_ROOM.endswith(b"\r\n\r\n")
+    assert_safe(Heard(503, headers, b""), "no room")
+
+
+async def test_a_request_behind_a_refused_upgrade_or_in_front_of_one_gets_its_answer(service: Running) -> None:
+    host, _, port = service.url.removeprefix("http://").partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    probe = request(b"GET /health/live")
+    try:
+        writer.write(request(b"GET /ws", UPGRADE, VERSION) + probe + request(b"GET /ws?topics=price.BTC", UPGRADE, KEY))
+        writer.write(probe + request(b"GET /ws", UPGRADE, VERSION, KEY) + b"\x81\x8d" + bytes(4) + b'{"op":"ping"}')
+        data = b""
+        async with asyncio.timeout(20):
+            while b'"pong"' not in data:
+                more = await reader.read(65536)
+                assert more, data
+                data += more
+    finally:
+        writer.transport.abort()
+    statuses = [int(status) for status in re.findall(rb"HTTP/1\.1 ([0-9]{3}) ", data)]
+    assert statuses == [400, 200, 426, 200, 101]
+
+
+FRONT = [path for path in page.static_folder().rglob("*") if path.suffix in (".js", ".html", ".css")]
+
+
+@pytest.mark.parametrize("path", FRONT, ids=lambda path: str(path.name))
+def test_our_pages_make_html_of_no_text_and_keep_to_the_policy_without_inline_code(path: Path) -> None:
+    text = path.read_text()
+    html = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|createContextualFragment|DOMParser|srcdoc|setHTML"
+    code = r"\beval\(|new Function|javascript:|\bimport\([^)]*http|set(?:Timeout|Interval)\(\s*[\"'`]"
+    assert not re.findall(f"{html}|{code}", text)
+    if path.suffix == ".html":
+        assert not re.findall(
+            r"<script(?![^>]*\bsrc=)|\son\w+\s*=|\sstyle\s*=|<style|<iframe|<object|<embed|<base", text
+        )
