@@ -49,7 +49,7 @@ def main() -> int:
     try:
         _measure_all(results, effort)
         for study in studies:
-            results.studies[study.key] = (study, _look_into(study, options.quick))
+            results.studies[study.key] = (study, _look_into(study, options.quick, options.minutes))
     except KeyboardInterrupt:
         print("\nbench: interrupted; nothing was written", file=sys.stderr)
         return 130
@@ -78,6 +78,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--scenarios", type=_names(KEYS), metavar="A,B", help="only these")
     parser.add_argument("--servers", type=_names([s.name for s in SERVERS], ";"), metavar="A;B", help="only these")
     parser.add_argument("--rounds", type=int, help="how often each is measured")
+    parser.add_argument(
+        "--minutes", type=float, default=0.0, help="look at least so long at memory among stuck clients"
+    )
     parser.add_argument("--output", type=Path, help=f"folder of the report (default, if all are measured: {OUTPUT})")
     options = parser.parse_args()
     complete = not (options.quick or options.scenarios or options.servers)
@@ -134,8 +137,8 @@ def _measure_one(
     print(f"{label} {', '.join([*said, *sample.remarks])}", flush=True)
 
 
-def _look_into(study: Study, quick: bool) -> Findings:
-    lab = Lab(Cores.of_this_machine(), quick, lambda text: print(f"{study.key:14} {text}", flush=True))
+def _look_into(study: Study, quick: bool, minutes: float) -> Findings:
+    lab = Lab(Cores.of_this_machine(), quick, lambda text: print(f"{study.key:14} {text}", flush=True), minutes)
     try:
         return study.run(lab)
     except (Absent, Failed) as problem:

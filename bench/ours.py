@@ -7,21 +7,19 @@ import argparse
 import time
 from pathlib import Path
 
-from aiohttp import web
-
 from bench.pacing import Plan, publish_by
 from bench.trace import Trace
 from feeds.model import Event, Pair
 from stream_server import logs
 from stream_server.__main__ import _loop_runner
-from stream_server.app import KEEPALIVE_S, Run, calm_the_collector, listen, service
+from stream_server.app import Run, calm_the_collector, listen, runner_of, service
 from stream_server.hub import Hub
 from stream_server.settings import Settings
 
 NOWHERE = "127.0.0.1:9"
 
 
-async def main(plan: Plan, state_dir: str, trace: Path | None) -> None:
+async def main(plan: Plan, state_dir: str, trace: Path | None, max_connections: int) -> None:
     """Serve and publish until killed."""
     values = {
         "HOST": "127.0.0.1",
@@ -31,13 +29,13 @@ async def main(plan: Plan, state_dir: str, trace: Path | None) -> None:
         "BINANCE_REST_URLS": f"http://{NOWHERE}",
         "OHLCV_SYMBOLS": "none",
         "MARKET_POLL_S": "86400",
-        "MAX_CONNECTIONS": "20000",
+        "MAX_CONNECTIONS": str(max_connections),
     }
     async with service(Settings.parse(values), Run()) as (app, context):
         bases = [topic.removeprefix("price.") for topic in plan.topics]
         context.market.pairs([Pair(f"{base}USDT", base, "USDT") for base in bases])
         # As `serve` in app.py does it.
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, keepalive_timeout=KEEPALIVE_S)
+        runner = runner_of(app)
         await runner.setup()
         try:
             server = await listen(runner, context)
@@ -66,6 +64,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--folder", required=True, help="for what the service keeps")
     parser.add_argument("--trace", type=Path, help="a file for what held up the event loop")
+    parser.add_argument("--max-connections", type=int, default=20_000)
     options, _ = parser.parse_known_args()
     logs.set_up("ERROR", "text")
-    _loop_runner()(main(Plan.from_arguments(), options.folder, options.trace))
+    _loop_runner()(main(Plan.from_arguments(), options.folder, options.trace, options.max_connections))

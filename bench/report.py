@@ -280,14 +280,19 @@ def studies_raw(results: Results) -> str:
     return json.dumps({"python": sys.version, "studies": seen}, indent=1) + "\n"
 
 
-def machine() -> list[str]:
-    """What this ran on."""
+def machine_alone() -> list[str]:
+    """The processor, the system and Python."""
     cpu = "unknown processor"
     info = Path("/proc/cpuinfo")
     if info.exists():
         models = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if "model name" in line]
         cpu = f"{len(models)} × {models[0]}" if models else cpu
-    lines = [cpu, f"{platform.system()} {platform.release()}", f"Python {platform.python_version()}"]
+    return [cpu, f"{platform.system()} {platform.release()}", f"Python {platform.python_version()}"]
+
+
+def machine() -> list[str]:
+    """What this ran on."""
+    lines = machine_alone()
     lines += [f"{name} {_version(name)}" for name in ("aiohttp", "aiohttp-sse", "orjson", "uvloop", "websockets")]
     lines += [f"{name} {pinned}" for name, pinned in tools.PYTHON_PEERS.items() if name != "uvloop"]
     if shutil.which("node"):

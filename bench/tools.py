@@ -24,6 +24,7 @@ PYTHON_PEERS = {
     "httptools": "0.9.0",
     "orjson": "3.13.0",
 }
+CLIENT_LIBRARIES = {"ccxt": "4.5.90", "python-binance": "1.0.37", "cryptofeed": "2.4.1"}
 NODE_WS = "8.23.0"
 NCHAN_PACKAGES = ("nginx", "libnginx-mod-nchan")
 
@@ -48,11 +49,21 @@ def compiled(name: str) -> Path:
 @cache
 def python_peer(package: str) -> Path:
     """The interpreter of an environment that has this package. Raises Absent."""
-    python = PEERS / "bin" / "python"
+    return _environment(PEERS, package, PYTHON_PEERS[package])
+
+
+@cache
+def client_library(package: str) -> Path:
+    """The interpreter of an environment of its own for a library that reads an exchange. Raises Absent."""
+    return _environment(BUILD / "continuity" / package, package, CLIENT_LIBRARIES[package])
+
+
+def _environment(folder: Path, package: str, version: str) -> Path:
+    python = folder / "bin" / "python"
     if not python.exists():
-        _run([sys.executable, "-m", "venv", str(PEERS)])
-    wanted = f"{package}=={PYTHON_PEERS[package]}"
-    if version_of(python, package) != PYTHON_PEERS[package]:
+        _run([sys.executable, "-m", "venv", str(folder)])
+    if version_of(python, package) != version:
+        wanted = f"{package}=={version}"
         _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wanted])
     return python
 

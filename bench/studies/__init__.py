@@ -1,5 +1,5 @@
 """All studies."""
 
-from bench.studies import crowd, end_to_end, rest, slow_client, stuck_clients
+from bench.studies import crowd, end_to_end, rest, slow_client, storm, stuck_clients
 
-STUDIES = (slow_client.STUDY, stuck_clients.STUDY, end_to_end.STUDY, crowd.STUDY, rest.STUDY)
+STUDIES = (slow_client.STUDY, stuck_clients.STUDY, end_to_end.STUDY, crowd.STUDY, storm.STUDY, rest.STUDY)

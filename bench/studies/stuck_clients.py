@@ -1,5 +1,6 @@
 """What do clients that read slowly or not at all cost the others?"""
 
+import math
 from statistics import median
 
 from bench.measure import Effort, load, serving
@@ -19,6 +20,7 @@ def run(lab: Lab) -> Findings:
     (server,) = (server for server in SERVERS if server.name == OURS)
     effort = Effort(lab.seconds(5.0, 4.0), lab.seconds(6.0, 4.0))
     turns = QUICK_TURNS if lab.quick else TURNS
+    turns = max(turns, 2 * math.ceil(lab.minutes * 60 / (effort.warm_s + effort.window_s) / 2))
     with serving(server, SCENARIO, lab.cores) as target:
         more = ["--slow", str(POOR), "--stuck", str(POOR), "--alternate", str(turns)]
         within_s = 60 + turns * (effort.warm_s + effort.window_s + 12)
@@ -34,7 +36,8 @@ def run(lab: Lab) -> Findings:
     found.verdicts.append(Verdict("p99 of the others", f"≤ {GOAL:g}×", f"{ratio:.2f}×", ratio <= GOAL))
     if len(without) > 2:  # the first window still has what start and handshakes left
         grown = (without[-1]["rss_kb"] - without[1]["rss_kb"]) / 1024
-        text = "memory after the last of them has gone, against after the first"
+        minutes = turns * (effort.warm_s + effort.window_s) / 60
+        text = f"memory after the last of them has gone, against after the first, over {minutes:.1f} minutes"
         found.verdicts.append(Verdict(text, f"≤ +{FLAT_MB:g} MB", f"{grown:+.1f} MB", grown <= FLAT_MB))
     dead = max(window["dead"] - window["dead_poor"] for window in seen)
     found.remarks.append(f"{dead:.0f} of the others lost their connection.")

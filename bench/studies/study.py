@@ -14,6 +14,8 @@ class Lab:
     cores: Cores
     quick: bool
     say: Callable[[str], None]
+    minutes: float = 0.0
+    """For how long at least to look at what may grow with time."""
 
     def seconds(self, full: float, quick: float) -> float:
         """How long to look."""

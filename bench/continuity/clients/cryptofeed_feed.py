@@ -1,0 +1,51 @@
+"""cryptofeed: a `FeedHandler` with `CANDLES` and `TRADES`, which is where it has prices of Binance from.
+
+Its watchdog is set as sharply as these markets allow, which trade each second: 10 s of silence, looked at each second,
+where the default is 120 s looked at each 30. It tries for ever, where the default is ten times.
+"""
+
+import asyncio
+
+from cryptofeed import FeedHandler  # type: ignore[import-not-found,unused-ignore]
+from cryptofeed.connection import RestEndpoint, Routes, WebsocketEndpoint  # type: ignore[import-not-found,unused-ignore]
+from cryptofeed.defines import CANDLES, TRADES  # type: ignore[import-not-found,unused-ignore]
+from cryptofeed.exchanges import Binance  # type: ignore[import-not-found,unused-ignore]
+from cryptofeed.types import Candle, Trade  # type: ignore[import-not-found,unused-ignore]
+
+from bench.continuity.clients.receipts import Task
+
+SILENCE_S, LOOK_S = 10, 1
+
+
+def main() -> None:
+    """Watch until killed."""
+    task = Task.from_arguments()
+
+    async def candle(told: Candle, _received_s: float) -> None:
+        values = [told.open, told.high, told.low, told.close, told.volume]
+        task.closed(told.symbol.replace("-", ""), round(told.start * 1000), [float(value) for value in values])
+
+    async def trade(told: Trade, _received_s: float) -> None:
+        task.price(told.symbol.replace("-", ""), int(told.id))
+
+    Binance.websocket_endpoints = [WebsocketEndpoint(task.ws_url)]
+    Binance.rest_endpoints = [RestEndpoint(task.rest_url, routes=Routes("/api/v3/exchangeInfo"))]
+    handler = FeedHandler()
+    asyncio.set_event_loop(asyncio.new_event_loop())  # of the kind that the handler has chosen; it looks for one
+    handler.add_feed(
+        Binance(
+            symbols=[f"{symbol}-USDT" for symbol in task.symbols],
+            channels=[CANDLES, TRADES],
+            callbacks={CANDLES: candle, TRADES: trade},
+            candle_interval="1m",
+            candle_closed_only=True,
+            timeout=SILENCE_S,
+            timeout_interval=LOOK_S,
+            retries=-1,
+        )
+    )
+    handler.run()
+
+
+if __name__ == "__main__":
+    main()

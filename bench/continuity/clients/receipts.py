@@ -1,0 +1,52 @@
+"""What a client under test has been told, a JSON line each, with when. Only the standard library: peers import it, too.
+
+["price", received_ms, "BTCUSDT", mark]      `mark` names the event: its time in ms, or its trade's id
+["closed", received_ms, "BTCUSDT", open_time_ms, [open, high, low, close, volume]]
+["corrected", …]                             the same again, openly changed
+["note", received_ms, "what the library said"]
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Where the exchange is, what to watch, and where to write down what comes."""
+
+    ws_url: str
+    rest_url: str
+    symbols: tuple[str, ...]
+    """Base assets; all are quoted in USDT."""
+    certificate: str
+    output: TextIO
+
+    @classmethod
+    def from_arguments(cls) -> "Task":
+        """As the bench passes it to every client."""
+        parser = argparse.ArgumentParser()
+        for name in ("--ws", "--rest", "--symbols", "--certificate", "--receipts"):
+            parser.add_argument(name, required=True)
+        told = parser.parse_args()
+        output = Path(told.receipts).open("w", encoding="utf-8", buffering=1)  # noqa: SIM115 - until the process is ended
+        return cls(told.ws, told.rest, tuple(told.symbols.split(",")), told.certificate, output)
+
+    def price(self, pair: str, mark: int) -> None:
+        """A price has come."""
+        self._write("price", pair, mark)
+
+    def closed(self, pair: str, open_time: int, values: Sequence[float], *, corrected: bool = False) -> None:
+        """A candle is over, by what the library says."""
+        self._write("corrected" if corrected else "closed", pair, open_time, [float(value) for value in values])
+
+    def note(self, text: object) -> None:
+        """Something worth knowing afterwards."""
+        self._write("note", str(text)[:300])
+
+    def _write(self, kind: str, *facts: object) -> None:
+        self.output.write(json.dumps([kind, round(time.time() * 1000), *facts]) + "\n")

@@ -1,0 +1,122 @@
+"""Who takes part, and how each is started against an exchange."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import tools
+from bench.processes import free_port, running
+from tests.harness import ELSEWHERE
+
+SYMBOLS = ("BTC", "ETH", "BNB", "SOL", "XRP")
+OURS = "stream-server"
+CLIENTS = "bench.continuity.clients"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a trial's exchange is, whom to trust there, and a folder of its own."""
+
+    port: int
+    certificate: Path
+    folder: Path
+
+    @property
+    def receipts(self) -> Path:
+        """What the client has been told."""
+        return self.folder / "receipts.jsonl"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The exchange's certificate is nobody else's, so each library is told to trust it, in the usual way."""
+        return {"SSL_CERT_FILE": str(self.certificate), "REQUESTS_CA_BUNDLE": str(self.certificate)}
+
+    def task(self, ws_url: str) -> list[str]:
+        """The arguments of a client."""
+        rest_url = f"https://127.0.0.1:{self.port}"
+        told = ["--ws", ws_url, "--rest", rest_url, "--symbols", ",".join(SYMBOLS)]
+        return [*told, "--certificate", str(self.certificate), "--receipts", str(self.receipts)]
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """`started` runs its processes until the block ends; it raises Absent if the library cannot be had."""
+
+    name: str
+    package: str | None
+    what: str
+    started: Callable[[Place], AbstractContextManager[None]]
+    by_trade: bool = False
+    """Whether its prices are trades, rather than tickers."""
+
+
+def _library(package: str, module: str) -> Callable[[Place], AbstractContextManager[None]]:
+    @contextmanager
+    def started(place: Place) -> Iterator[None]:
+        command = [str(tools.client_library(package)), "-m", f"{CLIENTS}.{module}"]
+        command += place.task(f"wss://127.0.0.1:{place.port}")
+        with running(command, None, place.folder / "client.log", place.environment):
+            yield
+
+    return started
+
+
+@contextmanager
+def _ours(place: Place) -> Iterator[None]:
+    port = free_port()
+    settings = {
+        **ELSEWHERE,
+        "HOST": "127.0.0.1",
+        "PORT": str(port),
+        "STATE_DIR": str(place.folder / "state"),
+        "LOG_DIR": str(place.folder / "logs"),
+        "LOG_LEVEL": "INFO",
+        # As in earnest there is more than one name for the exchange.
+        "BINANCE_WS_URLS": f"wss://127.0.0.1:{place.port},wss://localhost:{place.port}",
+        "BINANCE_REST_URLS": f"https://127.0.0.1:{place.port},https://localhost:{place.port}",
+        "OHLCV_SYMBOLS": ",".join(SYMBOLS),
+        "OHLCV_INTERVALS": "1m",
+        "MARKET_POLL_S": "5",
+    }
+    service = [sys.executable, "-m", "stream_server"]
+    client = [sys.executable, "-m", f"{CLIENTS}.ours", *place.task(f"ws://127.0.0.1:{port}")]
+    with (
+        running(service, None, place.folder / "service.log", {**place.environment, **settings}),
+        running(client, None, place.folder / "client.log", {}),
+    ):
+        yield
+
+
+CONTESTANTS = (
+    Contestant(
+        OURS,
+        None,
+        "the service as it is started in earnest, and a plain WebSocket client that follows its protocol. Prices are "
+        "polled each 5 s instead of 30 while the stream is silent (`MARKET_POLL_S`)",
+        _ours,
+    ),
+    Contestant(
+        "ccxt.pro",
+        "ccxt",
+        "a loop of `watch_ohlcv` and one of `watch_ticker` for each market, which try again after a `NetworkError`, as "
+        "its examples show. A candle is taken for closed when the next one begins: ccxt has no other sign",
+        _library("ccxt", "ccxt_pro"),
+    ),
+    Contestant(
+        "python-binance",
+        "python-binance",
+        "`multiplex_socket` with `kline_1m` and `miniTicker`; reconnects by itself, and is closed and opened anew when "
+        "it says that it gave up, as its documentation asks. Queue of 10,000 messages instead of 100",
+        _library("python-binance", "python_binance"),
+    ),
+    Contestant(
+        "cryptofeed",
+        "cryptofeed",
+        "`FeedHandler` with `CANDLES` (closed ones only) and `TRADES`; reconnects by itself, for ever instead of ten "
+        "times. Its watchdog is set to 10 s instead of 120 s, which suits markets that trade each second",
+        _library("cryptofeed", "cryptofeed_feed"),
+        by_trade=True,
+    ),
+)

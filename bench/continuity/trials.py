@@ -1,0 +1,245 @@
+"""One contestant against one exchange: what is done to the exchange, and what becomes of the client.
+
+Each contestant has an exchange of its own, behind a proxy of its own. Those of one seed trade alike, to the last digit,
+and meet the same faults at the same moments. Time is real: market time follows the wall clock, second by second.
+"""
+
+import asyncio
+import random
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench.continuity import score
+from bench.continuity.contestants import SYMBOLS, Contestant, Place
+from bench.continuity.score import Receipts, Tick, Truth, Window
+from bench.processes import ROOT, Failed, last_line
+from tests.chaos.faults import Fault, fault_tape
+from tests.chaos.player import Player
+from tests.chaos.proxy import ChaosProxy
+from tests.chaos.proxy import Path as Way
+from tests.fakes.binance import DEFAULT_PAIRS, FakeBinance, Stall
+from tests.fakes.binance_connection import Connection
+
+TLS = ROOT / "tests" / "samples" / "tls"
+PAIRS = [f"{symbol}USDT" for symbol in SYMBOLS]
+READY_WITHIN_S = 120.0
+LATENCY_S, JITTER_S = 0.03, 0.02
+"""From the exchange to its client and back, as across a continent: over loopback a new connection would come between
+two frames."""
+TAPES = 3
+"""So many tapes of faults are played at once: one alone leaves most candles in peace."""
+ROTATION_S = 12.0
+NOTICE_S = (4.5, 5.5)
+"""A connection is closed so long after its end was announced, at no fixed point of the second."""
+LAST_FRAMES_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long it is looked. A candle ends within `tape_s` if that is a minute at least; for `settle_s` more it may
+    still be told."""
+
+    tape_s: float
+    calm_s: float
+    rotations: int
+    watched_s: float
+    settle_s: float
+
+
+@dataclass(slots=True)
+class World:
+    """An exchange with its one client, and what the exchange has traded since."""
+
+    contestant: Contestant
+    seed: int
+    exchange: FakeBinance
+    proxy: ChaosProxy
+    place: Place
+    began_ms: int
+    newcomers_stalled: int = 0
+    """So many of the connections to come never say a word."""
+    known: list[Connection] = field(default_factory=list)
+    ticks: dict[str, list[Tick]] = field(default_factory=lambda: {pair: [] for pair in PAIRS})
+    down: set[int] = field(default_factory=set)
+    behind_ms: int = 0
+    """By how much the market was behind the wall clock, at most."""
+
+    async def keep_time(self) -> None:
+        """Let the market follow the wall clock, for ever."""
+        while True:
+            while self.exchange.now_ms + 1000 <= wall_ms():
+                self.behind_ms = max(self.behind_ms, wall_ms() - self.exchange.now_ms - 1000)
+                self._stall_newcomers()
+                self._trade()
+            await asyncio.sleep((self.exchange.now_ms + 1000 - wall_ms()) / 1000)
+
+    def _trade(self) -> None:
+        instruments = self.exchange.market.instruments
+        before = {pair: instruments[pair].next_id for pair in PAIRS}
+        self.exchange.advance(1.0)
+        for pair, first in before.items():
+            after = instruments[pair].next_id
+            if after > first:
+                self.ticks[pair].append(Tick(self.exchange.now_ms, first, after - 1))
+        if not self.exchange.is_up:
+            self.down.add(self.exchange.now_ms)
+
+    def _stall_newcomers(self) -> None:
+        """Just before the market speaks, so that a connection that is to be mute has said nothing yet."""
+        for connection in self.exchange.connections:
+            if self.newcomers_stalled and connection not in self.known:
+                connection.stall = Stall.DATA
+                self.known.append(connection)
+                self.newcomers_stalled -= 1
+
+    def receipts(self) -> Receipts:
+        """What the client has been told so far."""
+        if not self.place.receipts.exists():
+            return Receipts([], [])
+        with self.place.receipts.open(encoding="utf-8") as lines:
+            return score.read(lines)
+
+    def truth(self) -> Truth:
+        """What the exchange knows. Its far past is costly to make, and of no matter."""
+        candles = {
+            (pair, candle.open_ms): tuple(
+                float(text) for text in (candle.open, candle.high, candle.low, candle.close, candle.volume)
+            )
+            for pair in PAIRS
+            for candle in self.exchange.candles(pair, "1m", start_ms=self.began_ms - score.CANDLE_MS)
+            if candle.closed
+        }
+        return Truth(candles, self.ticks, frozenset(self.down))
+
+    def has_begun(self) -> bool:
+        """Whether the client has a price of every market."""
+        return {price.pair for price in self.receipts().prices} >= set(PAIRS)
+
+
+@asynccontextmanager
+async def world(
+    contestant: Contestant, seed: int, folder: Path, start_ms: int, starting: asyncio.Semaphore
+) -> AsyncIterator[World]:
+    """An exchange that trades from `start_ms` on, and the client once it has its prices. Raises Failed.
+
+    `starting` is held while the client starts, so that not all do at once.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "good.pem", TLS / "key.pem")
+    pairs = [pair for pair in DEFAULT_PAIRS if pair.symbol in PAIRS]
+    async with (
+        FakeBinance(pairs, seed=seed, start_ms=start_ms, ssl_context=context) as exchange,
+        ChaosProxy(exchange.port, seed=seed, path=Way(LATENCY_S, JITTER_S)) as proxy,
+    ):
+        it = World(contestant, seed, exchange, proxy, Place(proxy.port, TLS / "good.pem", folder), start_ms)
+        clock = asyncio.create_task(it.keep_time())
+        try:
+            with ExitStack() as processes:
+                async with starting:
+                    processes.enter_context(contestant.started(it.place))
+                    await _begun(it)
+                yield it
+        finally:
+            clock.cancel()
+
+
+async def _begun(it: World) -> None:
+    deadline = time.monotonic() + READY_WITHIN_S
+    while not it.has_begun():
+        if time.monotonic() > deadline:
+            said = "; ".join(last_line(log) for log in sorted(it.place.folder.glob("*.log")))
+            raise Failed(f"no prices within {READY_WITHIN_S:.0f} s: {said}")
+        await asyncio.sleep(0.5)
+
+
+# --- what is done ---
+
+
+def tape_of(seed: int, effort: Effort) -> tuple[Fault, ...]:
+    """The faults of a seed."""
+    streams = [f"{pair.lower()}@kline_1m" for pair in PAIRS]
+    tapes = (fault_tape(seed * TAPES + number, effort.tape_s, streams) for number in range(TAPES))
+    return tuple(sorted((fault for tape in tapes for fault in tape), key=lambda fault: fault.at_s))
+
+
+async def tape(it: World, effort: Effort) -> score.Continuity:
+    """Play the faults of the seed, then leave some time to mend."""
+    return await _play(it, tape_of(it.seed, effort), effort.tape_s, effort.settle_s)
+
+
+async def calm(it: World, effort: Effort) -> score.Continuity:
+    """Do nothing, so that what the others show is the faults' doing."""
+    return await _play(it, (), effort.calm_s, effort.settle_s)
+
+
+async def _play(it: World, faults: Sequence[Fault], for_s: float, settle_s: float) -> score.Continuity:
+    player = Player(it.exchange, faults, it.proxy)
+    began_ms = wall_ms()
+    await asyncio.gather(player.run(), asyncio.sleep(for_s))
+    window = Window(began_ms, wall_ms())
+    await asyncio.sleep(settle_s)
+    return score.continuity(it.truth(), it.receipts(), window)
+
+
+async def rotations(it: World, effort: Effort) -> int:
+    """Announce the end of the connections of now, end them, and again."""
+    rng = random.Random(f"rotations:{it.seed}")
+    windows: list[Window] = []
+    for _ in range(effort.rotations):
+        notice_s = rng.uniform(*NOTICE_S)
+        began_ms = wall_ms()
+        leaving = it.exchange.connections
+        it.exchange.announce_shutdown(*leaving)
+        await asyncio.sleep(notice_s)
+        for connection in leaving:
+            connection.close(1001, "server shutdown")
+        await asyncio.sleep(ROTATION_S - notice_s)
+        windows.append(Window(began_ms, wall_ms()))
+    await asyncio.sleep(LAST_FRAMES_S)
+    return score.survived(it.truth(), it.receipts(), windows, by_trade=it.contestant.by_trade)
+
+
+async def stall(it: World, effort: Effort) -> float | None:
+    """Let the connections of now fall silent for ever; pings and new connections are answered."""
+    for connection in it.exchange.connections:
+        connection.stall = Stall.DATA
+    return await _back_after_s(it, effort)
+
+
+async def mute(it: World, effort: Effort) -> float | None:
+    """Close the connections of now; those that replace them say nothing from the first, the next ones do."""
+    leaving = it.exchange.connections
+    it.known = list(leaving)
+    it.newcomers_stalled = len(leaving)
+    it.exchange.close_all(1001, "server shutdown")
+    return await _back_after_s(it, effort)
+
+
+async def _back_after_s(it: World, effort: Effort) -> float | None:
+    silent_ms, market_ms, by_trade = wall_ms(), it.exchange.now_ms, it.contestant.by_trade
+    deadline = time.monotonic() + effort.watched_s
+    while True:
+        await asyncio.sleep(2.0)
+        back_s = score.back_after_s(it.ticks, it.receipts(), silent_ms, market_ms, by_trade=by_trade)
+        if back_s is not None or time.monotonic() > deadline:
+            return back_s
+
+
+Figure = score.Continuity | int | float | None
+TRIALS: dict[str, Callable[[World, Effort], Awaitable[Figure]]] = {
+    "calm": calm,
+    "tape": tape,
+    "rotations": rotations,
+    "stall": stall,
+    "mute": mute,
+}
+"""By name: what is done to a world, and what comes of it."""
+
+
+def wall_ms() -> int:
+    """The clock of the clients."""
+    return time.time_ns() // 1_000_000
