@@ -1,0 +1,159 @@
+"""Which faults befall an exchange, and when: a schedule drawn from a seed, or read from a file.
+
+A tape of faults is frozen values, ordered by time; as a file it is JSON lines, one fault each. What a fault means is
+here, what is done to an exchange so that it happens is `player`'s.
+"""
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from enum import StrEnum
+from pathlib import Path
+
+import orjson
+
+
+class Kind(StrEnum):
+    """What goes wrong. Where a fault lasts, it does so for its `for_s`; the others happen once."""
+
+    DROP = "drop"
+    """Events (of one stream) get lost, on every connection."""
+    DUPLICATE = "duplicate"
+    """Events (of one stream) come twice."""
+    REORDER = "reorder"
+    """Every two moments (of one stream) come in the wrong order."""
+    LOST_CLOSES = "lost_closes"
+    """No candle (of one stream) is told as closed."""
+    STALL = "stall"
+    """The connections of now say nothing more, but answer pings and commands. Ends when they do, or after `for_s`."""
+    FREEZE = "freeze"
+    """The same, and not even a pong comes."""
+    HALF_OPEN = "half_open"
+    """The far end of the connections of now has vanished: TCP stays up, and nothing ever comes or goes again."""
+    CUT = "cut"
+    """Every connection is closed with 1001, as after 24 h."""
+    SHUTDOWN = "shutdown"
+    """`serverShutdown` is announced on the connections of now; they are closed after `for_s`."""
+    RESET = "reset"
+    """Every connection is reset within a frame, after `after_bytes` more bytes."""
+    REFUSE = "refuse"
+    """Every connection is reset, and handshakes are answered with `status` for `for_s`, the first `times` at most."""
+    REST = "rest"
+    """REST answers about candles fail: with `status`, or half a body, or none at all (`how`)."""
+    DOWN = "down"
+    """The exchange is away: connections are reset, new ones refused."""
+    CRASH = "crash"
+    """The service itself is killed, and started again after `for_s`."""
+
+
+class How(StrEnum):
+    """How a REST answer fails that is no refusal."""
+
+    HANG = "hang"
+    CUT = "cut"
+    RESET = "reset"
+    HTML = "html"
+
+
+EXCHANGE_KINDS = tuple(kind for kind in Kind if kind is not Kind.CRASH)
+"""What can happen to any client of an exchange."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault: from `at_s`, seconds of market time after the beginning, for `for_s` seconds.
+
+    `stream` narrows it to one stream (`btcusdt@kline_1m`), None means all.
+    """
+
+    at_s: float
+    kind: Kind
+    for_s: float = 0.0
+    stream: str | None = None
+    status: int | None = None
+    retry_after_s: int | None = None
+    times: int | None = None
+    how: How | None = None
+    after_bytes: int | None = None
+
+    @property
+    def end_s(self) -> float:
+        """When it is over."""
+        return self.at_s + self.for_s
+
+    def __str__(self) -> str:
+        details = ", ".join(
+            f"{name}={value}"
+            for name in ("stream", "status", "retry_after_s", "times", "how", "after_bytes")
+            if (value := getattr(self, name)) is not None
+        )
+        length = f" for {self.for_s:g} s" if self.for_s else ""
+        return f"{self.at_s:7.2f} s  {self.kind}{length}" + (f" ({details})" if details else "")
+
+
+FIRST_AT_S = 5.0
+PAUSE_S = 22.0
+"""Between the beginnings of two faults, on average; some overlap."""
+
+
+def fault_tape(
+    seed: int, span_s: float, streams: Sequence[str], kinds: Sequence[Kind] = EXCHANGE_KINDS
+) -> tuple[Fault, ...]:
+    """The faults of a seed: all begin and end within `span_s` seconds. The same arguments give the same tape."""
+    rng = random.Random(f"faults:{seed}")
+    faults: list[Fault] = []
+    at_s = FIRST_AT_S + rng.uniform(0.0, PAUSE_S)
+    while at_s < span_s:
+        fault = _draw(rng, round(at_s, 2), rng.choice(kinds), streams)
+        if fault.end_s <= span_s:
+            faults.append(fault)
+        at_s += rng.expovariate(1 / PAUSE_S)
+    return tuple(faults)
+
+
+def _draw(rng: random.Random, at_s: float, kind: Kind, streams: Sequence[str]) -> Fault:
+    stream = rng.choice([None, *streams])
+    lasting = round(rng.uniform(2.0, 30.0), 2)
+    match kind:
+        case Kind.DROP | Kind.DUPLICATE | Kind.REORDER | Kind.LOST_CLOSES:
+            return Fault(at_s, kind, lasting, stream)
+        case Kind.STALL | Kind.FREEZE | Kind.DOWN | Kind.SHUTDOWN:
+            return Fault(at_s, kind, lasting)
+        case Kind.RESET:
+            return Fault(at_s, kind, after_bytes=rng.randint(1, 4000))
+        case Kind.REFUSE:
+            status = rng.choice([429, 418, 451, 503])
+            retry_after_s = rng.randint(1, 10) if status in (429, 418) else None
+            # A host that blocks us is left alone for an hour: it is one host of several that does.
+            return Fault(at_s, kind, lasting, None, status, retry_after_s, 1 if status == 451 else None)
+        case Kind.REST:
+            if rng.random() < 0.5:
+                status = rng.choice([429, 500, 503])
+                return Fault(at_s, kind, lasting, None, status, rng.randint(1, 5) if status == 429 else None)
+            return Fault(at_s, kind, lasting, how=rng.choice(list(How)))
+        case Kind.CRASH:
+            return Fault(at_s, kind, round(rng.choice([rng.uniform(0.0, 5.0), rng.uniform(60.0, 150.0)]), 2))
+        case _:
+            return Fault(at_s, kind)
+
+
+def dump(faults: Iterable[Fault], path: Path) -> None:
+    """Write a tape of faults as JSON lines; what is not set is left out."""
+    lines = ({name: value for name, value in asdict(fault).items() if value is not None} for fault in faults)
+    path.write_bytes(b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines))
+
+
+def load(path: Path) -> tuple[Fault, ...]:
+    """Read a tape of faults. Raises ValueError that names the line."""
+    known = {field.name for field in fields(Fault)}
+    faults: list[Fault] = []
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            row = orjson.loads(line)
+            if unknown := row.keys() - known:
+                raise ValueError(f"unknown {', '.join(sorted(unknown))}")
+            how = How(row["how"]) if "how" in row else None
+            faults.append(Fault(**{**row, "kind": Kind(row["kind"]), "how": how}))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}, line {number}: {error}") from None
+    return tuple(sorted(faults, key=lambda fault: fault.at_s))

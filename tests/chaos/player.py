@@ -1,0 +1,250 @@
+"""Plays a tape of faults on a running fake Binance.
+
+    async with FakeBinance() as exchange, ChaosProxy(exchange.port) as proxy:
+        player = Player(exchange, fault_tape(17, 600.0, ["btcusdt@kline_1m"]), proxy)
+        start(ws=player.ws_url, rest=player.rest_url)  # through the proxy
+        async with asyncio.TaskGroup() as group:
+            group.create_task(exchange.run(speed=1.0))  # endless
+            await player.run(speed=1.0)  # until the last fault is over
+
+Two ways to drive it, by the same tape:
+
+* `await run(speed)` follows the event loop's clock, `speed` seconds of the tape a second: for real clients in real
+  time, and for a loop whose time is virtual;
+* `await turn_to(at_s)` does all that is due up to a moment of the tape: for tests that turn a `ManualClock`.
+
+`active` are the faults that last now, `log` what has begun and ended, in order. Without a proxy `half_open` is played
+by the exchange (it stands still both ways) and `reset` tears a frame at a fixed place. `crash` is the service's own
+death: `service` knows how to die and to begin anew; without one a crash is passed over.
+"""
+
+import asyncio
+import heapq
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tests.chaos.faults import Fault, How, Kind
+from tests.chaos.proxy import ChaosProxy, Link
+from tests.fakes.binance import FakeBinance, Frame, Hang, RestFault, Stall, Swap, duplicate, withhold_closes
+from tests.fakes.binance_connection import Connection
+from tests.fakes.binance_faults import HTML_BODY, Tamper
+
+SILENT = {Kind.STALL: Stall.DATA, Kind.FREEZE: Stall.ALL, Kind.HALF_OPEN: Stall.ALL}
+
+RESET_WITHIN_S = 3.0
+"""A connection on which too few bytes come for a reset within a frame is reset without one."""
+
+
+class Mortal(Protocol):
+    """A service that can be killed."""
+
+    async def kill(self) -> None:
+        """End it as SIGKILL does: nothing is said, nothing is saved."""
+
+    async def start(self) -> None:
+        """Start it anew on what it had on disk."""
+
+
+@dataclass(order=True, slots=True)
+class _Change:
+    """Something to be done at a moment of the tape."""
+
+    at_s: float
+    number: int
+    act: Callable[[], Awaitable[None] | None] = field(compare=False)
+
+
+class Player:
+    """Makes an exchange, and the way to it, as bad as a tape says."""
+
+    def __init__(
+        self,
+        exchange: FakeBinance,
+        tape: Sequence[Fault],
+        proxy: ChaosProxy | None = None,
+        service: Mortal | None = None,
+    ) -> None:
+        self.exchange = exchange
+        self.proxy = proxy
+        self.service = service
+        self.at_s = 0.0
+        self.active: list[Fault] = []
+        self.log: list[tuple[float, str, Fault]] = []
+        self.changes: list[_Change] = []
+        self.number = 0
+        self.downs = 0
+        for fault in tape:
+            self._at(fault.at_s, lambda fault=fault: self._begin(fault))  # type: ignore[misc]
+
+    @property
+    def ws_url(self) -> str:
+        """Where clients find the exchange's streams: behind the proxy, if there is one."""
+        return self.exchange.ws_url if self.proxy is None else f"ws://127.0.0.1:{self.proxy.port}"
+
+    @property
+    def rest_url(self) -> str:
+        """Where they find its REST."""
+        return self.exchange.rest_url if self.proxy is None else f"http://127.0.0.1:{self.proxy.port}"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all has happened, and has passed."""
+        return not self.changes
+
+    # --- time ---
+
+    async def turn_to(self, at_s: float) -> None:
+        """Do all that is due up to this moment of the tape."""
+        while self.changes and self.changes[0].at_s <= at_s:
+            change = heapq.heappop(self.changes)
+            self.at_s = max(self.at_s, change.at_s)
+            waiting = change.act()
+            if waiting is not None:
+                await waiting
+        self.at_s = max(self.at_s, at_s)
+
+    async def run(self, speed: float = 1.0) -> None:
+        """Play to the end at so many seconds of the tape a second."""
+        loop = asyncio.get_running_loop()
+        began = loop.time() - self.at_s / speed
+        while self.changes:
+            due = began + self.changes[0].at_s / speed
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            await self.turn_to(max((loop.time() - began) * speed, self.changes[0].at_s))
+
+    def _at(self, at_s: float, act: Callable[[], Awaitable[None] | None]) -> None:
+        self.number += 1
+        heapq.heappush(self.changes, _Change(at_s, self.number, act))
+
+    # --- faults ---
+
+    def _begin(self, fault: Fault) -> Awaitable[None] | None:
+        self.log.append((self.at_s, "begins", fault))
+        match fault.kind:
+            case Kind.DROP:
+                self._tamper(fault, lambda _: [])
+            case Kind.DUPLICATE:
+                self._tamper(fault, duplicate)
+            case Kind.REORDER:
+                self._tamper(fault, Swap())
+            case Kind.LOST_CLOSES:
+                self._tamper(fault, withhold_closes)
+            case Kind.HALF_OPEN if self.proxy is not None:
+                self.proxy.black_hole()
+            case Kind.STALL | Kind.FREEZE | Kind.HALF_OPEN:
+                self._silence(fault)
+            case Kind.CUT:
+                self.exchange.close_all(1001, "24h")
+            case Kind.SHUTDOWN:
+                self._shut_down(fault)
+            case Kind.RESET:
+                self._reset(fault)
+            case Kind.REFUSE:
+                self._refuse(fault)
+            case Kind.REST:
+                self._break_rest(fault)
+            case Kind.DOWN:
+                return self._down(fault)
+            case Kind.CRASH if self.service is not None:
+                self._lasts(fault, self.service.start)
+                return self.service.kill()
+        return None
+
+    def _lasts(self, fault: Fault, end: Callable[[], Awaitable[None] | None]) -> None:
+        """Have it end in its time."""
+        self.active.append(fault)
+
+        def over() -> Awaitable[None] | None:
+            self.active.remove(fault)
+            self.log.append((self.at_s, "ends", fault))
+            return end()
+
+        self._at(fault.end_s, over)
+
+    def _tamper(self, fault: Fault, tamper: Tamper) -> None:
+        staged = self.exchange.tamper(_on(fault.stream, tamper))
+        self._lasts(fault, staged.stop)
+
+    def _silence(self, fault: Fault) -> None:
+        touched = self.exchange.connections
+        for connection in touched:
+            connection.stall = SILENT[fault.kind]
+
+        def speak() -> None:
+            for connection in touched:
+                connection.stall = Stall.NONE
+
+        if fault.kind is not Kind.HALF_OPEN:
+            self._lasts(fault, speak)
+
+    def _shut_down(self, fault: Fault) -> None:
+        touched: list[Connection] = self.exchange.connections
+        if touched:
+            self.exchange.announce_shutdown(*touched)
+
+        def close() -> None:
+            for connection in touched:
+                connection.close(1001, "server shutdown")
+
+        self._lasts(fault, close)
+
+    def _reset(self, fault: Fault) -> None:
+        if self.proxy is not None:
+            torn = self.proxy.open_links
+            self.proxy.reset(after_bytes=fault.after_bytes or 0)
+            self._at(fault.at_s + RESET_WITHIN_S, lambda: _reset_all(torn))
+            return
+        for connection in self.exchange.connections:
+            connection.reset_mid_frame()
+
+    def _refuse(self, fault: Fault) -> None:
+        status = fault.status or 503
+        staged = self.exchange.refuse_handshakes(status, times=fault.times, retry_after=fault.retry_after_s)
+        self.exchange.abort_all()
+        self._lasts(fault, staged.stop)
+
+    def _break_rest(self, fault: Fault) -> None:
+        headers = {} if fault.retry_after_s is None else {"Retry-After": str(fault.retry_after_s)}
+        match fault.how:
+            case How.HANG:
+                answer = RestFault(hang=Hang.IN_BODY)
+            case How.CUT:
+                answer = RestFault(cut_at=100)
+            case How.RESET:
+                answer = RestFault(cut_at=100, reset=True)
+            case How.HTML:
+                answer = RestFault(body=HTML_BODY)
+            case _:
+                answer = RestFault(status=fault.status or 500, headers=headers, body=b"{}")
+        self._lasts(fault, self.exchange.break_rest("klines", answer).stop)
+
+    async def _down(self, fault: Fault) -> None:
+        self.downs += 1
+        await self.exchange.kill()
+
+        async def up() -> None:
+            self.downs -= 1
+            if not self.downs:
+                await self.exchange.revive()
+
+        self._lasts(fault, up)
+
+
+def _reset_all(links: Sequence[Link]) -> None:
+    for link in links:
+        if link.is_open:
+            link.reset()
+
+
+def _on(stream: str | None, tamper: Tamper) -> Tamper:
+    """The same for one stream only; what comes at the same moment on others stays in its place."""
+    if stream is None:
+        return tamper
+
+    def on_stream(frames: Sequence[Frame]) -> Iterable[Frame]:
+        own = [frame for frame in frames if frame.stream == stream]
+        others = [frame for frame in frames if frame.stream != stream]
+        return [*others, *tamper(own)]
+
+    return on_stream

@@ -1,0 +1,256 @@
+"""Runs the whole service on an exchange in trouble, at speed, and tells what its clients found wrong.
+
+A seed gives a market, a tape of faults and the clients' moods. Service, exchange, proxies and clients live in one
+process on a loop whose time is virtual: every duration is the real one, and minutes pass in a second. Faults come in
+the first part of a run; in the last one all are over, and everything has to heal.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import aiohttp
+import orjson
+
+from feeds.providers.binance import ALL_MINI_TICKERS, kline_stream
+from stream_server.app import Run, listen, runner_of, service
+from stream_server.settings import Settings
+from tests.chaos import virtual
+from tests.chaos.checker import Expected, Series, findings
+from tests.chaos.clients import STEP_MS, Client, Mood, Told
+from tests.chaos.faults import Fault, Kind, fault_tape
+from tests.chaos.player import Player
+from tests.chaos.proxy import ChaosProxy
+from tests.fakes.binance import DEFAULT_PAIRS, START_MS, FakeBinance, Rule
+from tests.harness import ELSEWHERE
+
+BASES = ("BTC", "ETH")
+LISTED_S = 3600
+PAIRS = tuple(
+    # A short past: fetching a long one would be most of the work.
+    replace(pair, trades_per_s=1, listed_ms=START_MS - LISTED_S * 1000)
+    for pair in DEFAULT_PAIRS[:2]
+)
+INTERVALS = ("1m", "3m")
+TOPICS = ("price.BTC", "price.ETH", "ohlcv.BTC.1m", "ohlcv.BTC.3m", "ohlcv.ETH.1m")
+STREAMS = (ALL_MINI_TICKERS, *(kline_stream(pair.symbol, interval) for pair in PAIRS for interval in INTERVALS))
+MARKETS = 3
+"""So many different markets; a run without faults of each serves all its seeds."""
+HOLES_MS = {2: (120_000, 180_000)}
+"""By market: when after its beginning the exchange itself lost the candles of its first pair."""
+TTL_S = 10
+WARM_UP_S = 15.0
+HEAL_S = 80.0
+SERVICE_KINDS = tuple(Kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one run is to be. Times in seconds of market time."""
+
+    seed: int
+    span_s: float = 300.0
+    faults: tuple[Fault, ...] | None = None
+    """Instead of those of the seed."""
+
+    @property
+    def market(self) -> int:
+        """The seed of the exchange's market."""
+        return self.seed % MARKETS
+
+    @property
+    def skew_ms(self) -> int:
+        """By so much the service's clock is ahead of the exchange's."""
+        return random.Random(f"skew:{self.seed}").choice((0, 0, -3000, 700, 5000)) if self.tape else 0
+
+    @property
+    def tape(self) -> tuple[Fault, ...]:
+        """The faults of this run."""
+        return fault_tape(self.seed, self.span_s, STREAMS, SERVICE_KINDS) if self.faults is None else self.faults
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a run: nothing is wrong if there are no findings."""
+
+    plan: Plan
+    findings: tuple[str, ...]
+    told: tuple[Told, ...]
+
+    @property
+    def messages(self) -> int:
+        """How many messages were checked."""
+        return sum(len(visit.heard) for told in self.told for visit in told.visits)
+
+
+MOODS = (Mood("ws"), Mood("sse"), Mood("ws", restless=True), Mood("sse", restless=True))
+
+
+class Service:
+    """The service in this process, behind a proxy that keeps its address over all its lives."""
+
+    def __init__(self, settings: dict[str, str], state_dir: Path, clock: virtual.VirtualClock) -> None:
+        self.settings = Settings.parse({**settings, "HOST": "127.0.0.1", "PORT": "0", "STATE_DIR": str(state_dir)})
+        self.state_dir = state_dir
+        self.clock = clock
+        self.proxy = ChaosProxy(0)
+        self.life = contextlib.AsyncExitStack()
+
+    @property
+    def url(self) -> str:
+        """Where clients find it."""
+        return f"http://127.0.0.1:{self.proxy.port}"
+
+    async def start(self) -> None:
+        """Begin a life on what is on disk."""
+        app, context = await self.life.enter_async_context(service(self.settings, Run(), self.clock))
+        runner = runner_of(app)
+        await runner.setup()
+        self.life.push_async_callback(runner.cleanup)
+        server = await listen(runner, context)
+        self.life.callback(server.close)
+        self.proxy.target = ("127.0.0.1", server.sockets[0].getsockname()[1])
+        await self.proxy.up()
+
+    async def kill(self) -> None:
+        """End it without a word to anybody, and without its last writes."""
+        await self.proxy.down()
+        with tempfile.TemporaryDirectory() as kept:
+            shutil.copytree(self.state_dir, kept, dirs_exist_ok=True)
+            await self.life.aclose()
+            shutil.rmtree(self.state_dir)
+            shutil.copytree(kept, self.state_dir)
+
+
+class Faults(logging.Handler):
+    """Keeps what the service itself calls a fault of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        cause = f": {record.exc_info[1]!r}" if record.exc_info else ""
+        self.said.append(f"the service logged {record.getMessage()}{cause}")
+
+
+@asynccontextmanager
+async def _at_work(plan: Plan, tape: Sequence[Fault]) -> AsyncIterator[tuple[Service, Player, virtual.VirtualClock]]:
+    """The exchange and the service, up and in good health."""
+    clock = virtual.VirtualClock(START_MS + plan.skew_ms)
+    async with contextlib.AsyncExitStack() as stack:
+        exchange = await stack.enter_async_context(FakeBinance(PAIRS, seed=plan.market))
+        if plan.market in HOLES_MS:
+            begins_ms, ends_ms = HOLES_MS[plan.market]
+            exchange.lose_candles(PAIRS[0].symbol, START_MS + begins_ms, START_MS + ends_ms)
+        proxy = await stack.enter_async_context(ChaosProxy(exchange.port, seed=plan.seed))
+        player = Player(exchange, tape, proxy)
+        settings = {
+            **ELSEWHERE,
+            "BINANCE_WS_URLS": f"{player.ws_url},{player.ws_url.replace('127.0.0.1', 'localhost')}",
+            "BINANCE_REST_URLS": player.rest_url,
+            "OHLCV_SYMBOLS": ",".join(BASES),
+            "OHLCV_INTERVALS": ",".join(INTERVALS),
+            "SNAPSHOT_TTL_S": str(TTL_S),
+            # Of no matter here.
+            **{f"{name}_POLL_S": "3600" for name in ("NEWS", "SENTIMENT", "GAS")},
+        }
+        state_dir = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        served = Service(settings, state_dir, clock)
+        await stack.enter_async_context(served.proxy)
+        player.service = served
+        stack.push_async_callback(lambda: served.life.aclose())
+        await served.start()
+        pump = asyncio.create_task(exchange.run(1.0))
+        stack.callback(pump.cancel)
+        await asyncio.sleep(WARM_UP_S)
+        yield served, player, clock
+
+
+async def _run(plan: Plan, tape: Sequence[Fault], moods: Sequence[Mood]) -> tuple[list[Told], list[str]]:
+    """One run; what clients were told, and what else went wrong."""
+    wrong = Faults()
+    rng = random.Random(f"clients:{plan.seed}")
+    logging.getLogger().addHandler(wrong)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: wrong.said.append(f"nobody caught {context}"))
+    try:
+        async with _at_work(plan, tape) as (served, player, clock), aiohttp.ClientSession() as http:
+            clients = [
+                Client(mood, TOPICS, served.url, http, clock.wall_ms, random.Random(rng.random())) for mood in moods
+            ]
+            tasks = [asyncio.create_task(client.run()) for client in clients]
+            try:
+                await player.run()
+                await asyncio.sleep(max(0.0, plan.span_s - player.at_s) + HEAL_S)
+                wrong.said += await _at_the_end(served.url, player.exchange, http)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                ends = await asyncio.gather(*tasks, return_exceptions=True)
+            wrong.said += [f"a client crashed: {end!r}" for end in ends if not isinstance(end, asyncio.CancelledError)]
+            wrong.said += [
+                f"the exchange's limits were broken: {each}"
+                for each in player.exchange.violations
+                if each.rule is not Rule.PONG  # one that hears nothing cannot answer
+            ]
+    finally:
+        logging.getLogger().removeHandler(wrong)
+        loop.set_exception_handler(None)
+    return [client.told for client in clients], wrong.said
+
+
+async def _at_the_end(url: str, exchange: FakeBinance, http: aiohttp.ClientSession) -> list[str]:
+    """After all has healed REST holds the truth, too."""
+    wrong: list[str] = []
+    for base in BASES:
+        for interval in INTERVALS:
+            limit = LISTED_S * 1000 // STEP_MS[interval]
+            asked = f"symbol={base}&interval={interval}&limit={limit}"
+            async with http.get(f"{url}/api/market/ohlc?{asked}") as answer:
+                body = orjson.loads(await answer.read())
+            if answer.status != 200 or body["stale"]:
+                wrong.append(f"REST: {base} {interval} {answer.status}, stale={body.get('stale')}")
+                continue
+            told = [(row["open_time"], row["close"], row["trades"]) for row in body["data"] if row["closed"]]
+            truth = [
+                (each.open_ms, float(each.close), each.trades)
+                for each in exchange.candles(f"{base}USDT", interval)
+                if each.closed
+            ]
+            if told != truth[-len(told) :] or len(told) < limit - 1:
+                wrong.append(f"REST: {base} {interval} differs from the exchange")
+    async with http.get(f"{url}/api/market/price?symbols=BTC") as answer:
+        body = orjson.loads(await answer.read())
+    # With all stream hosts blocked prices are polled, and may well be stale; then they have to be called so.
+    age_ms = exchange.now_ms - body["data"][0]["ts"] if answer.status == 200 else 0
+    if answer.status != 200 or (age_ms > TTL_S * 1000 and not body["stale"]):
+        wrong.append(f"REST: at {exchange.now_ms} the price is {body}")
+    return wrong
+
+
+@cache
+def truth_of(plan: Plan) -> Series:
+    """The closed candles of the plan's market, as a client of a run without faults holds them in the end."""
+    told, wrong = virtual.run(_run(plan, (), [Mood("ws", restless=False, wants_history=True)]))
+    if wrong:
+        raise RuntimeError(f"a run without faults went wrong: {wrong}")
+    return told[0].closed
+
+
+def run(plan: Plan) -> Outcome:
+    """One seed from beginning to end."""
+    fair = Plan(plan.market, plan.span_s, ())
+    truth = truth_of(fair)
+    told, wrong = virtual.run(_run(plan, plan.tape, MOODS))
+    ended_ms = START_MS + plan.skew_ms + round((WARM_UP_S + plan.span_s + HEAL_S) * 1000)
+    found = findings(told, Expected(truth, TTL_S * 1000, ended_ms))
+    return Outcome(plan, (*wrong, *found), tuple(told))
