@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 ARGS ?=
 
-.PHONY: help run test lint format demo bench bench-quick lock clean
+.PHONY: help run test lint format demo chaos bench bench-quick bench-continuity soak fuzz autobahn audit lock clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,11 +44,38 @@ format: $(VENV)/.dev  ## write the house formatting
 test: lint  ## every check: lint, types and the whole suite
 	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
+chaos: $(VENV)/.dev  ## seeded faults through the whole service: make chaos [SEEDS=20] (ARGS="--seed 17 -v" for one)
+	@$(BIN)/python -m tests.chaos --seeds "$(or $(SEEDS),20)" $(ARGS)
+
 bench: $(VENV)/.dev  ## measure delivery beside its peers and write docs/benchmarks
 	@$(BIN)/python -m bench $(ARGS)
 
 bench-quick: $(VENV)/.dev  ## the same in under two minutes
 	@$(BIN)/python -m bench --quick $(ARGS)
+
+bench-continuity: $(VENV)/.dev  ## measure what faults cost beside other libraries and write docs/benchmarks/continuity.md
+	@$(BIN)/python -m bench.continuity $(ARGS)
+
+MINUTES ?=
+soak: $(VENV)/.dev  ## the service under faults and crowds: make soak [MINUTES=30] [ARGS="--seed 1"]
+	@$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),30) $(ARGS)
+
+# Not in the locks: it is built for few machines, and without it Hypothesis hunts instead.
+fuzz: $(VENV)/.dev  ## mutate what strangers send: make fuzz [MINUTES=5] [ARGS="rss frames"]
+	@test -d $(VENV)/fuzz || $(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary :all: \
+		--target $(VENV)/fuzz atheris==3.0.0 || echo "atheris does not install here: hunting with Hypothesis"
+	@PYTHONPATH=$(VENV)/fuzz $(BIN)/python -m tests.fuzz --minutes $(or $(MINUTES),5) $(ARGS)
+
+# The suite is written for Python 2.7, whose pip knows no lock. It goes into a folder of its own.
+PYTHON2 ?= python2.7
+autobahn: $(VENV)/.dev  ## the Autobahn test suite on /ws (needs a PYTHON2)
+	@$(PYTHON2) -c '' 2>/dev/null || { echo "a Python 2.7 is needed: make autobahn PYTHON2=/path/to/python2.7"; exit 2; }
+	@test -x $(VENV)/autobahn/bin/wstest || PYTHONUSERBASE=$(CURDIR)/$(VENV)/autobahn $(PYTHON2) -m pip install \
+		--quiet --user --no-warn-script-location --disable-pip-version-check autobahntestsuite==25.10.1
+	@PYTHONUSERBASE=$(CURDIR)/$(VENV)/autobahn $(BIN)/python -m tests.autobahn $(VENV)/autobahn/bin/wstest $(ARGS)
+
+audit:  ## ask whether any locked package has a known vulnerability
+	@PYTHON=$(PYTHON) locks/audit $(ARGS)
 
 lock:  ## write the lock files anew (needs uv)
 	@locks/update

@@ -1,0 +1,74 @@
+"""The service with its own frame layers and their settings, and a session that says back what it is told.
+
+What tests a frame layer wants an echo, and `/ws` speaks a protocol of its own. All below the session is the real one.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import fields
+from pathlib import Path
+
+from stream_server import envelope
+from stream_server.access import Claims
+from stream_server.app import Run, listen, runner_of, service
+from stream_server.context import CONTEXT, Context
+from stream_server.outbox import Outbox
+from stream_server.refusals import Refusal
+from stream_server.session import Session
+from stream_server.settings import Settings
+from tests.harness import ELSEWHERE
+
+
+class EchoSession(Session):
+    """Says each text back; limits and refusals are those of every session."""
+
+    __slots__ = ()
+
+    def open(self, selectors: Sequence[str], since: str | None, interval_ms: int) -> None:
+        self.hub.join(self.outbox)
+
+    def batch(self, wanted: bool) -> None:
+        pass
+
+    def receive(self, text: str | bytes) -> None:
+        if self.admit():
+            self.outbox.pipe.write(envelope.websocket_frame(0x81, text.encode() if isinstance(text, str) else text))
+
+    def refuse(self, refusal: Refusal, req: object = None) -> None:
+        self.outbox.pipe.write(envelope.websocket_frame(0x81, refusal.code.encode()))
+
+
+class EchoContext(Context):
+    """The running service, but for what a session does."""
+
+    def new_session(self, outbox: Outbox, claims: Claims, *, inflates: bool) -> Session:
+        return EchoSession(self.hub, outbox, self.symbols, self.clock, self.settings.heartbeat_s, inflates)
+
+
+@asynccontextmanager
+async def echoing(state_dir: Path, *, light: bool) -> AsyncIterator[int]:
+    """Serve echoes by one of the two frame layers; gives the port."""
+    values = {
+        "HOST": "127.0.0.1",
+        "PORT": "0",
+        **ELSEWHERE,
+        "STATE_DIR": str(state_dir),
+        "BINANCE_WS_URLS": "ws://127.0.0.1:9",
+        "BINANCE_REST_URLS": "http://127.0.0.1:9",
+        "LIGHT_CONNECTIONS": str(int(light)),
+    }
+    async with service(Settings.parse(values), Run()) as (app, inner):
+        context = EchoContext(**{each.name: getattr(inner, each.name) for each in fields(inner)})
+        app[CONTEXT] = context
+        runner = runner_of(app)
+        await runner.setup()
+        try:
+            server = await listen(runner, context)
+            try:
+                yield int(server.sockets[0].getsockname()[1])
+            finally:
+                context.draining = inner.draining = True
+                server.close()
+            await context.clients.dismiss(within_s=1.0)
+        finally:
+            await runner.cleanup()

@@ -1,0 +1,213 @@
+"""Those who come to break things, one act after the other, drawn from a seed. None expects an answer."""
+
+import asyncio
+import contextlib
+import random
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+
+UPGRADE = (
+    b"GET /ws%b HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+STORM = 150
+
+
+class Plug:
+    """A connection by hand."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    @classmethod
+    async def open(cls, port: int, buffer_bytes: int | None = None) -> "Plug":
+        """Connect; with a small buffer, a client that reads nothing holds little for the server either."""
+        plug = socket.socket()
+        if buffer_bytes is not None:
+            plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
+        plug.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(plug, ("127.0.0.1", port))
+        reader, writer = await asyncio.open_connection(sock=plug, limit=2048)
+        return cls(reader, writer)
+
+    async def upgrade(self, query: bytes = b"") -> None:
+        """Become a WebSocket."""
+        self.writer.write(UPGRADE % query)
+        await self.reader.readuntil(b"\r\n\r\n")
+
+    def frame(self, head: int, payload: bytes = b"", *, masked: bool = True) -> None:
+        """A frame; its mask is zero, so the payload goes as it is."""
+        if self.writer.is_closing():
+            return
+        size, bit = len(payload), 0x80 if masked else 0
+        length = bytes([bit | size]) if size < 126 else bytes([bit | 127]) + size.to_bytes(8, "big")
+        self.writer.write(bytes([head]) + length + (bytes(4) if masked else b"") + payload)
+
+    def close(self, *, reset: bool = False) -> None:
+        """Go; with a reset instead of an end, if wanted."""
+        plug = self.writer.get_extra_info("socket")
+        if reset and plug is not None and plug.fileno() >= 0:
+            plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        self.writer.transport.abort()
+
+
+Act = Callable[[Plug, random.Random], Awaitable[None]]
+
+
+async def _noise(plug: Plug, rng: random.Random) -> None:
+    plug.writer.write(rng.randbytes(rng.randrange(1, 5000)))
+    await asyncio.sleep(rng.random())
+
+
+async def _half_a_handshake(plug: Plug, rng: random.Random) -> None:
+    plug.writer.write(UPGRADE[: rng.randrange(1, 100)])
+    await asyncio.sleep(rng.uniform(0.0, 12.0))
+
+
+async def _slow_head(plug: Plug, rng: random.Random) -> None:
+    for byte in b"GET /api/status HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 30:
+        if plug.writer.is_closing():
+            return
+        plug.writer.write(bytes([byte]))
+        await asyncio.sleep(0.3)
+
+
+async def _slow_body(plug: Plug, rng: random.Random) -> None:
+    plug.writer.write(b"POST /api/sentiment/analyze HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n{")
+    await asyncio.sleep(rng.uniform(1.0, 13.0))
+
+
+async def _bad_frames(plug: Plug, rng: random.Random) -> None:
+    await plug.upgrade(b"?topics=price.BTC")
+    match rng.randrange(6):
+        case 0:
+            plug.frame(0x81, b"{}", masked=False)
+        case 1:
+            plug.frame(0x81, b"x" * 70_000)
+        case 2:
+            plug.frame(rng.randrange(256), rng.randbytes(rng.randrange(100)))
+        case 3:
+            plug.writer.write(b"\x81\xff" + (1 << 62).to_bytes(8, "big") + bytes(4))
+        case 4:
+            plug.frame(0x81, b"\xff\xfe")
+        case _:
+            plug.writer.write(rng.randbytes(300))
+    await asyncio.sleep(rng.random())
+
+
+async def _nonsense(plug: Plug, rng: random.Random) -> None:
+    await plug.upgrade()
+    for _ in range(rng.randrange(1, 120)):
+        plug.frame(0x81, rng.choice(MESSAGES))
+        await asyncio.sleep(0.02)
+
+
+async def _flood(plug: Plug, rng: random.Random) -> None:
+    await plug.upgrade()
+    for number in range(200):
+        plug.frame(rng.choice((0x81, 0x89, 0x8A)), b'{"op":"ping","req":%d}' % number)
+    await asyncio.sleep(0.5)
+
+
+async def _many_topics(plug: Plug, rng: random.Random) -> None:
+    await plug.upgrade()
+    names = b",".join(b'"ohlcv.%b.%b"' % (rng.choice(BASES), rng.choice(SPANS)) for _ in range(40))
+    plug.frame(0x81, b'{"op":"subscribe","topics":[%b]}' % names)
+    await asyncio.sleep(rng.uniform(0.1, 3.0))
+    plug.frame(0x81, b'{"op":"unsubscribe","topics":[%b]}' % names)
+    await asyncio.sleep(rng.uniform(0.0, 3.0))
+
+
+async def _bad_cursor(plug: Plug, rng: random.Random) -> None:
+    cursor = rng.choice((b"x", b"zzzzzz-1", b"%00", b"-1", b"a-99999999999999999", b"1" * 8000, b"%0d%0aX:%20y"))
+    path = rng.choice((b"/sse?topics=news&since=", b"/sse?topics=price.BTC&last_event_id="))
+    plug.writer.write(b"GET %b%b HTTP/1.1\r\nHost: x\r\nLast-Event-ID: %b\r\n\r\n" % (path, cursor, cursor[:100]))
+    await asyncio.sleep(rng.uniform(0.1, 2.0))
+
+
+async def _heads(plug: Plug, rng: random.Random) -> None:
+    headers = b"".join(b"X-%d: %b\r\n" % (number, b"y" * rng.randrange(200)) for number in range(200))
+    plug.writer.write(b"GET /api/status HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n")
+    await asyncio.sleep(0.2)
+
+
+async def _deaf(plug: Plug, rng: random.Random) -> None:
+    """Reads nothing, and may talk all the same."""
+    await plug.upgrade(b"?topics=%3E")
+    talks = rng.random() < 0.5
+    for _ in range(rng.randrange(5, 40)):
+        if talks:
+            plug.frame(0x81, b'{"op":"snapshot","topics":["price.*"]}')
+        await asyncio.sleep(0.5)
+
+
+async def _deaf_sse(plug: Plug, rng: random.Random) -> None:
+    plug.writer.write(b"GET /sse?topics=%3E HTTP/1.1\r\nHost: x\r\n\r\n")
+    await asyncio.sleep(rng.uniform(3.0, 25.0))
+
+
+ACTS: tuple[Act, ...] = (
+    _noise,
+    _half_a_handshake,
+    _slow_head,
+    _slow_body,
+    _bad_frames,
+    _nonsense,
+    _flood,
+    _many_topics,
+    _bad_cursor,
+    _heads,
+    _deaf,
+    _deaf_sse,
+)
+BASES = (b"BTC", b"ETH", b"BNB", b"SOL", b"XRP", b"DOGE", b"NOPE")
+SPANS = (b"1m", b"3m", b"5m", b"15m", b"30m", b"1h", b"4h", b"1d", b"7m")
+MESSAGES = (
+    b"",
+    b"{",
+    b"[]",
+    b"null",
+    b'{"op":"x"}',
+    b'{"op":"subscribe"}',
+    b'{"op":"subscribe","topics":"price.BTC"}',
+    b'{"op":"subscribe","topics":["price.BTC"],"since":7}',
+    b'{"op":"subscribe","topics":["price.BTC"],"since":"zz-1","interval_ms":1e999}',
+    b'{"op":"subscribe","topics":["price.BTC"],"interval_ms":250,"batch":true}',
+    b'{"op":"snapshot","topics":[">"],"req":"again"}',
+    b"[" * 5000,
+)
+
+
+async def hostility(port: int, rng: random.Random) -> None:
+    """One act after the other, for ever."""
+    while True:
+        act = rng.choice(ACTS)
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
+            plug = await Plug.open(port, 4096 if act in (_deaf, _deaf_sse) else None)
+            try:
+                async with asyncio.timeout(45):
+                    await act(plug, rng)
+            finally:
+                plug.close(reset=rng.random() < 0.5)
+        await asyncio.sleep(rng.uniform(0.0, 1.0))
+
+
+async def storms(port: int, rng: random.Random, every_s: float) -> None:
+    """Now and then very many at once, who stay a moment and are gone."""
+
+    async def one() -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
+            plug = await Plug.open(port)
+            try:
+                async with asyncio.timeout(5):
+                    await plug.upgrade(b"?topics=price.*,news")
+                    await asyncio.sleep(rng.uniform(0.0, 3.0))
+            finally:
+                plug.close(reset=rng.random() < 0.5)
+
+    while True:
+        await asyncio.sleep(rng.uniform(0.5, 1.5) * every_s)
+        await asyncio.gather(*[one() for _ in range(STORM)])
