@@ -9,7 +9,7 @@ ARGS ?=
 .PHONY: help run test lint format demo chaos bench bench-quick bench-continuity soak fuzz autobahn audit lock clean
 
 help:  ## list the verbs
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 # The stamps say which lock a .venv was made from, so a changed lock installs anew and an unchanged one costs nothing.
 $(VENV)/.run: locks/run.txt locks/speed.txt pyproject.toml

@@ -101,6 +101,7 @@ class Brief(logging.Filter):
         if isinstance(error, HttpProcessingError):
             record.msg, record.args, record.exc_info = "malformed_request", (), None
             record.cause = type(error).__name__
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
         return True
 
 

@@ -400,7 +400,7 @@ async def test_a_request_that_is_too_big_is_refused_and_a_flood_of_them_is_one_l
                 client.send(request)
                 assert await client.status() == 400
     told = [line for line in lines.read_text().splitlines() if "provider" not in line and "poll" not in line]
-    assert sum("malformed_request" in line for line in told) == 1, told
+    assert sum("WARNING malformed_request" in line for line in told) == 1, told
     assert not [line for line in told if "Traceback" in line]
 
 

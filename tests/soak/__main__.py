@@ -359,8 +359,7 @@ def faults_logged(log: Path) -> list[str]:
         except ValueError:
             said[f"a line that is no JSON: {line[:200]}"] += 1
             continue
-        # A request that makes no sense is a fault of who sends it.
-        if entry.get("level") in ("error", "critical") and entry.get("event") != "malformed_request":
+        if entry.get("level") in ("error", "critical"):
             said[line[:600]] += 1
     return [f"the service logged, {count} times: {line}" for line, count in said.most_common(20)]
 
