@@ -326,8 +326,9 @@ class Hub:
         self.expire()
         cursor = self._cursor(since)
         known = set(member.group.listens) if member.group is not None else set()
-        selection = member.selection | dict.fromkeys(selectors, interval_ms)
-        gained = [s for s in selectors if s not in member.selection and topics.is_fed(s)]
+        before = member.selection
+        selection = before | dict.fromkeys(selectors, interval_ms)
+        gained = [s for s in selectors if s not in before and topics.is_fed(s)]
         group = self._change_selection(outbox, member, selection)
         added = [self.topics[name] for name in group.listens if name not in known and name in self.topics]
         reason = cursor.reason
@@ -352,7 +353,12 @@ class Hub:
         }
         frames = [envelope.control("subscribed", answer)]
         if reason in ("epoch", "evicted"):
-            unheard = [name for name in selectors if not topics.is_pattern(name) and name not in self.topics]
+            patterns = [selector for selector in before if topics.is_pattern(selector)]
+            unheard = [
+                name
+                for name in gained
+                if name not in self.topics and not any(topics.matches(pattern, name) for pattern in patterns)
+            ]
             frames += self._gaps(added, unheard, reason, since, cursor)
         frames += updates
         frames += [self._freshness(topic, "stale", "no_update") for topic in added if topic.stale]
