@@ -37,7 +37,6 @@ ON_ONE_LOOP = (
     "test_upstream_faults",
     "test_freshness",
     "test_asyncapi",
-    "test_access",
     "test_jwks",
     "test_hostile_requests",
     "test_fake_",

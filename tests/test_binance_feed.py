@@ -96,7 +96,7 @@ async def test_prices_come_from_rest_before_the_stream_has_spoken(exchange: Fake
         await until(lambda: len(it.heard.of("price.BTC")) == 2)
         assert it.heard.of("price.BTC")[1].data["price"] == float(exchange.price("BTCUSDT"))
         assert it.feed.report()["state"] == "live"
-        assert it.feed.readiness() == {"price": "value", "ohlcv": "value"}
+        await until(lambda: it.feed.readiness() == {"price": "value", "ohlcv": "value"})
 
 
 async def test_while_the_stream_delivers_rest_is_not_polled_and_when_it_falls_silent_it_is(

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+TURN_S = 1e-6
+"""What a turn of the loop takes: who waits for less than a float can hold would otherwise wait for ever."""
 BREATH_S = 0.00005
 """Real time that the kernel gets to carry bytes from one loopback socket to another before virtual time jumps."""
 
@@ -26,6 +28,7 @@ class _Patient(selectors.DefaultSelector):
         self.threads = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.seconds += TURN_S
         if timeout is not None and timeout <= 0:
             return super().select(0)
         if self.threads or timeout is None:
