@@ -66,7 +66,7 @@ class BinanceMarket:
         self.series: dict[tuple[str, str], CandleSeries] = {}
         self.prices: dict[str, LastPrice] = {}
         self.told: dict[str, tuple[Price, int]] = {}
-        """By base: the last event that was published, and its rank. Another connection or REST may bring it again."""
+        """By base: the last event that was published, and its rank."""
         self.last: dict[str, float] = {}
         """By base: the last price that was believed, whoever gave it."""
         self.doubted: dict[str, float] = {}
@@ -180,7 +180,7 @@ class BinanceMarket:
         last = self.prices.get(pair.base)
         if last is not None and not new.supersedes(last):
             return
-        if self.told.get(pair.base) == (price, new.rank) or not self._believes(pair.base, price.price):
+        if self._has_told(pair.base, new) or not self._believes(pair.base, price.price):
             return
         self.prices[pair.base] = new
         self.told[pair.base] = (price, new.rank)
@@ -207,6 +207,12 @@ class BinanceMarket:
                 lag_ms=self._lag_ms(price.ts, received_ms),
             )
         )
+
+    def _has_told(self, base: str, new: LastPrice) -> bool:
+        """Whether this very event was published last: another connection or REST brings it again."""
+        told = self.told.get(base)
+        # Whole events are compared only where their times agree: this is asked of every one.
+        return told is not None and told[0].ts == new.price.ts and told == (new.price, new.rank)
 
     def _believes(self, base: str, price: float) -> bool:
         """Whether a price is no leap, or one that a second tick has confirmed."""
