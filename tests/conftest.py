@@ -40,6 +40,7 @@ ON_ONE_LOOP = (
     "test_jwks",
     "test_hostile_requests",
     "test_fake_",
+    "test_node",
     "test_pool",
     "test_tape",
 )
