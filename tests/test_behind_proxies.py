@@ -19,6 +19,8 @@ import pytest
 import websockets
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from stream_server.light import LightWebSocket
+from stream_server.transport import SocketPipe
 from tests.clients import SseClient, WebSocketClient, serving
 from tests.fakes.binance import FakeBinance
 from tests.harness import Running
@@ -140,6 +142,18 @@ async def test_each_event_passes_at_once_on_both_transports(public: Public) -> N
             # The next second is not let begin before this one has come: nothing can push it through.
             await events.until("update", topic="price.BTC", ts=public.exchange.now_ms)
             await client.until("update", topic="price.BTC", ts=public.exchange.now_ms)
+
+
+async def test_websockets_behind_it_are_light_also_where_its_connections_have_carried_requests(public: Public) -> None:
+    async with public.http() as http, contextlib.AsyncExitStack() as open_ones:
+        for _ in range(4):
+            async with http.get(f"{public.url}/health/live") as answer:
+                assert answer.status == 200
+            client = WebSocketClient(await open_ones.enter_async_context(public.websocket("topics=price.BTC")))
+            await client.until("synced")
+        pipes = [client.outbox.pipe for client in public.service.context.clients.connected]
+        protocols = [pipe.transport.get_protocol() for pipe in pipes if isinstance(pipe, SocketPipe)]
+    assert [type(protocol) for protocol in protocols] == [LightWebSocket] * 4
 
 
 async def test_limits_count_the_address_of_the_client_and_not_the_one_it_claims(public: Public) -> None:
