@@ -40,7 +40,6 @@ ON_ONE_LOOP = (
     "test_jwks",
     "test_hostile_requests",
     "test_fake_",
-    "test_node",
     "test_pool",
     "test_tape",
 )
