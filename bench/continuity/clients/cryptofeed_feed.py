@@ -5,6 +5,7 @@ where the default is 120 s looked at each 30. It tries for ever, where the defau
 """
 
 import asyncio
+import os
 
 from cryptofeed import FeedHandler  # type: ignore[import-not-found,unused-ignore]
 from cryptofeed.connection import RestEndpoint, Routes, WebsocketEndpoint  # type: ignore[import-not-found,unused-ignore]
@@ -30,7 +31,8 @@ def main() -> None:
 
     Binance.websocket_endpoints = [WebsocketEndpoint(task.ws_url)]
     Binance.rest_endpoints = [RestEndpoint(task.rest_url, routes=Routes("/api/v3/exchangeInfo"))]
-    handler = FeedHandler()
+    # Its defaults, but for the log that it would write wherever it is started.
+    handler = FeedHandler({"uvloop": True, "log": {"filename": os.devnull, "level": "WARNING"}})
     asyncio.set_event_loop(asyncio.new_event_loop())  # of the kind that the handler has chosen; it looks for one
     handler.add_feed(
         Binance(
