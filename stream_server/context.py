@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -13,6 +13,7 @@ from feeds.supervisor import Supervisor
 from feeds.symbols import Symbols
 from orchestrator.clock import Clock
 from stream_server.access import Access, Claims
+from stream_server.browsers import safe_headers
 from stream_server.clients import Client, Clients
 from stream_server.hub import Hub
 from stream_server.meters import Requests
@@ -50,6 +51,11 @@ class Context:
     requests: Requests = field(default_factory=Requests)
     refusals: Counter[str] = field(default_factory=Counter)
     """What was refused, to whomever and over whatever, by its code."""
+    safe_headers: Mapping[str, str] = field(init=False)
+    """What every answer tells a browser."""
+
+    def __post_init__(self) -> None:
+        self.safe_headers = safe_headers(self.settings.frame_ancestors)
 
     def trouble(self) -> str | None:
         """Why this process should get no new clients now."""

@@ -13,7 +13,7 @@ import contextlib
 import logging
 import zlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, cast
 
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
@@ -31,7 +31,6 @@ from stream_server.frames import FrameError, FrameReader, Opcode
 from stream_server.guard import Caller, enter
 from stream_server.outbox import HIGH_WATER_BYTES, Outbox
 from stream_server.refusals import Refusal
-from stream_server.rest.answers import SAFE
 from stream_server.session import MAX_MESSAGE_BYTES
 from stream_server.transport import CLOSE_GRACE_S, SocketPipe
 from stream_server.websocket import BINARY, Opening
@@ -41,22 +40,23 @@ log = logging.getLogger(__name__)
 MAX_HEAD_BYTES = 16 * 1024
 HEAD_WITHIN_S = 10.0
 FIRST_BYTE_WITHIN_S = 75.0
-NO_ROOM = "".join(
-    f"{line}\r\n"
-    for line in (
-        "HTTP/1.1 503 Service Unavailable",
-        "Retry-After: 30",
-        "Connection: close",
-        "Content-Length: 0",
-        *(f"{name}: {value}" for name, value in SAFE.items()),
-        "",
-    )
-).encode()
 ENTER_A_TURN = 16
 """A handshake costs some 300 µs: this many hold up the loop for 5 ms."""
 _OURS = (b"GET /ws?", b"GET /ws ")
 
 Factory = Callable[[], asyncio.Protocol]
+
+
+def no_room(safe_headers: Mapping[str, str]) -> bytes:
+    """Return the answer to a connection that is closed before it could ask."""
+    lines = (
+        "HTTP/1.1 503 Service Unavailable",
+        "Retry-After: 30",
+        "Connection: close",
+        "Content-Length: 0",
+        *(f"{name}: {value}" for name, value in safe_headers.items()),
+    )
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode()
 
 
 class Entrant(Protocol):
@@ -111,7 +111,7 @@ class Front(asyncio.Protocol):
         if scarce(transport, self.context.descriptors):
             self.context.clients.refused += 1
             self.context.refusals[NO_DESCRIPTOR] += 1
-            self.transport.write(NO_ROOM)
+            self.transport.write(no_room(self.context.safe_headers))
             self.transport.close()
         elif self.context.settings.light_connections:
             self._within(FIRST_BYTE_WITHIN_S)

@@ -5,24 +5,25 @@ from pathlib import Path
 import litecharts
 from aiohttp import web
 
-CSP = "; ".join(
-    [
-        "default-src 'self'",
-        "connect-src 'self' ws: wss:",
-        # The one <style> element that Lightweight Charts 5.1 puts into the page, by its hash.
-        "style-src 'self' 'sha256-3pRED1tOXas1FXFoPb9TGCjmYe9XQsmO9OV23khV2nY='",
-        "img-src 'self' data:",
-        "object-src 'none'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    ]
+from stream_server.browsers import frame_policy
+from stream_server.context import CONTEXT, Context
+
+POLICY = (
+    "default-src 'self'",
+    "connect-src 'self' ws: wss:",
+    # The one <style> element that Lightweight Charts 5.1 puts into the page, by its hash.
+    "style-src 'self' 'sha256-3pRED1tOXas1FXFoPb9TGCjmYe9XQsmO9OV23khV2nY='",
+    "img-src 'self' data:",
+    "object-src 'none'",
+    "base-uri 'none'",
+    "form-action 'none'",
 )
-HEADERS = {
-    "Content-Security-Policy": CSP,
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",
-}
+
+
+def headers_of(context: Context) -> dict[str, str]:
+    """Return the headers of a page; those of every answer come on top."""
+    policy = "; ".join([*POLICY, frame_policy(context.settings.frame_ancestors)])
+    return {"Content-Security-Policy": policy, "Cache-Control": "no-cache"}
 
 
 def static_folder() -> Path:
@@ -35,12 +36,13 @@ def static_folder() -> Path:
 def add_routes(app: web.Application) -> None:
     """Mount `/` and `/static`."""
     folder = static_folder()
+    headers = headers_of(app[CONTEXT])
     # Known by name: no path that a client can spell leads anywhere else, and what is missing is missed like any path.
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if _is_ours(path, folder)}
     chart = Path(litecharts.__file__).parent / "js" / "lightweight-charts.js"
 
     async def index(request: web.Request) -> web.FileResponse:
-        return web.FileResponse(folder / "index.html", headers=HEADERS)
+        return web.FileResponse(folder / "index.html", headers=headers)
 
     async def favicon(request: web.Request) -> web.FileResponse:
         return web.FileResponse(folder / "favicon.svg", headers={"Cache-Control": "max-age=86400"})

@@ -61,6 +61,8 @@ class Settings:
     state_dir: Path = Path(".state")
     """Where pairs, bans and the last good answers of slow sources survive a restart."""
     allowed_origins: tuple[str, ...] = ("*",)
+    frame_ancestors: tuple[str, ...] = ("'self'", "https://huggingface.co", "https://*.hf.space")
+    """Whose pages may show ours in a frame, in the words of a Content-Security-Policy. A Space is shown in one."""
     auth_tokens: Mapping[str, bytes] | None = field(default=None, repr=False)
     """The SHA-256 digest of each named token. With none, and nothing below, everybody may read."""
     auth_jwt_secret: str | None = field(default=None, repr=False)
@@ -333,6 +335,29 @@ def _origins(text: str) -> tuple[str, ...]:
     return origins
 
 
+def _ancestors(text: str) -> tuple[str, ...]:
+    """Read the sources of `frame-ancestors`, with blanks or commas between them.
+
+    `self` and `none` may lack their quotes, and `docker run --env-file` leaves the double ones of a file in the value.
+    """
+    sources = tuple(dict.fromkeys(_ancestor(word) for word in re.split(r"[\s,\"]+", text) if word))
+    if not sources:
+        raise ValueError("must name at least one source, or 'none'")
+    if "'none'" in sources and len(sources) > 1:
+        raise ValueError("is either 'none' or a list")
+    return sources
+
+
+def _ancestor(word: str) -> str:
+    bare = word.strip("'").lower()
+    if bare in ("self", "none"):
+        return f"'{bare}'"
+    # A header is made of it, so nothing but the letters of an origin is taken.
+    if word != "*" and not re.fullmatch(r"(?:https?://)?(?:\*\.)?[a-z0-9.-]+(?::[0-9*]{1,5})?|https?:", word, re.I):
+        raise ValueError(f"{word!r} is not 'self', 'none', * or an origin such as https://*.example.org")
+    return word.lower()
+
+
 def _tokens(text: str) -> dict[str, bytes]:
     """`name:token,…`; only digests are kept."""
     tokens: dict[str, bytes] = {}
@@ -393,6 +418,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "log_dir": Path,
     "state_dir": Path,
     "allowed_origins": _origins,
+    "frame_ancestors": _ancestors,
     "auth_tokens": _tokens,
     "auth_jwt_secret": _secret,
     "auth_jwks_file": _jwks,

@@ -51,6 +51,6 @@ class Connection(web.RequestHandler):
         request_id = new_request_id(self.context)
         response = refused(refusal, self.context.clock.wall_ms(), request_id)
         self.context.allow_origin(request, response)
-        keep_safe(response, request_id)
+        keep_safe(self.context, response, request_id)
         response.force_close()
         return response

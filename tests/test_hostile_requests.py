@@ -17,7 +17,6 @@ VERSION = b"Sec-WebSocket-Version: 13\r\n"
 UPGRADE = b"Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n"
 SAFE = {
     "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
     "referrer-policy": "no-referrer",
     "cross-origin-opener-policy": "same-origin",
 }
@@ -194,18 +193,45 @@ async def test_every_answer_keeps_browsers_from_sniffing_framing_and_telling(ser
     assert refused.headers["access-control-allow-origin"] == "https://good.example"
 
 
-def assert_safe(heard: Heard, name: str) -> None:
-    assert SAFE.items() <= heard.headers.items(), name
-    policy = heard.headers["content-security-policy"]
-    assert "frame-ancestors 'none'" in policy, name
-    assert not any(word in policy for word in ("unsafe", "http:", "https:", "*")), name
+BY_DEFAULT = ("'self' https://huggingface.co https://*.hf.space", None)
+FRAMING = {
+    "": BY_DEFAULT,
+    "none": ("'none'", "DENY"),
+    "self": ("'self'", "SAMEORIGIN"),
+    "*": ("*", None),
+    "self,https://*.example.org": ("'self' https://*.example.org", None),
+}
+"""A setting, and the policy and the `X-Frame-Options` that say it."""
 
 
-def test_the_answer_for_want_of_descriptors_is_no_exception() -> None:
-    head = light.NO_ROOM.decode().split("\r\n")
+@pytest.mark.parametrize("setting", FRAMING)
+async def test_every_answer_names_the_pages_that_may_frame_it_in_headers_that_agree(
+    tmp_path: Path, setting: str
+) -> None:
+    async with running(None, tmp_path, ALLOWED_ORIGINS="https://good.example", FRAME_ANCESTORS=setting) as service:
+        for name, (data, _) in (ANSWERS | HANDSHAKES).items():
+            assert_safe(await said(service, data), name, FRAMING[setting])
+        for name, data in UNREADABLE.items():
+            assert_safe(await said(service, data), name, FRAMING[setting])
+        for path in (b"/docs", b"/openapi.json", b"/favicon.ico"):
+            assert_safe(await said(service, request(b"GET " + path)), path.decode(), FRAMING[setting])
+        assert_safe(answer_without_room(service), "no room", FRAMING[setting])
+
+
+def answer_without_room(service: Running) -> Heard:
+    """What a connection is answered that takes one of the last descriptors."""
+    answer = light.no_room(service.context.safe_headers)
+    assert answer.endswith(b"\r\n\r\n")
+    head = answer.decode().split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:-2])}
-    assert light.NO_ROOM.endswith(b"\r\n\r\n")
-    assert_safe(Heard(503, headers, b""), "no room")
+    return Heard(503, headers, b"")
+
+
+def assert_safe(heard: Heard, name: str, framing: tuple[str, str | None] = BY_DEFAULT) -> None:
+    assert SAFE.items() <= heard.headers.items(), name
+    policy, _, ancestors = heard.headers["content-security-policy"].partition("; frame-ancestors ")
+    assert not any(word in policy for word in ("unsafe", "http:", "https:", "*")), name
+    assert (ancestors, heard.headers.get("x-frame-options")) == framing, name
 
 
 async def test_a_request_behind_a_refused_upgrade_or_in_front_of_one_gets_its_answer(service: Running) -> None:

@@ -101,6 +101,16 @@ BAD = {
     "LOG_LEVEL": ["LOUD"],
     "LOG_FORMAT": ["xml"],
     "ALLOWED_ORIGINS": ["example.org", "https://example.org/path"],
+    "FRAME_ANCESTORS": [
+        ",",
+        "none,https://a.example",
+        "'self'; script-src *",
+        "https://a.example/path",
+        "ftp://a.example",
+        "https://a.*.example",
+        "https://a.example\r\nX: y",
+        "data:",
+    ],
     "AUTH_TOKENS": ["sesame", "alice:", ":sesame", "al ice:sesame", "alice:one,alice:two", "alice:one,bob:one"],
     "AUTH_JWT_SECRET": ["too short to sign with"],
     "AUTH_JWKS_FILE": ["/nowhere/keys.json", "/", str(ROOT / "README.md")],
@@ -173,6 +183,20 @@ def test_who_says_for_whom_tokens_are_must_say_what_they_are_signed_with() -> No
 def test_proxies_are_addresses_or_networks() -> None:
     chosen = Settings.parse({"TRUSTED_PROXIES": "127.0.0.1, 10.1.2.3/8,::1"})
     assert [str(each) for each in chosen.trusted_proxies or ()] == ["127.0.0.1/32", "10.0.0.0/8", "::1/128"]
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("self", ("'self'",)),
+        ("'NONE'", ("'none'",)),
+        ("*", ("*",)),
+        ("\"'self' https://Pages.example:8443\"", ("'self'", "https://pages.example:8443")),
+        ("self, https://*.example.org,example.org:*", ("'self'", "https://*.example.org", "example.org:*")),
+    ],
+)
+def test_frame_ancestors_are_read_as_a_policy_has_them_or_as_a_list(text: str, read: tuple[str, ...]) -> None:
+    assert Settings.parse({"FRAME_ANCESTORS": text}).frame_ancestors == read
 
 
 def test_every_setting_that_can_be_wrong_is_tried_above() -> None:

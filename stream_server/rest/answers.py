@@ -26,14 +26,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 STARTED = web.RequestKey("started", float)
 REQUEST_ID = web.RequestKey("request_id", str)
-SAFE = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-}
-"""What keeps an answer from being taken for anything else by a browser; the pages have a policy of their own."""
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 OURS = "stream_server"
 """The source of what is known or computed here."""
@@ -191,13 +183,13 @@ async def finish(request: web.Request, response: web.StreamResponse) -> None:
         return
     context = request.app[CONTEXT]
     context.allow_origin(request, response)
-    keep_safe(response, request.get(REQUEST_ID) or _id_of(request, context))
+    keep_safe(context, response, request.get(REQUEST_ID) or _id_of(request, context))
 
 
-def keep_safe(response: web.StreamResponse, request_id: str) -> None:
-    """Name the request, and keep a browser from taking the answer for anything else."""
+def keep_safe(context: Context, response: web.StreamResponse, request_id: str) -> None:
+    """Name the request, and keep a browser from taking the answer for anything else; a page has its own policy."""
     response.headers["X-Request-Id"] = request_id
-    for name, value in SAFE.items():
+    for name, value in context.safe_headers.items():
         response.headers.setdefault(name, value)
 
 

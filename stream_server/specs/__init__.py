@@ -6,6 +6,7 @@ import orjson
 from aiohttp import web
 
 from stream_server import page
+from stream_server.context import CONTEXT
 from stream_server.rest.answers import Handler
 from stream_server.specs import asyncapi, openapi
 
@@ -13,9 +14,10 @@ from stream_server.specs import asyncapi, openapi
 def add_routes(app: web.Application) -> None:
     """Mount the page and the two documents that it shows."""
     html = page.static_folder() / "docs.html"
+    headers = page.headers_of(app[CONTEXT])
 
     async def docs(request: web.Request) -> web.FileResponse:
-        return web.FileResponse(html, headers=page.HEADERS)
+        return web.FileResponse(html, headers=headers)
 
     app.router.add_get("/docs", docs)
     app.router.add_get("/openapi.json", _serving(orjson.dumps(openapi.document())))
