@@ -34,6 +34,7 @@ from orchestrator.errors import (
 )
 from orchestrator.hosts import BANNED_REST_S, RATE_LIMITED_REST_S, Host, Hosts
 from orchestrator.http import HttpRequest, HttpResponse, Transport, excerpt, refusal
+from orchestrator.judgement import judge
 from orchestrator.limiter import Allowance, Limiter
 from orchestrator.skew import TheirClock
 
@@ -317,6 +318,8 @@ class Upstream:
         latency_ms = (self.clock.now() - started) * 1000
         self._learn(response, started)
         refused = None if response.status in request.may_be else self.refusal(self.name, response)
+        if refused is not None:
+            refused = judge(self.name, response, refused)
         fine = refused is None or isinstance(refused, (BadQuery, NotFound))
         if fine and host is not None and self.hosts is not None:
             self.hosts.worked(host, latency_ms)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from feeds.articles import NewsQuery
 from feeds.model import Article
 from feeds.providers import cryptopanic, rss
-from feeds.providers.cryptopanic import NAME, QUOTA_REST_S, CryptoPanic, read_posts
+from feeds.providers.cryptopanic import NAME, CryptoPanic, read_posts
 from feeds.providers.fields import Rows
 from feeds.providers.rss import RssFeed
 from orchestrator.errors import Blocked, Malformed, ProviderError, RateLimited, Unauthorized, Unavailable
@@ -117,9 +117,9 @@ def test_votes_and_links_that_make_no_sense_are_left_out() -> None:
         (401, orjson.dumps(ERRORS["bad_token"]), Unauthorized, None),
         (403, orjson.dumps(ERRORS["plan"]), Unauthorized, None),
         (403, orjson.dumps(ERRORS["too_fast"]), RateLimited, None),
-        (403, orjson.dumps(ERRORS["quota"]), RateLimited, QUOTA_REST_S),
+        (403, orjson.dumps(ERRORS["quota"]), RateLimited, None),
         (403, b"<html>Checking your browser</html>", Blocked, None),
-        (404, b"<html>404</html>", Unauthorized, None),
+        (404, b"<html>404</html>", Blocked, None),
         (429, b"", RateLimited, None),
         (502, b"<html>", Unavailable, None),
         (200, orjson.dumps(ERRORS["bad_token"]), Unauthorized, None),

@@ -173,6 +173,6 @@ async def test_a_loopback_hugging_face_answers_as_the_real_one() -> None:
         with pytest.raises(NotFound):
             await ask("x", model="kk08/CryptoBERT")
         fake.credit = False
-        with pytest.raises(RateLimited, match="21600"):
+        with pytest.raises(RateLimited, match="43200"):
             await ask("x")
         assert fake.over_limit == 0

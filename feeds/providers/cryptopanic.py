@@ -15,7 +15,7 @@ from feeds.articles import NewsQuery, article, newest, outlet_name
 from feeds.model import Article
 from feeds.providers.fields import BadFieldError, Rows, mapping, maybe_iso_ms, maybe_text, rows, text
 from orchestrator import http
-from orchestrator.errors import Blocked, Malformed, NotFound, ProviderError, RateLimited, Unauthorized
+from orchestrator.errors import Blocked, Malformed, NotFound, ProviderError, RateLimited, Unauthorized, Unavailable
 from orchestrator.http import HttpRequest, HttpResponse, json_body
 from orchestrator.provider import Steps
 
@@ -23,8 +23,18 @@ NAME = "cryptopanic"
 PLANS = ("developer", "growth", "enterprise")
 VOTES = ("positive", "negative", "important", "liked", "disliked", "lol", "toxic", "saved", "comments")
 SOCIAL = ("twitter", "reddit", "telegram", "youtube")
-QUOTA_REST_S = 6 * 3600.0
-"""Quotas are counted by the month; there is no point in asking every minute whether it is over."""
+_PASSING = (
+    "server",
+    "internal",
+    "temporar",
+    "try again",
+    "unavailable",
+    "maintenance",
+    "timeout",
+    "timed out",
+    "api_error",
+)
+_KEY = ("token", "auth", "api key", "credential", "permission", "not allowed", "your plan", "upgrade", "subscri")
 SMALL_BODY = 4096
 """Errors are short; only such answers are looked through for one before they are read."""
 
@@ -120,23 +130,26 @@ def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
             spoken = _spoken(provider, orjson.loads(response.body))
         except orjson.JSONDecodeError:
             spoken = None
-    if spoken is not None:
+    if spoken is not None and (error is None or not isinstance(spoken, Unavailable)):
         return spoken
     if isinstance(error, NotFound):
-        return Unauthorized(provider, "status 404: the token's plan has no such path")
+        return Blocked(provider, "status 404: the token's plan may not have this path")
     return error
 
 
 def _spoken(provider: str, body: object) -> ProviderError | None:
-    """What an error object means; None if the body is none. Its text is not repeated: it may quote the token."""
+    """What an error object means; None if the body is none. Its text is not repeated: it may quote the token.
+
+    Only words about the token switch the account off: an error of the server passes.
+    """
     if not isinstance(body, dict) or "results" in body:
         return None
-    said = body.get("info") or body.get("detail") or body.get("error")
-    if not isinstance(said, str):
+    said = [body.get(name) for name in ("status", "info", "detail", "error")]
+    words = " ".join(each for each in said if isinstance(each, str)).lower()
+    if not words:
         return None
-    words = said.lower()
-    if "quota" in words or "month" in words:
-        return RateLimited(provider, QUOTA_REST_S)
     if any(word in words for word in ("throttl", "rate limit", "too many", "limit exceeded")):
         return RateLimited(provider, None)
-    return Unauthorized(provider, "token refused, or not allowed by its plan")
+    if any(word in words for word in _KEY) and not any(word in words for word in _PASSING):
+        return Unauthorized(provider, "token refused, or not allowed by its plan")
+    return Unavailable(provider, "an error that passes, by its words")

@@ -159,7 +159,7 @@ def _meant(provider: str, said: str, response: HttpResponse) -> ProviderError:
         return Unavailable(provider, "the address is of the dead V1 API; V2 is at /v2/api")
     if told("not supported for this chain", "free api access", "free tier", "api pro", "upgrade your", "chainid"):
         return NotFound(provider, "not in this key's plan, or no such chain")
-    if told("api key"):
+    if told("api key") and not told("try again", "temporar", "internal", "unavailable", "timeout", "timed out"):
         return Unauthorized(provider, "missing or invalid API key")
     if told("invalid action", "invalid module", "missing or invalid", "method not found", "invalid parameter"):
         return BadQuery(provider, "does not know this question")

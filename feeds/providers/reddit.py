@@ -14,7 +14,7 @@ from feeds.model import Article
 from feeds.providers.fields import BadFieldError, Rows, mapping, maybe_amount, maybe_text, positive, rows, text
 from orchestrator import http
 from orchestrator.clock import Clock
-from orchestrator.errors import Blocked, Malformed, NotFound, ProviderError, RateLimited, Unauthorized
+from orchestrator.errors import Blocked, Malformed, NotFound, ProviderError, RateLimited, Unauthorized, Unavailable
 from orchestrator.http import HttpRequest, HttpResponse, json_body
 from orchestrator.provider import Steps
 
@@ -26,6 +26,14 @@ SUBREDDIT = "CryptoCurrency"
 MAX_POSTS = 100
 EARLY_S = 60.0
 """A token is renewed so long before its end."""
+WRONG_CREDENTIALS = (
+    "invalid_client",
+    "invalid_grant",
+    "unauthorized_client",
+    "unsupported_grant_type",
+    "access_denied",
+)
+"""Source: RFC 6749, section 5.2."""
 LISTINGS = {"latest": "new", "hot": "hot", "important": "top"}
 
 
@@ -86,16 +94,25 @@ class Reddit:
 
 
 def read_token(response: HttpResponse, now: float) -> _Token:
-    """Read an access token. Raises: Unauthorized for an error inside a 200, Malformed."""
+    """Read an access token. Raises: Malformed; Unauthorized, RateLimited or Unavailable for an error inside a 200."""
     body = json_body(NAME, response)
     if isinstance(body, dict) and "error" in body:
-        raise Unauthorized(NAME, "client id or secret refused")
+        raise _token_refused(body["error"])
     try:
         fields = mapping(body)
         lasts_s = min(positive(fields, "expires_in"), 30 * 24 * 3600.0)
         return _Token(text(fields, "access_token"), now + max(0.0, lasts_s - EARLY_S))
     except BadFieldError as error:
         raise Malformed(NAME, f"no token ({error})") from None
+
+
+def _token_refused(error: object) -> ProviderError:
+    """Only OAuth's own words for wrong credentials switch the account off; a number or other words pass."""
+    if error == 429:
+        return RateLimited(NAME, None)
+    if isinstance(error, str) and error.lower() in WRONG_CREDENTIALS:
+        return Unauthorized(NAME, "client id or secret refused")
+    return Unavailable(NAME, "gives no token at the moment")
 
 
 def read_listing(response: HttpResponse) -> Rows[Article]:

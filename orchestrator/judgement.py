@@ -1,0 +1,101 @@
+"""Judge a refusal by status, headers and body together, whichever provider sent it.
+
+A status line rarely tells a used-up quota from a burst: both are a 429, and the wait that a proxy names there is a
+minute. Only the words of the body do. In turn no words of a body outrank a status that blames the server itself.
+"""
+
+import re
+
+import orjson
+
+from orchestrator.errors import Banned, Blocked, Malformed, ProviderError, RateLimited, Unauthorized, Unavailable
+from orchestrator.http import HttpResponse
+from orchestrator.retry import retry_after_s
+
+LONGEST_REFUSAL_BYTES = 4096
+"""A longer body is an answer or a page, not a refusal."""
+UNNAMED_REST_S = 3600.0
+"""A quota of an unnamed period."""
+LEAST_MONTHLY_REST_S = 12 * 3600.0
+"""A month's quota comes back on a billing day that nobody tells us, so once a day somebody has to look."""
+DAY_S = 24 * 3600
+
+_SENTENCE = re.compile(r"[.;!?\n\r\x00]+(?:\s|$)")
+_COUNTED = re.compile(r"\b(?:quota|credits?|allowance|limit|requests?|calls?|usage|hits|plan)\b")
+_USED_UP = re.compile(
+    r"\b(?:exceed(?:s|ed|ing)?|exhausted|used (?:up|all)|reached|hit|depleted|r[au]n out|out of|insufficient|over|"
+    r"consumed|spent|maximum|too many|(?:no|0|zero)(?: more)?(?: \w+)? (?:left|remain(?:s|ing)?))\b"
+)
+_SHORT = re.compile(r"(?:\b(?:per|a|each|every)|/) ?(?:\d+ )?(?:s|m|h|sec|min|seconds?|minutes?|hours?)\b")
+"""A sentence on a burst may name the month's allowance beside it."""
+_DAY = re.compile(r"\b(?:daily|day|days|today|24 ?h(?:ours)?)\b")
+_MONTH = re.compile(r"\b(?:monthly|month|months|billing|30 days)\b")
+_QUOTA = re.compile(r"\b(?:quota|credits?|allowance)\b")
+
+
+def judge(provider: str, response: HttpResponse, refused: ProviderError) -> ProviderError:
+    """Return what a refusal means once status and body are weighed against the provider's own reading of it.
+
+    A server error or a limit never counts as a wrong key, which would switch the provider off for good. A used-up
+    quota rests until it can have come back, and never for less than `Retry-After`. A 5xx may repeat what a source of
+    the provider's own said of its quota, which says nothing of ours.
+    """
+    if response.status == 429 and isinstance(refused, (Unauthorized, Unavailable, Malformed)):
+        after, date = response.headers.get("retry-after"), response.headers.get("date")
+        refused = RateLimited(provider, retry_after_s(after, date, response.received_ms))
+    elif isinstance(refused, Unauthorized) and response.status == 418:
+        refused = Banned(provider, None)
+    elif isinstance(refused, Unauthorized) and response.status >= 500:
+        refused = Unavailable(provider, f"status {response.status}")
+    if response.status < 500 and isinstance(refused, (RateLimited, Unauthorized, Blocked, Malformed, Unavailable)):
+        rest_s = quota_rest_s(response)
+        if rest_s is not None:
+            asked_s = refused.retry_after_s if isinstance(refused, RateLimited) else None
+            return RateLimited(provider, max(rest_s, asked_s or 0.0))
+    return refused
+
+
+def quota_rest_s(response: HttpResponse) -> float | None:
+    """Return how many seconds a used-up quota needs to come back, or None if the refusal names no such quota.
+
+    A day's quota comes back at midnight UTC by the sender's clock. A month's may come back on any day, so the rest ends
+    at midnight too, but lasts half a day at least.
+    """
+    if len(response.body) > LONGEST_REFUSAL_BYTES or response.body.lstrip()[:1] == b"<":
+        return None
+    rests = [_rest_of(sentence, response) for sentence in _SENTENCE.split(_words(response.body))]
+    return max((rest for rest in rests if rest is not None), default=None)
+
+
+def _rest_of(sentence: str, response: HttpResponse) -> float | None:
+    if _USED_UP.search(sentence) is None or _COUNTED.search(sentence) is None or _SHORT.search(sentence) is not None:
+        return None
+    if _MONTH.search(sentence) is not None:
+        return max(_until_midnight_s(response), LEAST_MONTHLY_REST_S)
+    if _DAY.search(sentence) is not None:
+        return _until_midnight_s(response)
+    return UNNAMED_REST_S if _QUOTA.search(sentence) is not None else None
+
+
+def _until_midnight_s(response: HttpResponse) -> float:
+    now_ms = response.received_ms if response.date_ms is None else response.date_ms
+    return DAY_S - now_ms / 1000 % DAY_S
+
+
+def _words(body: bytes) -> str:
+    """Return the texts of a JSON body, one a sentence, or the body itself if it is not JSON."""
+    try:
+        parsed = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return body.decode(errors="replace").lower()
+    return ".\n".join(_texts(parsed)).lower().replace("_", " ")
+
+
+def _texts(value: object) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, dict):
+        return [text for each in value.values() for text in _texts(each)]
+    if isinstance(value, list):
+        return [text for each in value for text in _texts(each)]
+    return []
