@@ -14,6 +14,7 @@ from feeds.providers.cryptopanic import NAME, CryptoPanic, read_posts
 from feeds.providers.fields import Rows
 from feeds.providers.rss import RssFeed
 from orchestrator.errors import Blocked, Malformed, ProviderError, RateLimited, Unauthorized, Unavailable
+from orchestrator.judgement import judge
 from orchestrator.provider import drive
 from tests.conversations import answered, asked
 from tests.fakes.clock import START_MS, ManualClock
@@ -117,7 +118,7 @@ def test_votes_and_links_that_make_no_sense_are_left_out() -> None:
         (401, orjson.dumps(ERRORS["bad_token"]), Unauthorized, None),
         (403, orjson.dumps(ERRORS["plan"]), Unauthorized, None),
         (403, orjson.dumps(ERRORS["too_fast"]), RateLimited, None),
-        (403, orjson.dumps(ERRORS["quota"]), RateLimited, None),
+        (403, orjson.dumps(ERRORS["quota"]), RateLimited, 43200.0),
         (403, b"<html>Checking your browser</html>", Blocked, None),
         (404, b"<html>404</html>", Blocked, None),
         (429, b"", RateLimited, None),
@@ -131,7 +132,9 @@ def test_votes_and_links_that_make_no_sense_are_left_out() -> None:
     ],
 )
 def test_refusals_are_told_apart(status: int, body: bytes, kind: type[ProviderError], wait_s: float | None) -> None:
-    error = cryptopanic.refusal(NAME, answered(body, status))
+    refused = cryptopanic.refusal(NAME, answered(body, status))
+    assert refused is not None
+    error = judge(NAME, answered(body, status), refused)
     assert type(error) is kind
     if isinstance(error, RateLimited):
         assert error.retry_after_s == wait_s
