@@ -74,8 +74,8 @@ class Poller(Generic[Q, T]):
         self.woken = asyncio.Event()
 
     def want(self, topic: str) -> None:
-        """Somebody listens: ask soon, if the last answer is older than a listener may expect."""
-        if topic in self.serves and self.clock.now() - self.asked_at >= self.pace.every_s:
+        """Note that somebody listens: from now on ask at the pace of a listened topic."""
+        if topic in self.serves:
             self.woken.set()
 
     def drop(self, topic: str) -> bool:
@@ -105,10 +105,24 @@ class Poller(Generic[Q, T]):
             await self._rest(self._every_s() * (1 + self.rng.random() * self.pace.jitter))
 
     def _every_s(self) -> float:
-        return self.pace.every_s if any(self.listened(topic) for topic in self.serves) else self.pace.idle_s
+        return self.pace.every_s if self._is_listened() else self.pace.idle_s
+
+    def _is_listened(self) -> bool:
+        return any(self.listened(topic) for topic in self.serves)
 
     async def _rest(self, seconds: float) -> None:
-        """Sleep, unless woken by somebody who begins to listen."""
+        """Sleep, but no longer than the pace of a listened topic once somebody begins to listen."""
+        due = self.clock.now() + seconds
+        had_listeners = self._is_listened()
+        while (left_s := due - self.clock.now()) > 0:
+            # A pattern starts nothing and so calls no `want`: look at the end of each nap, too.
+            await self._nap(min(left_s, self.pace.every_s))
+            if not had_listeners and self._is_listened():
+                had_listeners = True
+                due = min(due, self.asked_at + self.pace.every_s)
+
+    async def _nap(self, seconds: float) -> None:
+        """Sleep, unless `want` wakes us."""
         self.woken.clear()
         sleeping = asyncio.ensure_future(self.clock.sleep(seconds))
         waking = asyncio.ensure_future(self.woken.wait())

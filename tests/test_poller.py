@@ -1,9 +1,12 @@
 """A poller: how often it asks, what wakes it, and what it says of itself."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+
+import pytest
 
 from feeds.poller import Pace, Poller
 from orchestrator.errors import ProviderError, Unavailable
@@ -116,6 +119,44 @@ async def test_somebody_who_begins_to_listen_wakes_it_but_not_more_often_than_it
         world.poller.want("topic")
         await world.settle()
         assert world.times == [0.0, 20.0]
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named", "by a pattern"])
+@pytest.mark.parametrize("after_s", [0.5, 4.0, 9.5, 10.0, 12.0, 33.0, 49.0])
+async def test_a_new_listener_never_waits_for_an_idle_poll(after_s: float, named: bool) -> None:
+    world = World()
+    async with world.running():
+        await world.pass_time(after_s)
+        world.listened = True
+        if named:
+            world.poller.want("topic")
+        await world.pass_time(10.0)
+        assert world.times[0] == 0.0
+        assert world.times[1] == max(10.0, after_s) if named else world.times[1] <= after_s + 10.0
+        await world.pass_time(25.0)
+        assert {after - before for before, after in itertools.pairwise(world.times[1:])} == {10.0}
+
+
+async def test_listeners_who_come_and_go_do_not_make_it_ask_faster_than_its_pace() -> None:
+    world = World()
+    async with world.running():
+        for _ in range(100):
+            world.listened = not world.listened
+            world.poller.want("topic")
+            await world.pass_time(1.5)
+    assert min(after - before for before, after in itertools.pairwise(world.times)) >= 10.0
+
+
+async def test_a_new_listener_does_not_make_a_failing_one_ask_faster_than_its_pace() -> None:
+    world = World()
+    world.down = True
+    async with world.running():
+        await world.pass_time(200)
+        before = world.times[-1]
+        world.listened = True
+        world.poller.want("topic")
+        await world.pass_time(60)
+        assert next(each for each in world.times if each > before) >= before + 10.0
 
 
 async def test_a_failure_is_told_and_asked_again_ever_later_but_never_faster_than_its_backoff() -> None:
