@@ -130,6 +130,7 @@ async def test_a_new_listener_never_waits_for_an_idle_poll(after_s: float, named
         world.listened = True
         if named:
             world.poller.want("topic")
+            await world.settle()
         await world.pass_time(10.0)
         assert world.times[0] == 0.0
         assert world.times[1] == max(10.0, after_s) if named else world.times[1] <= after_s + 10.0
