@@ -1,5 +1,7 @@
 /** The token of a server that asks for one. It lives in this page's memory only: a reload asks again. */
 
+import { addressOf } from "./base.js";
+
 let token = null;
 let asking = null;
 
@@ -36,7 +38,7 @@ export function ticket() {
 
 async function fetchTicket() {
   const headers = authorization();
-  const answer = await fetch("/api/ticket", { method: "POST", headers });
+  const answer = await fetch(addressOf("/api/ticket"), { method: "POST", headers });
   if (answer.status === 401) {
     await askForToken(headers);
     return fetchTicket();

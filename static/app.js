@@ -1,6 +1,7 @@
 /** Wires the page. To add a panel: a section in index.html, a file in panels/ (see follow.js), a line below. */
 
 import { askForToken, ticket } from "./access.js";
+import { BASE } from "./base.js";
 import { StreamClient, UNAUTHORISED } from "./client.js";
 import { Selection } from "./selection.js";
 import { Status } from "./status.js";
@@ -17,7 +18,7 @@ import { mountPrices } from "./panels/prices.js";
 import { mountProviders } from "./panels/providers.js";
 import { mountTotals } from "./panels/totals.js";
 
-const client = new StreamClient(location.origin, { ticket });
+const client = new StreamClient(BASE, { ticket });
 const status = new Status(client);
 const selection = new Selection();
 

@@ -2,7 +2,7 @@
  * A client for the stream, over WebSocket or Server-Sent Events, for any page or runtime that has
  * `WebSocket`, `EventSource` and `fetch`. It has no DOM in it: copy it.
  *
- *   const stream = new StreamClient("https://host");
+ *   const stream = new StreamClient("https://host"); // or "https://host/path", where a proxy serves it there
  *   stream.on("update", (message, live) => console.log(message.topic, message.data));
  *   stream.on("state", (state) => console.log(state.name, state.reason));
  *   stream.subscribe(["price.*", "news"]);
@@ -96,7 +96,9 @@ export class StreamClient {
   #watchdog = null;
 
   constructor(base, { transport = "websocket", ticket = () => null } = {}) {
-    this.#base = base;
+    // With its slash, so that what follows is within it.
+    this.#base = new URL(base);
+    this.#base.pathname = this.#base.pathname.replace(/\/?$/, "/");
     this.#transport = transport;
     this.#ticket = ticket;
   }
@@ -401,7 +403,7 @@ export class StreamClient {
 
 function openSocket(base, _plan, ticket, on) {
   // In batches: one array a write is less to parse, and the browser inflates it.
-  const url = new URL("/ws?batch=1", base);
+  const url = new URL("ws?batch=1", base);
   if (ticket) url.searchParams.set("ticket", ticket);
   const socket = new WebSocket(url.href.replace(/^http/, "ws"));
   socket.onmessage = ({ data }) => JSON.parse(data).forEach((message) => on.message(message));
@@ -416,7 +418,7 @@ function openSocket(base, _plan, ticket, on) {
 }
 
 function openEvents(base, plan, ticket, on) {
-  const url = new URL("/sse", base);
+  const url = new URL("sse", base);
   url.searchParams.set("topics", plan.map(({ topic }) => topic).join(","));
   // One stream has one cursor: the oldest that any topic needs. What comes twice is dropped on arrival.
   const since = plan.map((wanted) => wanted.since).reduce((a, b) => (a === b ? a : olderOf(a, b)), plan[0]?.since);

@@ -1,6 +1,7 @@
 /** REST answers: the envelope of a success, or an error that says why. */
 
 import { askForToken, authorization } from "./access.js";
+import { addressOf } from "./base.js";
 
 export class RestError extends Error {
   constructor(message, { status = 0, code = null, retryAfterMs = null } = {}) {
@@ -14,7 +15,7 @@ export async function getJson(path, { signal, timeoutMs = 20_000 } = {}) {
   const headers = authorization();
   let response;
   try {
-    response = await fetch(path, { headers, signal: signal ? AbortSignal.any([signal, deadline]) : deadline });
+    response = await fetch(addressOf(path), { headers, signal: signal ? AbortSignal.any([signal, deadline]) : deadline });
   } catch (error) {
     if (signal?.aborted) throw error;
     throw new RestError(deadline.aborted ? "The server took too long to answer." : "The server cannot be reached.");

@@ -80,7 +80,8 @@ class Context:
         if "*" in allowed:
             response.headers["Access-Control-Allow-Origin"] = "*"
         else:
-            response.headers["Vary"] = "Origin"
+            vary = response.headers.get("Vary")
+            response.headers["Vary"] = "Origin" if vary is None else f"{vary}, Origin"
             origin = request.headers.get("Origin")
             if origin in allowed:
                 response.headers["Access-Control-Allow-Origin"] = origin

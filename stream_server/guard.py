@@ -34,7 +34,6 @@ PUBLIC = frozenset(
         "/",
         "/favicon.ico",
         "/static/{name}",
-        "/static/vendor/lightweight-charts.js",
         "/health/live",
         "/health/ready",
         "/docs",

@@ -1,12 +1,26 @@
-"""The demo page and its files. The chart library comes from its PyPI package, so none of it lies in this repository."""
+"""The demo page and its files. The chart library comes from its PyPI package, so none of it lies in this repository.
 
+The files are read once. A page names them by their version, a digest of them all (`static/<version>/app.js`), so a
+browser keeps them for good and a page never meets scripts of another version. Every address in them is relative: the
+service may stand under any path of a proxy.
+"""
+
+import functools
+import mimetypes
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import litecharts
 from aiohttp import web
 
+from stream_server.assets import Asset, digest
 from stream_server.browsers import frame_policy
 from stream_server.context import CONTEXT, Context
+from stream_server.rest.answers import Handler
+
+FOR_GOOD = "public, max-age=31536000, immutable"
 
 POLICY = (
     "default-src 'self'",
@@ -33,33 +47,78 @@ def static_folder() -> Path:
     return inside if inside.is_dir() else here.parent / "static"
 
 
+@dataclass(frozen=True, slots=True)
+class Front:
+    """The pages and their files, as they are sent."""
+
+    version: str
+    pages: Mapping[str, Asset]
+    """By file name: `index.html`, `docs.html`."""
+    files: Mapping[str, Asset]
+    """By path within `static/`. No path that a client can spell leads anywhere else."""
+
+
+@functools.cache
+def front() -> Front:
+    """Read and compress the pages and their files; a change of them takes a new start."""
+    folder = static_folder()
+    found = {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if _is_ours(path, folder)
+    }
+    found["vendor/lightweight-charts.js"] = (
+        Path(litecharts.__file__).parent / "js" / "lightweight-charts.js"
+    ).read_bytes()
+    version = digest(*(part for name in sorted(found) for part in (name.encode(), found[name])))
+    pages = {name: _versioned(content, version) for name, content in found.items() if name.endswith(".html")}
+    return Front(
+        version,
+        {name: Asset.of(content, "text/html; charset=utf-8") for name, content in pages.items()},
+        {name: Asset.of(content, _content_type(name)) for name, content in found.items()},
+    )
+
+
+def _versioned(html: bytes, version: str) -> bytes:
+    """Name the version in every address of a file."""
+    return re.sub(rb'((?:src|href)="static/)', rb"\g<1>" + version.encode() + b"/", html)
+
+
+def _content_type(name: str) -> str:
+    # What a system has to say of a script is not always what browsers take for one.
+    known = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html"}
+    kind = known.get(Path(name).suffix) or mimetypes.guess_type(name)[0] or "application/octet-stream"
+    return f"{kind}; charset=utf-8" if kind.startswith("text/") else kind
+
+
 def add_routes(app: web.Application) -> None:
     """Mount `/` and `/static`."""
-    folder = static_folder()
-    headers = headers_of(app[CONTEXT])
-    # Known by name: no path that a client can spell leads anywhere else, and what is missing is missed like any path.
-    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if _is_ours(path, folder)}
-    chart = Path(litecharts.__file__).parent / "js" / "lightweight-charts.js"
+    icon = front().files["favicon.svg"]
 
-    async def index(request: web.Request) -> web.FileResponse:
-        return web.FileResponse(folder / "index.html", headers=headers)
+    async def favicon(request: web.Request) -> web.Response:
+        return icon.answer(request, {"Cache-Control": "max-age=86400"})
 
-    async def favicon(request: web.Request) -> web.FileResponse:
-        return web.FileResponse(folder / "favicon.svg", headers={"Cache-Control": "max-age=86400"})
+    async def static(request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        version, _, rest = name.partition("/")
+        if version == front().version and rest in front().files:
+            return front().files[rest].answer(request, {"Cache-Control": FOR_GOOD})
+        if name in front().files:
+            return front().files[name].answer(request, {"Cache-Control": "no-cache"})
+        raise web.HTTPNotFound
 
-    async def chart_library(request: web.Request) -> web.FileResponse:
-        return web.FileResponse(chart, headers={"Cache-Control": "max-age=86400"})
-
-    async def static(request: web.Request) -> web.FileResponse:
-        path = files.get(request.match_info["name"])
-        if path is None:
-            raise web.HTTPNotFound
-        return web.FileResponse(path)
-
-    app.router.add_get("/", index)
+    app.router.add_get("/", serving("index.html", app[CONTEXT]))
     app.router.add_get("/favicon.ico", favicon)
-    app.router.add_get("/static/vendor/lightweight-charts.js", chart_library)
     app.router.add_get("/static/{name:.+}", static)
+
+
+def serving(name: str, context: Context) -> Handler:
+    """Return the handler of a page."""
+    page = front().pages[name]
+    headers = headers_of(context)
+
+    async def serve(request: web.Request) -> web.Response:
+        return page.answer(request, headers)
+
+    return serve
 
 
 def _is_ours(path: Path, folder: Path) -> bool:

@@ -22,6 +22,8 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # A page that a test gives to a public site has our service, on loopback, in its frame.
+    "--disable-features=LocalNetworkAccessChecks",
 ]
 
 

@@ -41,7 +41,11 @@ def told(kind: str) -> str:
 def nginx(folder: Path, port: int, upstream: str) -> list[str]:
     certificate = f"ssl_certificate {TLS}/elsewhere.pem; ssl_certificate_key {TLS}/key.pem;"
     text = told("nginx").replace("127.0.0.1:7860", upstream)
-    text = text.replace("listen 443 ssl;", f"listen 127.0.0.1:{port} ssl; {certificate}")
+    return nginx_configuration(folder, text.replace("listen 443 ssl;", f"listen 127.0.0.1:{port} ssl; {certificate}"))
+
+
+def nginx_configuration(folder: Path, text: str) -> list[str]:
+    """Write a configuration around what stands in `http`, and return the arguments that run it in the foreground."""
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     places = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
     user = "user root;" if os.geteuid() == 0 else ""
@@ -109,7 +113,7 @@ async def public(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         with (tmp_path / "proxy.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(program, *arguments, env=kept, stdout=log, stderr=log)
         try:
-            await _listening(process, port)
+            await listening(process, port)
             yield Public(service, exchange, port, tls)
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -117,7 +121,8 @@ async def public(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
             await process.wait()
 
 
-async def _listening(process: asyncio.subprocess.Process, port: int) -> None:
+async def listening(process: asyncio.subprocess.Process, port: int) -> None:
+    """Wait until the proxy takes connections."""
     deadline = time.monotonic() + 20
     while True:
         assert process.returncode is None, "it did not start: see proxy.log"

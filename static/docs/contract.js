@@ -1,10 +1,12 @@
 /** A contract (OpenAPI or AsyncAPI): its references, and its schemas in words. */
 
+import { addressOf } from "../base.js";
+
 const TYPES = { integer: "whole number", number: "number", string: "text", boolean: "true or false", object: "object", null: "null" };
 
 export class Contract {
   static async load(path) {
-    const answer = await fetch(path);
+    const answer = await fetch(addressOf(path));
     if (!answer.ok) throw new Error(`${path} answered ${answer.status}`);
     return new Contract(await answer.json());
   }

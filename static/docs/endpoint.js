@@ -1,5 +1,6 @@
 /** One endpoint: what it takes, what it gives, and the same for real. */
 
+import { addressOf } from "../base.js";
 import { make } from "../dom.js";
 import { copyButton } from "./copy.js";
 import { inline, paragraphs } from "./prose.js";
@@ -93,7 +94,7 @@ function queryOf(inputs) {
 }
 
 function commandOf({ method, path, query, body, stream }) {
-  const target = `${location.origin}${path}${query ? `?${query}` : ""}`;
+  const target = `${addressOf(path)}${query ? `?${query}` : ""}`;
   if (stream === "ws") return `websocat ${quoted(target.replace(/^http/, "ws"))}`;
   const how = stream === "sse" ? "-N " : method === "post" ? "-X POST " : "";
   const lines = [`curl ${how}${quoted(target)}`];

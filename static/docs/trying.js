@@ -1,6 +1,7 @@
 /** "Try it": sends the request from here and shows what comes, as it comes. */
 
 import { askForToken, authorization } from "../access.js";
+import { addressOf } from "../base.js";
 import { make, setData } from "../dom.js";
 import { jsonBox } from "./json.js";
 
@@ -37,7 +38,7 @@ export function tryIt(form, request) {
 }
 
 async function show(answer, { method, path, query, body, stream }, signal) {
-  const target = `${path}${query ? `?${query}` : ""}`;
+  const target = `${addressOf(path)}${query ? `?${query}` : ""}`;
   const started = performance.now();
   let response;
   do {

@@ -376,9 +376,13 @@ def document() -> dict[str, Any]:
 def _server(protocol: str, description: str) -> dict[str, object]:
     return {
         "host": "{host}",
+        "pathname": "{path}",
         "protocol": protocol,
         "description": description,
-        "variables": {"host": {"default": "localhost:7860", "description": "Where this document came from"}},
+        "variables": {
+            "host": {"default": "localhost:7860", "description": "Where this document came from"},
+            "path": {"default": "/", "description": "Its folder, where a proxy serves it under another path"},
+        },
     }
 
 

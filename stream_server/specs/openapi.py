@@ -976,7 +976,7 @@ def document() -> dict[str, Any]:
             "description": DESCRIPTION,
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "servers": [{"url": "/"}],
+        "servers": [{"url": ".", "description": "Where this document is: a proxy may serve it under any path"}],
         "security": list(TOKEN),
         "tags": [{"name": name, "description": description} for name, description in TAGS.items()],
         "paths": paths,
