@@ -254,5 +254,8 @@ class Sink(Protocol):
     def gap(self, topic: str, start_ms: int, end_ms: int) -> None:
         """Say that the source itself has nothing between two times."""
 
+    def stale(self, topic: str, reason: str) -> None:
+        """Say that a topic has no true value now; its next value makes it fresh again."""
+
     def refuse(self, topic: str, reason: str) -> None:
         """Say that a topic somebody waits for cannot be fed after all."""

@@ -92,6 +92,33 @@ class Group:
         self.pending += sorted(frames, key=lambda frame: frame.seq)
 
 
+class Numbers(dict[str, int]):
+    """The number of each topic. A topic that is forgotten gives its number to the next new one.
+
+    A `dict` itself, because a burst looks up the number of every event.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.free: list[int] = []
+
+    @property
+    def size(self) -> int:
+        """One more than the highest number in use."""
+        return len(self) + len(self.free)
+
+    def give(self, topic: str) -> None:
+        """Number a topic, if it has no number yet."""
+        if topic not in self:
+            self[topic] = self.free.pop() if self.free else len(self)
+
+    def take_back(self, topic: str) -> None:
+        """Free the number of a topic."""
+        number = self.pop(topic, None)
+        if number is not None:
+            self.free.append(number)
+
+
 class Burst:
     """What was said one after another while nothing was written. A place in it counts from the start of all bursts.
 
@@ -101,7 +128,7 @@ class Burst:
 
     __slots__ = ("began_at", "first", "frames", "highest", "numbers", "placed", "places", "rising", "table", "topics")
 
-    def __init__(self, first: int, numbers: Mapping[str, int]) -> None:
+    def __init__(self, first: int, numbers: Numbers) -> None:
         self.first = first
         self.began_at: float | None = None
         """When the first of what is written with it was said; None while there is nothing."""
@@ -155,8 +182,8 @@ class Burst:
         picker = group.picker or self._picker(group)
         if picker is None:
             return None
-        if len(self.table) < len(self.numbers):
-            self.table = [b""] * len(self.numbers)
+        if len(self.table) < self.numbers.size:
+            self.table = [b""] * self.numbers.size
             for topic, frame in zip(self.topics, self.frames, strict=True):
                 self.table[self.numbers[topic]] = frame.websocket()
         parts = picker(self.table)
@@ -201,7 +228,7 @@ class Groups:
     def __init__(self) -> None:
         self.by_key: dict[GroupKey, Group] = {}
         self.listeners: dict[str, Listeners] = {}
-        self.numbers: dict[str, int] = {}
+        self.numbers = Numbers()
         """Of each topic that has appeared, in that order."""
 
     def of(self, wire: Wire, selection: Mapping[str, int], now: float, place: int = 0) -> Group:
@@ -221,10 +248,16 @@ class Groups:
 
     def topic_appeared(self, topic: str) -> None:
         """Let a new topic join the groups whose pattern matches it; those that name it wait for it already."""
-        self.numbers.setdefault(topic, len(self.numbers))
+        self.numbers.give(topic)
         self._of_topic(topic)
         for group in self.listeners[topic].picking:
             group.picker = None
+
+    def topic_vanished(self, topic: str) -> None:
+        """Forget a topic that no group listens to."""
+        self.numbers.take_back(topic)
+        if not self.listeners.get(topic, True):
+            del self.listeners[topic]
 
     def _of_topic(self, topic: str) -> None:
         """Know a topic, from its first event or from the first who names it, whichever is earlier."""

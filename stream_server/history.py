@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from feeds.model import Event
 from stream_server.envelope import Frame
 
+NO_UPDATE = "no_update"
+
 
 @dataclass(slots=True)
 class TopicHistory:
@@ -20,19 +22,25 @@ class TopicHistory:
     event: Event | None = None
     ttl_s: float | None = None
     stale: bool = False
+    stale_reason: str = NO_UPDATE
+    """Why it is stale; `no_update` for one that has outlived its time."""
     evicted: int = 0
     interrupted: bool = False
     events: int = 0
+    spoke: bool = False
+    """Whether anything was ever said on it."""
 
     def append(self, frame: Frame) -> None:
         """Remember an event as the newest."""
         self.events += 1
+        self.spoke = True
         self.last = frame
         if frame.log:
             self.remember(frame)
 
     def remember(self, frame: Frame) -> None:
         """Keep something that everyone has to be told of, though it is no value."""
+        self.spoke = True
         if len(self.ring) == self.ring.maxlen:
             self.evicted = self.ring[0].seq
         self.ring.append(frame)
@@ -79,3 +87,9 @@ class TopicHistory:
     def age_ms(self, now: float) -> int:
         """How old the last value is at a monotonic time."""
         return max(0, round((now - self.true_at) * 1000)) if self.event is not None else 0
+
+    def become_stale(self, reason: str) -> bool:
+        """Note that the last value is not true any more; False if that was known, for the same reason."""
+        was_known = self.stale and self.stale_reason == reason
+        self.stale, self.stale_reason = True, reason
+        return not was_known

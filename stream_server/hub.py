@@ -20,7 +20,7 @@ from orchestrator.clock import Clock
 from stream_server import envelope
 from stream_server.envelope import Frame, Wire
 from stream_server.groups import Burst, Group, Groups, next_beat
-from stream_server.history import TopicHistory
+from stream_server.history import NO_UPDATE, TopicHistory
 from stream_server.meters import Tally
 from stream_server.outbox import PACE_AGAIN_S, UNTOLD, Outbox
 from stream_server.refusals import TOO_SLOW, Closing
@@ -39,6 +39,8 @@ PAUSED_S = 1.0
 IN_ORDER_S = 1.0
 """A value that was received no longer ago is not sorted in: it is found stale by so much too late at most."""
 MATCHING_KEPT = 256
+DROPPED_KEPT = 1000
+"""Topics with a past that no feed brings any more, of which it is still known when that began."""
 WRITES_A_TURN = 500
 """A write costs some 8 µs: this many hold up the loop, and with it everyone's requests, for 4 ms."""
 
@@ -138,6 +140,10 @@ class Hub:
         """Not behind, but an answer such as a snapshot has filled their transports."""
         self.interest: dict[str, int] = {}
         self.idle_since: dict[str, float] = {}
+        self.dropped: dict[str, None] = {}
+        """Topics that were dropped, the longest ago first."""
+        self.forgotten_at = -1
+        """The position at which a topic was last forgotten. A cursor from before may lack events of an unknown one."""
         self.expiring: dict[float, dict[str, TopicHistory]] = {}
         """By TTL: the topics with a good value, the longest received first, but for those of `disordered`."""
         self.disordered: set[float] = set()
@@ -175,6 +181,20 @@ class Hub:
         """Messages handed to clients' connections."""
         return sum(tally.messages for tally in self.sent.values())
 
+    def sizes(self) -> dict[str, int]:
+        """How many names each map holds whose keys clients choose."""
+        groups = self.groups
+        return {
+            "topics": len(self.topics),
+            "interest": len(self.interest),
+            "idle": len(self.idle_since),
+            "dropped": len(self.dropped),
+            "groups": len(groups.by_key),
+            "listeners": len(groups.listeners),
+            "numbers": len(groups.numbers),
+            "members": len(self.members),
+        }
+
     def is_listened(self, topic: str) -> bool:
         """Whether somebody would get an event of this topic now."""
         return bool(self.groups.listeners.get(topic))
@@ -203,7 +223,7 @@ class Hub:
         if not is_good:
             self._outlived(topic)
         elif topic.stale:
-            topic.stale = False
+            topic.stale, topic.stale_reason = False, NO_UPDATE
             self._tell_freshness(topic, "fresh", "update")
 
     def _spread(self, name: str, frame: Frame) -> None:
@@ -232,9 +252,17 @@ class Hub:
 
     def _outlived(self, topic: TopicHistory) -> None:
         if not topic.stale:
-            topic.stale = True
+            self._become_stale(topic, NO_UPDATE)
+
+    def _become_stale(self, topic: TopicHistory, reason: str) -> None:
+        if topic.become_stale(reason):
             self.aged += 1
-            self._tell_freshness(topic, "stale", "no_update")
+            self._tell_freshness(topic, "stale", reason)
+
+    def stale(self, topic: str, reason: str) -> None:
+        """Mark a topic as stale until its next value; one that nobody has heard of or waits for stays unknown."""
+        if topic in self.topics or topic in self.interest:
+            self._become_stale(self._topic(topic), reason)
 
     def gap(self, topic: str, start_ms: int, end_ms: int) -> None:
         """Tell listeners that the source has nothing between two times; the feed says what it has newest after it."""
@@ -260,6 +288,8 @@ class Hub:
             topic = self.topics[name] = TopicHistory(
                 name, deque(maxlen=self.policy.ring_events), ttl_s=self.policy.ttl_s(name)
             )
+            if topics.kind_of(name) != "state":
+                topic.evicted = self.forgotten_at + 1  # it may be one of those that were forgotten
             self.groups.topic_appeared(name)
             self.matching.clear()
         return topic
@@ -286,7 +316,7 @@ class Hub:
         self.tell(topic.name, self._freshness(topic, kind, reason))
 
     def _freshness(self, topic: TopicHistory, kind: str, reason: str) -> Frame:
-        age_ms = topic.age_ms(self.clock.now())
+        age_ms = topic.age_ms(self.clock.now()) if topic.event is not None else None
         return envelope.control(kind, {"topic": topic.name, "age_ms": age_ms, "reason": reason})
 
     # --- what clients do ---
@@ -332,7 +362,7 @@ class Hub:
         group = self._change_selection(outbox, member, selection)
         added = [self.topics[name] for name in group.listens if name not in known and name in self.topics]
         reason = cursor.reason
-        if reason is None and cursor.seq is not None and any(topic.misses_after(cursor.seq) for topic in added):
+        if reason is None and cursor.seq is not None and self._may_lack(added, gained, cursor.seq):
             reason = "evicted"
         resumed = reason is None
         if reason != "no_cursor":
@@ -361,7 +391,7 @@ class Hub:
             ]
             frames += self._gaps(added, unheard, reason, since, cursor)
         frames += updates
-        frames += [self._freshness(topic, "stale", "no_update") for topic in added if topic.stale]
+        frames += [self._freshness(topic, "stale", topic.stale_reason) for topic in added if topic.stale]
         frames.append(self._synced(req))
         self.post(outbox, frames)
         self._gain_interest(gained)
@@ -433,6 +463,14 @@ class Hub:
         seq = int(match[2])
         return Cursor(None, "bad_cursor") if seq > self.seq else Cursor(seq, None)
 
+    def _may_lack(self, added: Sequence[TopicHistory], gained: Sequence[str], seq: int) -> bool:
+        """Whether a client that has seen everything up to `seq` may lack log events that are not held."""
+        if any(topic.misses_after(seq) for topic in added):
+            return True
+        return seq <= self.forgotten_at and any(
+            name not in self.topics and topics.kind_of(name) != "state" for name in gained
+        )
+
     def _since(self, added: Sequence[TopicHistory], group: Group, seq: int) -> list[Frame]:
         frames: list[Frame] = []
         for topic in added:
@@ -453,7 +491,7 @@ class Hub:
             for topic in added
             if cursor.seq is None or topic.snapshot_skips(cursor.seq)
         }
-        if cursor.seq is None:
+        if cursor.seq is None or cursor.seq <= self.forgotten_at:
             firsts |= dict.fromkeys(unheard, self.position)
         firsts = {name: first for name, first in firsts.items() if topics.kind_of(name) != "state"}
         self.gaps[reason] += len(firsts)
@@ -502,6 +540,7 @@ class Hub:
             self.interest[topic] = count + 1
             if not count:
                 if self.idle_since.pop(topic, None) is None:
+                    self.dropped.pop(topic, None)
                     history = self.topics.get(topic)
                     if history is not None:
                         history.resume_at(self.seq)
@@ -790,6 +829,7 @@ class Hub:
         now = self.clock.now()
         self.expire()
         self._drop_idle(now)
+        self._forget_dropped()
         self.swamped = {outbox: None for outbox in self.swamped if not outbox.behind and outbox.full()}
         if self.swamped:
             self._shed()
@@ -820,15 +860,34 @@ class Hub:
                 continue
             del self.idle_since[topic]
             if self.demand.drop(topic):
-                self._forget(topic)
+                self._interrupt(topic)
 
-    def _forget(self, name: str) -> None:
+    def _interrupt(self, name: str) -> None:
         """No feed brings this topic any more: what is held of it would only grow old."""
         topic = self._topic(name)  # also one that never spoke: while nobody brings it, something may be missed
         topic.interrupt()
         self.aged += 1
         if topic.ttl_s is not None:
             self.expiring.get(topic.ttl_s, {}).pop(name, None)
+        self.dropped.pop(name, None)
+        self.dropped[name] = None
+
+    def _forget_dropped(self) -> None:
+        """Forget dropped topics that never spoke, and of the others those dropped longest ago.
+
+        Clients choose these names, so without an end there is no bound to them.
+        """
+        if not self.dropped or self.due or self.burst.frames:
+            return  # what is being written refers to topics by number
+        silent = [name for name in self.dropped if not self.topics[name].spoke]
+        spoken = [name for name in self.dropped if self.topics[name].spoke]
+        for name in [*silent, *spoken[:-DROPPED_KEPT]]:
+            del self.dropped[name]
+            if self.topics[name].last is None and not self.is_listened(name):
+                del self.topics[name]
+                self.groups.topic_vanished(name)
+                self.matching.clear()
+                self.forgotten_at = self.seq
 
     def find_stuck(self) -> None:
         """Hold back for clients whose transport has not drained since the last look; called once a second."""

@@ -59,12 +59,16 @@ class Heard:
     events: list[Event] = field(default_factory=list)
     gaps: list[tuple[str, int, int]] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
+    staled: list[tuple[str, str]] = field(default_factory=list)
 
     def publish(self, event: Event) -> None:
         self.events.append(event)
 
     def gap(self, topic: str, start_ms: int, end_ms: int) -> None:
         self.gaps.append((topic, start_ms, end_ms))
+
+    def stale(self, topic: str, reason: str) -> None:
+        self.staled.append((topic, reason))
 
     def refuse(self, topic: str, reason: str) -> None:
         self.refused.append((topic, reason))

@@ -6,7 +6,7 @@ import pytest
 from feeds import topics
 from stream_server import envelope
 from stream_server.envelope import Wire
-from stream_server.hub import WRITES_A_TURN
+from stream_server.hub import DROPPED_KEPT, WRITES_A_TURN
 from tests.fakes.clock import START_MS
 from tests.fakes.pipe import HubClient, HubRig
 
@@ -499,6 +499,76 @@ def test_a_topic_that_was_dropped_before_it_spoke_is_not_resumed_either() -> Non
     rig.pass_time(61)
     subscribed, _ = resumed_from(rig, "e1-1", "ohlcv.SOL.5m")
     assert (subscribed["resumed"], subscribed["reason"]) == (False, "evicted")
+
+
+def test_names_that_clients_invented_leave_nothing_behind_once_they_are_dropped() -> None:
+    rig = HubRig()
+    rig.say("price.BTC")
+    sizes = rig.hub.sizes()
+    for turn in range(10):
+        names = [f"ohlcv.X{turn}Y{number}.1m" for number in range(1000)]
+        rig.demand.brought.update(names)
+        asker = rig.listener(*names)
+        rig.hub.leave(asker.outbox)
+        rig.pass_time(61, step_s=10)
+    assert rig.hub.sizes() == sizes
+    assert rig.hub.groups.numbers.size == 1001, "numbers are given again"
+    client = rig.client()
+    client.subscribe("ohlcv.X1Y1.1m", since="e1-1")
+    subscribed, gap, _ = client.take()
+    assert (subscribed["reason"], gap["topic"]) == ("evicted", "ohlcv.X1Y1.1m"), "what it may have lacked is unknown"
+
+
+def test_of_topics_with_a_past_the_last_dropped_are_remembered_and_older_ones_forgotten() -> None:
+    rig = HubRig()
+    names = [f"ohlcv.S{number}.1m" for number in range(DROPPED_KEPT + 300)]
+    rig.demand.brought.update(names)
+    asker = rig.listener(*names)
+    for name in names:
+        rig.say(name, log=True)
+    cursor = rig.hub.position
+    rig.hub.leave(asker.outbox)
+    rig.pass_time(62)
+    assert len(rig.hub.topics) == len(rig.hub.dropped) == DROPPED_KEPT
+    for name in (names[0], names[-1]):
+        assert resumed_from(rig, cursor, name)[0]["reason"] == "evicted"
+
+
+def test_a_number_that_is_given_again_takes_its_messages_to_the_new_topic_alone() -> None:
+    rig = HubRig()
+    rig.demand.brought.add("ohlcv.OLD.1m")
+    watcher = rig.listener("price.A", "price.B")
+    rig.say("price.A")
+    asker = rig.listener("ohlcv.OLD.1m")
+    rig.hub.stale("ohlcv.OLD.1m", "halted")
+    rig.hub.leave(asker.outbox)
+    rig.say("price.B")
+    rig.pass_time(62)
+    watcher.take()
+    all_prices = rig.listener("price.*")
+    said = [rig.say("price.NEW"), rig.say("price.A"), rig.say("price.B")]
+    rig.clock.turn()
+    assert watcher.outline() == said[1:]
+    assert all_prices.outline() == said
+
+
+def test_a_topic_is_stale_for_the_reason_its_feed_gives_and_fresh_with_its_next_value() -> None:
+    rig = HubRig(ttl_s=10)
+    listener = rig.listener("price.A")
+    rig.hub.stale("price.A", "halted")
+    rig.hub.stale("price.A", "halted")
+    rig.hub.stale("price.NOBODY", "halted")
+    rig.clock.turn()
+    assert listener.take() == [{"type": "stale", "topic": "price.A", "age_ms": None, "reason": "halted"}]
+    assert "price.NOBODY" not in rig.hub.topics
+    late = rig.client()
+    late.subscribe("price.A")
+    assert [message["type"] for message in late.take()] == ["subscribed", "stale", "synced"]
+    update = rig.say("price.A")
+    rig.clock.turn()
+    assert listener.outline() == [update, "fresh"]
+    rig.pass_time(11)
+    assert [message["reason"] for message in listener.take()] == ["no_update"]
 
 
 def test_a_topic_that_stays_although_idle_is_remembered() -> None:

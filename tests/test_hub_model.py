@@ -385,7 +385,7 @@ class HubModel(RuleBasedStateMachine):
         known.fed = True
         if known.dropped:
             known.dropped = False
-            known.fed_again_at = self.hub.seq
+            known.fed_again_at = self.hub.seq if topic in self.hub.topics else self.hub.forgotten_at + 1
 
     def drop(self, topic: str) -> bool:
         if topic != ON_DEMAND:
@@ -404,6 +404,7 @@ class HubModel(RuleBasedStateMachine):
         known = self.topics[topic]
         log = log and topic in CANDLES
         if known.fed:
+            self.appear(topic)
             now_ms = self.clock.wall_ms()
             known.said.append(Said(self.hub.seq + 1, log))
             known.updated_at, known.stale = self.clock.now(), False
@@ -441,6 +442,17 @@ class HubModel(RuleBasedStateMachine):
             assert client.outbox is not None
             self.hub.subscribe(client.outbox, list(selectors), since, interval)
 
+    def appear(self, topic: str) -> None:
+        """Something is about to be said on a topic that the hub may not know, or not any more."""
+        if topic in CANDLES and topic not in self.hub.topics:
+            self.topics[topic].fed_again_at = self.hub.forgotten_at + 1
+
+    def lacks(self, topic: str, cursor: int, selectors: dict[str, int]) -> bool:
+        """Whether someone who stands there may lack something of a topic that is not held."""
+        if topic not in self.hub.topics:
+            return topic in selectors and topic in CANDLES and cursor <= self.hub.forgotten_at
+        return self.topics[topic].misses_after(cursor)
+
     def expect(self, client: Client, selectors: dict[str, int], since: str | None) -> Asked:
         added = covered(list(selectors)) - covered(list(client.at_server))
         cursor, reason = None, "no_cursor"
@@ -454,7 +466,7 @@ class HubModel(RuleBasedStateMachine):
                 reason = "epoch"
             else:
                 cursor = int(number)
-                missed = any(self.topics[topic].misses_after(cursor) for topic in added)
+                missed = any(self.lacks(topic, cursor, selectors) for topic in added)
                 reason = "evicted" if missed else ""
         updates = []
         for topic in added:
@@ -477,7 +489,7 @@ class HubModel(RuleBasedStateMachine):
         if reason == "evicted":
             assert cursor is not None
             must_gap = {topic for topic in may_gap if not set(self.topics[topic].logs_after(cursor)) <= told}
-            may_gap = must_gap | {topic for topic in may_gap if self.topics[topic].misses_after(cursor)}
+            may_gap = must_gap | {topic for topic in may_gap if self.lacks(topic, cursor, selectors)}
         return Asked(
             selectors,
             since,

@@ -498,6 +498,9 @@ class Listener:
     def gap(self, topic: str, start_ms: int, end_ms: int) -> None:
         raise AssertionError("there are no candles here")
 
+    def stale(self, topic: str, reason: str) -> None:
+        raise AssertionError("nothing here stops being true")
+
     def refuse(self, topic: str, reason: str) -> None:
         raise AssertionError("nothing is asked for that could be refused")
 

@@ -161,9 +161,9 @@ CONTROL = {
         optional=["req"],
     ),
     "stale": said(
-        "A topic has outlived its time without an update.",
+        "A topic has no value that is true now. `halted`: the exchange does not trade its pair.",
         {"type": "stale", "topic": "price.BTC", "age_ms": 60250, "reason": "no_update"},
-        {"topic": TOPIC, "age_ms": AGE, "reason": text("Why, in a word")},
+        {"topic": TOPIC, "age_ms": maybe(AGE), "reason": text("Why, in a word")},
     ),
     "fresh": said(
         "A stale topic has recovered.",
