@@ -178,24 +178,55 @@ def _canonical_pattern(selector: str, words: list[str], symbols: Symbols) -> str
     malformed = any(len(word) != 1 and ("*" in word or ">" in word) for word in words)
     if malformed or "" in words or ">" in words[:-1]:
         raise UnknownTopicError(f"pattern {selector!r}: '*' stands for one whole word, '>' for the rest at the end")
-    if words[0] not in ("*", ">"):
-        words[0] = words[0].lower()
-        lengths = WORDS.get(words[0])
-        if lengths is None:
-            raise UnknownTopicError(f"pattern {selector!r} matches no topic: no category {words[0]!r}")
-        open_end = words[-1] == ">"
-        if len(words) > lengths[-1] or (not open_end and len(words) not in lengths):
-            raise UnknownTopicError(f"pattern {selector!r} matches no topic: {words[0]} has {lengths[-1]} words")
-        if len(words) > 1 and words[1] not in ("*", ">"):
-            words[1] = _pattern_base(selector, words[1], symbols)
-        if len(words) == 3 and words[2] not in ("*", ">") and words[2] not in INTERVALS:
-            raise UnknownTopicError(f"pattern {selector!r}: no interval {words[2]!r}")
-    return ".".join(words)
+    if words == [">"]:
+        return ">"
+    category = words[0].lower()
+    if category != "*" and category not in WORDS:
+        raise UnknownTopicError(f"pattern {selector!r} matches no topic: no category {words[0]!r}")
+    fitting: list[list[str]] = []
+    problems: list[str] = []
+    for each in WORDS if category == "*" else (category,):
+        try:
+            fitting.append(_spelled_pattern(each, words, symbols))
+        except (UnknownSymbolError, UnknownChainError, UnknownTopicError) as error:
+            problems.append(str(error))
+    if not fitting:
+        why = problems[0] if category != "*" else "no category has such topics"
+        raise UnknownTopicError(f"pattern {selector!r} matches no topic: {why}")
+    # A word may mean a coin and a chain: `*.ethereum` is the chain, which is spelled so, and `*.eth` the coin.
+    rest = words[1:]
+    fitting.sort(key=lambda spelled: (spelled != rest, _lowered(spelled) != _lowered(rest)))
+    return ".".join([category, *fitting[0]])
 
 
-def _pattern_base(selector: str, word: str, symbols: Symbols) -> str:
-    # Only candles have a second word that is not the last, so only there can a pattern name one.
-    try:
-        return symbols.base_of(word)
-    except UnknownSymbolError as error:
-        raise UnknownTopicError(f"pattern {selector!r}: {error}") from None
+def _lowered(words: list[str]) -> list[str]:
+    return [word.lower() for word in words]
+
+
+def _spelled_pattern(category: str, words: list[str], symbols: Symbols) -> list[str]:
+    """Return a pattern's words after the first one, as they are spelled in topics of this category.
+
+    Raises UnknownSymbolError, UnknownChainError or UnknownTopicError if the pattern matches none of them.
+    """
+    lengths, count = WORDS[category], len(words)
+    if not (lengths[-1] >= count if words[-1] == ">" else count in lengths):
+        raise UnknownTopicError(f"{category} has {lengths[-1]} words")
+    rest = words[1:]
+    if rest and rest[0] not in ("*", ">"):
+        rest[0] = _spelled_second(category, rest[0], symbols)
+    if len(rest) == 2 and rest[1] not in ("*", ">") and rest[1] not in INTERVALS:
+        raise UnknownTopicError(f"no interval {rest[1]!r}")
+    return rest
+
+
+def _spelled_second(category: str, word: str, symbols: Symbols) -> str:
+    match category:
+        case "market" if word.lower() != "global":
+            raise UnknownTopicError("of the market there is only market and market.global")
+        case "market":
+            return "global"
+        case "sentiment" if word.lower() == "global":
+            return "global"
+        case "gas" | "chain":
+            return chain_named(word).name
+    return symbols.base_of(word)

@@ -1,12 +1,14 @@
 """Topic names: spelled, read, matched and refused in one place."""
 
 import re
+from itertools import chain, product
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from feeds import topics
+from feeds.chains import CHAINS
 from feeds.intervals import INTERVALS
 from feeds.model import Pair
 from feeds.symbols import Symbols
@@ -41,6 +43,14 @@ def symbols() -> Symbols:
         ("ohlcv.bitcoin.*", "ohlcv.BTC.*"),
         ("ohlcv.>", "ohlcv.>"),
         ("*.BTC", "*.BTC"),
+        ("*.btc", "*.BTC"),
+        ("*.btcusdt.1m", "*.BTC.1m"),
+        ("*.bitcoin.>", "*.BTC.>"),
+        ("*.Global", "*.global"),
+        ("*.Polygon", "*.polygon"),
+        ("*.*.1m", "*.*.1m"),
+        ("*.>", "*.>"),
+        ("*.*.>", "*.*.>"),
         (">", ">"),
         ("*", "*"),
         ("Market", "market"),
@@ -93,6 +103,13 @@ def test_a_selector_is_spelled_our_way(selector: str, spelled: str, symbols: Sym
         ("news.*", "news has 1 words"),
         ("gas.*.*", "gas has 2 words"),
         ("ohlcv.*.7m", "no interval '7m'"),
+        ("*.NOPE", "no category has such topics"),
+        ("*.NOPE.>", "no category has such topics"),
+        ("*.BTC.7m", "no category has such topics"),
+        ("*.*.7m", "no category has such topics"),
+        ("*.global.>", "no category has such topics"),
+        ("*.*.*.*", "no category has such topics"),
+        ("*.*.*.>", "no category has such topics"),
         ("ohlcv.NOPE.*", "no market for symbol 'NOPE'"),
         ("price." + "B" * 100, "longer than 100"),
     ],
@@ -114,6 +131,31 @@ def test_any_text_is_spelled_our_way_or_refused(selector: str) -> None:
         return
     assert is_pattern(spelled) or spelled in {"status", "price.BTC", *(f"ohlcv.BTC.{each}" for each in INTERVALS)}
     assert canonical(spelled, known) == spelled
+
+
+SPELLED = ("*", ">", "price", "ohlcv", "market", "news", "status", "sentiment", "gas", "chain")
+SECOND = ("*", ">", "BTC", "btc", "bitcoin", "NOPE", "global", "ethereum", "polygon", "1m")
+LAST = ("*", ">", "1m", "7m", "BTC")
+
+
+def test_a_pattern_is_taken_if_and_only_if_a_topic_can_match_it(symbols: Symbols) -> None:
+    every = [
+        *("news", "status", "market", "market.global", "sentiment.global"),
+        *(f"{kind}.{base}" for kind in ("price", "sentiment") for base in ("BTC", "1INCH", "币")),
+        *(f"ohlcv.{base}.{interval}" for base in ("BTC", "1INCH", "币") for interval in INTERVALS),
+        *(f"{kind}.{each.name}" for kind in ("gas", "chain") for each in CHAINS),
+    ]
+    lists = (product(SPELLED), product(SPELLED, SECOND), product(SPELLED, SECOND, LAST), product("*", "*", "*", "*>"))
+    for parts in chain(*lists):
+        pattern = ".".join(parts)
+        if not is_pattern(pattern) or ">" in parts[:-1]:
+            continue
+        try:
+            spelled = canonical(pattern, symbols)
+        except UnknownTopicError:
+            assert not any(matches(pattern, topic) for topic in every), pattern
+        else:
+            assert any(matches(spelled, topic) for topic in every), (pattern, spelled)
 
 
 def naive(pattern: str, topic: str) -> bool:
