@@ -20,7 +20,8 @@ from stream_server.context import CONTEXT, Context, origin_allowed
 from stream_server.peers import address_of, rate_headers
 from stream_server.refusals import Refusal
 from stream_server.rest.answers import OURS, REQUEST_ID, Answer, Handler, respond
-from stream_server.session import resolve, split_topics
+from stream_server.rest.parameters import Asked, Parameters
+from stream_server.selectors import resolve
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ PUBLIC = frozenset(
 """Paths, as they are mounted, that need no token. Every other one does, also one that is added later."""
 
 EVERYTHING = [">"]
-Reads = Callable[[Mapping[str, str], Symbols], list[str]]
+Reads = Callable[[Parameters, Symbols], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +81,12 @@ class Caller:
 def caller_of(context: Context, request: web.BaseRequest) -> Caller:
     """Who sent a request to aiohttp."""
     peer = request.transport.get_extra_info("peername") if request.transport is not None else None
-    return Caller.read(
-        context, peer, lambda name: request.headers.getall(name, []), request.rel_url.query.get("ticket")
-    )
+    return Caller.read(context, peer, lambda name: request.headers.getall(name, []), ticket_of(request))
+
+
+def ticket_of(asked: Asked) -> str | None:
+    """The ticket in a URL. Two different ones are none that we know."""
+    return Parameters(asked).text("ticket") or None
 
 
 def enter(context: Context, caller: Caller) -> Claims:
@@ -144,7 +148,7 @@ def _admit(context: Context, request: web.Request, path: str) -> Claims:
     except Refusal as refusal:
         raise told(caller, refusal, request[REQUEST_ID]) from None
     if not claims.everything and path != "/sse":
-        check_rights(claims, READS.get(path, _everything)(request.query, context.symbols))
+        check_rights(claims, READS.get(path, _everything)(Parameters(request), context.symbols))
     return claims
 
 
@@ -182,36 +186,39 @@ async def issue_ticket(request: web.Request) -> web.Response:
 # --- which topics a REST path reads; one that is not listed reads everything ---
 
 
-def _everything(query: Mapping[str, str], symbols: Symbols) -> list[str]:
+def _everything(asked: Parameters, symbols: Symbols) -> list[str]:
     return EVERYTHING
 
 
 def _only(*selectors: str) -> Reads:
-    return lambda query, symbols: list(selectors)
+    return lambda asked, symbols: list(selectors)
 
 
 def _resolved(selectors: Sequence[str], symbols: Symbols) -> list[str]:
-    good, bad = resolve(selectors, symbols)
+    try:
+        good, bad = resolve(selectors, symbols)
+    except Refusal:
+        return EVERYTHING
     return EVERYTHING if bad else good
 
 
-def _prices(query: Mapping[str, str], symbols: Symbols) -> list[str]:
-    named = split_topics(query.get("symbols", ""))
+def _prices(asked: Parameters, symbols: Symbols) -> list[str]:
+    named = asked.names("symbols")
     return _resolved([topics.price(name) for name in named], symbols) if named else ["price.*"]
 
 
-def _candles(query: Mapping[str, str], symbols: Symbols) -> list[str]:
-    return _resolved([topics.ohlcv(query.get("symbol", ""), query.get("interval", "1h"))], symbols)
+def _candles(asked: Parameters, symbols: Symbols) -> list[str]:
+    return _resolved([topics.ohlcv(asked.text("symbol"), asked.text("interval", "1h"))], symbols)
 
 
-def _snapshot(query: Mapping[str, str], symbols: Symbols) -> list[str]:
-    return _resolved(split_topics(query.get("topics", "")) or EVERYTHING, symbols)
+def _snapshot(asked: Parameters, symbols: Symbols) -> list[str]:
+    return _resolved(asked.topics() or EVERYTHING, symbols)
 
 
 def _of_chain(topic: Callable[[str], str]) -> Reads:
-    def read(query: Mapping[str, str], symbols: Symbols) -> list[str]:
+    def read(asked: Parameters, symbols: Symbols) -> list[str]:
         try:
-            return [topic(chain_named(query.get("chain") or "ethereum").name)]
+            return [topic(chain_named(asked.text("chain", "ethereum")).name)]
         except UnknownChainError:
             return EVERYTHING
 

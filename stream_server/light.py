@@ -28,7 +28,7 @@ from stream_server.context import Context
 from stream_server.descriptors import NO_DESCRIPTOR, scarce
 from stream_server.envelope import Wire
 from stream_server.frames import FrameError, FrameReader, Opcode
-from stream_server.guard import Caller, enter
+from stream_server.guard import Caller, enter, ticket_of
 from stream_server.outbox import HIGH_WATER_BYTES, Outbox
 from stream_server.refusals import Refusal
 from stream_server.session import MAX_MESSAGE_BYTES
@@ -183,10 +183,10 @@ class Front(asyncio.Protocol):
         response = handshake.accept(request)
         if response.status_code != 101 or len(request.headers.get_all("Host")) != 1:
             return False
-        query = URL(request.path, encoded=True).query
+        url = URL(request.path, encoded=True)
         assert self.transport is not None  # noqa: S101 - data came after the connection
         peer = self.transport.get_extra_info("peername")
-        caller = Caller.read(self.context, peer, request.headers.get_all, query.get("ticket"))
+        caller = Caller.read(self.context, peer, request.headers.get_all, ticket_of(url))
         claims = self.context.probe.claims_of(caller.ticket) or self._admit(caller)
         if claims is None:
             return False  # the other shell says why, and counts it
@@ -201,7 +201,7 @@ class Front(asyncio.Protocol):
         )
         transport.set_protocol(light)
         transport.write(answer)
-        Opening.read(query).begin(light.session)
+        Opening.read(url, request.headers.get_all("Last-Event-ID")).begin(light.session)
         if rest:
             light.data_received(rest)
         return True

@@ -5,9 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import orjson
 
-from feeds import topics
 from feeds.symbols import Symbols
-from feeds.topics import UnknownTopicError
 from orchestrator.clock import Clock
 from orchestrator.limiter import TokenBucket
 from stream_server import PROTOCOL, __version__, envelope
@@ -15,16 +13,12 @@ from stream_server.envelope import Frame, Wire
 from stream_server.hub import Hub
 from stream_server.outbox import Outbox
 from stream_server.refusals import PROTOCOL_ABUSE, TOO_MANY_REQUESTS, TOO_SLOW, TOPIC_LIMIT, Refusal
+from stream_server.selectors import check_limit, extra_cost, resolve, sentences
 
 MAX_MESSAGE_BYTES = 16 * 1024
-MAX_TOPICS = 1000
-MAX_PATTERNS = 16
 MAX_INTERVAL_MS = 3_600_000
 OPS_PER_S = 20.0
 OPS_BURST = 50.0
-NAMES_AN_OP = 100
-"""As many names of topics in one message cost as much as another message."""
-SENTENCES = 10
 MAX_STRIKES = 100
 """Messages in a row that make no sense."""
 
@@ -41,35 +35,6 @@ def hello(epoch: str, heartbeat_s: float, now_ms: int) -> Frame:
         "now": now_ms,
     }
     return envelope.control("hello", fields)
-
-
-def resolve(selectors: Sequence[str], symbols: Symbols) -> tuple[list[str], dict[str, str]]:
-    """Canonical selectors without repetition, and a sentence for each of those that nobody can feed."""
-    good: dict[str, None] = {}
-    bad: dict[str, str] = {}
-    for selector in selectors:
-        try:
-            good[topics.canonical(selector, symbols)] = None
-        except UnknownTopicError as error:
-            bad[selector] = str(error)
-    return list(good), bad
-
-
-def sentences(bad: Mapping[str, str]) -> str:
-    """What is wrong with topics, of the first ones: a long list of them would make an answer many times its size."""
-    more = f"; and {len(bad) - SENTENCES} more" if len(bad) > SENTENCES else ""
-    return "; ".join(list(bad.values())[:SENTENCES]) + more
-
-
-def split_topics(text: str) -> list[str]:
-    """The topics of a URL parameter."""
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def over_limit(selectors: Sequence[str]) -> bool:
-    """Whether one connection may not have all of these."""
-    patterns = sum(1 for selector in selectors if topics.is_pattern(selector))
-    return patterns > MAX_PATTERNS or len(selectors) - patterns > MAX_TOPICS
 
 
 class Session:
@@ -175,9 +140,7 @@ class Session:
     # --- operations ---
 
     def _subscribe(self, message: dict[str, object], req: object) -> None:
-        since = message.get("since")
-        if since is not None and not isinstance(since, str):
-            raise Refusal("bad_request", f"since must be an id, not {_shown(since)}")
+        since = self._since(message)
         interval_ms = message.get("interval_ms")
         if isinstance(interval_ms, float) and interval_ms.is_integer():
             interval_ms = int(interval_ms)  # some languages know one kind of number only
@@ -186,7 +149,8 @@ class Session:
         if not isinstance(interval_ms, int) or isinstance(interval_ms, bool):
             raise Refusal("bad_request", f"interval_ms must be a whole number, not {_shown(interval_ms)}")
         wanted = self._topics(message)
-        check_interval(interval_ms)
+        if not 0 <= interval_ms <= MAX_INTERVAL_MS:
+            raise Refusal("bad_request", f"interval_ms must be from 0 to {MAX_INTERVAL_MS}, not {interval_ms}")
         batch = message.get("batch")
         if batch is not None:
             if not isinstance(batch, bool):
@@ -195,13 +159,13 @@ class Session:
         self._select(wanted, since, interval_ms, req)
 
     def _select(self, selectors: Sequence[str], since: str | None, interval_ms: int, req: object) -> None:
-        if not self._pay(len(selectors) // NAMES_AN_OP):
+        if not self._pay(extra_cost(selectors)):
             return
-        good, bad = resolve(selectors, self.symbols)
-        if over_limit(list(self.hub.members[self.outbox].selection | dict.fromkeys(good, 0))):
-            message = f"a connection may have {MAX_TOPICS} topics and {MAX_PATTERNS} patterns"
-            self.refusals["topic_limit"] += 1
-            self._send(envelope.control("error", {"code": "topic_limit", "message": message, "req": req}))
+        try:
+            good, bad = resolve(selectors, self.symbols)
+            check_limit(self.hub.members[self.outbox].selection | dict.fromkeys(good, 0))
+        except Refusal as refusal:
+            self.refuse(refusal, req)
             self.hub.close(self.outbox, TOPIC_LIMIT)
             return
         self._refuse_topics(bad, req)
@@ -225,7 +189,7 @@ class Session:
 
     def _unsubscribe(self, message: dict[str, object], req: object) -> None:
         wanted = self._topics(message)
-        if not self._pay(len(wanted) // NAMES_AN_OP):
+        if not self._pay(extra_cost(wanted)):
             return
         good, bad = resolve(wanted, self.symbols)
         self._refuse_topics(bad, req)
@@ -236,7 +200,7 @@ class Session:
 
     def _snapshot(self, message: dict[str, object], req: object) -> None:
         wanted = self._topics(message)
-        if not self._pay(len(wanted) // NAMES_AN_OP):
+        if not self._pay(extra_cost(wanted)):
             return
         good, bad = resolve(wanted, self.symbols)
         self._refuse_topics(bad, req)
@@ -272,6 +236,16 @@ class Session:
             return req
         raise Refusal("bad_request", f"req must be a number or a text of up to 64 characters, not {_shown(req)}")
 
+    def _since(self, message: dict[str, object]) -> str | None:
+        """The position in a message, under any of its names."""
+        named = {name: message[name] for name in message if name == "since" or is_last_event_id(name)}
+        for name, value in named.items():
+            if value is not None and not isinstance(value, str):
+                raise Refusal("bad_request", f"{name} must be an id, not {_shown(value)}")
+        since = named.pop("since", None)
+        texts = [value for value in (since, *named.values()) if isinstance(value, str) and value]
+        return texts[-1] if texts else None
+
     def _topics(self, message: dict[str, object]) -> list[str]:
         wanted = message.get("topics")
         if not isinstance(wanted, list) or not wanted:
@@ -285,11 +259,9 @@ class Session:
         self.hub.post(self.outbox, [frame])
 
 
-def check_interval(interval_ms: int) -> int:
-    """Return a sensible `interval_ms` or raise Refusal."""
-    if not 0 <= interval_ms <= MAX_INTERVAL_MS:
-        raise Refusal("bad_request", f"interval_ms must be from 0 to {MAX_INTERVAL_MS}, not {interval_ms}")
-    return interval_ms
+def is_last_event_id(name: str) -> bool:
+    """Return whether a field or parameter is a `Last-Event-ID`, which libraries spell in many ways."""
+    return name.replace("-", "").replace("_", "").lower() == "lasteventid"
 
 
 def _shown(value: object) -> str:

@@ -8,7 +8,8 @@ from stream_server.envelope import Wire
 from stream_server.guard import CLAIMS, caller_of, check_rights, check_room
 from stream_server.outbox import Outbox
 from stream_server.refusals import Refusal
-from stream_server.session import check_interval, hello, over_limit, resolve, sentences, split_topics
+from stream_server.rest.parameters import Parameters
+from stream_server.session import hello
 from stream_server.transport import SocketPipe, raw_transport
 
 NEVER_S = 1e9
@@ -19,11 +20,15 @@ RETRY_MS = (1000, 4000)
 
 
 async def sse(request: web.Request) -> web.StreamResponse:
-    """`GET /sse?topics=…&interval_ms=…`; the position comes from `Last-Event-ID`, `last_event_id` or `since`."""
+    """`GET /sse?topics=…&interval_ms=…`; the position comes from `Last-Event-ID`, header or parameter, or `since`."""
     context = request.app[CONTEXT]
     clients = context.clients
     claims = request[CLAIMS]
-    selectors, interval_ms = _wanted(request)
+    parameters = Parameters(request)
+    selectors = parameters.selectors(context.symbols)
+    interval_ms = parameters.interval_ms()
+    since = parameters.cursor(_header_of(request))
+    parameters.check()
     check_rights(claims, selectors)
     address = caller_of(context, request).address
     try:
@@ -46,41 +51,14 @@ async def sse(request: web.Request) -> web.StreamResponse:
         client = context.new_client(outbox, address, claims)
         try:
             context.hub.join(outbox)
-            context.hub.subscribe(outbox, selectors, _since(request), interval_ms)
+            context.hub.subscribe(outbox, selectors, since, interval_ms)
             await response.wait()
         finally:
             clients.leave(client)
     return response
 
 
-def _wanted(request: web.Request) -> tuple[list[str], int]:
-    """The selectors and the interval, or one Refusal that names all that is wrong."""
-    context = request.app[CONTEXT]
-    problems: dict[str, object] = {}
-    selectors, bad = resolve(split_topics(request.query.get("topics", "")), context.symbols)
-    if bad:
-        problems["topics"] = sentences(bad)
-    elif not selectors:
-        problems["topics"] = "topics must name at least one topic, as in /sse?topics=price.BTC"
-    elif over_limit(selectors):
-        problems["topics"] = "more topics or patterns than one connection may have"
-    text = request.query.get("interval_ms", "0")
-    interval_ms = 0
-    try:
-        interval_ms = check_interval(int(text))
-    except ValueError:
-        problems["interval_ms"] = f"interval_ms must be a whole number, not {text[:80]!r}"
-    except Refusal as refusal:
-        problems["interval_ms"] = refusal.message
-    if problems:
-        code = "unknown_topic" if bad and len(problems) == 1 else "bad_parameter"
-        raise Refusal(code, "; ".join(str(problem) for problem in problems.values()), details=problems)
-    return selectors, interval_ms
-
-
-def _since(request: web.Request) -> str | None:
-    header = request.headers.get("Last-Event-ID")
-    if header is not None:
-        # What is not UTF-8 arrives as lone surrogates, which no answer could repeat.
-        return header.encode(errors="surrogateescape").decode(errors="replace")
-    return request.query.get("last_event_id") or request.query.get("since")
+def _header_of(request: web.Request) -> list[str]:
+    # What is not UTF-8 arrives as lone surrogates, which no answer could repeat.
+    values = request.headers.getall("Last-Event-ID", [])
+    return [value.encode(errors="surrogateescape").decode(errors="replace") for value in values]

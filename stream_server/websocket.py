@@ -5,7 +5,7 @@ switched off.
 """
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from aiohttp import HttpVersion11, WebSocketError, WSMsgType, web
@@ -19,7 +19,8 @@ from stream_server.guard import Caller, caller_of, enter, told
 from stream_server.outbox import Outbox
 from stream_server.refusals import CONNECTION_LIMIT, UNAUTHORISED, Closing, Refusal
 from stream_server.rest.answers import REQUEST_ID
-from stream_server.session import MAX_MESSAGE_BYTES, Session, check_interval, split_topics
+from stream_server.rest.parameters import Asked, Parameters
+from stream_server.session import MAX_MESSAGE_BYTES, Session
 from stream_server.transport import SocketPipe, raw_transport
 
 UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
@@ -38,19 +39,17 @@ class Opening:
     problem: Refusal | None
 
     @classmethod
-    def read(cls, query: Mapping[str, str]) -> "Opening":
-        """From `?topics=…&since=…&interval_ms=…&batch=1`."""
+    def read(cls, asked: Asked, last_event_id: Iterable[str] = ()) -> "Opening":
+        """Read `?topics=…&since=…&interval_ms=…&batch=1` and the `Last-Event-ID` headers, which programs may send."""
+        parameters = Parameters(asked)
+        topics, interval_ms, batch = parameters.topics(), parameters.interval_ms(), parameters.flag("batch")
+        since = parameters.cursor(last_event_id)
         problem = None
-        interval_ms = 0
-        text = query.get("interval_ms", "0")
         try:
-            interval_ms = check_interval(int(text))
-        except ValueError:
-            problem = Refusal("bad_request", f"interval_ms must be a whole number, not {text[:80]!r}")
+            parameters.check()
         except Refusal as refusal:
-            problem = refusal
-        batch = query.get("batch") in ("1", "true")
-        return cls(split_topics(query.get("topics", "")), query.get("since"), interval_ms, batch, problem)
+            problem = Refusal("bad_request", refusal.message)
+        return cls(topics, since, interval_ms, batch, problem)
 
     def begin(self, talk: Session) -> None:
         """Greet the client, subscribe what it asked for, and name what made no sense."""
@@ -82,7 +81,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     await ws.prepare(request)
     pipe = SocketPipe(raw_transport(request))
     if closing is not None:
-        batched = Opening.read(request.query).batch
+        batched = Opening.read(request).batch
         await _refuse(ws, pipe, clients, closing, Wire.WEBSOCKET_BATCH if batched else Wire.WEBSOCKET)
         return ws
     outbox = Outbox(pipe, Wire.WEBSOCKET)
@@ -90,7 +89,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     # A smaller window than zlib's would need a compressor of its own; such a client gets plain frames.
     talk = context.new_session(outbox, claims, inflates=ws.compress == zlib.MAX_WBITS)
     try:
-        Opening.read(request.query).begin(talk)
+        Opening.read(request, request.headers.getall("Last-Event-ID", [])).begin(talk)
         while True:
             received = await ws.receive()
             match received.type:

@@ -40,7 +40,7 @@ def test_imports_point_one_way(path: Path) -> None:
     assert found & ({*PACKAGES, "tests", "bench"} - {package}) <= MAY_IMPORT[package]
 
 
-SERVER_LAYERS = ("meters", "refusals", "envelope", "outbox", "groups", "hub", "session")
+SERVER_LAYERS = ("meters", "refusals", "selectors", "envelope", "outbox", "groups", "hub", "session")
 """Of the server's core, lower ones first: none imports one that stands after it, nor a shell."""
 
 

@@ -180,14 +180,14 @@ def read(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, dict[str, objec
             call = inspect.signature(real).bind(self, *given, **named)
             call.apply_defaults()
             facts = told[paths[id(self)]].setdefault(call.arguments["name"], {})
-            if method != "text":  # which the others end in
+            if method not in ("text", "listed"):  # which the others end in
                 facts |= {KINDS[each]: value for each, value in call.arguments.items() if each in KINDS}
             return real(self, *given, **named)
 
         monkeypatch.setattr(Parameters, method, watched)
 
     monkeypatch.setattr(Parameters, "__init__", begin_watched)
-    for method in ("text", "names", "choice", "whole", "maybe_whole"):
+    for method in ("text", "listed", "names", "choice", "whole", "maybe_whole"):
         watch(method)
     return told
 
@@ -226,6 +226,8 @@ def wrong_values(schema: dict[str, Any]) -> Iterator[str]:
             yield from (str(low - 1), "old", "nan")
         case {"enum": _}:
             yield from ("nope", "\x00")
+        case {"type": "array"} if "maxItems" not in schema:
+            yield from ("price.NOPE", ",".join(f"C{number}.*" for number in range(17)))
         case {"type": "array", "maxItems": most}:
             yield from (",".join(f"C{number}" for number in range(most + 1)), "," * most)
         case {"pattern": openapi.SOMETHING, **more}:
@@ -256,6 +258,62 @@ async def test_what_the_document_forbids_is_refused_by_name_and_as_described(eve
                     assert body["error"]["details"].keys() == {each["name"]}, (target, body)
                 count += 1
     assert count > 150
+
+
+async def answered(every: Sourced, method: str, path: str, query: list[tuple[str, str]]) -> tuple[int, Any]:
+    """The status and the body of an answer that is as described."""
+    target = f"{every.service.url}{path}?{urlencode(query)}"
+    async with every.service.http.request(method, target, json={"text": "x"}) as answer:
+        if answer.content_type == "text/event-stream":
+            return answer.status, None
+        return answer.status, await hold(method, path, answer)
+
+
+def asked_with(path: str, method: str) -> Iterator[tuple[dict[str, Any], list[tuple[str, str]]]]:
+    """Each parameter in the query, with the others that have to be there."""
+    parameters = [each for each in parameters_of(path, method) if each["in"] == "query" and each["name"] != "ticket"]
+    for each in parameters:
+        others = [other for other in parameters if other["required"] and other is not each]
+        yield each, [(other["name"], as_query(other["example"])) for other in others]
+
+
+async def test_what_may_be_empty_is_not_given_where_it_is_empty(every: Sourced) -> None:
+    for method, path, _ in OPERATIONS:
+        for each, others in asked_with(path, method) if path != "/ws" else ():
+            assert each["required"] is not each.get("allowEmptyValue", False), (path, each["name"])
+            status, body = await answered(every, method, path, [*others, (each["name"], "")])
+            if each["required"]:
+                assert status == 400, (path, each["name"])
+            elif others or not any(other["required"] for other in parameters_of(path, method)):
+                assert status == 200, (path, each["name"], body)
+
+
+async def test_a_list_may_be_repeated_and_anything_else_only_with_the_same_value(every: Sourced) -> None:
+    for method, path, _ in OPERATIONS:
+        for each, others in asked_with(path, method) if path != "/ws" else ():
+            name = each["name"]
+            if each["schema"]["type"] == "array":
+                parts = [(name, "price.BTC"), (name, "status")] if name == "topics" else [(name, "BTC"), (name, "ETH")]
+                joined = [(name, ",".join(value for _, value in parts))]
+                (status, told), (_, expected) = [
+                    await answered(every, method, path, others + q) for q in (parts, joined)
+                ]
+                assert status == 200, (path, told)
+                if told is not None:
+                    assert rows_of(told) == rows_of(expected) != [], path
+                continue
+            value, other = as_query(each.get("example", "1")), "0" if name == "strict" else "7"
+            status, told = await answered(every, method, path, [*others, (name, value), (name, ""), (name, value)])
+            assert status in (200, 503), (path, name, told)  # of nothing younger than a second there may be nothing
+            status, told = await answered(every, method, path, [*others, (name, value), (name, other)])
+            assert status == 400, (path, name)
+            assert told["error"]["details"].keys() == {name}, (path, told)
+            assert "different values" in told["error"]["message"], (path, told)
+
+
+def rows_of(body: Any) -> list[str]:
+    """Which rows an answer has, whatever has happened to them meanwhile."""
+    return [str(row.get("symbol") or row.get("topic")) for row in body["data"]]
 
 
 async def test_bad_texts_are_refused_as_described(every: Sourced) -> None:

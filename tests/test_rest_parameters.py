@@ -78,12 +78,13 @@ TOGETHER = [
     ("/api/market?limit=0&strict=maybe&max_age=x", ["limit", "strict", "max_age"]),
     ("/api/market/ohlc?interval=7m&limit=x&start=y&end=z", ["symbol", "interval", "limit", "start", "end"]),
     ("/api/news?filter=best&limit=201&max_age=-1", ["filter", "limit", "max_age"]),
-    ("/api/market?limit=1&limit=2&symbols=a&symbols=b", ["limit", "symbols"]),
+    ("/api/market?limit=1&limit=2&strict=1&strict=0&max_age=1&max_age=2", ["limit", "strict", "max_age"]),
     (f"{DT}/klines?interval=3m&limit=1001", ["symbol", "interval", "limit"]),
     (f"{DT}/sentiment?model=gpt&max_age=x", ["text", "model", "max_age"]),
     (f"{DT}/reddit?subreddit=../x&period=decade&limit=0", ["subreddit", "period", "limit"]),
     (f"{CLEAN}/resources?limit=0&offset=-1", ["limit", "offset"]),
     ("/api/market?symbols=" + ",".join(f"C{number}" for number in range(101)), ["symbols"]),
+    ("/api/market?" + "&".join(f"symbols=C{number}" for number in range(101)), ["symbols"]),
     ("/api/market/price?symbols=" + ",".join(f"C{number}" for number in range(501)), ["symbols"]),
 ]  # fmt: skip
 

@@ -258,7 +258,6 @@ BAD_REQUESTS = [
     ("/api/market/ohlc?symbol=MATIC", 404, "unknown_symbol", ["MATIC"]),
     ("/api/market/ohlc?symbol=BTCEUR", 404, "unknown_symbol", ["BTCEUR", "BTCUSDT"]),
     ("/api/market/price?symbols=BTC,NOPE,..", 404, "unknown_symbol", ["NOPE", ".."]),
-    ("/api/market/price?symbols=BTC&symbols=ETH", 400, "bad_parameter", ["symbols", "2 times"]),
     ("/api/market/price?max_age=x", 400, "bad_parameter", ["max_age"]),
     ("/api/snapshot?topics=price.BTC,nope,ohlcv.BTC.7m", 400, "unknown_topic", ["nope", "7m"]),
     ("/api/snapshot?topics=nope&max_age=x", 400, "bad_parameter", ["nope", "max_age"]),

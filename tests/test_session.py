@@ -282,6 +282,25 @@ def test_a_long_list_of_names_counts_as_more_messages(op: str) -> None:
     assert rig.pipe.close_code() == 4013
 
 
+@pytest.mark.parametrize("op", ["subscribe", "unsubscribe", "snapshot"])
+def test_each_pattern_counts_as_one_more_message(op: str) -> None:
+    rig = Talk(many(16)).opened()
+    patterns = [f"ohlcv.S{number}.*" for number in range(15)]
+    for _ in range(3):  # of 16 each: more than 48 of the burst of 50
+        rig.ask(op=op, topics=patterns)
+    assert rig.pipe.close_code() is None
+    rig.ask(op=op, topics=patterns)
+    assert rig.pipe.close_code() == 4013
+
+
+def test_too_many_names_in_a_snapshot_are_refused_before_any_is_looked_at() -> None:
+    rig = Talk(many(20)).opened()
+    (error,) = rig.ask(op="snapshot", topics=[f"ohlcv.S{number}.*" for number in range(17)], req="a")
+    assert (error["code"], error["req"]) == ("topic_limit", "a")
+    assert rig.hub.matching == {}
+    assert rig.pipe.close_code() is None
+
+
 def test_an_error_names_every_bad_topic_but_explains_only_the_first_ones() -> None:
     names = [f"x{number}" for number in range(99)]
     (error,) = talk().ask(op="subscribe", topics=names)
@@ -388,13 +407,6 @@ def test_a_binary_frame_is_refused_by_the_shell_with_an_error_of_the_table() -> 
     assert rig.pipe.take() == [
         {"type": "error", "code": "binary_refused", "message": "binary frames are refused", "hint": "text"}
     ]
-
-
-@pytest.mark.parametrize(
-    ("text", "topics"), [("", []), (" , ,", []), ("price.BTC, news", ["price.BTC", "news"]), ("a,a", ["a", "a"])]
-)
-def test_topics_in_a_url_are_split_by_commas(text: str, topics: list[str]) -> None:
-    assert session.split_topics(text) == topics
 
 
 # --- whatever else ---

@@ -11,7 +11,6 @@ from feeds.intervals import INTERVALS
 from stream_server.context import CONTEXT, Context
 from stream_server.rest.answers import OURS, VIEWS, Answer, answer_of_topics, respond
 from stream_server.rest.parameters import Parameters, only_max_age
-from stream_server.session import resolve, sentences, split_topics
 
 PATTERNS = ("price.*", "ohlcv.*.1m", "ohlcv.BTC.>", "sentiment.*", "gas.*", ">")
 ON_A_TAPE = ("price", "ohlcv", topics.STATUS)
@@ -28,11 +27,8 @@ async def snapshot(request: web.Request) -> web.Response:
     answer = views.get(question)
     if answer is None:
         parameters = Parameters(request)
-        wanted = split_topics(parameters.text("topics")) or [">"]
+        selectors = parameters.selectors(context.symbols, otherwise=[">"])
         max_age_ms = parameters.max_age_ms()
-        selectors, bad = resolve(wanted, context.symbols)
-        if bad:
-            parameters.wrong("topics", sentences(bad), "unknown_topic")
         parameters.check()
         answer = views.put(question, _snapshot(context, selectors, max_age_ms))
     return respond(request, context, answer)

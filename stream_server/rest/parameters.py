@@ -1,40 +1,61 @@
-"""What clients ask with: query parameters and the one JSON body. All that is wrong is told at once."""
+"""What clients ask with: query parameters of REST, `/sse` and `/ws`. All that is wrong is named at once."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from aiohttp import web
+from multidict import MultiMapping
 
 from feeds.intervals import INTERVALS
+from feeds.symbols import Symbols
 from stream_server.refusals import Refusal
 from stream_server.rest.answers import SHOWN_CHARS
-from stream_server.session import split_topics
+from stream_server.selectors import resolve, sentences
+from stream_server.session import MAX_INTERVAL_MS, is_last_event_id
 
 MAX_NAMES = 500
 MAX_TIME_MS = 10**14
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
-class Parameters:
-    """Reads query parameters, and refuses with all that are wrong at once. One that is not known is not looked at."""
+class Asked(Protocol):
+    """A request or a URL."""
 
-    def __init__(self, request: web.Request) -> None:
-        self.query = request.query
+    @property
+    def query(self) -> MultiMapping[str]:
+        """Its parameters, in order."""
+        ...
+
+
+class Parameters:
+    """Reads query parameters, and refuses with all that are wrong at once. Unknown ones are ignored.
+
+    An empty parameter is not given. A list may be given in parts, as `symbols=BTC&symbols=ETH`; anything else may be
+    repeated, but not with another value.
+    """
+
+    def __init__(self, asked: Asked) -> None:
+        self.query = asked.query
         self.problems: dict[str, tuple[str, str]] = {}
 
     def wrong(self, name: str, message: str, code: str = "bad_parameter") -> None:
-        """Note a problem with one parameter."""
-        self.problems[name] = (code, message)
+        """Note a problem with one parameter; the first one counts."""
+        self.problems.setdefault(name, (code, message))
 
     def text(self, name: str, default: str = "") -> str:
-        """A text; refused if it is given twice, or nothing but blanks. An empty one is not given."""
-        values = self.query.getall(name, [])
-        if len(values) > 1:
-            self.wrong(name, f"{name} is given {len(values)} times")
-        text = values[0].strip() if values else default
-        if values and values[0] and not text:
+        """A text; refused if it is given with several values, or nothing but blanks."""
+        text = self._once(name)
+        if text and not text.strip():
             self.wrong(name, f"{name} is blank")
-        return text
+        return text.strip() or default
+
+    def _once(self, name: str) -> str:
+        values = dict.fromkeys(value for value in self.query.getall(name, []) if value)
+        if len(values) > 1:
+            self.wrong(name, f"{name} is given {len(values)} times with different values")
+        # Together they are not a valid value, so that none of them is taken for what was meant.
+        return ", ".join(values)
 
     def needed(self, name: str, example: str) -> str:
         """A text that must be there."""
@@ -43,13 +64,50 @@ class Parameters:
             self.wrong(name, f"{name} is missing, as in ?{example}")
         return text
 
+    def listed(self, name: str) -> list[str]:
+        """The parts of a list: with commas between them, in several parameters of this name, or both."""
+        given = [value for value in self.query.getall(name, []) if value]
+        if given and not any(value.strip() for value in given):
+            self.wrong(name, f"{name} is blank")
+        return [part for value in given for part in value.split(",")]
+
     def names(self, name: str, most: int = MAX_NAMES) -> list[str]:
-        """Names with commas between them, each once."""
-        text = self.text(name)
-        count = text.count(",") + 1
-        if count > most:
-            self.wrong(name, f"{name} has {count} names; {most} are allowed")
-        return list(dict.fromkeys(split_topics(text)))
+        """A list of names, each once."""
+        parts = self.listed(name)
+        if len(parts) > most:
+            self.wrong(name, f"{name} has {len(parts)} names; {most} are allowed")
+        return _each_once(parts)
+
+    def topics(self) -> list[str]:
+        """The topics and patterns of `topics`, as they were spelled."""
+        return _each_once(self.listed("topics"))
+
+    def selectors(self, symbols: Symbols, otherwise: Sequence[str] = ()) -> list[str]:
+        """The topics and patterns of `topics`, as we spell them, or `otherwise` if there are none."""
+        try:
+            selectors, bad = resolve(self.topics() or otherwise, symbols)
+        except Refusal as refusal:
+            self.wrong("topics", refusal.message)
+            return []
+        if bad:
+            self.wrong("topics", sentences(bad), "unknown_topic")
+        elif not selectors:
+            self.wrong("topics", "topics must name at least one topic, as in ?topics=price.BTC")
+        return selectors
+
+    def cursor(self, headers: Iterable[str] = ()) -> str | None:
+        """The position to resume from: a `Last-Event-ID` header, the same in the query, or `since`.
+
+        Of several spellings in the query the last one counts: libraries append what they know to the URL they were
+        given.
+        """
+        since = self._once("since")
+        named = [self._once(name) for name in dict.fromkeys(self.query) if is_last_event_id(name)]
+        return next((header for header in (*headers, *reversed(named), since) if header), None)
+
+    def interval_ms(self) -> int:
+        """`interval_ms`, 0 if it is not given."""
+        return self.whole("interval_ms", 0, MAX_INTERVAL_MS, 0)
 
     def choice(self, name: str, choices: Sequence[str], default: str, code: str = "bad_parameter") -> str:
         """One of several words."""
@@ -114,6 +172,10 @@ class Parameters:
         code = codes.pop() if len(codes) == 1 else "bad_parameter"
         details: dict[str, object] = {name: message for name, (_, message) in self.problems.items()}
         raise Refusal(code, "; ".join(str(message) for message in details.values()), details=details)
+
+
+def _each_once(parts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
 
 
 def only_max_age(request: web.Request) -> float | None:

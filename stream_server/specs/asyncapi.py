@@ -8,7 +8,9 @@ from typing import Any
 
 from stream_server import PROTOCOL, __version__
 from stream_server.refusals import CLOSINGS
-from stream_server.session import MAX_INTERVAL_MS, MAX_MESSAGE_BYTES, MAX_PATTERNS, MAX_TOPICS, OPS_BURST, OPS_PER_S
+from stream_server.rest.parameters import NO, YES
+from stream_server.selectors import MAX_PATTERNS, MAX_TOPICS
+from stream_server.session import MAX_INTERVAL_MS, MAX_MESSAGE_BYTES, OPS_BURST, OPS_PER_S
 from stream_server.specs.schemas import (
     DATA_OF,
     ID,
@@ -295,24 +297,29 @@ REPLIES = {
     "op.ping": ("pong", "error"),
 }
 
-TOPICS_QUERY = text("Topics and patterns with commas between them", examples=["price.BTC,news"])
+TOPICS_QUERY = text(
+    "Topics and patterns with commas between them; the parameter may be repeated", examples=["price.BTC,news"]
+)
+SINCE_QUERY = text("Your position, the last id that you have")
+LAST_EVENT_ID_QUERY = text("The same; it wins over `since`, and a header `Last-Event-ID` that is not empty over both")
 TICKET_QUERY = text("From `POST /api/ticket`, where tokens are asked for and headers cannot be set")
 WEBSOCKET_QUERY = record(
     {
         "topics": TOPICS_QUERY,
-        "since": text("Your position, the last id that you have"),
+        "since": SINCE_QUERY,
+        "last_event_id": LAST_EVENT_ID_QUERY,
         "interval_ms": INTERVAL,
-        "batch": word(("1", "true"), "Send JSON arrays of messages"),
+        "batch": word((*YES, *NO), "With 1 send JSON arrays of messages"),
         "ticket": TICKET_QUERY,
     },
-    optional=["topics", "since", "interval_ms", "batch", "ticket"],
+    optional=["topics", "since", "last_event_id", "interval_ms", "batch", "ticket"],
 )
 SSE_QUERY = record(
     {
         "topics": TOPICS_QUERY,
         "interval_ms": INTERVAL,
-        "since": text("Your position, the last id that you have"),
-        "last_event_id": text("The same; it wins over `since`, and the header `Last-Event-ID` over both"),
+        "since": SINCE_QUERY,
+        "last_event_id": LAST_EVENT_ID_QUERY,
         "ticket": TICKET_QUERY,
     },
     optional=["interval_ms", "since", "last_event_id", "ticket"],

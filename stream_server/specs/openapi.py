@@ -22,6 +22,7 @@ from stream_server.rest.new_sources import MAX_ROWS
 from stream_server.rest.news import DEFAULT_ARTICLES, FILTERS, MAX_ARTICLES
 from stream_server.rest.parameters import MAX_NAMES, MAX_TIME_MS, NO, YES
 from stream_server.rest.sentiment import MAX_DAYS, MAX_TEXT_CHARS, MAX_TEXTS, MODELS
+from stream_server.selectors import MAX_PATTERNS, MAX_TOPICS
 from stream_server.session import MAX_INTERVAL_MS
 from stream_server.specs.schemas import (
     CHAIN_FIELDS,
@@ -57,7 +58,9 @@ Last values, candles, news and the health of their sources. Every answer is in o
 come from and how old they are. `position` lets you GET, then subscribe with `since` and miss nothing.
 
 Symbols may be written as `BTC`, `btc`, `BTCUSDT`, `BTC-USDT`, `BTC/USDT` or `bitcoin`. Unknown is `null`, never 0; \
-percent is percent. Parameters that are not known are not looked at, and all that are wrong are named at once.
+percent is percent. Parameters that are not known are not looked at, and all that are wrong are named at once. \
+A list may come with commas, in repeated parameters, or both; anything else is refused if it is given with different \
+values.
 
 Fields may be added at any time: ignore those you don't know. For the streams see `/asyncapi.json`.
 """
@@ -102,7 +105,9 @@ def limit(high: int, default: int, of_what: str) -> Schema:
 
 def names(most: int) -> Schema:
     """Several symbols."""
-    symbols = several({"type": "string"}, "Which coins, with commas between them", maxItems=most)
+    symbols = several(
+        {"type": "string"}, "Which coins, with commas between them or in several parameters", maxItems=most
+    )
     return query("symbols", symbols, example=["BTC", "ETH"])
 
 
@@ -133,6 +138,31 @@ PAGE = (
 )
 STREAM_INTERVAL = bounded("interval_ms", "At most one value a topic in this time", 0, MAX_INTERVAL_MS, 0)
 SINCE = query("since", text("Your position: the last id that you have; `earliest` for all that is held"))
+LAST_EVENT_ID = query(
+    "last_event_id",
+    text(
+        "The same, and it wins over `since`; may be spelled `lastEventId`, `lastEventID` or `Last-Event-ID`, of which "
+        "the last one counts. Two different values under one name are refused"
+    ),
+)
+LAST_EVENT_ID_HEADER: Schema = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "description": "Your position, as an EventSource sends it; wins over the parameters unless it is empty",
+    "required": False,
+    "schema": {"type": "string"},
+}
+
+
+def selectors(otherwise: str = "", **more: Any) -> Schema:
+    """Topics and patterns."""
+    description = (
+        f"Topics and patterns, with commas between them or in several parameters; at most {MAX_TOPICS} topics and "
+        f"{MAX_PATTERNS} patterns{otherwise}"
+    )
+    return query("topics", several(text("A topic or a pattern"), description), example=["price.BTC"], **more)
+
+
 TICKET = query("ticket", text("From `POST /api/ticket`, where headers cannot be set"))
 
 A_TEXT = {"type": "string", "pattern": SOMETHING, "maxLength": MAX_TEXT_CHARS}
@@ -581,10 +611,12 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         STREAMS,
         "The stream over WebSocket",
         (
-            query("topics", text("Topics and patterns with commas between them"), example="price.BTC,news"),
+            selectors(),
             SINCE,
+            LAST_EVENT_ID,
+            LAST_EVENT_ID_HEADER,
             STREAM_INTERVAL,
-            query("batch", word(("1", "true"), "Send JSON arrays of messages, one for each write")),
+            query("batch", word((*YES, *NO), "With 1 send JSON arrays of messages, one for each write")),
             TICKET,
         ),
         statuses=(400, *GUARDED, 426, 503),
@@ -600,22 +632,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         STREAMS,
         "The stream over Server-Sent Events",
         (
-            query(
-                "topics",
-                text("Topics and patterns with commas between them", pattern=SOMETHING),
-                needed=True,
-                example="price.BTC",
-            ),
+            selectors(needed=True),
             STREAM_INTERVAL,
-            query("last_event_id", text("Your position; wins over `since`")),
+            LAST_EVENT_ID,
             SINCE,
-            {
-                "name": "Last-Event-ID",
-                "in": "header",
-                "description": "Your position, as an EventSource sends it; wins over both",
-                "required": False,
-                "schema": {"type": "string"},
-            },
+            LAST_EVENT_ID_HEADER,
             TICKET,
         ),
         content={"text/event-stream": {"schema": {"type": "string"}}},
@@ -673,7 +694,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         STREAMS,
         "The last message of each topic, as the streams carry it",
         (
-            query("topics", text("Topics and patterns with commas between them; all without"), example="price.BTC"),
+            selectors("; all topics without"),
             MAX_AGE,
         ),
         several(ref("Update")),
