@@ -15,7 +15,8 @@ from hashlib import blake2b
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from feeds.model import Article
-from feeds.providers.fields import Rows
+from feeds.providers.fields import BadFieldError, Rows
+from orchestrator.texts import HIDDEN, visible
 
 MAX_TITLE = 300
 MAX_SUMMARY = 600
@@ -23,6 +24,8 @@ MAX_URL = 2000
 MAX_SYMBOLS = 20
 READ_AT_MOST = 20_000
 """Characters of a raw text that are looked at: some feeds carry whole books in a summary."""
+MAX_STAND_IN = 120
+"""Of a title that is made of the summary."""
 FIRST_MS = 1_230_768_000_000
 """2009-01-01. No article on crypto is older; an earlier date is a broken clock or an empty field."""
 SKEW_MS = 60_000
@@ -56,7 +59,7 @@ def newest(rows: Rows[Article], query: NewsQuery) -> Rows[Article]:
 
 def article(
     *,
-    title: str,
+    title: str | None,
     url: str | None,
     outlet: str,
     kind: str,
@@ -67,16 +70,23 @@ def article(
     votes: Mapping[str, int] | None = None,
     key: str | None = None,
 ) -> Article | None:
-    """An article from the raw fields of a row; None if no title is left of it, or the source has withdrawn it.
+    """Make an article from the raw fields of a row. None if the source has withdrawn it.
 
-    `symbols` are those the source names; coins found in title and summary are added. A publication date ahead of
-    `received_ms` becomes `received_ms`. `key` is the source's own lasting name of the row, which identifies it where
-    it has no usable link.
+    An article without a title is called by the beginning of its summary. `symbols` are those the source names; coins
+    found in title and summary are added. A publication date ahead of `received_ms` becomes `received_ms`. `key` is the
+    source's own lasting name of the row, which identifies it where it has no usable link.
+    Raises: BadFieldError if neither title nor summary says anything.
     """
-    plain_title = plain(title, MAX_TITLE)
-    if not plain_title or plain_title == "[Removed]":
-        return None
+    plain_title = plain(title or "", MAX_TITLE)
     plain_summary = plain(summary, MAX_SUMMARY) if summary else ""
+    if WITHDRAWN.fullmatch(plain_title):
+        return None
+    if WITHDRAWN.fullmatch(plain_summary):
+        plain_summary = ""
+    if not plain_title:
+        plain_title = cut(plain_summary, MAX_STAND_IN)
+    if not plain_title:
+        raise BadFieldError("title")
     link = clean_url(url)
     given_ms = published_ms if published_ms is not None and published_ms >= FIRST_MS else None
     dated = given_ms is not None and given_ms <= received_ms + SKEW_MS
@@ -92,6 +102,10 @@ def article(
         votes=votes,
         published_estimated=not dated,
     )
+
+
+WITHDRAWN = re.compile(r"\[ ?(?:removed|deleted)(?: by (?:reddit|user|moderators?|author))? ?\]", re.IGNORECASE)
+"""What stands for a title or text that its author, its outlet or a moderator has taken back."""
 
 
 def article_id(url: str | None, key: str | None, title: str, published_ms: int | None) -> str:
@@ -164,15 +178,27 @@ def clean_url(url: str | None) -> str | None:
 
 # --- texts ---
 
-HIDDEN = re.compile(
-    "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff"
-    "\ufff9-\ufffb\ud800-\udfff\ufffe\uffff\U000e0000-\U000e007f]"
-)
-"""Control characters, what reorders or hides text, and half pairs. The joiners that emoji and scripts need stay."""
-
 # Each alternative ends at the end of the text too, so that no unclosed tag is searched for twice.
 UNSHOWN = re.compile(r"<!--.*?(?:-->|\Z)|<(script|style)\b.*?(?:</\1\s*>|\Z)", re.IGNORECASE | re.DOTALL)
-TAG = re.compile(r"</?([a-z][a-z0-9:-]*)[^>]*(?:>|\Z)|<[/!?][^>]*(?:>|\Z)", re.IGNORECASE)
+ELEMENTS = (
+    "a|abbr|acronym|address|applet|area|article|aside|audio|b|base|basefont|bdi|bdo|bgsound|big|blink|blockquote|body|br|"
+    "button|canvas|caption|center|cite|code|col|colgroup|command|content|data|datalist|dd|del|details|dfn|dialog|dir|"
+    "div|dl|dt|element|em|embed|fieldset|figcaption|figure|font|footer|form|frame|frameset|h[1-6]|head|header|hgroup|hr|"
+    "html|i|iframe|image|img|input|ins|isindex|kbd|keygen|label|legend|li|link|listing|main|map|mark|marquee|math|menu|"
+    "menuitem|meta|meter|multicol|nav|nextid|nobr|noembed|noframes|noscript|object|ol|optgroup|option|output|p|param|"
+    "picture|plaintext|pre|progress|q|rb|rbc|rp|rt|rtc|ruby|s|samp|script|search|section|select|shadow|slot|small|source|"
+    "spacer|span|strike|strong|style|sub|summary|sup|svg|table|tbody|td|template|textarea|tfoot|th|thead|time|title|tr|"
+    "track|tt|u|ul|var|video|wbr|xmp"
+)
+_ATTRIBUTES = r"\s[^<>=]*=[^>]*(?:>|\Z)"
+TAG = re.compile(
+    # An element of HTML, or of a vocabulary with a prefix or a hyphen; one that is cut off has an attribute.
+    rf"</?((?:{ELEMENTS})(?![\w:-])|[a-z][a-z0-9]*[:-][a-z0-9:-]*)(?:[^<>]*>|{_ATTRIBUTES}|\s*/?\Z)"
+    # Any other word counts where it is written as a tag: "BTC<ETH this year" and "BTC<ETH>SOL" compare.
+    rf"|</?(?-i:[a-z])[a-z0-9]*(?:\s[^<>]*)?/?>|<[a-z][a-z0-9]*{_ATTRIBUTES}"
+    r"|<[/!?][^>]*(?:>|\Z)",
+    re.IGNORECASE,
+)
 INLINE = re.compile(r"a|abbr|b|bdi|bdo|cite|code|del|em|font|i|ins|kbd|mark|q|s|small|span|strong|sub|sup|u")
 ROUNDS = 3
 """A title escaped once by its author, once by the feed and once by an aggregator has been seen; none beyond."""
@@ -181,22 +207,29 @@ ROUNDS = 3
 def plain(text: str, most: int) -> str:
     """A text without markup, entities, control and direction characters, on one line, at most `most` characters.
 
-    Escaped markup counts as markup, however often it was escaped: such titles are mistakes of the feed.
+    Escaped markup counts as markup, however often it was escaped: such titles are mistakes of the feed. A sign that
+    compares stays one, apart from the word behind it, so that nothing can take both for a tag.
     """
-    text = HIDDEN.sub("", text[:READ_AT_MOST])
+    text = visible(text[:READ_AT_MOST])
     for _ in range(ROUNDS):
         before = text
-        text = HIDDEN.sub("", html.unescape(_without_tags(text)))
+        text = visible(html.unescape(_without_tags(text)))
         if text == before:
             break
-    text = " ".join(_without_tags(text).split())
-    # What is left of markup that was nested to survive its own removal.
-    text = re.sub(r"<+(?=[a-z/!?])", "", text, flags=re.IGNORECASE)
+    text = _without_tags(text)
+    # What is left of markup that was nested to survive its own removal, and what compares.
+    text = re.sub(r"\s*<+\s*(?=[/!?])", "", text)
+    text = re.sub(r"\s*<+(?=[a-z])", " < ", text, flags=re.IGNORECASE)
+    return cut(" ".join(text.split()), most)
+
+
+def cut(text: str, most: int) -> str:
+    """At most `most` characters of a text, up to a word, which say that there were more."""
     if len(text) <= most:
         return text
-    cut = text[: most - 1]
-    space = cut.rfind(" ", most // 2)
-    return f"{cut[:space] if space > 0 else cut}…"
+    kept = text[: most - 1]
+    space = kept.rfind(" ", most // 2)
+    return f"{kept[:space] if space > 0 else kept}…"
 
 
 def _without_tags(text: str) -> str:

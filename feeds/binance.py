@@ -23,6 +23,7 @@ from feeds.backfill import BackfillPolicy, Backfills, Key, log_failure
 from feeds.market import BinanceMarket
 from feeds.model import Candle, Pair, Price
 from feeds.providers import binance
+from feeds.providers.fields import Rows
 from feeds.tape import Recorder
 from feeds.watchdog import LONGEST_CADENCE_S, Watchdog
 from feeds.websocket import SocketPolicy, StreamSocket
@@ -330,7 +331,8 @@ class BinanceFeed:
             asked = True
             self.tickers_failed = False
             self._record(binance.tickers_24h(), response)
-            self.market.tickers(rows, response.received_ms)  # where the stream has spoken meanwhile, it is believed
+            # Where the stream has spoken meanwhile, it is believed. What could not be read, the account has counted.
+            self.market.tickers(Rows(rows.good), response.received_ms)
             by_volume = sorted(rows.good, key=lambda price: price.quote_volume_24h or 0.0, reverse=True)
             listed = (price.symbol for price in by_volume if price.symbol in self.symbols.by_symbol)
             self.busiest = list(islice(listed, TICKERS_COMPARED))

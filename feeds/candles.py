@@ -163,6 +163,8 @@ class CandleSeries:
         if live is not None:
             if candle.open_time < live.open_time:
                 return []
+            if candle.open_time == live.open_time:
+                candle = candle.filled_from(live)
             stale = event_time < self.live_time or (candle.trades or 0) < (live.trades or 0)
             if candle.open_time == live.open_time and (stale or candle.same_values(live)):
                 return []
@@ -173,6 +175,7 @@ class CandleSeries:
         """Take a closed candle again: a correction if it differs, or if it turns up where a gap was reported."""
         index = bisect_left(self.closed, candle.open_time, key=_open_time)
         if self.closed[index].open_time == candle.open_time:
+            candle = candle.filled_from(self.closed[index])  # a damaged field takes back nothing
             if self.closed[index].same_values(candle):
                 return []
             self.closed[index] = candle

@@ -2,7 +2,6 @@
 
 import logging
 import random
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -112,7 +111,6 @@ class Sources:
         self.prices_fail = prices_fail
         self.on_change = on_change
         self.shelf = Shelf(state_dir / "answers") if state_dir is not None else None
-        self.rejected: Counter[str] = Counter()
         self.accounts = Accounts(policy, binance_rest, transport, clock, rng, bans, on_change)
         self.upstreams = self.accounts.by_name
         self._build_market_pools()
@@ -149,11 +147,6 @@ class Sources:
         size: int = 256,
     ) -> Pool[Q, T]:
         stale_s = self.policy.stale_if_error_s
-
-        def told(query: Q, fetched: Fetched[T]) -> None:
-            self._count_rejected(fetched)
-            received(query, fetched)
-
         return Pool(
             name,
             tiers,
@@ -167,7 +160,7 @@ class Sources:
                 attempt_s=attempt_s,
                 size=size,
             ),
-            received=told,
+            received=received,
         )
 
     def _coingecko(
@@ -437,15 +430,6 @@ class Sources:
         return bool(tried) and all(pool.peek(LATEST) is None for pool in others)
 
     # --- what comes of answers ---
-
-    def _count_rejected(self, fetched: Fetched[Any]) -> None:
-        rejected = fetched.value.rejected if isinstance(fetched.value, Rows) else {}
-        for name, count in rejected.items():
-            key = f"{fetched.source}.{name}"
-            if not self.rejected[key]:
-                facts = {"provider": fetched.source, "reason": f"bad field {name!r}", "rows": count}
-                log.warning("upstream_rejected", extra=facts)
-            self.rejected[key] += count
 
     def _listed(self, query: MarketQuery) -> bool:
         symbols = self.market_state.symbols

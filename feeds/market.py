@@ -16,6 +16,7 @@ from feeds.model import Candle, Event, Pair, Price, Quote, Sink
 from feeds.providers import binance
 from feeds.providers.fields import BadFieldError, Rows
 from feeds.symbols import NOT_IN_A_SYMBOL, Symbols
+from orchestrator import repairs
 from orchestrator.errors import Malformed
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,8 @@ class BinanceMarket:
         self.doubted: dict[str, float] = {}
         self.price_from_candles = False
         self.rejected: Counter[str] = Counter()
+        self.repaired: Counter[str] = Counter()
+        """What was repaired in frames, by kind of damage or by the field that became null."""
         self.unlisted: set[str] = set()
         self.close_delays_ms: dict[str, deque[int]] = {}
         """By interval: how long after its end, by the exchange's clock, each of the last candles was said closed."""
@@ -110,13 +113,16 @@ class BinanceMarket:
     def frame(self, raw: bytes | str, received_ms: int) -> binance.Frame | None:
         """Take one stream frame. A bad one costs only itself, and is counted; None then."""
         try:
-            frame = binance.read_frame(raw, received_ms)
+            with repairs.noted() as notes:
+                frame = binance.read_frame(raw, received_ms)
         except Malformed as error:
             self._reject("frame", error.reason)
             return None
         except BadFieldError as error:
             self._reject(error.name, str(error))
             return None
+        finally:
+            self._count_repairs(notes.repaired)
         match frame:
             case binance.Prices(rows, finer):
                 self._count(rows.rejected)
@@ -270,6 +276,12 @@ class BinanceMarket:
     def _source(self, finer: str | None) -> str:
         detail = ".".join(part for part in (self.venue, finer) if part)
         return f"{binance.NAME}:{detail}" if detail else binance.NAME
+
+    def _count_repairs(self, repaired: Counter[str]) -> None:
+        for what, count in repaired.items():
+            if not self.repaired[what]:
+                log.warning("upstream_repaired", extra={"provider": binance.NAME, "what": what, "count": count})
+            self.repaired[what] += count
 
     def _count(self, rejected: Counter[str]) -> None:
         if rejected:

@@ -5,7 +5,7 @@ exactly in its shortest text. Times are Unix milliseconds, as integers.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 
@@ -66,6 +66,17 @@ class Candle:
             and self.volume == other.volume
             and self.quote_volume == other.quote_volume
             and self.trades == other.trades
+        )
+
+    def filled_from(self, other: "Candle") -> "Candle":
+        """Return it with what it doesn't know of its trades taken from another account of the same span."""
+        if None not in (self.volume, self.quote_volume, self.trades):
+            return self
+        return replace(
+            self,
+            volume=other.volume if self.volume is None else self.volume,
+            quote_volume=other.quote_volume if self.quote_volume is None else self.quote_volume,
+            trades=other.trades if self.trades is None else self.trades,
         )
 
 
@@ -152,7 +163,7 @@ class FearGreed:
     """One day's Fear & Greed index, 0 (extreme fear) to 100."""
 
     value: int
-    classification: str
+    classification: str | None
     ts: int
     next_update_s: int | None = None
 

@@ -3,6 +3,10 @@
 Each error carries its facts; the message is built from them and never holds a URL's query, where keys travel.
 """
 
+from orchestrator.texts import one_line
+
+MAX_REASON = 300
+
 
 class ProviderError(Exception):
     """An upstream gave us no usable data."""
@@ -10,6 +14,8 @@ class ProviderError(Exception):
     outcome = "error"
 
     def __init__(self, provider: str, reason: str) -> None:
+        # It may repeat words of the upstream, and goes into logs and to clients.
+        reason = one_line(reason, MAX_REASON)
         super().__init__(f"{provider}: {reason}")
         self.provider = provider
         self.reason = reason

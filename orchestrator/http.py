@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import aiohttp
-import orjson
 
+from orchestrator import charsets, tolerant
 from orchestrator.clock import Clock
 from orchestrator.errors import (
     BadQuery,
@@ -59,6 +59,13 @@ class HttpResponse:
     headers: Mapping[str, str]
     body: bytes
     received_ms: int
+    parsed: list[object] = field(default_factory=list, init=False, repr=False, compare=False)
+    """The value of its JSON once that has been read: refusals and readers look at the same body."""
+
+    @property
+    def charset(self) -> str | None:
+        """The charset that its Content-Type declares; None if it declares none that is in use."""
+        return charsets.declared(self.headers.get("content-type"))
 
     @property
     def date_ms(self) -> int | None:
@@ -176,11 +183,32 @@ def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
 
 
 def json_body(provider: str, response: HttpResponse) -> object:
-    """The parsed body. Raises Malformed for anything that is not strict JSON, an empty body included."""
+    """Return the parsed body, repaired where it is damaged. Raises Malformed for what is no JSON, empty bodies too."""
     try:
-        return orjson.loads(response.body)
-    except orjson.JSONDecodeError:
+        return _json(response)
+    except ValueError:
         if not response.body:
             raise Malformed(provider, "empty body") from None
-        kind = "HTML" if response.body.lstrip()[:1] == b"<" else "no JSON"
+        kind = "HTML" if begins(response) == b"<" else "no JSON"
         raise Malformed(provider, f"{kind} instead of JSON") from None
+
+
+def maybe_json(response: HttpResponse, most_bytes: int = MAX_BODY_BYTES) -> object:
+    """Return the parsed body; None for null, for what is no JSON, and for a body longer than `most_bytes`."""
+    if len(response.body) > most_bytes:
+        return None
+    try:
+        return _json(response)
+    except ValueError:
+        return None
+
+
+def _json(response: HttpResponse) -> object:
+    if not response.parsed:
+        response.parsed.append(tolerant.read_json(response.body, response.charset))
+    return response.parsed[0]
+
+
+def begins(response: HttpResponse) -> bytes:
+    """Return the first character of a body, behind what may stand before it."""
+    return tolerant.begins(response.body)

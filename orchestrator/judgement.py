@@ -6,10 +6,8 @@ minute. Only the words of the body do. In turn no words of a body outrank a stat
 
 import re
 
-import orjson
-
 from orchestrator.errors import Banned, Blocked, Malformed, ProviderError, RateLimited, Unauthorized, Unavailable
-from orchestrator.http import HttpResponse
+from orchestrator.http import HttpResponse, begins, maybe_json
 from orchestrator.retry import retry_after_s
 
 LONGEST_REFUSAL_BYTES = 4096
@@ -61,9 +59,9 @@ def quota_rest_s(response: HttpResponse) -> float | None:
     A day's quota comes back at midnight UTC by the sender's clock. A month's may come back on any day, so the rest ends
     at midnight too, but lasts half a day at least.
     """
-    if len(response.body) > LONGEST_REFUSAL_BYTES or response.body.lstrip()[:1] == b"<":
+    if len(response.body) > LONGEST_REFUSAL_BYTES or begins(response) == b"<":
         return None
-    rests = [_rest_of(sentence, response) for sentence in _SENTENCE.split(_words(response.body))]
+    rests = [_rest_of(sentence, response) for sentence in _SENTENCE.split(_words(response))]
     return max((rest for rest in rests if rest is not None), default=None)
 
 
@@ -82,12 +80,11 @@ def _until_midnight_s(response: HttpResponse) -> float:
     return DAY_S - now_ms / 1000 % DAY_S
 
 
-def _words(body: bytes) -> str:
+def _words(response: HttpResponse) -> str:
     """Return the texts of a JSON body, one a sentence, or the body itself if it is not JSON."""
-    try:
-        parsed = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return body.decode(errors="replace").lower()
+    parsed = maybe_json(response)
+    if parsed is None:
+        return response.body.decode(errors="replace").lower()
     return ".\n".join(_texts(parsed)).lower().replace("_", " ")
 
 

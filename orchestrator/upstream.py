@@ -11,12 +11,12 @@ import logging
 import math
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
-from orchestrator import journal
+from orchestrator import journal, repairs
 from orchestrator.breaker import Breaker, BreakerPolicy, Pass
 from orchestrator.breaker import State as Circuit
 from orchestrator.clock import Clock
@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LATENCIES_KEPT = 256
+LONG_BODY_BYTES = 1024 * 1024
+"""A longer body is read off the event loop: damaged, it takes a second."""
 LONGEST_CACHED_S = 24 * 3600.0
 EWMA_SHARE = 0.2
 SHORT_WAIT_S = 1.4
@@ -152,6 +154,10 @@ class Upstream:
         self.bans = bans or NoBans()
         self.on_change = on_change
         self.outcomes: Counter[str] = Counter()
+        self.repaired: Counter[str] = Counter()
+        """What was repaired in its answers, by kind of damage or by the field that became null."""
+        self.rejected: Counter[str] = Counter()
+        """Rows of its answers that could not be read, by the field at fault."""
         self.sent = 0
         self.latencies_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self.ewma_ms: float | None = None
@@ -266,7 +272,11 @@ class Upstream:
         host: Host | None = None
         while True:
             try:
-                step = await asyncio.to_thread(_advance, steps, response) if heavy else _advance(steps, response)
+                with self._noting():
+                    if heavy or (response is not None and len(response.body) > LONG_BODY_BYTES):
+                        step = await asyncio.to_thread(_advance, steps, response)
+                    else:
+                        step = _advance(steps, response)
                 if isinstance(step, _Done):
                     check(step.value)
                     return step.value
@@ -317,9 +327,10 @@ class Upstream:
         response = await self.transport.send(self.name, base_url, request, timeout_s)
         latency_ms = (self.clock.now() - started) * 1000
         self._learn(response, started)
-        refused = None if response.status in request.may_be else self.refusal(self.name, response)
-        if refused is not None:
-            refused = judge(self.name, response, refused)
+        with self._noting():
+            refused = None if response.status in request.may_be else self.refusal(self.name, response)
+            if refused is not None:
+                refused = judge(self.name, response, refused)
         fine = refused is None or isinstance(refused, (BadQuery, NotFound))
         if fine and host is not None and self.hosts is not None:
             self.hosts.worked(host, latency_ms)
@@ -327,6 +338,23 @@ class Upstream:
             _note_beginning(refused, request, response)
             raise refused
         return response
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Count what readers repair and lose meanwhile. The first of its kind is worth a line in the log."""
+        with repairs.noted() as notes:
+            try:
+                yield
+            finally:
+                for what, count in notes.repaired.items():
+                    if not self.repaired[what]:
+                        log.warning("upstream_repaired", extra={"provider": self.name, "what": what, "count": count})
+                    self.repaired[what] += count
+                for name, count in notes.rejected.items():
+                    if not self.rejected[name]:
+                        facts = {"provider": self.name, "reason": f"bad field {name!r}", "rows": count}
+                        log.warning("upstream_rejected", extra=facts)
+                    self.rejected[name] += count
 
     def _learn(self, response: HttpResponse, asked_at: float) -> None:
         """Take what headers say of the provider's clock and of our allowance."""

@@ -12,8 +12,10 @@ import orjson
 from feeds.model import Event
 from stream_server.refusals import Closing
 
+MAX_MESSAGE_BYTES = 512 * 1024
+"""Of one event. Client libraries take 1 MiB for one message, and close the connection over a longer one."""
 MAX_BATCH_BYTES = 256 * 1024
-"""Well under the 1 MiB that client libraries take for one message."""
+"""Of several events in one message."""
 
 MIN_DEFLATE_BYTES = 1024
 DEFLATE_LEVEL = 1

@@ -80,10 +80,6 @@ def test_numbers_are_read_like_their_texts() -> None:
         {"value": "40.5"},
         {"value": None},
         {"value": True},
-        {"value_classification": ""},
-        {"value_classification": None},
-        {"value_classification": "x" * 41},
-        {"value_classification": "Fe\nar"},
         {"timestamp": "02-26-2019"},
         {"timestamp": "1e400"},
         {"timestamp": "0"},
@@ -97,6 +93,15 @@ def test_a_bad_day_costs_itself_only_and_is_counted(bad: dict[str, object]) -> N
     found = read_fear_greed(days(row(**bad), good, "no row"))
     assert found.good == [FearGreed(40, "Fear", START_MS - DAY_MS)]
     assert found.rejected == {next(iter(bad)): 1, "row": 1}
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [("", None), (None, None), (7, None), ("x" * 41, "x" * 40), ("Fe\x00ar\u202e", "Fear"), ("Fe\nar", "Fe ar")],
+)
+def test_a_damaged_label_does_not_cost_the_day(said: object, shown: str | None) -> None:
+    (day,) = read_fear_greed(days(row(value_classification=said))).good
+    assert (day.value, day.classification) == (40, shown)
 
 
 @pytest.mark.parametrize("announced", ["", "soon", "-5", "NaN", "99999999", None, [], {}])

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feeds.articles import (
+    MAX_STAND_IN,
     MAX_SUMMARY,
     MAX_TITLE,
     MAX_TITLES,
@@ -24,14 +25,14 @@ from feeds.articles import (
     symbols_in,
 )
 from feeds.model import Article
-from feeds.providers.fields import Rows
+from feeds.providers.fields import BadFieldError, Rows
 from tests.fakes.clock import START_MS
 
 HOUR_MS = 3_600_000
 
 
 def made(
-    title: str = "Bitcoin rests",
+    title: str | None = "Bitcoin rests",
     url: str | None = "https://example.com/1",
     published_ms: int | None = START_MS - HOUR_MS,
     summary: str | None = None,
@@ -71,6 +72,14 @@ def made(
         ("  one\r\n two\tthree\u2028four\u00a0five ", "one two three four five"),
         ("Price < $60k and volume > average", "Price < $60k and volume > average"),
         ("1 < 2 and 3>2", "1 < 2 and 3>2"),
+        ("BTC<ETH this year", "BTC < ETH this year"),
+        ("BTC<ETH>SOL", "BTC < ETH>SOL"),
+        ("BTC<ETH and SOL>ADA", "BTC < ETH and SOL>ADA"),
+        ("SOL <ETH-USD spread", "SOL < ETH-USD spread"),
+        ("worth <a hundred", "worth < a hundred"),
+        ("Old news <Tweet src='x'>", "Old news"),
+        ("Old news <ETH onmouseover=alert(1)", "Old news"),
+        ("It&#146;s &#147;up&#148; \x96 or so", "It’s “up” – or so"),
         ("family 👨\u200d👩\u200d👧", "family 👨\u200d👩\u200d👧"),
         ("half a pair \ud83d here", "half a pair here"),
     ],
@@ -111,14 +120,21 @@ def test_no_plain_text_holds_markup_or_hidden_characters(raw: str) -> None:
     shown.encode()
 
 
-@pytest.mark.parametrize("title", ["", "  ", "<p></p>", "\u200b", "[Removed]", "&nbsp;"])
-def test_no_article_comes_of_an_empty_or_withdrawn_title(title: str) -> None:
-    assert (
-        article(
-            title=title, url=None, outlet="tested", kind="news", published_ms=None, received_ms=START_MS, summary="x"
-        )
-        is None
-    )
+@pytest.mark.parametrize("title", [None, "", "  ", "<p></p>", "\u200b", "&nbsp;"])
+def test_an_article_without_a_title_is_called_by_its_summary(title: str | None) -> None:
+    assert made(title=title, summary="<p>One. Two.</p>").title == "One. Two."
+    long = made(title=title, summary="word " * 100)
+    assert len(long.title) <= MAX_STAND_IN
+    assert long.title.endswith("word…")
+    with pytest.raises(BadFieldError):
+        made(title=title, summary="<p></p>")
+
+
+@pytest.mark.parametrize("text", ["[Removed]", "[removed]", "[deleted]", "[ Removed by Reddit ]", "[deleted by user]"])
+def test_a_withdrawn_article_is_none_and_a_withdrawn_text_is_no_summary(text: str) -> None:
+    fields = {"url": None, "outlet": "tested", "kind": "news", "published_ms": None, "received_ms": START_MS}
+    assert article(title=text, summary="x", **fields) is None  # type: ignore[arg-type]
+    assert made(title="Asked and answered", summary=text).summary is None
 
 
 def test_titles_and_summaries_are_capped_and_a_repeated_title_is_no_summary() -> None:

@@ -215,7 +215,7 @@ def test_endless_texts_lists_and_depths_are_cut() -> None:
     for _ in range(50):
         deep = {"a": deep}
     resource = one(notes="word " * 10_000, endpoints={"deep": deep, "many": ["/x"] * 1000})
-    assert len(resource.notes or "") == 2000
+    assert 1990 <= len(resource.notes or "") <= 2000
     assert len(orjson.dumps(resource.endpoints)) < 2000
 
 

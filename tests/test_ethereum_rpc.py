@@ -249,7 +249,7 @@ def test_what_is_no_hex_number_is_never_read_as_one(place: str, hexadecimal: obj
             case "base fee":
                 replies[3]["result"]["baseFeePerGas"][-1] = hexadecimal
             case "tip":
-                replies[3]["result"]["reward"][0][1] = hexadecimal
+                replies[3]["result"]["reward"] = [[hexadecimal] * 3] * 5
 
     with pytest.raises(Malformed):
         drive(gas(), changed(spoil))
@@ -266,7 +266,6 @@ def test_what_is_no_hex_number_is_never_read_as_one(place: str, hexadecimal: obj
         {"baseFeePerGas": ["0x1"]},
         {"baseFeePerGas": ["0x1"] * 5},
         {"baseFeePerGas": ["0x1"] * 5 + ["0x" + "f" * 30]},
-        {"gasUsedRatio": None},
         {"oldestBlock": None},
     ],
     ids=str,

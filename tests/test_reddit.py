@@ -45,26 +45,46 @@ def test_posts_are_read_as_discussions_without_the_pinned_and_the_adult() -> Non
     assert not rows.rejected
 
 
-@pytest.mark.parametrize(
-    ("change", "rejected"),
-    [
-        ({"title": ""}, "title"),
-        ({"permalink": None}, "permalink"),
-        ({"permalink": "https://evil.example/"}, "permalink"),
-        ({"permalink": "@evil.example/"}, "permalink"),
-        ({"created_utc": -1}, "created_utc"),
-        ({"created_utc": "never"}, "created_utc"),
-    ],
-    ids=["no_title", "no_link", "other_host", "credentials", "negative_time", "no_time"],
-)
-def test_a_bad_post_costs_only_itself(change: dict[str, object], rejected: str) -> None:
+def changed(**fields: object) -> Rows[Article]:
     body = orjson.loads(sample("listing.json"))
     children = body["data"]["children"]
-    children[3]["data"] |= change
-    children.append(None)
-    rows = read_listing(answered(body))
+    children[3]["data"] |= fields
+    return read_listing(answered(body))
+
+
+def test_a_post_that_says_nothing_costs_only_itself() -> None:
+    rows = changed(title="", selftext=None)
     assert len(rows.good) == 1
-    assert rows.rejected == {rejected: 1, "row": 1}
+    assert rows.rejected == {"title": 1}
+
+
+@pytest.mark.parametrize("permalink", [None, "https://evil.example/", "@evil.example/", "\x00", 7, []])
+def test_a_post_with_a_damaged_link_is_found_by_its_id(permalink: object) -> None:
+    rows = changed(permalink=permalink, id="abc123")
+    assert rows.good[1].url == "https://www.reddit.com/comments/abc123"
+    assert changed(permalink=permalink, id=None).good[1].url is None
+
+
+@pytest.mark.parametrize("created", [-1, "never", 1e300, []])
+def test_a_damaged_date_costs_no_post(created: object) -> None:
+    assert changed(created_utc=created).good[1].published_estimated
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"removed_by_category": "moderator"},
+        {"removed_by_category": "deleted", "selftext": "[deleted]"},
+        {"removed_by": "AutoModerator"},
+        {"title": "[deleted by user]"},
+        {"title": "[ Removed by Reddit ]"},
+    ],
+    ids=str,
+)
+def test_a_withdrawn_post_is_not_published(fields: dict[str, object]) -> None:
+    rows = changed(**fields)
+    assert len(rows.good) == 1
+    assert not rows.rejected
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"data": {}}', b'{"data": {"children": {}}}'])

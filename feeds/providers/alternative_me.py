@@ -12,10 +12,10 @@ from dataclasses import replace
 import orjson
 
 from feeds.model import FearGreed
-from feeds.providers.fields import BadFieldError, Rows, mapping, maybe_amount, rows, text, whole
+from feeds.providers.fields import BadFieldError, Rows, mapping, maybe_amount, maybe_text, some_rows, whole
 from orchestrator import http
 from orchestrator.errors import Malformed, NotFound, Outdated, ProviderError, RateLimited, Unavailable
-from orchestrator.http import HttpRequest, HttpResponse, json_body
+from orchestrator.http import HttpRequest, HttpResponse, json_body, maybe_json
 from orchestrator.provider import Steps
 
 NAME = "alternative_me"
@@ -26,6 +26,7 @@ DAY_MS = 24 * 3600 * 1000
 FIRST_DAY_MS = 1_517_443_200_000
 """2018-02-01, where the index begins."""
 
+MAX_LABEL = 40
 OUTDATED_AFTER_MS = 3 * DAY_MS
 """The index is late by hours now and then and has missed a day; after three it is no index of now."""
 
@@ -54,9 +55,9 @@ def read_fear_greed(response: HttpResponse) -> Rows[FearGreed]:
     if not isinstance(raw, list):
         raise Malformed(NAME, "no list of days")
     now_ms = response.received_ms if response.date_ms is None else response.date_ms
-    found = rows(raw, lambda row: _day(mapping(row), now_ms))
+    found = some_rows(NAME, raw, lambda row: _day(mapping(row), now_ms))
     if not found.good:
-        raise Malformed(NAME, f"no readable day ({', '.join(sorted(found.rejected)) or 'none given'})")
+        raise Malformed(NAME, "no day given")
     by_stamp: dict[int, FearGreed] = {}
     for day in found.good:
         by_stamp.setdefault(day.ts, day)
@@ -75,10 +76,7 @@ def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
         return Unavailable(provider, "status 404")  # there is one question only, and it exists
     if error is not None:
         return error
-    try:
-        body = orjson.loads(response.body)
-    except orjson.JSONDecodeError:
-        return None  # the reader says what is wrong with it
+    body = maybe_json(response)
     metadata = body.get("metadata") if isinstance(body, dict) else None
     said = metadata.get("error") if isinstance(metadata, dict) else None
     if not said:
@@ -126,17 +124,11 @@ def _value(row: Mapping[str, object]) -> int:
     return value
 
 
-def _label(row: Mapping[str, object], name: str) -> str:
-    label = text(row, name).strip()
-    if len(label) > 40 or not label.isprintable():
-        raise BadFieldError(name)
-    return label
+def _label(row: Mapping[str, object], name: str) -> str | None:
+    return maybe_text(row, name, MAX_LABEL)
 
 
 def _until_update_s(row: Mapping[str, object]) -> int | None:
     """An announcement that makes no sense costs itself only, not the index."""
-    try:
-        announced_s = maybe_amount(row, "time_until_update")
-    except BadFieldError:
-        return None
+    announced_s = maybe_amount(row, "time_until_update")
     return None if announced_s is None or announced_s * 1000 > 7 * DAY_MS else int(announced_s)

@@ -14,7 +14,17 @@ import orjson
 
 from feeds.intervals import STEP_MS
 from feeds.model import Candle, Coin, Pair, Price, Quote
-from feeds.providers.fields import BadFieldError, Rows, amount, positive
+from feeds.providers.fields import (
+    BadFieldError,
+    Rows,
+    mapping,
+    maybe,
+    maybe_amount,
+    maybe_whole,
+    positive,
+    some_rows,
+    text,
+)
 from feeds.providers.fields import rows as rows_of
 from feeds.queries import CandleQuery
 from orchestrator import http
@@ -29,14 +39,17 @@ from orchestrator.errors import (
     RateLimited,
     Unavailable,
 )
-from orchestrator.http import HttpRequest, HttpResponse, json_body
+from orchestrator.http import HttpRequest, HttpResponse, begins, json_body, maybe_json
 from orchestrator.provider import Steps
 from orchestrator.retry import MAX_RETRY_AFTER_S
+from orchestrator.texts import one_line
+from orchestrator.tolerant import read_json
 
 NAME = "binance"
 ALL_MINI_TICKERS = "!miniTicker@arr"
 MAX_KLINES = 1000
 MAX_STREAMS_PER_SOCKET = 1024
+MAX_SYMBOL = 60
 
 T = TypeVar("T")
 
@@ -149,8 +162,6 @@ def candles(query: CandleQuery) -> Steps[Rows[Candle]]:
     """
     response = yield klines(query.pair, query.interval, query.limit, query.start, query.end)
     read = read_klines(response, query.pair, query.interval)
-    if read.rejected and not read.good:
-        raise Malformed(NAME, f"no readable candle (bad {', '.join(sorted(read.rejected))})")
     answered = response.date_ms or response.received_ms
     closed = [replace(candle, closed=candle.close_time < answered) for candle in read.good]
     return Rows(closed, read.rejected)
@@ -183,8 +194,6 @@ def _statistics(response: HttpResponse, pairs: Sequence[Pair]) -> tuple[list[tup
     by_symbol = {price.symbol: price for price in read.good}
     found = [(pair, by_symbol[pair.symbol]) for pair in pairs if pair.symbol in by_symbol]
     if not found:
-        if read.rejected:
-            raise Malformed(NAME, f"no readable statistics (bad {', '.join(sorted(read.rejected))})")
         raise NotFound(NAME, "no statistics of the pairs asked for")
     _be_fresh(response, [price for _, price in found])
     return found, read.rejected
@@ -210,16 +219,16 @@ def read_exchange_info(response: HttpResponse) -> list[Pair]:
     rows = body.get("symbols")
     if not isinstance(rows, list):
         raise Malformed(NAME, "exchangeInfo without a list of symbols")
-    pairs = []
-    for row in rows:
-        if not isinstance(row, dict):
-            continue
-        symbol, base, quote = row.get("symbol"), row.get("baseAsset"), row.get("quoteAsset")
-        if isinstance(symbol, str) and symbol and isinstance(base, str) and base and isinstance(quote, str) and quote:
-            pairs.append(Pair(symbol, base, quote, trading=row.get("status", "TRADING") == "TRADING"))
+    pairs = some_rows(NAME, rows, _pair).good
     if not pairs:
         raise Malformed(NAME, "exchangeInfo lists no pair")
     return pairs
+
+
+def _pair(row: object) -> Pair:
+    fields = mapping(row)
+    symbol, base, quote = (text(fields, name, MAX_SYMBOL) for name in ("symbol", "baseAsset", "quoteAsset"))
+    return Pair(symbol, base, quote, trading=fields.get("status", "TRADING") == "TRADING")
 
 
 _SERVER_TIME = re.compile(rb'"serverTime":\s*(\d{13})\b')
@@ -258,7 +267,7 @@ def read_tickers_24h(response: HttpResponse) -> Rows[Price]:
         raise Malformed(NAME, "24 h statistics are no list")
     traded = [row for row in body if not _untraded(row)]
     answered_ms = response.date_ms or response.received_ms
-    return rows_of(traded, lambda row: _rest_ticker(row, answered_ms))
+    return some_rows(NAME, traded, lambda row: _rest_ticker(row, answered_ms))
 
 
 def read_klines(response: HttpResponse, symbol: str, interval: str) -> Rows[Candle]:
@@ -271,7 +280,7 @@ def read_klines(response: HttpResponse, symbol: str, interval: str) -> Rows[Cand
         _raise_if_error(body, response.received_ms)
     if not isinstance(body, list):
         raise Malformed(NAME, "klines are no list")
-    rows = rows_of(body, lambda row: _rest_candle(row, symbol, interval, response.received_ms))
+    rows = some_rows(NAME, body, lambda row: _rest_candle(row, symbol, interval, response.received_ms))
     rows.good.sort(key=lambda candle: candle.open_time)
     return rows
 
@@ -281,7 +290,7 @@ def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
     error = http.refusal(provider, response)
     if error is None:
         # Portals and proxies say 200 too; told here, the next host gets its turn.
-        return None if response.body[:64].lstrip()[:1] in (b"{", b"[") else Malformed(NAME, "no JSON in the body")
+        return None if begins(response) in (b"{", b"[") else Malformed(NAME, "no JSON in the body")
     if isinstance(error, RateLimited | Banned | Blocked):
         if isinstance(error, Banned) and error.retry_after_s is None:
             return _spoken(response) or error
@@ -293,10 +302,7 @@ def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
 
 
 def _spoken(response: HttpResponse) -> ProviderError | None:
-    try:
-        body = orjson.loads(response.body)
-    except orjson.JSONDecodeError:
-        return None
+    body = maybe_json(response)
     now_ms = response.date_ms or response.received_ms
     return _body_error(body, now_ms) if isinstance(body, dict) else None
 
@@ -375,8 +381,8 @@ def read_frame(raw: bytes | str, received_ms: int) -> Frame:
     Raises: Malformed if it is no JSON of a known outline, BadFieldError if a field of it is bad.
     """
     try:
-        message = orjson.loads(raw)
-    except orjson.JSONDecodeError:
+        message = read_json(raw)
+    except ValueError:
         raise Malformed(NAME, "frame is not JSON") from None
     stream = ""
     if isinstance(message, dict) and "stream" in message and "data" in message:
@@ -415,8 +421,8 @@ def event_of(raw: bytes | str) -> tuple[str, int] | None:
     None for all else: answers to commands, announcements, and what cannot be read.
     """
     try:
-        message = orjson.loads(raw)
-    except orjson.JSONDecodeError:
+        message = read_json(raw)
+    except ValueError:
         return None
     stream, data = (message.get("stream"), message.get("data")) if isinstance(message, dict) else (None, None)
     rows = [row for row in (data if isinstance(data, list) else [data]) if isinstance(row, dict)]
@@ -426,9 +432,9 @@ def event_of(raw: bytes | str) -> tuple[str, int] | None:
 
 def _ack(message: Mapping[str, object]) -> Ack:
     if "code" in message:
-        return Ack(message.get("id"), f"{message['code']} {message.get('msg', '')}"[:200])
+        return Ack(message.get("id"), one_line(f"{message['code']} {message.get('msg', '')}"))
     error = message.get("error")
-    return Ack(message.get("id"), None if error is None else str(error)[:200])
+    return Ack(message.get("id"), None if error is None else one_line(str(error)))
 
 
 def _one(price: Price) -> Rows[Price]:
@@ -442,11 +448,11 @@ def _mini_ticker(row: object) -> Price:
         symbol=_symbol(row, "s"),
         price=positive(row, "c"),
         ts=_ms(row, "E"),
-        open_24h=amount(row, "o"),
-        high_24h=amount(row, "h"),
-        low_24h=amount(row, "l"),
-        volume_24h=amount(row, "v"),
-        quote_volume_24h=amount(row, "q"),
+        open_24h=maybe_amount(row, "o"),
+        high_24h=maybe_amount(row, "h"),
+        low_24h=maybe_amount(row, "l"),
+        volume_24h=maybe_amount(row, "v"),
+        quote_volume_24h=maybe_amount(row, "q"),
     )
 
 
@@ -463,12 +469,12 @@ def _rest_ticker(row: object, answered_ms: int) -> Price:
         symbol=_symbol(row, "symbol"),
         price=positive(row, "lastPrice"),
         # A pair that has not traded says 0; the statistics are then as of the answer itself.
-        ts=_ms(row, "closeTime") if row.get("closeTime") else answered_ms,
-        open_24h=amount(row, "openPrice"),
-        high_24h=amount(row, "highPrice"),
-        low_24h=amount(row, "lowPrice"),
-        volume_24h=amount(row, "volume"),
-        quote_volume_24h=amount(row, "quoteVolume"),
+        ts=(maybe(_ms, row, "closeTime") if row.get("closeTime") else None) or answered_ms,
+        open_24h=maybe_amount(row, "openPrice"),
+        high_24h=maybe_amount(row, "highPrice"),
+        low_24h=maybe_amount(row, "lowPrice"),
+        volume_24h=maybe_amount(row, "volume"),
+        quote_volume_24h=maybe_amount(row, "quoteVolume"),
     )
 
 
@@ -506,9 +512,9 @@ def _stream_candle(message: Mapping[str, object]) -> Candle:
         high=positive(k, "h"),
         low=positive(k, "l"),
         close=positive(k, "c"),
-        volume=amount(k, "v"),
-        quote_volume=amount(k, "q"),
-        trades=_count(k.get("n"), "n"),
+        volume=maybe_amount(k, "v"),
+        quote_volume=maybe_amount(k, "q"),
+        trades=maybe_whole(k, "n"),
         closed=closed,
         ts=_ms(message, "E"),
     )
@@ -520,7 +526,7 @@ def _stream_candle(message: Mapping[str, object]) -> Candle:
 def _rest_candle(row: object, symbol: str, interval: str, received_ms: int) -> Candle:
     if not isinstance(row, list) or len(row) < 9:
         raise BadFieldError("row")
-    fields = dict(zip(("t", "o", "h", "l", "c", "v", "T", "q"), row, strict=False))
+    fields = dict(zip(("t", "o", "h", "l", "c", "v", "T", "q", "n"), row, strict=False))
     close_time = _ms(fields, "T")
     candle = Candle(
         symbol=symbol,
@@ -531,9 +537,9 @@ def _rest_candle(row: object, symbol: str, interval: str, received_ms: int) -> C
         high=positive(fields, "h"),
         low=positive(fields, "l"),
         close=positive(fields, "c"),
-        volume=amount(fields, "v"),
-        quote_volume=amount(fields, "q"),
-        trades=_count(row[8], "n"),
+        volume=maybe_amount(fields, "v"),
+        quote_volume=maybe_amount(fields, "q"),
+        trades=maybe_whole(fields, "n"),
         closed=False,
         ts=min(close_time, received_ms),
     )
@@ -554,13 +560,7 @@ def _sane(candle: Candle) -> Candle:
 
 def _symbol(row: Mapping[str, object], name: str) -> str:
     value = row.get(name)
-    if not isinstance(value, str) or not value:
-        raise BadFieldError(name)
-    return value
-
-
-def _count(value: object, name: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_SYMBOL:
         raise BadFieldError(name)
     return value
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from feeds.chains import ETHEREUM, Chain
 from feeds.model import ChainStats, Gas
 from feeds.providers.fields import (
-    BadFieldError,
-    maybe_amount,
+    amount,
+    at_most,
+    maybe,
     maybe_iso_ms,
-    maybe_positive,
+    positive,
 )
 from orchestrator import http
 from orchestrator.errors import BadQuery, Malformed, NotFound, Outdated, ProviderError, Unavailable
@@ -30,6 +31,8 @@ OUTDATED_AFTER_MS = 5 * 60 * 1000
 
 LARGEST_GWEI = 1e9
 """A whole coin for one unit of gas."""
+LARGEST_PRICE_USD = 1e9
+LONGEST_BLOCK_MS = 24 * 3600 * 1000.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +74,10 @@ def read_gas(provider: str, response: HttpResponse, chain: Chain) -> Gas:
         raise Unavailable(provider, "has no gas prices now")
     if not isinstance(prices, dict):
         raise Malformed(provider, "gas prices are no object")
-    try:
-        slow, standard, fast = (_gwei(prices, name) for name in ("slow", "average", "fast"))
-    except BadFieldError as error:
-        raise Malformed(provider, str(error)) from None
+    slow, standard, fast = (_gwei(prices, name) for name in ("slow", "average", "fast"))
     if slow is None and standard is None and fast is None:
+        if any(value is not None for value in prices.values()):
+            raise Malformed(provider, "no readable gas price")
         raise Unavailable(provider, "has no gas prices now")
     ts = _renewed_ms(provider, page, response)
     return Gas(chain.name, chain.chain_id, slow, standard, fast, base_fee=None, block=None, ts=ts)
@@ -84,14 +86,9 @@ def read_gas(provider: str, response: HttpResponse, chain: Chain) -> Gas:
 def read_stats(provider: str, response: HttpResponse, chain: Chain) -> ChainStats:
     """Read the state of the chain off the page. Raises: as `Blockscout.stats`."""
     page = _page(provider, response)
-    block_time_ms = _or_none(page, "average_block_time", 24 * 3600 * 1000.0)
-    price_usd = _or_none(page, "coin_price", 1e9)
-    try:
-        used_pct = maybe_amount(page, "network_utilization_percentage")
-    except BadFieldError:
-        used_pct = None
-    if used_pct is not None and used_pct > 100:
-        used_pct = None
+    block_time_ms = maybe(at_most(LONGEST_BLOCK_MS, positive), page, "average_block_time")
+    price_usd = maybe(at_most(LARGEST_PRICE_USD, positive), page, "coin_price")
+    used_pct = maybe(at_most(100.0, amount), page, "network_utilization_percentage")
     if block_time_ms is None and price_usd is None and used_pct is None:
         raise Malformed(provider, "no readable figure")
     return ChainStats(
@@ -112,10 +109,7 @@ def _renewed_ms(provider: str, page: Mapping[str, object], response: HttpRespons
     Raises: Outdated if that was minutes ago.
     """
     now_ms = response.received_ms if response.date_ms is None else response.date_ms
-    try:
-        updated_ms = maybe_iso_ms(page, "gas_price_updated_at")
-    except BadFieldError:
-        updated_ms = None
+    updated_ms = maybe_iso_ms(page, "gas_price_updated_at")
     if updated_ms is None:
         return now_ms
     if now_ms - updated_ms > OUTDATED_AFTER_MS:
@@ -139,19 +133,8 @@ def _page(provider: str, response: HttpResponse) -> Mapping[str, object]:
 
 
 def _gwei(prices: Mapping[str, object], name: str) -> float | None:
-    """A number, or the object with a `price` that newer versions give."""
+    """A number, or the object with a `price` that newer versions give. 0 is a fee."""
     value = prices.get(name)
-    holder, field_name = (value, "price") if isinstance(value, dict) else (prices, name)
-    result = maybe_positive(holder, field_name)
-    if result is not None and result > LARGEST_GWEI:
-        raise BadFieldError(name)
-    return result
-
-
-def _or_none(page: Mapping[str, object], name: str, largest: float) -> float | None:
-    """One figure of several that have nothing to do with each other: nonsense costs itself only."""
-    try:
-        value = maybe_positive(page, name)
-    except BadFieldError:
-        return None
-    return None if value is None or value > largest else value
+    if isinstance(value, dict):
+        prices = {name: value.get("price")}
+    return maybe(at_most(LARGEST_GWEI, amount), prices, name)

@@ -12,24 +12,22 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 from urllib.parse import quote
 
-import orjson
-
 from feeds.derive import asked_for, derive, regular
 from feeds.intervals import DAY_MS, HOUR_MS, MINUTE_MS, STEP_MS
 from feeds.model import Candle, Coin, GlobalMarket, Quote, Trending
 from feeds.providers.fields import (
     BadFieldError,
     Rows,
-    amount,
     mapping,
     maybe_amount,
-    maybe_iso_ms,
+    maybe_mapping,
     maybe_number,
     maybe_positive,
+    maybe_stamp,
     maybe_text,
     maybe_whole,
     positive,
-    rows,
+    some_rows,
     text,
 )
 from feeds.queries import CandleQuery, MarketQuery
@@ -46,9 +44,10 @@ from orchestrator.errors import (
     Unauthorized,
     Unavailable,
 )
-from orchestrator.http import HttpRequest, HttpResponse, json_body
+from orchestrator.http import HttpRequest, HttpResponse, begins, json_body, maybe_json
 from orchestrator.provider import Steps
 from orchestrator.retry import retry_after_s
+from orchestrator.texts import one_line
 
 T = TypeVar("T")
 
@@ -56,6 +55,9 @@ NAME = "coingecko"
 NAME_PRO = "coingecko_pro"
 
 MAX_PAGE = 250
+MAX_SHARES = 100
+"""Coins whose part of the market is told; there are ten."""
+MAX_SYMBOL = 40
 MAX_SYMBOLS = 50
 """Names in one `symbols=` lookup."""
 FEW_SYMBOLS = 2 * MAX_SYMBOLS
@@ -230,7 +232,7 @@ class CoinGecko:
         coins = self._object(response).get("coins")
         if not isinstance(coins, list):
             raise Malformed(self.name, "trending without a list of coins")
-        return self._some(rows(coins, _trending), len(coins))
+        return some_rows(self.name, coins, _trending)
 
     def _get(self, path: str, params: Mapping[str, str]) -> HttpRequest:
         header = "x-cg-pro-api-key" if self.name == NAME_PRO else "x-cg-demo-api-key"
@@ -263,7 +265,7 @@ class CoinGecko:
         """The coins of a page, and how many it lists."""
         body = self._list(response)
         answered = _answered_ms(response)
-        read = self._some(rows(body, lambda row: _coin(mapping(row), answered)), len(body))
+        read = some_rows(self.name, body, lambda row: _coin(mapping(row), answered))
         lively = [coin.ts for coin in read.good if coin.rank is not None and coin.rank <= LIVELY_RANK]
         self._be_fresh(lively, answered, PRICES_OUTDATED_MS)
         return read, len(body)
@@ -275,14 +277,16 @@ class CoinGecko:
         priced = [coin_id for coin_id in by_id if body.get(coin_id)]
         if not priced:
             raise NotFound(self.name, f"no price of {', '.join(by_id.values())[:100]}")
-        read = rows(priced, lambda coin_id: _simple(by_id[str(coin_id)], mapping(body[str(coin_id)]), answered))
+        read = some_rows(
+            self.name, priced, lambda coin_id: _simple(by_id[str(coin_id)], mapping(body[str(coin_id)]), answered)
+        )
         self._be_fresh([quote.ts for quote in read.good], answered, PRICES_OUTDATED_MS)
-        return self._some(read, len(priced))
+        return read
 
     def _read_ohlc(self, response: HttpResponse, symbol: str, grain: str, days: int) -> Rows[Candle]:
         """The candles that are certainly whole."""
         body = self._list(response)
-        read = self._some(rows(body, lambda row: _ohlc_row(row, symbol, grain)), len(body))
+        read = some_rows(self.name, body, lambda row: _ohlc_row(row, symbol, grain))
         by_open = {candle.open_time: candle for candle in read.good}
         candles = [by_open[open_time] for open_time in sorted(by_open)]
         if len(candles) < 2:
@@ -303,23 +307,14 @@ class CoinGecko:
 
     def _read_global(self, data: Mapping[str, object], response: HttpResponse) -> GlobalMarket:
         answered = _answered_ms(response)
-        updated = maybe_positive(data, "updated_at")
-        ts = answered if updated is None else _plausible(int(updated * 1000), answered, "updated_at")
+        updated = maybe_stamp(data, "updated_at", answered + CLOCKS_DIFFER_MS, _seconds)
+        ts = answered if updated is None else updated
         self._be_fresh([ts], answered, GLOBAL_OUTDATED_MS)
-        shares: dict[str, float] = {}
-        said = data.get("market_cap_percentage")
-        said = said if isinstance(said, dict) else {}
-        for symbol in said:
-            try:
-                share = amount(said, symbol)
-            except BadFieldError:
-                continue
-            if share <= 100:
-                shares[symbol.upper()] = share
-        volumes = data.get("total_volume")
+        shares = _shares(maybe_mapping(data, "market_cap_percentage"))
+        volumes = maybe_mapping(data, "total_volume")
         return GlobalMarket(
             total_market_cap=positive(mapping(data.get("total_market_cap"), "total_market_cap"), "usd"),
-            total_volume_24h=maybe_positive(volumes, "usd") if isinstance(volumes, dict) else None,
+            total_volume_24h=maybe_positive(volumes, "usd"),
             market_cap_change_24h_pct=maybe_number(data, "market_cap_change_percentage_24h_usd"),
             btc_dominance_pct=shares.get("BTC"),
             eth_dominance_pct=shares.get("ETH"),
@@ -346,12 +341,6 @@ class CoinGecko:
             raise error
         return body
 
-    def _some(self, read: Rows[T], listed: int) -> Rows[T]:
-        """The rows. Raises Malformed if there were some and none could be read."""
-        if listed and not read.good:
-            raise Malformed(self.name, f"no readable row (bad {', '.join(sorted(read.rejected))})")
-        return read
-
     def _be_fresh(self, stamps: Iterable[int], answered_ms: int, limit_ms: int) -> None:
         newest = max(stamps, default=None)
         if newest is not None and newest < answered_ms - limit_ms:
@@ -359,7 +348,7 @@ class CoinGecko:
 
 
 def _coin(row: Mapping[str, object], answered_ms: int) -> Coin:
-    updated = maybe_iso_ms(row, "last_updated")
+    updated = maybe_stamp(row, "last_updated", answered_ms + CLOCKS_DIFFER_MS)
     day = maybe_number(row, "price_change_percentage_24h_in_currency")
     return Coin(
         symbol=text(row, "symbol").strip().upper(),
@@ -376,16 +365,27 @@ def _coin(row: Mapping[str, object], answered_ms: int) -> Coin:
         market_cap=maybe_amount(row, "market_cap") or None,
         circulating_supply=maybe_amount(row, "circulating_supply") or None,
         currency="usd",
-        ts=answered_ms if updated is None else _plausible(updated, answered_ms, "last_updated"),
+        ts=answered_ms if updated is None else updated,
     )
 
 
+def _shares(said: Mapping[str, object]) -> dict[str, float]:
+    """Percent of the market by upper-case symbol, of the first MAX_SHARES that make sense."""
+    shares: dict[str, float] = {}
+    for symbol in list(said)[:MAX_SHARES]:
+        shown = one_line(symbol, MAX_SYMBOL).upper()
+        share = maybe_amount({"market_cap_percentage": said[symbol]}, "market_cap_percentage")
+        if shown and share is not None and share <= 100:
+            shares[shown] = share
+    return shares
+
+
 def _simple(symbol: str, row: Mapping[str, object], answered_ms: int) -> Quote:
-    updated = maybe_positive(row, "last_updated_at")
+    updated = maybe_stamp(row, "last_updated_at", answered_ms + CLOCKS_DIFFER_MS, _seconds)
     return Quote(
         symbol=symbol,
         price=positive(row, "usd"),
-        ts=answered_ms if updated is None else _plausible(int(updated * 1000), answered_ms, "last_updated_at"),
+        ts=answered_ms if updated is None else updated,
         change_24h_pct=maybe_number(row, "usd_24h_change"),
         quote_volume_24h=maybe_amount(row, "usd_24h_vol"),
         market_cap=maybe_amount(row, "usd_market_cap") or None,
@@ -425,17 +425,14 @@ def _ohlc_row(row: object, symbol: str, grain: str) -> Candle:
 
 def _trending(row: object) -> Trending:
     item = mapping(mapping(row).get("item"), "item")
-    said = item.get("data")
-    # Only newer answers have it.
-    data: Mapping[str, object] = said if isinstance(said, dict) else {}
-    changes = data.get("price_change_percentage_24h")
+    data = maybe_mapping(item, "data")  # only newer answers have it
     return Trending(
         symbol=text(item, "symbol").strip().upper(),
         id=text(item, "id"),
-        name=text(item, "name"),
+        name=maybe_text(item, "name") or text(item, "symbol"),
         rank=maybe_whole(item, "market_cap_rank"),
         price=_spelled_price(data),
-        change_24h_pct=maybe_number(changes, "usd") if isinstance(changes, dict) else None,
+        change_24h_pct=maybe_number(maybe_mapping(data, "price_change_percentage_24h"), "usd"),
     )
 
 
@@ -444,10 +441,7 @@ def _spelled_price(data: Mapping[str, object]) -> float | None:
     price = data.get("price")
     if not isinstance(price, str):
         return maybe_positive(data, "price")
-    try:
-        return positive({"price": price.strip().removeprefix("$").replace(",", "")}, "price")
-    except BadFieldError:
-        return None
+    return maybe_positive({"price": price.strip().removeprefix("$").replace(",", "")}, "price")
 
 
 def _by_market_cap(coins: Iterable[Coin]) -> list[Coin]:
@@ -482,10 +476,9 @@ def _age_ms(response: HttpResponse) -> int:
     return int(age[:9]) * 1000 if age.isascii() and age.isdigit() else 0
 
 
-def _plausible(ts: int, answered_ms: int, name: str) -> int:
-    if ts <= 0 or ts > answered_ms + CLOCKS_DIFFER_MS:
-        raise BadFieldError(name)
-    return ts
+def _seconds(row: Mapping[str, object], name: str) -> int:
+    """Unix seconds as milliseconds."""
+    return int(positive(row, name) * 1000)
 
 
 # --- refusals ---
@@ -500,20 +493,16 @@ _SECRET = re.compile(r"CG-\w+|\?\S*")
 def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
     """The error of an answer, sharpened by what CoinGecko or its CDN says in the body."""
     error = http.refusal(provider, response)
-    begins = response.body[:64].lstrip()[:1]
-    if error is None and begins != b"{":
+    first = begins(response)
+    if error is None and first != b"{":
         # Portals and proxies say 200 too.
-        return None if begins == b"[" else Malformed(provider, "HTML instead of JSON" if begins == b"<" else "no JSON")
+        return None if first == b"[" else Malformed(provider, "HTML instead of JSON" if first == b"<" else "no JSON")
     if error is not None:
         blocked = _CDN_CODE.search(response.body[:2000])
         if blocked is not None:
             # 1015 is the CDN's own rate limit.
             return _limited(provider, response) if blocked[1] == b"1015" else Blocked(provider, "blocked by its CDN")
-    try:
-        # Errors are short; a long object is an answer.
-        body = orjson.loads(response.body) if len(response.body) < 4096 else None
-    except orjson.JSONDecodeError:
-        body = None
+    body = maybe_json(response, most_bytes=4096)  # errors are short; a long object is an answer
     said = _said(provider, body, response) if isinstance(body, dict) else None
     if isinstance(error, (Banned, RateLimited)) or said is None:
         if isinstance(error, NotFound):

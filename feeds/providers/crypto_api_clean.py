@@ -16,11 +16,12 @@ from urllib.parse import quote, unquote
 import orjson
 
 from feeds.model import Resource
-from feeds.providers.fields import BadFieldError, Rows, mapping, maybe_text, maybe_whole, text
-from orchestrator import http
+from feeds.providers.fields import BadFieldError, Rows, mapping, maybe_text, maybe_whole, rows, some_rows, text
+from orchestrator import http, repairs
 from orchestrator.errors import BadQuery, Malformed, NotFound, ProviderError, Unavailable
-from orchestrator.http import HttpRequest, HttpResponse, json_body
+from orchestrator.http import HttpRequest, HttpResponse, begins, json_body
 from orchestrator.provider import Steps
+from orchestrator.texts import one_line
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,8 @@ MAX_ROWS = 1000
 MAX_TEXT_CHARS = 2000
 MAX_ENDPOINTS = 200
 MAX_DEPTH = 6
+MAX_ENDPOINTS_BYTES = 32 * 1024
+"""Of one row, as JSON."""
 
 COSTS_ITSELF = (400, 404, 500)
 """Statuses of a category's call that say nothing of the others."""
@@ -94,7 +97,7 @@ def health() -> Steps[Health]:
         status, categories = text(body, "status"), maybe_whole(body, "total_categories")
     except BadFieldError as error:
         raise Malformed(NAME, str(error)) from None
-    return Health(_clean(status)[:40], loaded if isinstance(loaded, bool) else None, categories)
+    return Health(status[:40], loaded if isinstance(loaded, bool) else None, categories)
 
 
 def stats() -> Steps[Stats]:
@@ -106,8 +109,8 @@ def stats() -> Steps[Stats]:
         counted = mapping(counts, "categories")
         categories = {
             name: count
-            for name in counted
-            if _CATEGORY.fullmatch(name) and (count := maybe_whole(counted, name)) is not None
+            for name in list(counted)[:MAX_CATEGORIES]
+            if _CATEGORY.fullmatch(name) and (count := maybe_whole({"count": counted[name]}, "count")) is not None
         }
         total = maybe_whole(body, "total_resources")
     except BadFieldError as error:
@@ -120,7 +123,7 @@ def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
     error = http.refusal(provider, response)
     if isinstance(error, NotFound):
         return Unavailable(provider, "status 404")
-    if error is None and response.body.lstrip()[:1] == b"<":
+    if error is None and begins(response) == b"<":
         return Unavailable(provider, "shows a page: asleep or starting")
     return error
 
@@ -130,28 +133,27 @@ def read_categories(response: HttpResponse) -> list[str]:
     listed = _object(response).get("categories")
     if not isinstance(listed, list):
         raise Malformed(NAME, "no list of categories")
-    names = dict.fromkeys(
-        name
-        for each in listed
-        if isinstance(each, dict) and isinstance(name := each.get("name"), str) and _CATEGORY.fullmatch(name)
-    )
+    names = dict.fromkeys(some_rows(NAME, listed, _category_name).good)
     names.pop("metadata", None)  # listed by mistake at times; the server answers 400
     if not names:
         raise Malformed(NAME, "no category is named")
     return list(names)[:MAX_CATEGORIES]
 
 
+def _category_name(row: object) -> str:
+    name = text(mapping(row), "name")
+    if not _CATEGORY.fullmatch(name):
+        raise BadFieldError("name")
+    return name
+
+
 def read_rows(raw: Sequence[tuple[str, object]]) -> Rows[Resource]:
     """Make resources of raw rows, each with its category: without keys, each (category, id) once."""
     secrets = _secrets_in(row for _, row in raw)
+    found = rows(raw, lambda each: _resource(each[0], mapping(each[1]), secrets))
     first: dict[tuple[str, str], Resource] = {}
-    found: Rows[Resource] = Rows()
-    for category, row in raw:
-        try:
-            resource = _resource(category, mapping(row), secrets)
-            first.setdefault((category, resource.id), resource)
-        except BadFieldError as error:
-            found.rejected[error.name] += 1
+    for resource in found.good:
+        first.setdefault((resource.category, resource.id), resource)
     found.good = list(first.values())
     return found
 
@@ -208,18 +210,19 @@ def _resource(category: str, row: Mapping[str, object], secrets: re.Pattern[str]
     kind = auth.get("type") if isinstance(auth, dict) else (auth if auth is not None else row.get("auth_type"))
     name = maybe_text(row, "name")
 
-    def shown(value: str | None) -> str | None:
+    def shown(name: str) -> str | None:
+        value = maybe_text(row, name, MAX_TEXT_CHARS)
         return None if value is None else _scrubbed(value, secrets)
 
     return Resource(
         category=category,
         id=_scrubbed(identifier, secrets),
         name=_scrubbed(name or identifier, secrets),
-        base_url=_link(shown(maybe_text(row, "base_url")), "http://", "https://", "ws://", "wss://", "{"),
+        base_url=_link(shown("base_url"), "http://", "https://", "ws://", "wss://", "{"),
         auth="none" if kind is None else kind if isinstance(kind, str) and _AUTH_KIND.fullmatch(kind) else "unknown",
-        docs_url=_link(shown(maybe_text(row, "docs_url")), "http://", "https://"),
-        endpoints=_without_keys(row.get("endpoints"), secrets, MAX_DEPTH),
-        notes=shown(maybe_text(row, "notes")),
+        docs_url=_link(shown("docs_url"), "http://", "https://"),
+        endpoints=_endpoints(row, secrets),
+        notes=shown("notes"),
     )
 
 
@@ -228,6 +231,14 @@ def _id(row: Mapping[str, object]) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return text(row, "id").strip()
+
+
+def _endpoints(row: Mapping[str, object], secrets: re.Pattern[str] | None) -> object:
+    found = _without_keys(row.get("endpoints"), secrets, MAX_DEPTH)
+    if len(orjson.dumps(found)) > MAX_ENDPOINTS_BYTES:
+        repairs.repaired("endpoints")
+        return None
+    return found
 
 
 def _link(value: str | None, *beginnings: str) -> str | None:
@@ -299,7 +310,7 @@ def _without_keys(value: object, secrets: re.Pattern[str] | None, depth: int, un
 
 def _scrubbed(value: str, secrets: re.Pattern[str] | None) -> str:
     """A text without keys and control characters, cut to a sane length."""
-    result = _clean(value)
+    result = one_line(value, 4 * MAX_TEXT_CHARS)
     if secrets is not None:
         result = secrets.sub(PLACEHOLDER, result)
     result = _USER_IN_URL.sub("", result)
@@ -307,10 +318,6 @@ def _scrubbed(value: str, secrets: re.Pattern[str] | None) -> str:
     result = _SCHEME.sub(_stand_in, result)
     result = _RUN.sub(lambda found: PLACEHOLDER if _looks_like_a_key(found[0]) else found[0], result)
     return result[:MAX_TEXT_CHARS]
-
-
-def _clean(value: str) -> str:
-    return "".join(char if char.isprintable() else " " for char in value[: 4 * MAX_TEXT_CHARS])
 
 
 def _stand_in(found: re.Match[str]) -> str:

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import orjson
 
-from feeds.articles import NewsQuery, article, newest, outlet_name
+from feeds.articles import MAX_URL, READ_AT_MOST, NewsQuery, article, newest, outlet_name
 from feeds.derive import asked_for, regular
 from feeds.intervals import MINUTE_MS, STEP_MS
 from feeds.model import Article, Candle, Coin, FearGreed, Quote, Sentiment, Trending
@@ -24,11 +24,12 @@ from feeds.providers.fields import (
     amount,
     mapping,
     maybe_amount,
+    maybe_mapping,
     maybe_number,
     maybe_text,
     maybe_whole,
     positive,
-    rows,
+    some_rows,
     text,
     whole,
 )
@@ -43,7 +44,7 @@ from orchestrator.errors import (
     RateLimited,
     Unavailable,
 )
-from orchestrator.http import HttpRequest, HttpResponse, json_body
+from orchestrator.http import HttpRequest, HttpResponse, begins, json_body, maybe_json
 from orchestrator.provider import Steps
 
 T = TypeVar("T")
@@ -78,6 +79,11 @@ INTERVALS = ("1m", "5m", "15m", "30m", "1h", "4h", "1d", "1w")
 
 MAX_COINS = 250
 MAX_CANDLES = 1000
+MAX_ENTRIES = 500
+"""Of its own lists: endpoints, models, data sets."""
+MAX_LABEL = 40
+MAX_VOTES = 10**9
+LONGEST_WAIT_S = 7 * 24 * 3600
 MODELS = ("cryptobert_kk08", "cryptobert_elkulako", "finbert", "twitter_sentiment")
 FEEDS = ("coindesk", "cointelegraph", "bitcoinmagazine", "decrypt", "theblock")
 PERIODS = ("hour", "day", "week", "month", "year", "all")
@@ -95,13 +101,12 @@ NOW_MS = 5000
 def service() -> Steps[dict[str, object]]:
     """What it says it is: `service`, `version`, `endpoints` (paths). `/api`."""
     body = yield from _object("/api")
-    said = body.get("endpoints")
-    direct = said.get("direct_api") if isinstance(said, dict) else None
-    paths = direct.values() if isinstance(direct, dict) else ()
+    direct = maybe_mapping(maybe_mapping(body, "endpoints"), "direct_api")
+    paths = [maybe_text(direct, name) for name in list(direct)[:MAX_ENTRIES]]
     return {
         "service": maybe_text(body, "service"),
         "version": maybe_text(body, "version"),
-        "endpoints": sorted({path for path in paths if isinstance(path, str)}),
+        "endpoints": sorted({path for path in paths if path is not None}),
     }
 
 
@@ -111,9 +116,11 @@ def status() -> Steps[dict[str, object]]:
     What it says of its sources is left out: it calls them available whatever happens.
     """
     body = yield from _object("/api/v1/status")
-    if maybe_text(body, "status") is None:
+    said = maybe_text(body, "status")
+    if said is None:
         raise Malformed(NAME, "status without a status")
-    return {"status": body["status"], "models": _counts(body.get("models")), "datasets": _counts(body.get("datasets"))}
+    counts = {name: _counts(maybe_mapping(body, name)) for name in ("models", "datasets")}
+    return {"status": said, **counts}
 
 
 # --- prices ---
@@ -369,9 +376,10 @@ def _of_symbols(coins: Iterable[Coin], symbols: Iterable[str]) -> list[Coin]:
 def _fresh_ts(row: Mapping[str, object], response: HttpResponse) -> int:
     """The server's stamp, never later than the answer. Raises Outdated if it is old: the answer was kept somewhere."""
     answered = _answered_ms(response)
-    if row.get("timestamp") is None:
+    said = maybe_whole(row, "timestamp")
+    if not said:
         return answered
-    stamp = min(whole(row, "timestamp"), answered)
+    stamp = min(said, answered)
     if stamp < answered - OUTDATED_MS:
         raise Outdated(NAME, f"prices of {(answered - stamp) / 60_000:.0f} min ago")
     return stamp
@@ -383,7 +391,7 @@ def _trending(row: object) -> Trending:
     return Trending(
         symbol=symbol,
         id=maybe_text(fields, "id") or symbol.lower(),
-        name=text(fields, "name"),
+        name=maybe_text(fields, "name") or symbol,
         rank=maybe_whole(fields, "marketCapRank") or None,
         price=maybe_amount(fields, "price") or None,
         change_24h_pct=maybe_number(fields, "change24h") or None,
@@ -444,15 +452,14 @@ def _candle(row: Mapping[str, object], symbol: str, interval: str, answered_ms: 
 def _day(row: object) -> FearGreed:
     fields = mapping(row)
     value, seconds = whole(fields, "value"), whole(fields, "timestamp")
-    label = text(fields, "value_classification")
+    label = maybe_text(fields, "value_classification", MAX_LABEL)
     # An empty row becomes 0 and "neutral" there.
-    if value > 100 or (value == 0 and label.lower() != "extreme fear"):
+    if value > 100 or (value == 0 and (label or "").lower() != "extreme fear"):
         raise BadFieldError("value")
     if not 10**9 <= seconds < 10**11:
         raise BadFieldError("timestamp")
-    try:
-        wait_s = maybe_amount(fields, "time_until_update")
-    except BadFieldError:
+    wait_s = maybe_amount(fields, "time_until_update")
+    if wait_s is not None and wait_s > LONGEST_WAIT_S:
         wait_s = None
     return FearGreed(value, label, seconds * 1000, None if wait_s is None else int(wait_s))
 
@@ -492,29 +499,29 @@ def _model(model: str) -> str:
     return model
 
 
-def _news_row(row: object, response: HttpResponse) -> Article:
+def _news_row(row: object, response: HttpResponse) -> Article | None:
     fields = mapping(row)
     return _article(
         fields,
         response,
-        url=maybe_text(fields, "url"),
+        url=maybe_text(fields, "url", MAX_URL + 1),
         outlet=outlet_name(maybe_text(fields, "source"), None, "news"),
         kind="news",
         published_ms=_ms(fields, "timestamp", 1),
-        summary=maybe_text(fields, "description"),
+        summary=maybe_text(fields, "description", READ_AT_MOST),
     )
 
 
-def _rss_row(row: object, response: HttpResponse) -> Article:
+def _rss_row(row: object, response: HttpResponse) -> Article | None:
     fields = mapping(row)
     return _article(
         fields,
         response,
-        url=maybe_text(fields, "link"),
+        url=maybe_text(fields, "link", MAX_URL + 1),
         outlet=outlet_name(maybe_text(fields, "source"), None, "rss"),
         kind="news",
         published_ms=_ms(fields, "published", 1000),
-        summary=maybe_text(fields, "summary"),
+        summary=maybe_text(fields, "summary", READ_AT_MOST),
     )
 
 
@@ -526,24 +533,25 @@ def _posts(response: HttpResponse, subreddit: str, limit: int) -> Rows[Article]:
     return _some(_list(response), lambda row: _reddit_row(row, response), limit)
 
 
-def _reddit_row(row: object, response: HttpResponse) -> Article:
+def _reddit_row(row: object, response: HttpResponse) -> Article | None:
     fields = mapping(row)
-    post_id = text(fields, "id")
-    if not post_id.isalnum():
-        raise BadFieldError("id")
-    score, comments = maybe_number(fields, "score"), maybe_number(fields, "num_comments")
-    votes = {"score": score, "comments": comments}
+    post_id = maybe_text(fields, "id")
+    if post_id is not None and not post_id.isalnum():
+        post_id = None
+    votes = {"score": maybe_number(fields, "score"), "comments": maybe_number(fields, "num_comments")}
     return _article(
         fields,
         response,
         # A post's `url` is what it links to, often an image; the newest come without the link of the post itself.
-        url=maybe_text(fields, "permalink") or f"https://www.reddit.com/comments/{post_id}",
+        url=maybe_text(fields, "permalink", MAX_URL + 1)
+        or (None if post_id is None else f"https://www.reddit.com/comments/{post_id}"),
         outlet="reddit",
         kind="social",
         published_ms=_ms(fields, "created_utc", 1000),
-        summary=maybe_text(fields, "selftext"),
-        votes={name: int(count) for name, count in votes.items() if count is not None} or None,
-        key=f"reddit:{post_id}",
+        summary=maybe_text(fields, "selftext", READ_AT_MOST),
+        votes={name: int(count) for name, count in votes.items() if count is not None and abs(count) < MAX_VOTES}
+        or None,
+        key=None if post_id is None else f"reddit:{post_id}",
     )
 
 
@@ -558,11 +566,11 @@ def _article(
     summary: str | None,
     votes: Mapping[str, int] | None = None,
     key: str | None = None,
-) -> Article:
+) -> Article | None:
     # It says "now" where a feed's date cannot be read.
     made_up = published_ms is not None and abs(published_ms - _answered_ms(response)) <= NOW_MS
-    found = article(
-        title=text(fields, "title"),
+    return article(
+        title=maybe_text(fields, "title", READ_AT_MOST),
         url=url,
         outlet=outlet,
         kind=kind,
@@ -572,9 +580,6 @@ def _article(
         votes=votes,
         key=key,
     )
-    if found is None:
-        raise BadFieldError("title")
-    return found
 
 
 def _ms(fields: Mapping[str, object], name: str, factor: int) -> int | None:
@@ -583,15 +588,8 @@ def _ms(fields: Mapping[str, object], name: str, factor: int) -> int | None:
     return int(value * factor) if value else None
 
 
-def _counts(said: object) -> dict[str, int | None]:
-    fields: Mapping[str, object] = said if isinstance(said, dict) else {}
-    counts: dict[str, int | None] = {}
-    for name in ("configured", "loaded"):
-        try:
-            counts[name] = maybe_whole(fields, f"total_{name}")
-        except BadFieldError:
-            counts[name] = None
-    return counts
+def _counts(fields: Mapping[str, object]) -> dict[str, int | None]:
+    return {name: maybe_whole(fields, f"total_{name}") for name in ("configured", "loaded")}
 
 
 def _entries(body: Mapping[str, object], name: str, prefix: str, more: Sequence[str]) -> list[dict[str, object]]:
@@ -609,7 +607,7 @@ def _entries(body: Mapping[str, object], name: str, prefix: str, more: Sequence[
             "loaded": fields.get("loaded") is True,
         }
 
-    return _some(listed, read, len(listed)).good
+    return _some(listed, read, MAX_ENTRIES).good
 
 
 # --- bodies ---
@@ -658,11 +656,9 @@ def _list(response: HttpResponse) -> list[object]:
     return data
 
 
-def _some(listed: Sequence[object], read: Callable[[object], T], limit: int) -> Rows[T]:
+def _some(listed: Sequence[object], read: Callable[[object], T | None], limit: int) -> Rows[T]:
     """The first `limit` rows that can be read. Raises Malformed if there are rows and none can."""
-    found = rows(listed, read)
-    if listed and not found.good:
-        raise Malformed(NAME, f"no readable row (bad {', '.join(sorted(found.rejected))})")
+    found = some_rows(NAME, listed, read)
     del found.good[limit:]
     return found
 
@@ -678,15 +674,12 @@ def _answered_ms(response: HttpResponse) -> int:
 def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
     """The error of an answer. A page of HTML, with whatever status, is the host waking the service up."""
     error = http.refusal(provider, response)
-    page = response.body[:256].lstrip()[:1] == b"<"
+    page = begins(response) == b"<"
     if error is None:
         return Unavailable(provider, "a page instead of an answer: it is waking up") if page else None
     if isinstance(error, RateLimited):
         return error
-    try:
-        body = orjson.loads(response.body)
-    except orjson.JSONDecodeError:
-        body = None
+    body = maybe_json(response)
     detail = body.get("detail") if isinstance(body, dict) else None
     if detail is not None:
         return _of_detail(response.status, detail)

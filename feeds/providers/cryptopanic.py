@@ -9,19 +9,18 @@ Source: client libraries and project notes of 2025-26; the official page could n
 from collections.abc import Mapping
 from dataclasses import replace
 
-import orjson
-
-from feeds.articles import NewsQuery, article, newest, outlet_name
+from feeds.articles import MAX_URL, READ_AT_MOST, NewsQuery, article, newest, outlet_name
 from feeds.model import Article
-from feeds.providers.fields import BadFieldError, Rows, mapping, maybe_iso_ms, maybe_text, rows, text
+from feeds.providers.fields import Rows, mapping, maybe_iso_ms, maybe_mapping, maybe_text, maybe_whole, some_rows
 from orchestrator import http
 from orchestrator.errors import Blocked, Malformed, NotFound, ProviderError, RateLimited, Unauthorized, Unavailable
-from orchestrator.http import HttpRequest, HttpResponse, json_body
+from orchestrator.http import HttpRequest, HttpResponse, json_body, maybe_json
 from orchestrator.provider import Steps
 
 NAME = "cryptopanic"
 PLANS = ("developer", "growth", "enterprise")
 VOTES = ("positive", "negative", "important", "liked", "disliked", "lol", "toxic", "saved", "comments")
+MAX_VOTES = 10**9
 SOCIAL = ("twitter", "reddit", "telegram", "youtube")
 _PASSING = (
     "server",
@@ -77,32 +76,27 @@ def read_posts(response: HttpResponse) -> Rows[Article]:
     posts = body.get("results") if isinstance(body, dict) else None
     if not isinstance(posts, list):
         raise _spoken(NAME, body) or Malformed(NAME, "no list of posts")
-    return rows(posts, lambda row: _post(row, response.received_ms))
+    return some_rows(NAME, posts, lambda row: _post(row, response.received_ms))
 
 
-def _post(row: object, received_ms: int) -> Article:
+def _post(row: object, received_ms: int) -> Article | None:
     post = mapping(row)
-    source = post.get("source")
-    source = source if isinstance(source, dict) else {}
+    source = maybe_mapping(post, "source")
     domain = maybe_text(source, "domain") or maybe_text(post, "domain")
-    own_url = maybe_text(post, "url")
     post_id = post.get("id")
-    read = article(
-        title=text(post, "title"),
+    return article(
+        title=maybe_text(post, "title", READ_AT_MOST),
         # The outlet's own link makes it the same article as in the outlet's feed.
-        url=maybe_text(post, "original_url") or own_url,
+        url=maybe_text(post, "original_url", MAX_URL + 1) or maybe_text(post, "url", MAX_URL + 1),
         outlet=outlet_name(maybe_text(source, "title"), domain, NAME),
         kind="social" if maybe_text(source, "type") in SOCIAL else "news",
         published_ms=maybe_iso_ms(post, "published_at") or maybe_iso_ms(post, "created_at"),
         received_ms=received_ms,
-        summary=maybe_text(post, "description"),
+        summary=maybe_text(post, "description", READ_AT_MOST),
         symbols=_codes(post.get("instruments") or post.get("currencies")),
-        votes=_votes(post.get("votes")),
+        votes=_votes(maybe_mapping(post, "votes")),
         key=f"{NAME}:{post_id}" if isinstance(post_id, int | str) else None,
     )
-    if read is None:
-        raise BadFieldError("title")
-    return read
 
 
 def _codes(coins: object) -> list[str]:
@@ -110,26 +104,17 @@ def _codes(coins: object) -> list[str]:
     return [code for code in found if isinstance(code, str)]
 
 
-def _votes(votes: object) -> Mapping[str, int] | None:
-    if not isinstance(votes, dict):
-        return None
-    counted = {}
-    for name in VOTES:
-        count = votes.get(name)
-        if isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 10**9:
-            counted[name] = count
-    return counted or None
+def _votes(votes: Mapping[str, object]) -> Mapping[str, int] | None:
+    counts = {name: maybe_whole(votes, name) for name in VOTES}
+    return {name: count for name, count in counts.items() if count is not None and count < MAX_VOTES} or None
 
 
 def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
     """The error of an answer, by its status and what the body says (`{"status": "Incomplete", "info": …}`)."""
     error = http.refusal(provider, response)
     spoken = None
-    if (error is None or isinstance(error, Blocked)) and len(response.body) < SMALL_BODY:
-        try:
-            spoken = _spoken(provider, orjson.loads(response.body))
-        except orjson.JSONDecodeError:
-            spoken = None
+    if error is None or isinstance(error, Blocked):
+        spoken = _spoken(provider, maybe_json(response, SMALL_BODY))
     if spoken is not None and (error is None or not isinstance(spoken, Unavailable)):
         return spoken
     if isinstance(error, NotFound):

@@ -15,6 +15,7 @@ import orjson
 
 from feeds.chains import ETHEREUM, Chain
 from feeds.model import ChainStats, Gas
+from feeds.providers.fields import BadFieldError, amount, at_most, rows
 from orchestrator import http
 from orchestrator.errors import (
     BadQuery,
@@ -26,7 +27,7 @@ from orchestrator.errors import (
     RateLimited,
     Unavailable,
 )
-from orchestrator.http import HttpRequest, HttpResponse, json_body
+from orchestrator.http import HttpRequest, HttpResponse, json_body, maybe_json
 from orchestrator.provider import Steps
 
 NAME = "ethereum_rpc"
@@ -83,6 +84,8 @@ def gas(chain: Chain = ETHEREUM) -> Steps[Gas]:
     fees = _mapping(replies[_FEES.id], "fee history")
     base_fee = _next_base_fee(fees, block)
     slow, standard, fast = (_with_median_tip(fees, place, base_fee) for place in range(len(PERCENTILES)))
+    if slow is None and standard is None and fast is None:
+        raise Malformed(NAME, "no tips in the history")
     return Gas(chain.name, chain.chain_id, slow, standard, fast, base_fee / GWEI, block.number, block.ts)
 
 
@@ -93,7 +96,7 @@ def stats(chain: Chain = ETHEREUM) -> Steps[ChainStats]:
     """
     replies = yield from _ask((_CHAIN_ID, _LATEST, _FEES))
     block = _newest_block(replies, chain)
-    used_pct = _utilisation_pct(_mapping(replies[_FEES.id], "fee history"))
+    used_pct = _utilisation_pct(replies[_FEES.id])
     block_time_s = None
     if block.number > SPAN_BLOCKS:
         earlier = _Question(_EARLIER_ID, "eth_getBlockByNumber", (hex(block.number - SPAN_BLOCKS), False))
@@ -120,10 +123,7 @@ def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
     error = http.refusal(provider, response)
     if error is not None and not isinstance(error, NotFound | BadQuery):
         return error
-    try:
-        body = orjson.loads(response.body)
-    except orjson.JSONDecodeError:
-        body = None
+    body: object = maybe_json(response)
     replies = [reply for reply in (body if isinstance(body, list) else [body]) if isinstance(reply, dict)]
     if error is None and not replies:
         return Malformed(provider, "no JSON-RPC reply in the body")
@@ -188,16 +188,15 @@ def _ask(questions: Sequence[_Question]) -> Steps[_Replies]:
 def _of_batch(response: HttpResponse, questions: Sequence[_Question]) -> dict[int, object] | None:
     """The results by id; None if the node takes no batches."""
     if response.status in NO_BATCH:
-        try:
-            body = orjson.loads(response.body)
-        except orjson.JSONDecodeError:
+        body: object = maybe_json(response)
+        if body is None:
             return None
     else:
         body = json_body(NAME, response)
     replies = [reply for reply in body if isinstance(reply, dict)] if isinstance(body, list) else None
     if replies is None or (len(replies) == 1 and replies[0].get("id") is None):
         # One error for all: about batches, unless it says what would meet single calls too.
-        error = _error_of(NAME, (replies or [body])[0])
+        error = _error_of(NAME, replies[0] if replies else body)
         if isinstance(error, RateLimited | Blocked):
             raise error
         if error is None and response.status not in NO_BATCH:
@@ -328,35 +327,42 @@ def _block(provider: str, value: object) -> _Block:
 def _next_base_fee(fees: Mapping[str, object], block: _Block) -> int:
     """In wei. The history must end at the newest block, or near: behind one address there are nodes of several ages."""
     history = _list(fees.get("baseFeePerGas"), "base fees")
-    ratios = _list(fees.get("gasUsedRatio"), "gas used")
-    if len(history) != len(ratios) + 1:
+    ratios = fees.get("gasUsedRatio")
+    blocks = len(ratios) if isinstance(ratios, list) else FEE_BLOCKS
+    if len(history) != blocks + 1:
         raise Malformed(NAME, "the base fee of the next block is not in the history")
-    last = _quantity(fees.get("oldestBlock"), "oldest block") + len(ratios) - 1
+    last = _quantity(fees.get("oldestBlock"), "oldest block") + blocks - 1
     if abs(last - block.number) > FEE_BLOCKS:
         raise Outdated(NAME, f"fee history is {abs(last - block.number)} blocks away from the newest block")
     return _quantity(history[-1], "base fee", LARGEST_WEI)
 
 
-def _with_median_tip(fees: Mapping[str, object], place: int, base_fee: int) -> float:
-    """In gwei; added up in whole wei, so that nothing is lost before the one division."""
-    tips = sorted(
-        _quantity(row[place], "tip", LARGEST_WEI)
-        for row in _list(fees.get("reward"), "tips")
-        if isinstance(row, list) and len(row) == len(PERCENTILES)
-    )
+def _with_median_tip(fees: Mapping[str, object], place: int, base_fee: int) -> float | None:
+    """In gwei; added up in whole wei, so that nothing is lost before the one division. None without a readable tip."""
+    listed = fees.get("reward")
+    read = rows(listed if isinstance(listed, list) else [listed], lambda row: _tip(row, place))
+    tips = sorted(read.good)
     if not tips:
-        raise Malformed(NAME, "no tips in the history")
+        return None
     middle = tips[(len(tips) - 1) // 2] + tips[len(tips) // 2]
     return (2 * base_fee + middle) / (2 * GWEI)
 
 
-def _utilisation_pct(fees: Mapping[str, object]) -> float | None:
-    ratios = [
-        ratio
-        for ratio in _list(fees.get("gasUsedRatio"), "gas used")
-        if isinstance(ratio, int | float) and not isinstance(ratio, bool) and 0 <= ratio <= 1
-    ]
-    return 100 * sum(ratios) / len(ratios) if ratios else None
+def _tip(row: object, place: int) -> int:
+    value = row[place] if isinstance(row, list) and len(row) == len(PERCENTILES) else None
+    if not isinstance(value, str) or _QUANTITY.fullmatch(value) is None or int(value, 16) > LARGEST_WEI:
+        raise BadFieldError("reward")
+    return int(value, 16)
+
+
+def _utilisation_pct(fees: object) -> float | None:
+    listed = fees.get("gasUsedRatio") if isinstance(fees, dict) else None
+    read = rows(listed if isinstance(listed, list) else [listed], _ratio)
+    return 100 * sum(read.good) / len(read.good) if read.good else None
+
+
+def _ratio(value: object) -> float:
+    return at_most(1, amount)({"gasUsedRatio": value}, "gasUsedRatio")
 
 
 def _block_time_s(response: HttpResponse, question: _Question, newest: _Block) -> float | None:

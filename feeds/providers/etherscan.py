@@ -11,11 +11,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import orjson
-
 from feeds.chains import ETHEREUM, Chain
 from feeds.model import ChainStats, Gas
-from feeds.providers.fields import BadFieldError, maybe_positive, maybe_whole, number, positive, whole
+from feeds.providers.fields import BadFieldError, amount, at_most, maybe, maybe_whole, positive
 from orchestrator import http
 from orchestrator.errors import (
     BadQuery,
@@ -26,7 +24,7 @@ from orchestrator.errors import (
     Unauthorized,
     Unavailable,
 )
-from orchestrator.http import HttpRequest, HttpResponse, json_body
+from orchestrator.http import HttpRequest, HttpResponse, json_body, maybe_json
 from orchestrator.provider import Steps
 
 NAME = "etherscan"
@@ -83,7 +81,7 @@ class Etherscan:
         try:
             oracle = _oracle(self.name, response)
             height = maybe_whole(oracle, "LastBlock")
-        except (NotFound, BadQuery, Malformed, BadFieldError):
+        except (NotFound, BadQuery, Malformed):
             oracle, height = {}, None
         if height is None:
             response = yield self._request(chain, "proxy", "eth_blockNumber")
@@ -124,10 +122,7 @@ def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
         return Unavailable(provider, "status 404")  # Etherscan says 200 of what it does not have
     if error is not None:
         return error
-    try:
-        body = orjson.loads(response.body)
-    except orjson.JSONDecodeError:
-        return None  # the reader says what is wrong with it
+    body = maybe_json(response)  # the reader says what is wrong with one that is no JSON
     if not isinstance(body, dict):
         return None
     if "error" in body:
@@ -184,23 +179,18 @@ def _oracle(provider: str, response: HttpResponse) -> Mapping[str, object]:
 
 
 def _gas(provider: str, oracle: Mapping[str, object], chain: Chain, ts: int) -> Gas:
-    try:
-        slow, standard, fast, base_fee = (
-            _gwei(oracle, name) for name in ("SafeGasPrice", "ProposeGasPrice", "FastGasPrice", "suggestBaseFee")
-        )
-        block = maybe_whole(oracle, "LastBlock")
-    except BadFieldError as error:
-        raise Malformed(provider, str(error)) from None
+    slow, standard, fast, base_fee = (
+        _gwei(oracle, name) for name in ("SafeGasPrice", "ProposeGasPrice", "FastGasPrice", "suggestBaseFee")
+    )
+    block = maybe_whole(oracle, "LastBlock")
     if slow is None and standard is None and fast is None:
         raise Malformed(provider, "the gas oracle names no fee")
     return Gas(chain.name, chain.chain_id, slow, standard, fast, base_fee, block, ts)
 
 
 def _gwei(oracle: Mapping[str, object], name: str) -> float | None:
-    value = maybe_positive(oracle, name) if oracle.get(name) != "" else None
-    if value is not None and value > LARGEST_GWEI:
-        raise BadFieldError(name)
-    return value
+    """A fee; 0 is one, an empty text is none."""
+    return maybe(at_most(LARGEST_GWEI, amount), oracle, name) if oracle.get(name) != "" else None
 
 
 def _block_number(provider: str, response: HttpResponse) -> int:
@@ -212,12 +202,7 @@ def _block_number(provider: str, response: HttpResponse) -> int:
 
 def _price_in_oracle(oracle: Mapping[str, object], chain: Chain) -> float | None:
     """`UsdPrice`, which the oracles of chains other than Ethereum give along: the price of the chain's own coin."""
-    if chain.testnet:
-        return None
-    try:
-        return _sane_price(maybe_positive(oracle, "UsdPrice"))
-    except BadFieldError:
-        return None
+    return None if chain.testnet else maybe(at_most(LARGEST_PRICE_USD, positive), oracle, "UsdPrice")
 
 
 def _price(provider: str, response: HttpResponse, chain: Chain) -> float | None:
@@ -231,17 +216,13 @@ def _price(provider: str, response: HttpResponse, chain: Chain) -> float | None:
         if name is None:
             return None
         stamp = f"{name}_timestamp"
-        if result.get(stamp) is not None:
-            now_ms = response.received_ms if response.date_ms is None else response.date_ms
-            if now_ms - whole(result, stamp) * 1000 > PRICE_OUTDATED_AFTER_MS:
-                return None
-        return _sane_price(positive(result, name))
-    except (NotFound, BadQuery, Malformed, Unavailable, BadFieldError):
+        told_s = maybe_whole(result, stamp)
+        now_ms = response.received_ms if response.date_ms is None else response.date_ms
+        if told_s is not None and now_ms - told_s * 1000 > PRICE_OUTDATED_AFTER_MS:
+            return None
+        return maybe(at_most(LARGEST_PRICE_USD, positive), result, name)
+    except (NotFound, BadQuery, Malformed, Unavailable):
         return None
-
-
-def _sane_price(price: float | None) -> float | None:
-    return None if price is None or price > LARGEST_PRICE_USD else price
 
 
 def _supply(provider: str, response: HttpResponse) -> float | None:
@@ -255,29 +236,27 @@ def _supply(provider: str, response: HttpResponse) -> float | None:
         return None
     if not isinstance(result, dict):
         return None
-    mined, staking, burnt = (_wei(result.get(name)) for name in ("EthSupply", "Eth2Staking", "BurntFees"))
+    mined, staking, burnt = (maybe(_wei, result, name) for name in ("EthSupply", "Eth2Staking", "BurntFees"))
     if mined is None or staking is None or burnt is None or mined + staking - burnt <= 0:
         return None
     return (mined + staking - burnt) / 10**18  # of integers, so the result is the nearest double
 
 
-def _wei(value: object) -> int | None:
-    return int(value) if isinstance(value, str) and _WEI.fullmatch(value) else None
+def _wei(row: Mapping[str, object], name: str) -> int:
+    value = row.get(name)
+    if not isinstance(value, str) or not _WEI.fullmatch(value):
+        raise BadFieldError(name)
+    return int(value)
 
 
 def _utilisation_pct(oracle: Mapping[str, object]) -> float | None:
-    """The mean of `gasUsedRatio`, one to five fractions in one text."""
-    said = oracle.get("gasUsedRatio")
+    return maybe(_mean_pct, oracle, "gasUsedRatio") or None  # a bare 0 is what chains without this figure say
+
+
+def _mean_pct(oracle: Mapping[str, object], name: str) -> float:
+    """The mean of one to five fractions in one text, in percent."""
+    said = oracle[name]
     if not isinstance(said, str | int | float) or isinstance(said, bool):
-        return None
-    ratios = []
-    for part in str(said).split(","):
-        try:
-            ratio = number({"ratio": part.strip()}, "ratio")
-        except BadFieldError:
-            return None
-        if not 0 <= ratio <= 1:
-            return None
-        ratios.append(ratio)
-    # A bare 0 is what chains without this figure say.
-    return 100 * sum(ratios) / len(ratios) if any(ratios) else None
+        raise BadFieldError(name)
+    parts = str(said).split(",", 5)[:5]
+    return 100 * sum(at_most(1, amount)({name: part.strip()}, name) for part in parts) / len(parts)

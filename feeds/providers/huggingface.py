@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import orjson
 
 from feeds.model import Sentiment
-from feeds.providers.fields import BadFieldError, amount, mapping, text
+from feeds.providers.fields import BadFieldError, amount, mapping, maybe_amount, text
 from feeds.sentiment import Texts, label_of
 from orchestrator import http
 from orchestrator.errors import (
@@ -27,7 +27,7 @@ from orchestrator.errors import (
     Unauthorized,
     Unavailable,
 )
-from orchestrator.http import HttpRequest, HttpResponse, json_body
+from orchestrator.http import HttpRequest, HttpResponse, begins, json_body, maybe_json
 from orchestrator.provider import Steps
 
 NAME = "huggingface"
@@ -170,12 +170,9 @@ def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
     if response.status == 402:
         return RateLimited(provider, NO_CREDIT_REST_S)
     error = http.refusal(provider, response)
-    if response.status == 503 and len(response.body) < SMALL_BODY:
-        try:
-            return _loading(provider, orjson.loads(response.body)) or error
-        except orjson.JSONDecodeError:
-            return error
-    if isinstance(error, Blocked) and response.body.lstrip()[:1] == b"{":
+    if response.status == 503:
+        return _loading(provider, maybe_json(response, SMALL_BODY)) or error
+    if isinstance(error, Blocked) and begins(response) == b"{":
         return Unauthorized(provider, "status 403: the token may not call inference providers")
     return error
 
@@ -183,8 +180,7 @@ def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
 def _loading(provider: str, body: object) -> RateLimited | None:
     if not isinstance(body, dict) or "estimated_time" not in body:
         return None
-    try:
-        wait_s = amount(body, "estimated_time")
-    except BadFieldError:
+    wait_s = maybe_amount(body, "estimated_time")
+    if wait_s is None:
         return RateLimited(provider, None)
     return RateLimited(provider, float(math.ceil(min(wait_s, LOADING_AT_MOST_S))))

@@ -8,14 +8,12 @@ Source: newsapi.org/docs, "Everything" and "Errors".
 
 from urllib.parse import urlsplit
 
-import orjson
-
-from feeds.articles import NAMES, NewsQuery, article, newest, outlet_name
+from feeds.articles import MAX_URL, NAMES, READ_AT_MOST, NewsQuery, article, newest, outlet_name
 from feeds.model import Article
-from feeds.providers.fields import BadFieldError, Rows, mapping, maybe_iso_ms, maybe_text, rows, text
+from feeds.providers.fields import Rows, mapping, maybe_iso_ms, maybe_mapping, maybe_text, some_rows
 from orchestrator import http
 from orchestrator.errors import BadQuery, Malformed, ProviderError, RateLimited, Unauthorized, Unavailable
-from orchestrator.http import HttpRequest, HttpResponse, json_body
+from orchestrator.http import HttpRequest, HttpResponse, json_body, maybe_json
 from orchestrator.provider import Steps
 
 NAME = "newsapi"
@@ -68,7 +66,7 @@ def _named(symbol: str) -> str:
 
 
 def read_articles(response: HttpResponse) -> Rows[Article]:
-    """Read the body of `/everything` or `/top-headlines`. Withdrawn articles are rejected.
+    """Read the body of `/everything` or `/top-headlines`. Withdrawn articles are left out.
 
     Raises: Malformed if it holds no list of articles, or the error it says instead.
     """
@@ -79,28 +77,25 @@ def read_articles(response: HttpResponse) -> Rows[Article]:
     found = body.get("articles") if isinstance(body, dict) else None
     if not isinstance(found, list):
         raise Malformed(NAME, "no list of articles")
-    return rows(found, lambda row: _article(row, response.received_ms))
+    return some_rows(NAME, found, lambda row: _article(row, response.received_ms))
 
 
-def _article(row: object, received_ms: int) -> Article:
+def _article(row: object, received_ms: int) -> Article | None:
     fields = mapping(row)
-    source = fields.get("source")
-    source = source if isinstance(source, dict) else {}
-    url = text(fields, "url")
-    read = article(
-        title=text(fields, "title"),
+    source = maybe_mapping(fields, "source")
+    url = maybe_text(fields, "url", MAX_URL + 1)
+    host = _host(url or "")
+    if host == "removed.com":
+        return None  # withdrawn
+    return article(
+        title=maybe_text(fields, "title", READ_AT_MOST),
         url=url,
-        outlet=outlet_name(maybe_text(source, "name"), _host(url), NAME),
+        outlet=outlet_name(maybe_text(source, "name"), host, NAME),
         kind="news",
         published_ms=maybe_iso_ms(fields, "publishedAt"),
         received_ms=received_ms,
-        summary=maybe_text(fields, "description"),
+        summary=maybe_text(fields, "description", READ_AT_MOST),
     )
-    if read is None:
-        raise BadFieldError("title")
-    if read.url is None or _host(read.url) == "removed.com":
-        raise BadFieldError("url")
-    return read
 
 
 def _host(url: str) -> str | None:
@@ -113,11 +108,9 @@ def _host(url: str) -> str | None:
 def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
     """The error of an answer, sharpened by the code its body gives."""
     error = http.refusal(provider, response)
-    if len(response.body) < SMALL_BODY:
-        try:
-            return _spoken(provider, orjson.loads(response.body), response) or error
-        except orjson.JSONDecodeError:
-            pass
+    spoken = _spoken(provider, maybe_json(response, SMALL_BODY), response)
+    if spoken is not None:
+        return spoken
     if isinstance(error, RateLimited) and error.retry_after_s is None:
         return RateLimited(provider, next_window_s(response))
     return error

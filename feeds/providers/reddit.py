@@ -7,11 +7,22 @@ Source: Reddit Data API, "OAuth2" (application only) and "listings"; community n
 """
 
 from base64 import b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from feeds.articles import NewsQuery, article, newest
+from feeds.articles import MAX_URL, READ_AT_MOST, NewsQuery, article, newest
 from feeds.model import Article
-from feeds.providers.fields import BadFieldError, Rows, mapping, maybe_amount, maybe_text, positive, rows, text
+from feeds.providers.fields import (
+    BadFieldError,
+    Rows,
+    mapping,
+    maybe_amount,
+    maybe_number,
+    maybe_text,
+    positive,
+    some_rows,
+    text,
+)
 from orchestrator import http
 from orchestrator.clock import Clock
 from orchestrator.errors import Blocked, Malformed, NotFound, ProviderError, RateLimited, Unauthorized, Unavailable
@@ -24,6 +35,7 @@ SITE_URL = "https://www.reddit.com"
 API_URL = "https://oauth.reddit.com"
 SUBREDDIT = "CryptoCurrency"
 MAX_POSTS = 100
+MAX_VOTES = 10**9
 EARLY_S = 60.0
 """A token is renewed so long before its end."""
 WRONG_CREDENTIALS = (
@@ -116,7 +128,7 @@ def _token_refused(error: object) -> ProviderError:
 
 
 def read_listing(response: HttpResponse) -> Rows[Article]:
-    """Read a listing of posts. Pinned and adult ones are left out; they are no news and no fault.
+    """Read a listing of posts. Pinned, adult and withdrawn ones are left out; they are no news and no fault.
 
     Raises: Malformed if it is no listing.
     """
@@ -126,36 +138,45 @@ def read_listing(response: HttpResponse) -> Rows[Article]:
     if not isinstance(children, list):
         raise Malformed(NAME, "no listing")
     posts = [child.get("data") if isinstance(child, dict) else None for child in children]
-    shown = [post for post in posts if not (isinstance(post, dict) and (post.get("stickied") or post.get("over_18")))]
-    return rows(shown, lambda row: _post(row, response.received_ms))
+    return some_rows(NAME, posts, lambda row: _post(row, response.received_ms))
 
 
-def _post(row: object, received_ms: int) -> Article:
+def _is_left_out(post: Mapping[str, object]) -> bool:
+    """Whether a post is pinned or adult, or its author, a moderator or Reddit has taken it back."""
+    taken_back = any(isinstance(post.get(name), str) and post[name] for name in ("removed_by_category", "removed_by"))
+    return taken_back or post.get("stickied") is True or post.get("over_18") is True
+
+
+def _post(row: object, received_ms: int) -> Article | None:
     post = mapping(row)
-    permalink = text(post, "permalink")
-    if not permalink.startswith("/r/"):
-        raise BadFieldError("permalink")
+    if _is_left_out(post):
+        return None
     created_s = maybe_amount(post, "created_utc")
-    votes = {name: count for name in ("score", "num_comments") if (count := _count(post.get(name))) is not None}
-    read = article(
-        title=text(post, "title"),
+    votes = {shown: _count(post, name) for name, shown in (("score", "score"), ("num_comments", "comments"))}
+    return article(
+        title=maybe_text(post, "title", READ_AT_MOST),
         # The discussion, not what it links to: that is another outlet's article.
-        url=SITE_URL + permalink,
+        url=_link(post),
         outlet=NAME,
         kind="social",
         published_ms=None if created_s is None else int(created_s * 1000),
         received_ms=received_ms,
-        summary=maybe_text(post, "selftext"),
-        votes={"score" if name == "score" else "comments": count for name, count in votes.items()} or None,
+        summary=maybe_text(post, "selftext", READ_AT_MOST),
+        votes={name: count for name, count in votes.items() if count is not None} or None,
     )
-    if read is None:
-        raise BadFieldError("title")
-    return read
 
 
-def _count(value: object) -> int | None:
-    sensible = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**9
-    return value if sensible and isinstance(value, int) else None
+def _link(post: Mapping[str, object]) -> str | None:
+    permalink = maybe_text(post, "permalink", MAX_URL)
+    if permalink is not None and permalink.startswith("/r/"):
+        return SITE_URL + permalink
+    post_id = maybe_text(post, "id")
+    return f"{SITE_URL}/comments/{post_id}" if post_id is not None and post_id.isalnum() else None
+
+
+def _count(post: Mapping[str, object], name: str) -> int | None:
+    value = maybe_number(post, name)
+    return None if value is None or abs(value) > MAX_VOTES else int(value)
 
 
 def refusal(provider: str, response: HttpResponse) -> ProviderError | None:

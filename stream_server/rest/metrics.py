@@ -6,7 +6,7 @@ and of disagreeing symbols only the worst are told. docs/operations.md says what
 
 import asyncio
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from aiohttp import web
@@ -30,7 +30,7 @@ from stream_server.context import CONTEXT, Context
 from stream_server.descriptors import NO_DESCRIPTOR
 from stream_server.meters import Histogram
 from stream_server.refusals import CLOSINGS, CODES
-from stream_server.rest.status import disagreeing, health, rejected_rows
+from stream_server.rest.status import disagreeing, health, rejected_rows, repaired
 from stream_server.unreadable import MALFORMED
 
 DISAGREEMENTS_TOLD = 20
@@ -173,13 +173,15 @@ class ServiceCollector(Collector):
     def _data(self) -> Iterator[Metric]:
         apart = {(each.symbol,): each.difference_pct for each in disagreeing(self.context)[:DISAGREEMENTS_TOLD]}
         yield _gauges("price_disagreement_pct", "How far two sources of a price differ.", ("symbol",), apart)
-        worst = sorted(rejected_rows(self.context).items(), key=lambda entry: entry[1], reverse=True)
-        rejected = {(provider, field): count for (provider, _, field), count in _named(worst[:REJECTED_TOLD])}
+        rejected, mended = _worst(rejected_rows(self.context)), _worst(repaired(self.context))
         yield _counters("rejected_rows", "Upstream rows that could not be read.", ("provider", "field"), rejected)
+        yield _counters("repairs", "Damage in answers and frames that was repaired.", ("provider", "what"), mended)
 
 
-def _named(counts: Iterable[tuple[str, int]]) -> Iterator[tuple[tuple[str, str, str], int]]:
-    return ((name.partition("."), count) for name, count in counts)
+def _worst(counts: Mapping[str, int]) -> dict[tuple[str, str], int]:
+    """The largest counts, by provider and what was counted."""
+    largest = sorted(counts.items(), key=lambda entry: entry[1], reverse=True)[:REJECTED_TOLD]
+    return {(provider, what): count for name, count in largest for provider, _, what in [name.partition(".")]}
 
 
 def _providers(sources: Sources) -> Iterator[Metric]:

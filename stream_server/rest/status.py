@@ -1,5 +1,7 @@
 """`/api/status`, the topic `status`, and the probes: how the service does."""
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import orjson
@@ -8,6 +10,9 @@ from aiohttp import web
 from feeds import topics
 from feeds.catalog import TABLE
 from feeds.disagreements import Disagreement, SaidPrice, disagreements
+from feeds.market import BinanceMarket
+from feeds.providers import binance
+from orchestrator.upstream import Upstream
 from stream_server import __version__
 from stream_server.context import CONTEXT, Context
 from stream_server.rest.answers import OURS, Answer, iso_time, respond
@@ -60,13 +65,30 @@ def status_report(context: Context) -> dict[str, object]:
         "pools": [pool.report() for pool in sources.pools] if sources is not None else [],
         "disagreements": [asdict(each) for each in disagreeing(context)[:DISAGREEMENTS_TOLD]],
         "rejected_rows": rejected_rows(context),
+        "repaired": repaired(context),
     }
 
 
 def rejected_rows(context: Context) -> dict[str, int]:
     """How many rows could not be read, by `<provider>.<field>`."""
-    counts = {f"binance.{name}": count for name, count in context.market.rejected.items()}
-    return counts | (dict(context.sources.rejected) if context.sources is not None else {})
+    return _by_provider(context, lambda each: each.rejected)
+
+
+def repaired(context: Context) -> dict[str, int]:
+    """How often something was repaired, by `<provider>.<kind of damage>` or `<provider>.<field that became null>`."""
+    return _by_provider(context, lambda each: each.repaired)
+
+
+def _by_provider(context: Context, counts_of: Callable[[BinanceMarket | Upstream], Counter[str]]) -> dict[str, int]:
+    """Counts of all providers. Of the exchange there are two: those of its stream, and those of its answers."""
+    counts: Counter[str] = Counter()
+    by_name: list[tuple[str, BinanceMarket | Upstream]] = [(binance.NAME, context.market)]
+    if context.sources is not None:
+        by_name += context.sources.upstreams.items()
+    for name, each in by_name:
+        for what, count in counts_of(each).items():
+            counts[f"{name}.{what}"] += count
+    return dict(counts)
 
 
 def disagreeing(context: Context) -> list[Disagreement]:

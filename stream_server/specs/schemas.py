@@ -136,7 +136,7 @@ CHAIN_FIELDS: dict[str, Schema] = {
 INDEX_FIELDS: dict[str, Schema] = {
     "index": always("fear_and_greed"),
     "value": whole("0 is extreme fear, 100 extreme greed", minimum=0, maximum=100),
-    "classification": text("The same in words", examples=["Fear"]),
+    "classification": maybe(text("The same in words", examples=["Fear"])),
     "timestamp": time_ms("The day it is of"),
     "next_update_s": maybe(whole("Seconds until the next value")),
 }
@@ -465,6 +465,10 @@ VALUES: dict[str, Schema] = {
                 "Prices on which two sources differ",
             ),
             "rejected_rows": by_name(whole("Rows"), "What could not be read, by `<provider>.<field>`"),
+            "repaired": by_name(
+                whole("Repairs"),
+                "What was repaired: `<provider>.<kind>` of a damaged text, `<provider>.<field>` that became null",
+            ),
         },
         description="How the service does. More is said than is promised here.",
         examples=[
@@ -505,6 +509,7 @@ VALUES: dict[str, Schema] = {
                 ],
                 "disagreements": [],
                 "rejected_rows": {},
+                "repaired": {"rss:decrypt.encoding": 1},
             }
         ],
     ),

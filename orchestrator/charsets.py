@@ -1,0 +1,94 @@
+"""Which characters the bytes of an answer mean: by what its header says, its byte-order mark, its own words, its looks.
+
+Source: WHATWG Encoding Standard (labels: what is called ISO-8859-1 is Windows-1252).
+"""
+
+import codecs
+import re
+from collections.abc import Iterator
+
+BOMS = (
+    # The longer ones first: the mark of UTF-32 begins like that of UTF-16.
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_USED = re.compile(
+    r"utf-?8|utf-?16(?:[lb]e)?|iso-?8859-?\d{1,2}|latin-?[1-9]|windows-(?:125\d|874)|cp-?125\d|koi8-?[ru]|"
+    r"gbk|gb-?2312|gb-?18030|big5|euc-?(?:jp|kr)|shift[_-]?jis|macintosh",
+    re.IGNORECASE | re.ASCII,
+)
+"""Charsets that people publish in. Python knows others that are no charsets (`punycode`, `unicode_escape`)."""
+_WINDOWS_1252 = re.compile(r"us-?ascii|ascii|iso-?8859-?1|latin-?1", re.IGNORECASE | re.ASCII)
+_PARAMETER = re.compile(r"""(?:\A|[;\s])charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE | re.ASCII)
+
+_HIGH = re.compile(rb"[\x80-\xff]")
+_WORDS_OF_HIGH_LETTERS = re.compile(rb"[\xc0-\xff\xa8\xb8]{3,}")
+SINGLE_REPAIRS = 2000
+"""Damaged places that are looked at one by one; a text with more of them is in the other charset from there on."""
+
+
+def declared(content_type: str | None) -> str | None:
+    """Return the `charset` of a Content-Type header as Python calls it; None if it has none that is in use."""
+    found = _PARAMETER.search(content_type or "")
+    return usable(found[1]) if found is not None else None
+
+
+def usable(label: str) -> str | None:
+    """Return Python's name of a charset by its label in a document; None for a label that no publisher uses."""
+    label = label.strip()
+    if _WINDOWS_1252.fullmatch(label):
+        return "cp1252"
+    if not _USED.fullmatch(label):
+        return None
+    try:
+        return codecs.lookup(label).name
+    except LookupError:
+        return None
+
+
+def by_mark(raw: bytes) -> tuple[str, bytes] | None:
+    """Return the charset that a byte-order mark names, and the bytes behind the mark; None without a mark."""
+    for mark, charset in BOMS:
+        if raw.startswith(mark):
+            return charset, raw[len(mark) :]
+    return None
+
+
+def looks_like(raw: bytes) -> str:
+    """Guess the charset of a text that is not UTF-8: Cyrillic words are runs of high letters, accents stand alone."""
+    high = len(_HIGH.findall(raw))
+    in_words = sum(map(len, _WORDS_OF_HIGH_LETTERS.findall(raw)))
+    return "cp1251" if in_words * 2 > high else "cp1252"
+
+
+def decode(raw: bytes, charset: str) -> tuple[str, bool]:
+    """Return the text, and whether all of it was valid. In UTF-8 a stray byte is read as the Windows charset it looks
+    like: tools write so that paste quotes of one program into the text of another.
+    """
+    try:
+        return raw.decode(charset), True
+    except UnicodeDecodeError:
+        if charset != "utf-8":
+            return raw.decode(charset, "replace"), False
+    return "".join(_mixed(raw)), False
+
+
+def _mixed(raw: bytes) -> Iterator[str]:
+    strays, view, at = looks_like(raw), memoryview(raw), 0
+    for _ in range(SINGLE_REPAIRS):
+        try:
+            yield codecs.utf_8_decode(view[at:], "strict", True)[0]
+        except UnicodeDecodeError as error:
+            begin, end = at + error.start, at + error.end
+            yield codecs.utf_8_decode(view[at:begin], "strict", True)[0]
+            stray = raw[begin:end]
+            # What is left of an emoji, or of a curly quote that was UTF-8, is none of those bytes.
+            is_cut = len(stray) > 1 and (stray[0] >= 0xF0 or stray[0] == 0xE2)
+            yield "\ufffd" if is_cut else stray.decode(strays, "replace")
+            at = end
+        else:
+            return
+    yield raw[at:].decode(strays, "replace")
