@@ -47,7 +47,7 @@ from stream_server.probe import Probe
 from stream_server.pulse import Pulse
 from stream_server.rest import status_report
 from stream_server.settings import KEYS, Settings
-from stream_server.sse import sse
+from stream_server.sse import keep_event_sources, sse
 from stream_server.unreadable import Connection
 from stream_server.websocket import websocket
 
@@ -339,7 +339,9 @@ def _access(settings: Settings) -> Access:
 
 def _application(context: Context, status: StatusTopic) -> web.Application:
     """Every endpoint, and the background of the service from start to clean-up."""
-    app = web.Application(middlewares=[rest.envelope_errors, guard], client_max_size=rest.MAX_BODY_BYTES)
+    app = web.Application(
+        middlewares=[keep_event_sources, rest.envelope_errors, guard], client_max_size=rest.MAX_BODY_BYTES
+    )
     app[CONTEXT] = context
     app.on_response_prepare.append(rest.finish)
     app.router.add_get("/ws", websocket, allow_head=False)

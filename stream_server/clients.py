@@ -53,6 +53,8 @@ class Clients:
     counts: dict[str, int] = field(default_factory=lambda: {"websocket": 0, "sse": 0})
     ended: Counter[tuple[str, int | None]] = field(default_factory=Counter)
     """By transport, and by the close code that we ended it with; None where the client left by itself."""
+    gone_by: float | None = None
+    """When the last client will be cut off, once everyone is dismissed; in monotonic seconds."""
 
     def full(self) -> bool:
         """Whether no further client may be served."""
@@ -169,6 +171,7 @@ class Clients:
 
         Who has not by then is cut off.
         """
+        deadline = self.gone_by = self.clock.now() + within_s
         everyone = list(self.connected)
         self.rng.shuffle(everyone)
         spread_ms = min(30_000, 1000 + 5 * len(everyone))
@@ -177,7 +180,6 @@ class Clients:
                 self.hub.dismiss(client.outbox, SHUTTING_DOWN, self.rng.randrange(250, 250 + spread_ms))
             if number % WRITES_A_TURN == 0:
                 await asyncio.sleep(0)
-        deadline = self.clock.now() + within_s
         while self.connected and self.clock.now() < deadline:  # noqa: ASYNC110 - they leave one by one
             await asyncio.sleep(0.02)
         for client in self.connected:

@@ -68,7 +68,8 @@ async def test_the_headers_keep_proxies_and_caches_out_of_the_way(service: Runni
     async with sse(service, "topics=price.BTC", Origin="https://anywhere.example") as client:
         headers = client.headers
     assert headers["Content-Type"] == "text/event-stream"
-    assert headers["Cache-Control"] == "no-store"
+    assert headers["Cache-Control"] == "no-store, no-transform"
+    assert headers["Incremental"] == "?1"
     assert headers["X-Accel-Buffering"] == "no"
     assert headers["Access-Control-Allow-Origin"] == "*"
     assert "Content-Encoding" not in headers

@@ -642,7 +642,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         content={"text/event-stream": {"schema": {"type": "string"}}},
         statuses=(*GUARDED, 400, 503),
         tagged=False,
-        notes="The messages are in `/asyncapi.json`. An EventSource reconnects by itself, and resumes.",
+        notes="The messages are in `/asyncapi.json`. An EventSource reconnects by itself, and resumes. A client "
+        "that says `Accept: text/event-stream` is never answered 429, 500 or 503, which would end an EventSource: "
+        "it gets a `goodbye` that says when to come back.",
         security=TOKEN_OR_TICKET,
     ),
     Endpoint(
