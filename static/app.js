@@ -4,36 +4,52 @@ import { askForToken, ticket } from "./access.js";
 import { BASE } from "./base.js";
 import { StreamClient, UNAUTHORISED } from "./client.js";
 import { Selection } from "./selection.js";
+import { mountNotice } from "./notice.js";
 import { Status } from "./status.js";
+import { Truth } from "./truth.js";
 import { mountChain } from "./panels/chain.js";
 import { mountChart } from "./panels/chart.js";
 import { mountCoinSentiment } from "./panels/coinsentiment.js";
-import { mountConnection } from "./panels/connection.js";
+import { mountConnection, rememberedTransport } from "./panels/connection.js";
 import { mountFearGreed } from "./panels/feargreed.js";
 import { mountFeeds } from "./panels/feeds.js";
 import { mountGas } from "./panels/gas.js";
+import { mountIntervals } from "./panels/intervals.js";
 import { mountMarket } from "./panels/market.js";
 import { mountNews } from "./panels/news.js";
 import { mountPrices } from "./panels/prices.js";
 import { mountProviders } from "./panels/providers.js";
+import { mountQuote } from "./panels/quote.js";
 import { mountTotals } from "./panels/totals.js";
+import { mountTrouble } from "./panels/trouble.js";
 
-const client = new StreamClient(BASE, { ticket });
+const client = new StreamClient(BASE, { ticket, transport: rememberedTransport() });
+const truth = new Truth(client); // first, so that all others find it up to date
 const status = new Status(client);
 const selection = new Selection();
+const notice = mountNotice();
 
-mountConnection(client);
-mountTotals(client, status);
-mountPrices(client, selection);
-mountChart(client, selection);
-mountFearGreed(client, status);
-mountGas(client, status);
-mountChain(client, status);
-mountCoinSentiment(client, status, selection);
-mountMarket(client, status, selection);
-mountNews(client, status, selection);
-mountProviders(client, status);
-mountFeeds(status);
+mountConnection(client, truth, notice);
+mountTrouble(truth, status);
+mountTotals(client, truth, status);
+mountPrices(client, truth, selection);
+mountQuote(truth, selection);
+mountIntervals(selection);
+mountChart(client, truth, selection, notice);
+mountFearGreed(client, truth, status);
+mountGas(client, truth, status);
+mountChain(client, truth, status);
+mountCoinSentiment(client, truth, status, selection);
+mountMarket(client, truth, status, selection);
+mountNews(client, truth, status, selection);
+mountProviders(client, truth, status);
+mountFeeds(truth, status);
+
+// The address after "#" is the chart's, so the link that skips the bar must not change it.
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  document.getElementById("panels").focus();
+});
 
 document.getElementById("theme").addEventListener("click", () => globalThis.toggleTheme());
 
@@ -54,8 +70,6 @@ selection.addEventListener("change", () => {
 client.on("state", ({ name, code }) => {
   if (name === "closed" && code === UNAUTHORISED) askForToken().then(() => client.connect());
 });
-
-addEventListener("online", () => client.state.name === "reconnecting" && client.connect());
 
 // Without a link the chart is Bitcoin's, unless there is none here, as on a tape of other markets.
 if (!location.hash) {

@@ -17,6 +17,7 @@
  */
 
 const CONNECT_MS = 15_000;
+const PROOF_MS = 5_000;
 // The server breaks every silence with `pos` after 30 s, so a longer one means the line is dead.
 const SILENCE_MS = 45_000;
 // A connection that dies young must not reset the backoff, or a crash loop would be hammered.
@@ -94,6 +95,7 @@ export class StreamClient {
   #clockOffsetMs = null;
   #retryTimer = null;
   #watchdog = null;
+  #proof = null;
 
   constructor(base, { transport = "websocket", ticket = () => null } = {}) {
     // With its slash, so that what follows is within it.
@@ -158,6 +160,20 @@ export class StreamClient {
     this.connect();
   }
 
+  /** Ask the server for a sign of life, and reconnect if none comes within `withinMs`. */
+  prove(withinMs = PROOF_MS) {
+    const link = this.#link;
+    if (this.state.name !== "live" || this.#proof) return;
+    // Nothing can be asked over SSE; a new stream, from the same cursor, is a sign as well.
+    if (this.#transport === "sse") return this.#open();
+    const askedAt = Date.now();
+    this.#send({ op: "ping" });
+    this.#proof = setTimeout(() => {
+      this.#proof = null;
+      if (link === this.#link && this.#lastHeardAt < askedAt) this.#lost({ reason: "no answer", reconnect: true });
+    }, withinMs);
+  }
+
   /** The server's clock, from its greeting and live messages; on a tape that is the time of the recording. */
   serverNow() {
     return Date.now() - (this.#clockOffsetMs ?? 0);
@@ -170,7 +186,6 @@ export class StreamClient {
     this.#goodbye = null;
     this.#openedAt = this.#lastHeardAt = Date.now();
     this.#liveSince = 0;
-    this.#clockOffsetMs = null;
     this.#setState("connecting");
     const coming = this.#ticket();
     if (coming === null) return this.#openWith(null);
@@ -198,6 +213,8 @@ export class StreamClient {
 
   #drop() {
     const link = this.#link;
+    clearTimeout(this.#proof);
+    this.#proof = null;
     this.#link = null;
     this.#requests.clear();
     this.#removed.clear();

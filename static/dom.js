@@ -62,8 +62,21 @@ export function perFrame(act) {
   };
 }
 
-/** Mark a change up or down for the eye. An animation restarts only under another name, hence the two beats. */
+const FLASH_STEP_MS = 300;
+const flashing = { young: new Set(), old: new Set(), timer: null };
+
+/** Mark a change up or down for the eye, for one or two steps. Not animated: that would paint every frame of it. */
 export function flash(element, up) {
-  const beat = element.dataset.flash?.endsWith("0") ? 1 : 0;
-  setData(element, "flash", `${up ? "up" : "down"}${beat}`);
+  setData(element, "flash", up ? "up" : "down");
+  flashing.old.delete(element);
+  flashing.young.add(element);
+  flashing.timer ??= setInterval(fadeFlashes, FLASH_STEP_MS);
+}
+
+function fadeFlashes() {
+  for (const element of flashing.old) setData(element, "flash", null);
+  [flashing.old, flashing.young] = [flashing.young, new Set()];
+  if (flashing.old.size) return;
+  clearInterval(flashing.timer);
+  flashing.timer = null;
 }

@@ -1,21 +1,18 @@
 /**
- * Follows topics for one panel: keeps their newest values, and says beside them what every panel says: the source,
- * the age, that they are stale, or why there are none.
+ * Follows topics for one panel: gathers their newest values, and says beside them what every panel says: the source,
+ * the age, that they do not hold, or why there are none.
  *
  * A panel needs a `.vitals` for the first and a `.why` for the last; its `data-state` is `empty`, `live` or `stale`.
  */
 
-import { parseId } from "./client.js";
 import { perFrame, setData, setText } from "./dom.js";
-import { formatAge, formatWord } from "./format.js";
-
-const BEFORE_RESTART = "the server has restarted and has no newer value";
+import { formatAge } from "./format.js";
 
 /**
  * Selectors are topics, or `word.*`. `draw` runs at most once a frame after a change; `facts`, if given, replaces the
- * default `{ sources, ts, stale }` beside the title. Returns the values by topic: `{ data, ts, received, source, stale }`.
+ * default `{ sources, ts, stale }` beside the title. Returns the values of the truth, by topic.
  */
-export function follow(client, status, panel, { selectors, except = [], category, draw, facts }) {
+export function follow(client, truth, status, panel, { selectors, except = [], category, draw, facts }) {
   const values = new Map();
   const [vitals, why] = [".vitals", ".why"].map((part) => panel.querySelector(part));
   const exact = selectors.filter((selector) => !selector.endsWith("*"));
@@ -31,30 +28,14 @@ export function follow(client, status, panel, { selectors, except = [], category
     showVitals();
   });
 
-  client.on("update", ({ topic, id, data, ts, received, source }) => {
+  truth.onTopic((topic) => {
     if (!ours(topic)) return;
-    values.set(topic, { data, ts, received, source, stale: null, epoch: parseId(id)?.epoch });
+    values.set(topic, truth.values.get(topic));
     redraw();
   });
-  client.on("stale", ({ topic, age_ms, reason }) => {
-    const value = values.get(topic);
-    if (!value) return;
-    value.stale = { since: performance.now() - age_ms, reason: formatWord(reason) };
-    redraw();
-  });
-  client.on("fresh", ({ topic }) => {
-    const value = values.get(topic);
-    if (!value) return;
-    value.stale = null;
-    redraw();
-  });
-  client.on("synced", ({ id }) => {
-    const epoch = parseId(id)?.epoch;
-    for (const value of values.values()) {
-      if (value.epoch === epoch || value.stale) continue;
-      value.stale = { since: performance.now() - (client.serverNow() - value.ts), reason: BEFORE_RESTART };
-      redraw();
-    }
+  truth.onLink(() => {
+    showState();
+    showVitals();
   });
   client.on("error", ({ topics, message }) => {
     for (const topic of topics) if (selectors.includes(topic)) refused.set(topic, message);
@@ -63,14 +44,15 @@ export function follow(client, status, panel, { selectors, except = [], category
   status.addEventListener("change", showState);
 
   function showState() {
-    const { stale } = (facts ?? overall)(values);
-    setData(panel, "state", values.size ? (stale ? "stale" : "live") : "empty");
+    const holds = truth.ofValue((facts ?? overall)(values)).state === "live";
+    setData(panel, "state", values.size ? (holds ? "live" : "stale") : "empty");
     if (values.size) return;
     setText(why, reason());
     why.title = why.textContent;
   }
 
   function reason() {
+    if (truth.link.name !== "live" && truth.link.name !== "connecting") return `No value yet: ${truth.link.words.toLowerCase()}`;
     if (refused.size === selectors.length) return `Not served here: ${[...refused.values()][0]}`;
     const failure = status.failureOf(category);
     return `No value yet: ${failure ?? "waiting for the first one"}`;
@@ -78,9 +60,10 @@ export function follow(client, status, panel, { selectors, except = [], category
 
   function showVitals() {
     if (!values.size) return setText(vitals, "");
-    const { sources, ts, stale } = (facts ?? overall)(values);
-    const age = stale ? `stale for ${formatAge(performance.now() - stale.since)}` : `${formatAge(client.serverNow() - ts)} ago`;
-    setText(vitals, [sources.join(", "), age, stale?.reason].filter(Boolean).join(" · "));
+    const shown = (facts ?? overall)(values);
+    const { state, ageMs, reason } = truth.ofValue(shown);
+    const age = state === "stale" ? `stale for ${formatAge(ageMs)}` : `${formatAge(ageMs)} ago`;
+    setText(vitals, [shown.sources.join(", "), age, reason].filter(Boolean).join(" · "));
     vitals.title = vitals.textContent;
   }
 

@@ -28,6 +28,12 @@ export function decimalsIn(value) {
   return Math.min(12, fraction.length);
 }
 
+/** Decimals to show a price with, `before` being those it was shown with last: as written, so that nothing jumps. */
+export function settledDecimals(before, price) {
+  if (!known(price)) return before;
+  return Math.max(before ?? 0, Math.min(decimalsFor(price), Math.max(2, decimalsIn(price))));
+}
+
 export function formatPrice(price, decimals = known(price) ? decimalsFor(price) : 0) {
   return known(price) ? fixed(decimals).format(price) : UNKNOWN;
 }

@@ -1,13 +1,16 @@
 /** Column heads that sort: which column, and which way. */
 
 import { setAttribute } from "./dom.js";
+import { recall, remember } from "./memory.js";
 
 /**
  * `keys` gives the value to sort by for each `data-sort`; a column in `upFirst` starts with its smallest.
- * `compare` of the result goes into `Array.sort`; `tieBreak` decides among equals.
+ * `compare` of the result goes into `Array.sort`; `tieBreak` decides among equals. What was chosen is remembered
+ * under `name`.
  */
-export function mountSorting(heads, keys, { key, down, upFirst = [], tieBreak, onChange }) {
-  const sort = { key, down };
+export function mountSorting(name, heads, keys, { key, down, upFirst = [], tieBreak, onChange }) {
+  const memory = `sort.${name}`;
+  const sort = recall(memory, (value) => value?.key in keys && typeof value.down === "boolean") ?? { key, down };
 
   function compare(a, b) {
     const [x, y] = [keys[sort.key](a) ?? null, keys[sort.key](b) ?? null];
@@ -29,6 +32,7 @@ export function mountSorting(heads, keys, { key, down, upFirst = [], tieBreak, o
       const chosen = head.dataset.sort;
       sort.down = sort.key === chosen ? !sort.down : !upFirst.includes(chosen);
       sort.key = chosen;
+      remember(memory, sort);
       show();
       onChange();
     });

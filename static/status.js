@@ -1,5 +1,7 @@
 /** The newest `status` of the server, for all panels that show a part of it or need a reason. */
 
+import { unreachable } from "./trouble.js";
+
 export class Status extends EventTarget {
   report = null;
 
@@ -13,8 +15,15 @@ export class Status extends EventTarget {
     client.subscribe(["status"]);
   }
 
+  /** Why no source can be reached; null if one can. */
+  get unreachable() {
+    return unreachable(this.report);
+  }
+
   /** Why the server has no value of this topic or category, in its own words; null if it does not say. */
   failureOf(category) {
+    // The cause of all is named once, for the whole page.
+    if (this.unreachable) return "no source can be reached";
     const readiness = Object.entries(this.report?.readiness ?? {});
     const [, word] = readiness.find(([name]) => name === category || name.startsWith(`${category}.`)) ?? [];
     return typeof word === "string" && word !== "value" ? word : null;

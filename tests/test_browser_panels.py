@@ -296,6 +296,7 @@ async def test_news_are_text_newest_first_with_safe_links_and_hold_still_while_s
     await expect(items.locator(".headline")).to_have_text(["Headline second", hostile, "Headline scored"])
     await expect(page.locator("#news .vitals")).to_contain_text("cryptopanic, rss · ")
     scored_later = article("hidden", 1000, sentiment={"label": "neutral", "score": 0.01, "model": "lexicon"})
+    scored_later["published_at"] = hidden["published_at"]
     stage.say("news", scored_later, "rss:coindesk", log=True)
     await expect(items.nth(1).locator(".badge[data-mood=neutral]")).to_have_text("neutral +0.01")
     assert await items.count() == 3

@@ -8,14 +8,14 @@ const NAMES = {
   height: "Height", block_time_s: "Block time", price_usd: "Price", supply: "Supply", utilisation_pct: "Blocks used",
 };
 
-export function mountChain(client, status) {
+export function mountChain(client, truth, status) {
   const panel = document.getElementById("chain");
   const list = panel.querySelector(".chains");
   const blocks = new Map(); // topic → what shows it
   // As for gas: the most usual chain holds the first place.
   list.append(build("ethereum", blocks, "chain.ethereum").block);
 
-  follow(client, status, panel, { selectors: ["chain.ethereum", "chain.*"], category: "chain", draw });
+  follow(client, truth, status, panel, { selectors: ["chain.ethereum", "chain.*"], category: "chain", draw });
 
   function draw(values) {
     for (const [topic, { data, stale }] of values) {

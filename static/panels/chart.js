@@ -1,31 +1,34 @@
 /** Candles of the selected symbol: history from REST, then the stream from that answer's position. */
 
+import { Backoff } from "../backoff.js";
 import { make, perFrame, setData, setText } from "../dom.js";
-import { decimalsIn, formatAge, formatCompact, formatPercent, formatPrice, formatTime } from "../format.js";
+import { formatAge, formatCompact, formatPrice, formatTime } from "../format.js";
 import { getJson } from "../rest.js";
-import { INTERVALS } from "../selection.js";
+import { mountView } from "./chartview.js";
 
-const BUTTONS = ["1m", "5m", "15m", "1h", "4h", "1d"];
-const PRICE = "price.";
 const PAGE = 500;
-const RETRY_MS = 15_000;
+const FIRST_RETRY_MS = 15_000;
+const MOST_RETRY_MS = 300_000;
+// What no exchange streams is asked for, as often as a source of that kind has news.
+const POLL_MS = 60_000;
 // A server that keeps saying "gap" must not make us ask for history in a loop.
 const RELOAD_MS = 5_000;
 
-export function mountChart(client, selection) {
+export function mountChart(client, truth, selection, notice) {
   const byId = (id) => document.getElementById(id);
-  const [holder, message, note, legend] = ["chart", "chart-message", "chart-note", "chart-legend"].map(byId);
+  const [holder, message, note, legend, back] = ["chart", "chart-message", "chart-note", "chart-legend", "back-to-live"].map(byId);
   const view = mountView(holder);
+  const backoff = new Backoff(FIRST_RETRY_MS, MOST_RETRY_MS);
+  const unstreamed = new Map(); // topic → why nobody streams it
 
-  const quotes = new Map(); // price topic → { data, stale }
   let candles = new Map(); // open_time → candle, ascending
   let topic = null; // of the candles shown; null until their history is here
   let subscribed = null;
   let run = new AbortController(); // the selection being shown; aborted by the next
   let timer = null;
   let hovered = null;
-  let origin = ""; // "binance", or what is wrong with the history
-  let stale = null;
+  let answered = null; // the newest history: { source, since, stale }
+  let failure = null; // why there is no history
   let reachesBack = false; // older history may exist
   let redrawAll = false;
 
@@ -38,29 +41,16 @@ export function mountChart(client, selection) {
     const { signal } = run;
     const { symbol, interval } = selection;
     topic = null;
-    stale = null;
-    reachesBack = false;
-    if (!keep) {
-      candles = new Map();
-      origin = "";
-      hovered = null;
-      redrawAll = true;
-      setData(holder, "symbol", symbol);
-      setData(holder, "interval", interval);
-      showSelection();
-      say(`Loading ${symbol} ${interval}…`);
-      draw();
-    }
+    if (!keep) clear(symbol, interval);
 
     let position = null;
-    let failure = null;
     try {
       const answer = await history({ symbol, interval }, signal);
-      candles = new Map(answer.data.map((candle) => [candle.open_time, candle]));
+      candles = merged(answer.data);
       ({ position } = answer);
-      origin = answer.source ?? "";
-      reachesBack = answer.data.length >= PAGE; // a source that gives less has no more
-      if (answer.stale) stale = { since: performance.now() - (answer.age_ms ?? 0), reason: "the source cannot be reached" };
+      answered = { source: answer.source ?? "", since: performance.now() - (answer.age_ms ?? 0), stale: Boolean(answer.stale) };
+      failure = null;
+      backoff.reset();
       if (!candles.size) say(`No candles of ${symbol} ${interval} yet. The first will appear here when it forms.`);
     } catch (error) {
       if (signal.aborted) return;
@@ -69,7 +59,6 @@ export function mountChart(client, selection) {
     if (signal.aborted) return;
 
     if (failure) {
-      origin = `no history: ${failure.message}`;
       say(`No history of ${symbol} ${interval}.\n${failure.message}`);
       // What cannot exist will not exist in 15 s either.
       const hopeless = failure.status >= 400 && failure.status < 500 && failure.status !== 429;
@@ -77,7 +66,7 @@ export function mountChart(client, selection) {
         follow(null);
         return draw();
       }
-      timer = setTimeout(() => load({ keep: true }), failure.retryAfterMs ?? RETRY_MS);
+      again(backoff.next(failure.retryAfterMs ?? 0));
     }
     // The stream speaks of symbols by their own name, whatever spelling the link used.
     const name = candles.values().next().value?.symbol ?? symbol;
@@ -87,11 +76,43 @@ export function mountChart(client, selection) {
     draw();
   }
 
+  function clear(symbol, interval) {
+    candles = new Map();
+    answered = failure = hovered = null;
+    reachesBack = false;
+    redrawAll = true;
+    backoff.reset();
+    holder.setAttribute("aria-label", `Candle chart of ${symbol}, ${interval}`);
+    setData(holder, "symbol", symbol);
+    setData(holder, "interval", interval);
+    say(`Loading ${symbol} ${interval}…`);
+    draw();
+  }
+
+  /** These candles, and those before them that are held already, if they join. */
+  function merged(rows) {
+    const first = rows[0]?.open_time;
+    const held = [...candles.values()];
+    const older = held.filter(({ open_time }) => open_time < first);
+    const joins = held.some(({ open_time }) => open_time === first);
+    reachesBack = joins && older.length ? reachesBack : rows.length >= PAGE; // a source that gives less has no more
+    return new Map([...(joins ? older : []), ...rows].map((candle) => [candle.open_time, candle]));
+  }
+
   /** Leave one topic for the next in one step: over SSE each step is a new stream. */
   function follow(next, since = null) {
+    if (subscribed && subscribed !== next) truth.forget(subscribed);
     if (subscribed) client.unsubscribe([subscribed]);
-    if (next) client.subscribe([next], { since });
     topic = subscribed = next;
+    if (unstreamed.has(next)) subscribed = null;
+    if (subscribed) client.subscribe([next], { since });
+    else if (next) again(POLL_MS);
+  }
+
+  /** Ask for the history once more, later; while nobody answers, when somebody does. */
+  function again(inMs) {
+    clearTimeout(timer);
+    timer = setTimeout(() => (truth.link.name === "live" ? load({ keep: true }) : again(inMs)), inMs);
   }
 
   function history({ symbol, interval, end }, signal) {
@@ -113,52 +134,52 @@ export function mountChart(client, selection) {
       redrawAll = true;
       draw();
     } catch {
-      // What is shown stays right; scrolling back again after a change of chart asks anew.
+      // What is shown stays right; scrolling back again after a change of chart asks again.
     }
   }
 
-  const reloadSoon = () => {
-    clearTimeout(timer);
-    timer = setTimeout(() => load({ keep: true }), candles.size ? RELOAD_MS * Math.random() : RELOAD_MS);
-  };
-
-  client.on("update", ({ topic: from, data, source }) => {
-    if (from.startsWith(PRICE)) keepQuote(from, { data, stale: null });
-    if (from !== topic) return;
-    stale = null;
-    if (candles.get(data.open_time)?.closed && !data.closed) return;
+  client.on("update", ({ topic: from, data }) => {
+    if (from !== topic || (candles.get(data.open_time)?.closed && !data.closed)) return;
     const newest = [...candles.keys()].at(-1) ?? -Infinity;
     candles.set(data.open_time, data);
     if (data.open_time < newest) {
       candles = new Map([...candles].sort(([a], [b]) => a - b));
       redrawAll = true;
     }
-    if (!origin.startsWith("no history")) origin = source;
     draw();
   });
-  client.on("stale", (message) => {
-    keepQuote(message.topic, { stale: { since: performance.now() - message.age_ms, reason: message.reason } });
-    if (message.topic !== topic) return;
-    stale = { since: performance.now() - message.age_ms, reason: message.reason };
-    draw();
+  client.on("gap", ({ topic: from, reason, from: first, to }) => {
+    if (from !== topic) return;
+    // What the server can still give is repaired without a word; what the exchange itself lacks is lost.
+    if (reason === "upstream") notice.show("gap", `Its source has no candles of ${from} from ${formatTime(first)} to ${formatTime(to)}.`);
+    again(candles.size ? RELOAD_MS * Math.random() : RELOAD_MS);
   });
-  client.on("fresh", (message) => {
-    keepQuote(message.topic, { stale: null });
-    if (message.topic !== topic) return;
-    stale = null;
-    draw();
-  });
-  client.on("gap", (message) => message.topic === topic && reloadSoon());
-  client.on("error", ({ topics, message: words }) => {
+  client.on("error", ({ code, topics, message: words }) => {
     if (!topics.includes(topic)) return;
-    origin = `no live candles: ${words}`;
-    if (!candles.size) say(`No live candles of ${selection.symbol} ${selection.interval}.\n${words}`);
+    unstreamed.set(topic, code === "unknown_topic" ? `no exchange here lists ${selection.symbol}` : words);
+    subscribed = null;
+    again(POLL_MS);
+    if (!candles.size) say(`No candles of ${selection.symbol} ${selection.interval}: ${unstreamed.get(topic)}.`);
+    draw();
+  });
+  truth.onTopic((changed) => changed === topic && draw());
+  truth.onLink(() => {
+    // Whoever came back may have what was missing.
+    if (truth.link.name === "live" && failure) again(RELOAD_MS * Math.random());
     draw();
   });
 
   // --- what is seen
 
-  const drawQuote = perFrame(showQuote);
+  /** Whether the newest candle holds, as the truth tells it; `asked` if nobody streams it. */
+  function mark() {
+    if (subscribed && truth.values.has(topic)) return truth.of(topic);
+    if (!answered) return { state: "none", ageMs: null, reason: "" };
+    const ageMs = performance.now() - answered.since;
+    if (answered.stale) return { state: "stale", ageMs, reason: "the source cannot be reached" };
+    return { state: truth.link.name === "live" ? "asked" : "cut", ageMs, reason: "" };
+  }
+
   const draw = perFrame(() => {
     const list = [...candles.values()];
     const last = list.at(-1);
@@ -169,7 +190,6 @@ export function mountChart(client, selection) {
     setData(holder, "candles", candles.size);
     setData(holder, "lastClose", last?.close);
     setData(holder, "lastState", last?.state);
-    setData(holder, "stale", stale ? "true" : null);
     showLegend();
     showNote();
   });
@@ -188,152 +208,49 @@ export function mountChart(client, selection) {
     legend.replaceChildren(
       make("time", { datetime: new Date(candle.open_time).toISOString(), text: formatTime(candle.open_time) }),
       ...facts.map(([name, text]) => make("span", {}, make("i", { text: name }), ` ${text}`)),
-      make("span", { className: `candle-${candle.state}`, text: candle.state }),
+      stateOf(candle),
     );
     setData(legend, "sign", Math.sign(candle.close - candle.open));
   }
 
+  /** "live" is only said of a candle that the stream still moves. */
+  function stateOf(candle) {
+    const { state, ...rest } = mark();
+    if (candle.state !== "live" || state === "live") return make("span", { className: `candle-${candle.state}`, text: candle.state });
+    const text = truth.warningOf({ state, ...rest }) || `as of ${formatAge(rest.ageMs)} ago`;
+    return make("span", { className: "candle-old", text });
+  }
+
   function showNote() {
-    const age = stale && `stale for ${formatAge(performance.now() - stale.since)}${stale.reason ? ` (${stale.reason})` : ""}`;
-    const derived = [...candles.values()].at(-1)?.derived_from;
+    const { state, ageMs, reason } = mark();
+    const lost = state === "stale" || state === "cut";
+    setData(holder, "stale", lost ? "true" : null);
     // Without candles, the message in the chart's place has said it.
     if (!candles.size) return setText(note, "");
-    setText(note, [origin, derived && `derived from ${derived}`, age, candles.size && `${candles.size} candles, UTC`].filter(Boolean).join(" · "));
-    setData(note, "warn", stale || origin.startsWith("no ") ? "" : null);
+    const last = [...candles.values()].at(-1);
+    const source = (subscribed && truth.values.get(topic)?.source) || answered?.source;
+    const parts = [
+      source, last.derived_from && `derived from ${last.derived_from}`,
+      failure && `history is missing: ${failure.message}`,
+      unstreamed.has(topic) && `${unstreamed.get(topic)}: asked every minute, ${formatAge(ageMs)} old`,
+      lost && `${truth.warningOf({ state, ageMs })}${reason ? ` (${reason})` : ""}`,
+      `${candles.size} candles, UTC`,
+    ];
+    setText(note, parts.filter(Boolean).join(" · "));
+    setData(note, "warn", lost || failure || unstreamed.has(topic) ? "" : null);
   }
-
-  /** Remember the quote of every symbol: one just chosen should not wait for its next change. */
-  function keepQuote(from, news) {
-    if (!from.startsWith(PRICE)) return;
-    quotes.set(from, { ...quotes.get(from), ...news });
-    if (from === PRICE + selection.symbol) drawQuote();
-  }
-
-  function showQuote() {
-    const { data = {}, stale: old } = quotes.get(PRICE + selection.symbol) ?? {};
-    const { symbol = selection.symbol, quote, price, change_24h_pct, high_24h, low_24h, volume_24h } = data;
-    setData(byId("quote"), "stale", old ? "true" : null);
-    setText(byId("quote-age"), old ? `stale for ${formatAge(performance.now() - old.since)}` : "");
-    byId("quote-age").title = old?.reason ?? "";
-    setText(byId("chart-title"), quote ? `${symbol}/${quote}` : symbol);
-    setText(byId("quote-price"), formatPrice(price));
-    setText(byId("quote-change"), formatPercent(change_24h_pct));
-    setData(byId("quote-change"), "sign", Math.sign(change_24h_pct ?? 0));
-    const facts = { high: formatPrice(high_24h), low: formatPrice(low_24h), volume: formatCompact(volume_24h) };
-    for (const [name, text] of Object.entries(facts)) setText(byId("quote-facts").querySelector(`[data-fact=${name}]`), text);
-    document.title = `${formatPrice(price)} ${symbol} · stream-server`;
-  }
-
-  function showSelection() {
-    const { symbol, interval } = selection;
-    showQuote();
-    holder.setAttribute("aria-label", `Candle chart of ${symbol}, ${interval}`);
-    for (const button of byId("interval").querySelectorAll("button")) {
-      button.setAttribute("aria-pressed", button.value === interval);
-    }
-    more.value = BUTTONS.includes(interval) ? "" : interval;
-    setData(byId("interval"), "value", interval);
-  }
-
-  const more = make("select", { "aria-label": "More intervals" }, make("option", { value: "", text: "More", hidden: "" }));
-  for (const interval of INTERVALS) {
-    if (BUTTONS.includes(interval)) byId("interval").append(make("button", { type: "button", value: interval, text: interval }));
-    else more.append(make("option", { value: interval, text: interval }));
-  }
-  byId("interval").append(more);
-  byId("interval").addEventListener("click", ({ target }) => {
-    if (target.matches("button")) selection.set({ interval: target.value });
-  });
-  more.addEventListener("change", () => selection.set({ interval: more.value }));
 
   view.onHover((openTime) => {
     hovered = openTime;
     showLegend();
   });
   view.onNearStart(() => reachesBack && loadOlder());
+  view.onAway((away) => { back.hidden = !away; });
+  back.addEventListener("click", () => view.toEnd());
   selection.addEventListener("change", () => load());
   setInterval(() => {
-    if (stale) showNote();
-    showQuote();
-  }, 1000);
+    showLegend();
+    showNote();
+  }, 1_000);
   load();
-}
-
-/** The drawing: candles and volume in; hovered open time and scroll position out. */
-function mountView(holder) {
-  const { CandlestickSeries, HistogramSeries, CrosshairMode, createChart } = globalThis.LightweightCharts;
-  const chart = createChart(holder, {
-    autoSize: true,
-    layout: { attributionLogo: true },
-    crosshair: { mode: CrosshairMode.Normal },
-    timeScale: { timeVisible: true, rightOffset: 4, minBarSpacing: 1 },
-  });
-  const price = chart.addSeries(CandlestickSeries, { borderVisible: false });
-  const volume = chart.addSeries(HistogramSeries, {
-    priceScaleId: "volume", priceFormat: { type: "volume" }, lastValueVisible: false, priceLineVisible: false,
-  });
-  price.priceScale().applyOptions({ scaleMargins: { top: 0.08, bottom: 0.22 } });
-  volume.priceScale().applyOptions({ scaleMargins: { top: 0.84, bottom: 0 } });
-
-  let colors = {};
-  let shown = [];
-  const view = { decimals: 2 };
-
-  const bar = ({ open_time, open, high, low, close }) => ({ time: open_time / 1000, open, high, low, close });
-  const column = ({ open_time, open, close, volume: value }) => ({
-    time: open_time / 1000, value: value ?? 0, color: close < open ? colors["--down-wash"] : colors["--up-wash"],
-  });
-
-  function paint() {
-    const style = getComputedStyle(document.documentElement);
-    const names = ["--panel", "--muted", "--grid", "--line", "--up", "--down", "--up-wash", "--down-wash"];
-    // Registered in style.css as colours, so that they read as values the canvas understands.
-    colors = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(name)]));
-    chart.applyOptions({
-      layout: {
-        background: { color: colors["--panel"] }, textColor: colors["--muted"], fontSize: 11,
-        fontFamily: getComputedStyle(holder).fontFamily,
-      },
-      grid: { vertLines: { color: colors["--grid"] }, horzLines: { color: colors["--grid"] } },
-      rightPriceScale: { borderColor: colors["--line"] },
-      timeScale: { borderColor: colors["--line"] },
-    });
-    const [upColor, downColor] = [colors["--up"], colors["--down"]];
-    price.applyOptions({ upColor, downColor, wickUpColor: upColor, wickDownColor: downColor });
-    volume.setData(shown.map(column));
-  }
-
-  view.reset = (candles) => {
-    const other = candles.length && (!shown.length || candles[0].symbol !== shown[0].symbol || candles[0].interval !== shown[0].interval);
-    shown = candles;
-    // The median, since a derived candle may end in the dust of a division.
-    const sample = candles.slice(-100).flatMap(({ high, low, close }) => [high, low, close]);
-    const written = sample.map(decimalsIn).sort((a, b) => a - b);
-    view.decimals = Math.max(2, written[written.length >> 1] ?? 2);
-    const { decimals } = view;
-    price.applyOptions({
-      priceFormat: { type: "custom", minMove: 10 ** -decimals, formatter: (value) => formatPrice(value, decimals) },
-    });
-    price.setData(candles.map(bar));
-    volume.setData(candles.map(column));
-    if (!other) return;
-    // About 7 px a candle is where bodies read well; the rest is one drag away.
-    chart.timeScale().applyOptions({ barSpacing: 7, timeVisible: !/[dwM]$/.test(candles[0].interval) });
-    price.priceScale().applyOptions({ autoScale: true });
-    chart.timeScale().scrollToRealTime();
-  };
-
-  view.update = (candle) => {
-    if (shown.at(-1)?.open_time === candle.open_time) shown[shown.length - 1] = candle;
-    else shown.push(candle);
-    price.update(bar(candle));
-    volume.update(column(candle));
-  };
-
-  view.onHover = (tell) => chart.subscribeCrosshairMove(({ time }) => tell(time ? time * 1000 : null));
-  view.onNearStart = (tell) => chart.timeScale().subscribeVisibleLogicalRangeChange((range) => range?.from < 5 && shown.length && tell());
-
-  addEventListener("themechange", paint);
-  paint();
-  return view;
 }

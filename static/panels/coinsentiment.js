@@ -7,12 +7,12 @@ import { formatCount, formatSigned } from "../format.js";
 const PREFIX = "sentiment.";
 const SHOWN = 30;
 
-export function mountCoinSentiment(client, status, selection) {
+export function mountCoinSentiment(client, truth, status, selection) {
   const panel = document.getElementById("coinsentiment");
   const body = panel.querySelector("tbody");
   const rows = new Map(); // topic → cells
 
-  follow(client, status, panel, {
+  follow(client, truth, status, panel, {
     selectors: [`${PREFIX}*`], except: [`${PREFIX}global`], category: "news", draw, // it is made of news
   });
 

@@ -9,7 +9,7 @@ const TOPIC = "sentiment.global";
 const DAYS = 31; // today and 30 before
 const DAY_MS = 86_400_000;
 
-export function mountFearGreed(client, status) {
+export function mountFearGreed(client, truth, status) {
   const panel = document.getElementById("feargreed");
   const note = panel.querySelector(".note");
   const gauge = mountGauge(panel.querySelector(".gauge"));
@@ -17,7 +17,7 @@ export function mountFearGreed(client, status) {
   let past = []; // newest first
   let askedAt = null; // the index's own time for which the history was asked
 
-  follow(client, status, panel, { selectors: [TOPIC], category: TOPIC, draw });
+  follow(client, truth, status, panel, { selectors: [TOPIC], category: TOPIC, draw });
 
   function draw(values) {
     const newest = values.get(TOPIC);

@@ -7,36 +7,55 @@ const STREAMS = new Set(["live", "playing", "ended", "connecting", "waiting", "s
 // In trouble first, as far as the line goes.
 const ORDER = ["false", "true", "idle"];
 
-export function mountFeeds(status) {
+// Beyond so many, those in trouble are a number too.
+const NAMED = 2;
+
+export function mountFeeds(truth, status) {
   const list = document.getElementById("feeds");
   const mode = document.getElementById("mode");
 
-  status.addEventListener("change", () => {
+  function show() {
+    if (!status.report) return;
     const { feeds, server } = status.report;
-    // The shape of status may grow and vary; read what is there.
-    show((Array.isArray(feeds) ? feeds : []).map(read).sort((a, b) => ORDER.indexOf(a.well) - ORDER.indexOf(b.well)));
     mode.hidden = server?.mode !== "tape";
     setText(mode, "Tape replay");
-  });
-
-  function show(feeds) {
-    if (!feeds.length) return list.replaceChildren(make("li", { text: "none reported" }));
-    // Of the many that poll, those that do well are a number; the streams and whoever is in trouble have names.
-    const fine = feeds.filter(({ state, well }) => well !== "false" && !STREAMS.has(state));
-    const told = feeds.filter((feed) => !fine.includes(feed));
-    list.replaceChildren(...told.map(({ name, state, well, error }) => {
-      const item = make("li", {}, make("span", { className: "dot", "aria-hidden": "true" }), make("b", { text: name }), ` ${state}`);
-      setData(item, "well", well);
-      if (error) item.append(make("span", { className: "feed-error", text: error, title: error }));
-      return item;
-    }));
-    if (fine.length) {
-      const names = fine.map(({ name, state }) => `${name} ${state}`).join("\n");
-      const item = make("li", { title: names }, make("span", { className: "dot", "aria-hidden": "true" }), `${fine.length} polled`);
-      setData(item, "well", "true");
-      list.append(item);
-    }
+    // The shape of status may grow and vary; read what is there.
+    const all = (Array.isArray(feeds) ? feeds : []).map(read).sort((a, b) => ORDER.indexOf(a.well) - ORDER.indexOf(b.well));
+    // What the server said before we lost it is history.
+    if (truth.link.name !== "live") return showLast(all);
+    if (!all.length) return list.replaceChildren(make("li", { text: "none reported" }));
+    const polled = all.filter(({ streams }) => !streams);
+    const fine = polled.filter(({ well }) => well !== "false");
+    const failing = polled.filter(({ well }) => well === "false");
+    const gathered = new Set([...fine, ...(failing.length > NAMED ? failing : [])]);
+    list.replaceChildren(
+      ...all.filter((feed) => !gathered.has(feed)).map(itemOf),
+      ...(failing.length > NAMED ? [countOf(failing, "failing", "false")] : []),
+      ...(fine.length ? [countOf(fine, "polled", "true")] : []));
   }
+
+  function showLast(all) {
+    const { state, ageMs } = truth.of("status");
+    const item = countOf(all, `${truth.warningOf({ state, ageMs })}: how they are is not known`, "idle");
+    list.replaceChildren(item);
+  }
+
+  status.addEventListener("change", show);
+  truth.onLink(show);
+}
+
+function itemOf({ name, state, well, error }) {
+  const item = make("li", {}, make("span", { className: "dot", "aria-hidden": "true" }), make("b", { text: name }), ` ${state}`);
+  setData(item, "well", well);
+  if (error) item.append(make("span", { className: "feed-error", text: error, title: error }));
+  return item;
+}
+
+function countOf(feeds, word, well) {
+  const title = feeds.map(({ name, state, error }) => [name, state, error].filter(Boolean).join(" ")).join("\n");
+  const item = make("li", { title }, make("span", { className: "dot", "aria-hidden": "true" }), `${feeds.length} ${word}`);
+  setData(item, "well", well);
+  return item;
 }
 
 function read(feed) {
@@ -46,5 +65,6 @@ function read(feed) {
   const live = WELL.has(state) || (state === "polling" && !cause);
   const well = live ? "true" : cause ? "false" : "idle";
   // The last error of a feed that has recovered is history, not news.
-  return { name: String(feed?.name ?? "feed"), state, well, error: well === "false" ? String(cause) : null };
+  const streams = STREAMS.has(state) || Array.isArray(feed?.sockets);
+  return { name: String(feed?.name ?? "feed"), state, well, streams, error: well === "false" ? String(cause) : null };
 }

@@ -6,14 +6,14 @@ import { formatCount, formatPrice } from "../format.js";
 
 const SPEEDS = { slow: "Slow", standard: "Standard", fast: "Fast" };
 
-export function mountGas(client, status) {
+export function mountGas(client, truth, status) {
   const panel = document.getElementById("gas");
   const list = panel.querySelector(".chains");
   const blocks = new Map(); // topic → what shows it
   // The most usual chain holds the place of the first, so that nothing moves when it comes.
   list.append(build("ethereum", blocks, "gas.ethereum").block);
 
-  follow(client, status, panel, { selectors: ["gas.ethereum", "gas.*"], category: "gas", draw });
+  follow(client, truth, status, panel, { selectors: ["gas.ethereum", "gas.*"], category: "gas", draw });
 
   function draw(values) {
     for (const [topic, { data, stale }] of values) {

@@ -21,15 +21,14 @@ const SORT_KEYS = {
   cap: ({ coin }) => coin.market_cap,
 };
 
-export function mountMarket(client, status, selection) {
+export function mountMarket(client, truth, status, selection) {
   const panel = document.getElementById("market");
   const [scroller, body, more] = [".scroller", "tbody", ".more"].map((part) => panel.querySelector(part));
   const rows = new Map(); // coin → row
   const bySymbol = new Map(); // symbol → the row of its highest ranked coin
-  const live = new Map(); // symbol → { price, source, stale } of the stream
   const changed = new Set();
   const byRank = (a, b) => (a.coin.rank ?? Infinity) - (b.coin.rank ?? Infinity);
-  const sorting = mountSorting([...panel.querySelectorAll("th[data-sort]")], SORT_KEYS, {
+  const sorting = mountSorting("market", [...panel.querySelectorAll("th[data-sort]")], SORT_KEYS, {
     key: "rank", down: false, upFirst: ["rank", "name"], tieBreak: byRank,
     onChange() {
       arrange();
@@ -39,7 +38,7 @@ export function mountMarket(client, status, selection) {
   let shown = []; // rows, in the order of the source
   let market = null;
 
-  const values = follow(client, status, panel, { selectors: [TOPIC], category: TOPIC, draw: read });
+  const values = follow(client, truth, status, panel, { selectors: [TOPIC], category: TOPIC, draw: read });
 
   function read() {
     const value = values.get(TOPIC);
@@ -69,23 +68,19 @@ export function mountMarket(client, status, selection) {
     changed.forEach(writeRow);
     changed.clear();
   });
-  function mark(topic, news) {
-    const symbol = topic.slice(PRICE.length);
-    live.set(symbol, { ...live.get(symbol), ...news });
+  function mark(symbol) {
     const row = bySymbol.get(symbol);
     if (!row) return;
     changed.add(row);
     write();
   }
-  client.on("update", ({ topic, data, source }) => {
-    if (topic.startsWith(PRICE)) mark(topic, { price: data.price, source, stale: false });
-  });
-  client.on("stale", ({ topic }) => topic.startsWith(PRICE) && mark(topic, { stale: true }));
-  client.on("fresh", ({ topic }) => topic.startsWith(PRICE) && mark(topic, { stale: false }));
+  truth.onTopic((topic) => topic.startsWith(PRICE) && mark(topic.slice(PRICE.length)));
+  truth.onLink(() => shown.forEach(writeRow));
 
   function livePriceOf(row) {
-    const { price, source, stale } = live.get(row.coin.symbol) ?? {};
-    if (bySymbol.get(row.coin.symbol) !== row || stale || !Number.isFinite(price)) return null;
+    const topic = PRICE + row.coin.symbol;
+    const { data: { price } = {}, source } = truth.values.get(topic) ?? {};
+    if (bySymbol.get(row.coin.symbol) !== row || !Number.isFinite(price) || truth.of(topic).state !== "live") return null;
     const ratio = price / row.coin.price;
     return ratio > SAME_COIN_WITHIN || ratio < 1 / SAME_COIN_WITHIN ? null : { price, source };
   }

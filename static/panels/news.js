@@ -10,7 +10,7 @@ const KEPT = 100;
 const EARLIER = 30;
 const RETRY_MS = 60_000;
 
-export function mountNews(client, status, selection) {
+export function mountNews(client, truth, status, selection) {
   const panel = document.getElementById("news");
   const [scroller, list, note, more, waiting] =
     [".scroller", "ul", ".note", ".more", ".waiting"].map((part) => panel.querySelector(part));
@@ -19,7 +19,7 @@ export function mountNews(client, status, selection) {
   let heard = null; // the newest event: { received, stale }
   let asked = false;
 
-  const values = follow(client, status, panel, { selectors: [TOPIC], category: TOPIC, draw, facts });
+  const values = follow(client, truth, status, panel, { selectors: [TOPIC], category: TOPIC, draw, facts });
 
   client.on("update", ({ topic, data, source }, live) => {
     if (topic !== TOPIC) return;

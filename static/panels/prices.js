@@ -1,8 +1,10 @@
 /** The live price table. Built for 1500 symbols a second: a message marks a row, a frame writes what changed. */
 
-import { flash, make, perFrame, setData, setText } from "../dom.js";
-import { formatAge, formatCompact, formatPercent, formatPrice } from "../format.js";
+import { flash, make, perFrame, setAttribute, setData, setText } from "../dom.js";
+import { formatAge, formatCompact, formatPercent, formatPrice, settledDecimals } from "../format.js";
+import { getJson } from "../rest.js";
 import { mountSorting } from "../sorting.js";
+import { matchRank } from "../spelling.js";
 
 // On a phone the other panels stand below, and should not be a long way off.
 const narrow = matchMedia("(max-width: 59.99rem)");
@@ -16,12 +18,12 @@ const NOTHING_YET = "No price has arrived yet. The feeds below say why.";
 
 const SORT_KEYS = {
   symbol: ({ symbol }) => symbol,
-  price: ({ data }) => data.price,
-  change: ({ data }) => data.change_24h_pct,
-  volume: ({ data }) => data.quote_volume_24h,
+  price: ({ value }) => value.data.price,
+  change: ({ value }) => value.data.change_24h_pct,
+  volume: ({ value }) => value.data.quote_volume_24h,
 };
 
-export function mountPrices(client, selection) {
+export function mountPrices(client, truth, selection) {
   const panel = document.getElementById("prices");
   const [scroller, table, body] = [".scroller", "table", "tbody"].map((part) => panel.querySelector(part));
   const heads = [...panel.querySelectorAll("th[data-sort]")];
@@ -34,29 +36,30 @@ export function mountPrices(client, selection) {
   let all = false;
   let listed = []; // the rows found, in order
   let sortQueued = false;
+  let linkWas = null;
+  let refusal = null; // what the server said of a search
+  const names = new Map(); // symbol → what its coin is called
 
-  client.on("update", (message) => {
-    if (!message.topic.startsWith("price.")) return;
-    const symbol = message.topic.slice("price.".length);
+  truth.onTopic((topic) => {
+    if (topic === "market") return learnNames();
+    if (!topic.startsWith("price.")) return;
+    const symbol = topic.slice("price.".length);
     const row = rows.get(symbol) ?? addRow(symbol);
-    Object.assign(row, { data: message.data, ts: message.ts, source: message.source, stale: null });
+    row.value = truth.values.get(topic);
     mark(row);
   });
-  client.on("stale", ({ topic, age_ms, reason }) => {
-    const row = topic.startsWith("price.") && rows.get(topic.slice("price.".length));
-    if (!row) return;
-    row.stale = { since: performance.now() - age_ms, reason };
-    mark(row);
+  truth.onLink(({ name }) => {
+    if (name === linkWas) return;
+    linkWas = name;
+    for (const tr of body.rows) mark(rows.get(tr.dataset.symbol));
   });
-  client.on("fresh", ({ topic }) => {
-    const row = topic.startsWith("price.") && rows.get(topic.slice("price.".length));
-    if (!row) return;
-    row.stale = null;
-    mark(row);
-  });
+
+  function learnNames() {
+    for (const { symbol, id, name } of truth.values.get("market").data.coins ?? []) names.set(symbol, [id, name]);
+  }
 
   function addRow(symbol) {
-    const row = { symbol, data: {}, ts: null, source: null, stale: null, cells: null, shown: undefined };
+    const row = { symbol, value: null, decimals: 0, cells: null, shown: undefined };
     rows.set(symbol, row);
     // The first rows of a snapshot should not wait for the next turn of the clock.
     if (!sortQueued) setTimeout(arrange, 100);
@@ -73,17 +76,30 @@ export function mountPrices(client, selection) {
 
   function arrange() {
     sortQueued = false;
-    const needle = search.value.trim().toUpperCase();
-    const found = [...rows.values()].filter(({ symbol, data }) => symbol.includes(needle) || data.pair?.includes(needle));
-    found.sort(sorting.compare);
+    const found = foundRows();
     listed = all ? found : found.slice(0, shortList());
     place();
 
     setText(document.getElementById("prices-count"), rows.size ? `${found.length}` : "");
     empty.hidden = found.length > 0;
-    setText(empty, rows.size ? `No symbol contains “${search.value.trim()}”.` : NOTHING_YET);
+    const needle = search.value.trim();
+    const asked = refusal?.needle === needle ? refusal.words : "Press Enter to ask the server.";
+    setText(empty, rows.size ? `Nothing here is called “${needle}”. ${asked}` : NOTHING_YET);
     showAll.hidden = found.length <= shortList();
     setText(showAll, all ? `Show the first ${shortList()}` : `Show all ${found.length}`);
+  }
+
+  /** What is looked for, the best matches first; everything in the chosen order while nothing is. */
+  function foundRows() {
+    const needle = search.value.trim();
+    if (!needle) return [...rows.values()].sort(sorting.compare);
+    const ranks = new Map();
+    for (const row of rows.values()) {
+      const { symbol, value } = row;
+      const rank = matchRank(needle, { symbol, pair: value?.data.pair ?? symbol + (value?.data.quote ?? ""), names: names.get(symbol) });
+      if (rank !== null) ranks.set(row, rank);
+    }
+    return [...ranks.keys()].sort((a, b) => ranks.get(a) - ranks.get(b) || sorting.compare(a, b));
   }
 
   const byName = (a, b) => (a.symbol < b.symbol ? -1 : 1);
@@ -139,7 +155,9 @@ export function mountPrices(client, selection) {
       make("th", { scope: "row" }, button, make("span", { className: "quote-asset" })),
       ...["price", "change", "volume", "age"].map((className) => make("td", { className })));
     const [name, price, change, volume, age] = tr.cells;
-    return { tr, quote: name.lastChild, price, change, volume, age };
+    const [ageText, ageState] = [make("span"), make("span", { className: "unseen" })];
+    age.append(ageText, ageState);
+    return { tr, quote: name.lastChild, price, change, volume, age, ageText, ageState };
   }
 
   // --- what each row says
@@ -152,18 +170,21 @@ export function mountPrices(client, selection) {
   });
 
   function writeRow(row) {
-    const { cells, data, stale } = row;
+    const { cells, value } = row;
+    const { data, source } = value;
+    const { state, reason } = truth.ofValue(value);
+    row.decimals = settledDecimals(row.decimals, data.price);
     setText(cells.quote, data.quote ?? "");
-    setText(cells.price, formatPrice(data.price));
+    setText(cells.price, formatPrice(data.price, row.decimals));
     setData(cells.price, "value", data.price ?? null);
     setText(cells.change, formatPercent(data.change_24h_pct));
     setData(cells.change, "sign", Math.sign(data.change_24h_pct ?? 0));
     setText(cells.volume, formatCompact(data.quote_volume_24h));
-    setData(cells.tr, "stale", stale ? "true" : null);
-    cells.age.title = [row.source && `Source: ${row.source}`, stale && `Stale: ${stale.reason}`].filter(Boolean).join("\n");
+    setData(cells.tr, "stale", state === "stale" ? "true" : null);
+    setData(cells.tr, "state", state);
+    cells.age.title = [source && `Source: ${source}`, reason].filter(Boolean).join("\n");
     writeAge(row);
-    if (row.symbol === selection.symbol) cells.tr.setAttribute("aria-current", "true");
-    else cells.tr.removeAttribute("aria-current");
+    setAttribute(cells.tr, "aria-current", row.symbol === selection.symbol ? "true" : null);
 
     const before = row.shown;
     row.shown = data.price;
@@ -171,9 +192,11 @@ export function mountPrices(client, selection) {
     flash(cells.price, data.price > before);
   }
 
-  function writeAge({ cells, ts, stale }) {
-    const ageMs = stale ? performance.now() - stale.since : client.serverNow() - ts;
-    setText(cells.age, ts === null && !stale ? "" : formatAge(ageMs));
+  function writeAge({ cells, value }) {
+    const { state, ageMs } = truth.ofValue(value);
+    setText(cells.ageText, formatAge(ageMs));
+    // Colour alone tells a screen reader nothing.
+    setText(cells.ageState, state === "live" ? "" : ` ${state === "stale" ? "stale" : "not connected"}`);
   }
 
   // --- the hands of the user
@@ -186,7 +209,7 @@ export function mountPrices(client, selection) {
     for (const row of rows.values()) if (row.cells?.tr.isConnected) mark(row);
   });
 
-  const sorting = mountSorting(heads, SORT_KEYS, {
+  const sorting = mountSorting("prices", heads, SORT_KEYS, {
     key: "volume", down: true, upFirst: ["symbol"], tieBreak: byName,
     onChange() {
       arrange();
@@ -194,6 +217,34 @@ export function mountPrices(client, selection) {
     },
   });
   search.addEventListener("input", arrange);
+  search.addEventListener("keydown", (event) => {
+    if (event.key === "Enter") openFound();
+    else if (event.key === "ArrowDown") body.querySelector("button")?.focus();
+    else return;
+    event.preventDefault();
+  });
+  body.addEventListener("keydown", (event) => {
+    const step = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const next = event.target.closest("tr")[step];
+    (next?.querySelector("button") ?? (event.key === "ArrowUp" ? search : event.target)).focus();
+  });
+
+  /** Chart the best match; what no row is called, the server may know. */
+  async function openFound() {
+    const needle = search.value.trim();
+    if (!needle) return;
+    const [best] = foundRows();
+    if (best) return selection.set({ symbol: best.symbol });
+    try {
+      const { data } = await getJson(`/api/market/price?${new URLSearchParams({ symbols: needle })}`);
+      if (search.value.trim() === needle && data[0]) selection.set({ symbol: data[0].symbol });
+    } catch (error) {
+      refusal = { needle, words: `The server says: ${error.message}` };
+      arrange();
+    }
+  }
   showAll.addEventListener("click", () => {
     all = !all;
     arrange();

@@ -8,14 +8,15 @@ const TOPIC = "status";
 const LOW_SUCCESS_PCT = 90;
 const COLUMNS = ["state", "success", "calls", "p50", "p95", "ok", "error"];
 
-export function mountProviders(client, status) {
+export function mountProviders(client, truth, status) {
   const panel = document.getElementById("providers");
   const [summary, providers, pools, disagreements] =
     [".summary", ".providers tbody", ".pools tbody", ".disagreements"].map((part) => panel.querySelector(part));
   const rows = new Map(); // provider → { cells, provider }
   const routes = new Map(); // pool → cells
 
-  follow(client, status, panel, { selectors: [TOPIC], category: TOPIC, draw });
+  const values = follow(client, truth, status, panel, { selectors: [TOPIC], category: TOPIC, draw });
+  truth.onLink(() => values.size && draw(values));
 
   function draw(values) {
     const { data = {} } = values.get(TOPIC) ?? {};
@@ -26,12 +27,12 @@ export function mountProviders(client, status) {
     setText(summary, summaryOf(known));
     setData(panel, "none", known.length ? null : "true");
 
-    const states = new Map(known.map(({ name, state }) => [name, state]));
+    const states = new Map(known.map((provider) => [provider.name, stateOf(provider)]));
     // A pool of one has nobody to turn to, and its provider stands in the table beside.
     const all = named(data.pools).filter(({ tiers }) => !Array.isArray(tiers) || tiers.flat().length > 1);
     for (const pool of all) writePool(pool, states);
     place(pools, all.map(({ name }) => routes.get(name).tr));
-    writeDisagreements(Array.isArray(data.disagreements) ? data.disagreements : []);
+    writeDisagreements(Array.isArray(data.disagreements) ? data.disagreements : [], data.readiness?.price);
   }
 
   // --- providers
@@ -48,7 +49,7 @@ export function mountProviders(client, status) {
     const row = rows.get(provider.name) ?? build(provider.name);
     row.provider = provider;
     const { cells } = row;
-    const state = provider.state ?? "unknown";
+    const state = stateOf(provider);
     const { success_pct, calls, latency_ms, hosts } = provider;
     setData(cells.tr, "state", state);
     setText(cells.word, formatWord(state));
@@ -68,9 +69,11 @@ export function mountProviders(client, status) {
     setText(cells.until, open_until > now ? `again in ${formatAge(open_until - now + 999)}` : "");
     setText(cells.ok, Number.isFinite(last_success_at) ? `${formatAge(now - last_success_at)} ago` : UNKNOWN);
     const when = last_error && Number.isFinite(last_error_at) && `${formatAge(now - last_error_at)} ago`;
-    const words = [reason, last_error !== reason && last_error, when].filter(Boolean).join(" · ");
+    // A cause that all have is named once, for the whole page.
+    const cause = !status.unreachable && last_error !== reason && last_error;
+    const words = [reason, cause, when].filter(Boolean).join(" · ");
     setText(cells.words, words);
-    cells.error.title = words;
+    cells.error.title = [words, last_error].filter(Boolean).join("\n");
     // The last error of one that is well again is history.
     setData(cells.error, "warn", last_error && state !== "active" ? "" : null);
   }
@@ -121,15 +124,23 @@ export function mountProviders(client, status) {
     return routes.get(name);
   }
 
-  function writeDisagreements(list) {
+  function writeDisagreements(list, priceReadiness) {
     const items = list.map(({ symbol, sources, difference_pct }) => {
       const prices = Object.entries(sources ?? {}).map(([source, price]) => `${source} ${formatPrice(price)}`);
       const apart = make("span", { "data-warn": "", text: `${formatShare(difference_pct)} apart` });
       return make("li", {}, make("b", { text: symbol }), ` ${prices.join(" · ")} `, apart);
     });
-    if (!items.length) items.push(make("li", { className: "agree", text: "None: sources agree." }));
+    if (!items.length) items.push(make("li", { className: "agree", text: agreement(priceReadiness) }));
     disagreements.replaceChildren(...items);
   }
+}
+
+/** What the table and the pools say of a provider: `active` only of one that has been asked. */
+const stateOf = ({ state, calls }) => (state === "active" && calls === 0 ? "not_asked" : state ?? "unknown");
+
+/** What it means that no two sources differ; `readiness` is "value" where there are prices to compare. */
+function agreement(readiness) {
+  return readiness === undefined || readiness === "value" ? "None: sources agree." : "Nothing to compare: there are no prices.";
 }
 
 const named = (list) => (Array.isArray(list) ? list.filter((each) => typeof each?.name === "string") : []);

@@ -7,12 +7,12 @@ import { formatCount, formatMoney, formatPercent, formatShare, UNKNOWN } from ".
 const TOPIC = "market.global";
 const NAMED = 3; // of the coins that dominate; the rest is "others"
 
-export function mountTotals(client, status) {
+export function mountTotals(client, truth, status) {
   const panel = document.getElementById("totals");
   const [parts, shares] = [".parts", ".shares"].map((part) => panel.querySelector(part));
   const fact = (name) => panel.querySelector(`[data-fact=${name}]`);
 
-  follow(client, status, panel, { selectors: [TOPIC], category: TOPIC, draw });
+  follow(client, truth, status, panel, { selectors: [TOPIC], category: TOPIC, draw });
 
   function draw(values) {
     const { data = {} } = values.get(TOPIC) ?? {};

@@ -1,0 +1,99 @@
+/** Draws candles and volume with TradingView Lightweight Charts. */
+
+import { decimalsIn, formatPrice } from "../format.js";
+
+// Beyond so many candles from its end, the chart no longer shows what is new.
+const AWAY = 5;
+
+/** The drawing: candles and volume in; hovered open time and scroll position out. */
+export function mountView(holder) {
+  if (!globalThis.LightweightCharts) return withoutLibrary(holder);
+  const { CandlestickSeries, HistogramSeries, CrosshairMode, createChart } = globalThis.LightweightCharts;
+  const chart = createChart(holder, {
+    autoSize: true,
+    layout: { attributionLogo: true },
+    crosshair: { mode: CrosshairMode.Normal },
+    timeScale: { timeVisible: true, rightOffset: 4, minBarSpacing: 1 },
+    // A finger that moves up or down scrolls the page.
+    handleScroll: { vertTouchDrag: false },
+  });
+  const price = chart.addSeries(CandlestickSeries, { borderVisible: false });
+  const volume = chart.addSeries(HistogramSeries, {
+    priceScaleId: "volume", priceFormat: { type: "volume" }, lastValueVisible: false, priceLineVisible: false,
+  });
+  price.priceScale().applyOptions({ scaleMargins: { top: 0.08, bottom: 0.22 } });
+  volume.priceScale().applyOptions({ scaleMargins: { top: 0.84, bottom: 0 } });
+
+  let colors = {};
+  let shown = [];
+  const view = { decimals: 2 };
+
+  const bar = ({ open_time, open, high, low, close }) => ({ time: open_time / 1000, open, high, low, close });
+  const column = ({ open_time, open, close, volume: value }) => ({
+    time: open_time / 1000, value: value ?? 0, color: close < open ? colors["--down-wash"] : colors["--up-wash"],
+  });
+
+  function paint() {
+    const style = getComputedStyle(document.documentElement);
+    const names = ["--panel", "--muted", "--grid", "--line", "--up", "--down", "--up-wash", "--down-wash"];
+    // Registered in style.css as colours, so that they read as values the canvas understands.
+    colors = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(name)]));
+    chart.applyOptions({
+      layout: {
+        background: { color: colors["--panel"] }, textColor: colors["--muted"], fontSize: 11,
+        fontFamily: getComputedStyle(holder).fontFamily,
+      },
+      grid: { vertLines: { color: colors["--grid"] }, horzLines: { color: colors["--grid"] } },
+      rightPriceScale: { borderColor: colors["--line"] },
+      timeScale: { borderColor: colors["--line"] },
+    });
+    const [upColor, downColor] = [colors["--up"], colors["--down"]];
+    price.applyOptions({ upColor, downColor, wickUpColor: upColor, wickDownColor: downColor });
+    volume.setData(shown.map(column));
+  }
+
+  view.reset = (candles) => {
+    const other = candles.length && (!shown.length || candles[0].symbol !== shown[0].symbol || candles[0].interval !== shown[0].interval);
+    shown = candles;
+    // The median, since a derived candle may end in the dust of a division.
+    const sample = candles.slice(-100).flatMap(({ high, low, close }) => [high, low, close]);
+    const written = sample.map(decimalsIn).sort((a, b) => a - b);
+    view.decimals = Math.max(2, written[written.length >> 1] ?? 2);
+    const { decimals } = view;
+    price.applyOptions({
+      priceFormat: { type: "custom", minMove: 10 ** -decimals, formatter: (value) => formatPrice(value, decimals) },
+    });
+    price.setData(candles.map(bar));
+    volume.setData(candles.map(column));
+    if (!other) return;
+    // About 7 px a candle is where bodies read well; the rest is one drag away.
+    chart.timeScale().applyOptions({ barSpacing: 7, timeVisible: !/[dwM]$/.test(candles[0].interval) });
+    price.priceScale().applyOptions({ autoScale: true });
+    chart.timeScale().scrollToRealTime();
+  };
+
+  view.update = (candle) => {
+    if (shown.at(-1)?.open_time === candle.open_time) shown[shown.length - 1] = candle;
+    else shown.push(candle);
+    price.update(bar(candle));
+    volume.update(column(candle));
+  };
+
+  view.onHover = (tell) => chart.subscribeCrosshairMove(({ time }) => tell(time ? time * 1000 : null));
+  view.onNearStart = (tell) => chart.timeScale().subscribeVisibleLogicalRangeChange((range) => range?.from < 5 && shown.length && tell());
+
+  view.onAway = (tell) => chart.timeScale().subscribeVisibleLogicalRangeChange(() => tell(shown.length > 0 && chart.timeScale().scrollPosition() < -AWAY));
+  view.toEnd = () => chart.timeScale().scrollToRealTime();
+
+  addEventListener("themechange", paint);
+  paint();
+  return view;
+}
+
+/** The same without anything to draw with: the page goes on, and the legend still tells the newest candle. */
+function withoutLibrary(holder) {
+  holder.textContent = "The chart cannot be drawn: its library did not load.";
+  holder.classList.add("empty");
+  const nothing = () => {};
+  return { decimals: 2, reset: nothing, update: nothing, onHover: nothing, onNearStart: nothing, onAway: nothing, toEnd: nothing };
+}

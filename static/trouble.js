@@ -1,0 +1,35 @@
+/** What is wrong with the whole system, in one sentence: the first of the causes that explains all that is seen. */
+
+import { formatWord } from "./format.js";
+
+const NO_NAME = /host name not found|name resolution|getaddrinfo/i;
+const STREAMING = new Set(["live", "playing", "ended", "starting", "connecting"]);
+
+/** Why no source can be reached, in the server's words; null if one can, or none was asked. */
+export function unreachable(report) {
+  const providers = Array.isArray(report?.providers) ? report.providers : [];
+  const asked = providers.filter(({ calls }) => calls > 0);
+  const failing = asked.filter(({ last_error, last_error_at, last_success_at }) => last_error && !(last_success_at >= last_error_at));
+  if (asked.length < 2 || failing.length < asked.length) return null;
+  const causes = failing.map(({ last_error }) => String(last_error));
+  if (causes.some((cause) => NO_NAME.test(cause))) return "no host name resolves";
+  return new Set(causes).size === 1 ? causes[0] : "all of them fail";
+}
+
+/** The sentence, or null while nothing is wrong that a panel does not say by itself. */
+export function troubleOf(link, report) {
+  if (link.name === "connecting") return null;
+  if (link.name !== "live") return `${link.words}: nothing here is live, and every value is as old as it says.`;
+  const cause = unreachable(report);
+  if (cause) {
+    return `The server reaches no source (${cause}): check its DNS, network and proxy. No keys are needed. “make demo” shows recorded data.`;
+  }
+  const feeds = Array.isArray(report?.feeds) ? report.feeds : [];
+  const prices = feeds.find(({ name }) => name === "prices");
+  const exchange = feeds.find(({ state, sockets }) => Array.isArray(sockets) && !STREAMING.has(state));
+  if (!exchange || !exchange.last_error) return null;
+  const instead = prices?.source
+    ? `prices come from ${prices.source}, less often and by its own account`
+    : "its values grow old";
+  return `${exchange.name} does not stream (${formatWord(exchange.state)}): ${instead}.`;
+}
