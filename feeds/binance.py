@@ -20,15 +20,16 @@ import orjson
 
 from feeds import topics
 from feeds.backfill import BackfillPolicy, Backfills, Key, log_failure
-from feeds.market import BinanceMarket
-from feeds.model import Candle, Pair, Price
+from feeds.doubts import Doubts
+from feeds.market import HALTED, BinanceMarket
+from feeds.model import TRADING, Candle, Pair, Price
 from feeds.providers import binance
 from feeds.providers.fields import Rows
 from feeds.tape import Recorder
 from feeds.watchdog import LONGEST_CADENCE_S, Watchdog
 from feeds.websocket import SocketPolicy, StreamSocket
 from orchestrator.clock import Clock
-from orchestrator.errors import ProviderError
+from orchestrator.errors import NotFound, ProviderError
 from orchestrator.hosts import Hosts
 from orchestrator.http import HttpRequest, HttpResponse
 from orchestrator.provider import Steps
@@ -44,6 +45,10 @@ ALL_MARKETS = ""
 TICKERS_COMPARED = 20
 """So many of the most traded pairs tell whether anything happens at all; more would weigh more."""
 SKEWS_KEPT = 15
+LOOK_AT_PAIRS_S = 1.0
+REST_ITSELF = ""
+"""Stands among the pairs that speak against the list."""
+EXCHANGE_HALTED = "the exchange is halted: it trades none of its pairs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +60,10 @@ class BinancePolicy:
     poll_s: float = 30.0
     """Between two polls of all prices while no stream delivers."""
     pairs_refresh_s: float = 3600.0
-    unlisted_refresh_s: float = 300.0
-    """A pair that the stream names and we don't know asks for a new list, but not more often than this."""
+    doubted_refresh_s: float = 30.0
+    """The list is fetched again when something speaks against it, but not more often than this."""
+    doubted_longest_s: float = 300.0
+    """A pair that ticks while each new list says that it rests asks for the next one ever later, up to this."""
     first_delay_s: float = 1.0
     longest_delay_s: float = 60.0
     ticker_cadence_s: float = 1.0
@@ -102,6 +109,8 @@ class BinanceFeed:
         self.always: set[str] = set()
         self.followed: dict[str, Key] = {}
         """By the name of its stream: each series that is followed."""
+        self.keys: dict[str, Key] = {}
+        """The same by topic, also of a pair that is not listed any more."""
         self.watchdog = Watchdog()
         self.group: asyncio.TaskGroup | None = None
         self.backfills: Backfills | None = None
@@ -112,7 +121,13 @@ class BinanceFeed:
         """The most traded pairs: if anything happens, it happens there."""
         self.seen: dict[str, Price] = {}
         """By pair symbol: what was last known, by whomever, since the tickers were subscribed."""
-        self.pairs_from_disk = False
+        self.doubts = Doubts(policy.doubted_refresh_s, policy.doubted_longest_s)
+        self.pairs_asked = float("-inf")
+        self.pairs_confirmed = False
+        """Whether this run has had the list from the exchange itself."""
+        self.list_contradicted = False
+        """REST knows no pair of a name that is on the list."""
+        self.warned: set[str] = set()
         self.ticker_skews_ms: deque[int] = deque(maxlen=SKEWS_KEPT)
         """How far the stamps of the last tickers were ahead of our clock."""
 
@@ -128,13 +143,21 @@ class BinanceFeed:
         if pair is None:
             if self.symbols.known:
                 self.wanted.discard(topic)
+                self._unfollow(topic)
                 self.market.sink.refuse(topic, f"no market for symbol {base!r}")
             return
+        if not pair.trading:
+            self.market.sink.stale(topic, HALTED)
         candle = topics.candle_topic(topic)
         if candle is None:
             self.wanted.discard(topic)  # prices of every pair come anyway
-            return
-        key = (pair.symbol, candle.interval)
+        else:
+            self._follow(topic, (pair.symbol, candle.interval))
+
+    def _follow(self, topic: str, key: Key) -> None:
+        if self.keys.get(topic, key) != key:
+            self._unfollow(topic)  # another pair serves this base now
+        self.keys[topic] = key
         stream = binance.kline_stream(*key)
         is_new = key not in self.market.series
         self.market.follow(key)
@@ -155,18 +178,22 @@ class BinanceFeed:
             self.wanted.discard(topic)
         if candle is None or topic in self.always:
             return False
-        pair = self.symbols.by_base.get(candle.base)
-        if pair is not None:
-            key = (pair.symbol, candle.interval)
-            stream = binance.kline_stream(*key)
-            self.market.unfollow(key)
-            self.followed.pop(stream, None)
-            self.watchdog.forget(stream)
-            if self.recorder is not None:
-                self.recorder.dropped(stream, self.clock.wall_ms())
-            for socket in self.sockets:
-                socket.drop(stream)
+        self._unfollow(topic)
         return True
+
+    def _unfollow(self, topic: str) -> None:
+        """End the stream and the series of a topic; nothing where it is not followed."""
+        key = self.keys.pop(topic, None)
+        if key is None:
+            return
+        stream = binance.kline_stream(*key)
+        self.market.unfollow(key)
+        self.followed.pop(stream, None)
+        self.watchdog.forget(stream)
+        if self.recorder is not None:
+            self.recorder.dropped(stream, self.clock.wall_ms())
+        for socket in self.sockets:
+            socket.drop(stream)
 
     def _socket_for(self, stream: str) -> StreamSocket:
         for socket in self.sockets:
@@ -235,14 +262,14 @@ class BinanceFeed:
                 self.group = self.backfills = None
 
     def _want_all(self) -> None:
-        """Want what the settings name and what clients have asked for; what the exchange lacks is said once."""
-        for base in self.policy.candle_bases:
-            if base not in self.symbols.by_base:
-                log.warning("candles_unlisted", extra={"symbol": base})
-                continue
-            for interval in self.policy.candle_intervals:
-                self.always.add(topics.ohlcv(base, interval))
-        for topic in sorted(self.always | self.wanted):
+        """Want what the settings name and what clients have asked for; what the exchange lacks is logged once."""
+        before = self.always
+        listed = [base for base in self.policy.candle_bases if base in self.symbols.by_base]
+        self.always = {topics.ohlcv(base, interval) for base in listed for interval in self.policy.candle_intervals}
+        for base in set(self.policy.candle_bases) - set(listed) - self.warned:
+            log.warning("candles_unlisted", extra={"symbol": base})
+        self.warned = set(self.policy.candle_bases) - set(listed)
+        for topic in sorted(self.always | self.wanted | (before - self.always)):
             self.want(topic)
 
     async def _first_pairs(self) -> None:
@@ -254,19 +281,40 @@ class BinanceFeed:
             await self.clock.sleep(max(backoff.next_delay_s(), self.rest.back_in_s()))
 
     async def _refresh_pairs(self) -> None:
-        asked = self.clock.now()
-        if self.pairs_from_disk:
-            await self._fetch_pairs()
+        """Fetch the list again when it is old, and soon when something speaks against it."""
         while True:
-            await self.clock.sleep(self.policy.unlisted_refresh_s)
-            due = self.clock.now() - asked >= self.policy.pairs_refresh_s
-            if due or self.market.unlisted:
-                asked = self.clock.now()
-                if await self._fetch_pairs():
-                    self._want_all()
+            await self.clock.sleep(LOOK_AT_PAIRS_S)
+            if self._list_is_doubted(self.clock.now()) and await self._fetch_pairs():
+                self._want_all()
+
+    def _list_is_doubted(self, now: float) -> bool:
+        """Whether to ask again which pairs there are: states pass, and only the list tells of them."""
+        waited_s = now - self.pairs_asked
+        if not self.pairs_confirmed and waited_s == float("inf"):
+            return True
+        if waited_s < self.policy.doubted_refresh_s:
+            return False
+        return (
+            waited_s >= self.policy.pairs_refresh_s
+            or not self.pairs_confirmed
+            or self.symbols.unsure
+            or self.symbols.halted
+            or self.doubts.speak_against(self._evidence(), now)
+            # An exchange that says nothing may have halted.
+            or (waited_s >= 2 * self.policy.doubted_refresh_s and self._is_silent())
+        )
+
+    def _evidence(self) -> set[str]:
+        """What speaks against the list: the pairs that tick all the same, and REST."""
+        return self.market.misjudged | ({REST_ITSELF} if self.list_contradicted else set())
+
+    def _is_silent(self) -> bool:
+        """Whether a connection to the exchange is there, and nothing comes of the tickers."""
+        return bool(self.sockets) and self.sockets[0].link is not None and not self._stream_delivers()
 
     async def _fetch_pairs(self) -> bool:
         request = binance.exchange_info()
+        self.pairs_asked = self.clock.now()
         try:
             response = await self._get(request)
             pairs = binance.read_exchange_info(response)
@@ -275,9 +323,15 @@ class BinanceFeed:
             self.pairs_failed = True
             self.on_change()
             return False
-        self.pairs_failed = False
+        evidence = self._evidence()
+        self.pairs_failed = self.list_contradicted = False
+        self.pairs_confirmed = True
         self._record(request, response)
         self.market.pairs(pairs)
+        trading = {symbol for symbol in evidence if (pair := self.symbols.listed.get(symbol)) and pair.trading}
+        self.doubts.settled(trading)
+        self.doubts.overruled(evidence - trading, self.clock.now())
+        self.busiest = [symbol for symbol in self.busiest if symbol in self.symbols.by_symbol]
         self._save_pairs(pairs)
         self.on_change()
         return True
@@ -287,20 +341,19 @@ class BinanceFeed:
             return False
         try:
             rows = orjson.loads(self.pairs_file.read_bytes())
-            pairs = [Pair(str(s), str(b), str(q), bool(t)) for s, b, q, t in rows]
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError):
             return False
+        pairs = [pair for row in rows if (pair := _kept_pair(row)) is not None] if isinstance(rows, list) else []
         if not pairs:
             return False
         self._record(binance.exchange_info(), binance.as_exchange_info(pairs, self.clock.wall_ms()))
         self.market.pairs(pairs)
-        self.pairs_from_disk = True
         return True
 
     def _save_pairs(self, pairs: Sequence[Pair]) -> None:
         if self.pairs_file is None:
             return
-        rows = [[pair.symbol, pair.base, pair.quote, pair.trading] for pair in pairs]
+        rows = [[pair.symbol, pair.base, pair.quote, pair.status] for pair in pairs]
         try:
             self.pairs_file.parent.mkdir(parents=True, exist_ok=True)
             part = self.pairs_file.with_suffix(".part")
@@ -340,7 +393,7 @@ class BinanceFeed:
 
     def prices_fail(self) -> bool:
         """Neither stream nor REST gives prices: time for somebody else to."""
-        return (self.tickers_failed or self.pairs_failed) and not self._stream_delivers()
+        return (self.tickers_failed or self.pairs_failed or self.symbols.halted) and not self._stream_delivers()
 
     def _stream_delivers(self) -> bool:
         socket = self.sockets[0] if self.sockets else None
@@ -484,6 +537,8 @@ class BinanceFeed:
         streaming, known = self._stream_delivers(), self.symbols.known
         errors = [*self.rest.errors(), *self.stream_hosts.errors()]
         failure = "; ".join(errors) if errors and (self.pairs_failed or self.tickers_failed or not known) else None
+        if self.symbols.halted:
+            return {"price": EXCHANGE_HALTED, "ohlcv": EXCHANGE_HALTED}
         begun = known and all(series.begun for series in self.market.series.values())
         return {
             "price": "value" if self.market.prices or streaming else failure,
@@ -493,7 +548,9 @@ class BinanceFeed:
     def report(self) -> dict[str, object]:
         """What a person wants to know of this feed."""
         states = {socket.report.state for socket in self.sockets}
-        if self._stream_delivers():
+        if self.symbols.halted:
+            state = "halted"
+        elif self._stream_delivers():
             state = "live"
         elif self.market.prices and not self.tickers_failed:
             state = "polling"
@@ -505,6 +562,8 @@ class BinanceFeed:
             "state": state,
             "last_error": "; ".join(errors) or None,
             "pairs": len(self.symbols.by_base),
+            "pair_states": self.symbols.states(),
+            "dropped_ticks": dict(self.market.dropped),
             "candle_series": len(self.market.series),
             "close_delay_ms": {
                 interval: _quantiles(delays) for interval, delays in sorted(self.market.close_delays_ms.items())
@@ -531,6 +590,9 @@ class BinanceFeed:
     async def _ask(self, steps: Steps[T], urgent: bool = True) -> T:
         try:
             return await self.rest.run(steps, urgent=urgent)
+        except NotFound:
+            self.list_contradicted = True  # we ask only for what is listed
+            raise
         finally:
             self._compare_clocks()
             self.on_change()
@@ -548,6 +610,16 @@ class BinanceFeed:
         """Only what is applied goes on a tape, in the order it is applied."""
         if self.recorder is not None:
             self.recorder.answer(request, response)
+
+
+def _kept_pair(row: object) -> Pair | None:
+    """Return a pair as an earlier run wrote it, None for what is not one. Older files tell only whether it trades."""
+    match row:
+        case [str(symbol), str(base), str(quote), status] if symbol and base and quote:
+            if isinstance(status, bool):
+                status = TRADING if status else "BREAK"
+            return Pair(symbol, base, quote, binance.pair_status(status))
+    return None
 
 
 def _mark(candle: Candle) -> tuple[int, ...]:

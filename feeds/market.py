@@ -15,7 +15,7 @@ from feeds.candles import CandleSeries, Gap, Outcome, Said, State
 from feeds.model import Candle, Event, Pair, Price, Quote, Sink
 from feeds.providers import binance
 from feeds.providers.fields import BadFieldError, Rows
-from feeds.symbols import NOT_IN_A_SYMBOL, Symbols
+from feeds.symbols import Symbols, is_plausible
 from orchestrator import repairs
 from orchestrator.errors import Malformed
 
@@ -34,6 +34,9 @@ RANK = {None: 2, "trade": 1, "candle": 1, "book": 0}
 
 
 DELAYS_KEPT = 256
+MISJUDGED_KEPT = 1000
+HALTED = "halted"
+"""Why a topic is stale whose pair the exchange lists but does not trade."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,10 @@ class BinanceMarket:
         self.rejected: Counter[str] = Counter()
         self.repaired: Counter[str] = Counter()
         """What was repaired in frames, by kind of damage or by the field that became null."""
-        self.unlisted: set[str] = set()
+        self.dropped: Counter[str] = Counter()
+        """Good ticks that were not published: `unlisted`, of pairs that the list lacks, `resting`, of such as rest."""
+        self.misjudged: set[str] = set()
+        """The pairs that these ticks are of: evidence against the list."""
         self.close_delays_ms: dict[str, deque[int]] = {}
         """By interval: how long after its end, by the exchange's clock, each of the last candles was said closed."""
         self.skew_ms = 0
@@ -103,8 +109,17 @@ class BinanceMarket:
 
     def pairs(self, pairs: Sequence[Pair]) -> None:
         """Take the exchange's list of pairs."""
+        before = self.symbols.by_base
         self.symbols.learn(pairs)
-        self.unlisted.clear()
+        self.misjudged.clear()
+        now = self.symbols.by_base
+        for base in before.keys() - now.keys():
+            for known in (self.prices, self.told, self.last, self.doubted):
+                known.pop(base, None)
+            self.sink.refuse(topics.price(base), f"no market for symbol {base!r} any more")
+        for base, pair in now.items():
+            if not pair.trading and base in before and before[base].trading:
+                self.sink.stale(topics.price(base), HALTED)
 
     def new_connection(self) -> None:
         """A new socket tells its own time: its first prices are taken whatever their stamps."""
@@ -147,7 +162,7 @@ class BinanceMarket:
             known, wanted = self.symbols.known, self.symbols.wanted
             if quote.symbol not in self.symbols.by_base if known else wanted and quote.symbol not in wanted:
                 continue
-            if NOT_IN_A_SYMBOL & set(quote.symbol) or not self._believes(quote.symbol, quote.price):
+            if not is_plausible(quote.symbol) or not self._believes(quote.symbol, quote.price):
                 continue
             # Whatever the exchange says next is news again.
             self.prices.pop(quote.symbol, None)
@@ -179,9 +194,8 @@ class BinanceMarket:
             self._reject("E", "event time in the future")
             return
         pair = self.symbols.by_symbol.get(price.symbol)
-        if pair is None:
-            if price.symbol not in self.symbols.listed and len(self.unlisted) < 1000:
-                self.unlisted.add(price.symbol)
+        if pair is None or not (pair.trading or new.polled):
+            self._drop(price.symbol, polled=new.polled)
             return
         last = self.prices.get(pair.base)
         if last is not None and not new.supersedes(last):
@@ -190,10 +204,11 @@ class BinanceMarket:
             return
         self.prices[pair.base] = new
         self.told[pair.base] = (price, new.rank)
+        topic = topics.price(pair.base)
         change = (price.price - price.open_24h) / price.open_24h * 100 if price.open_24h else math.inf
         self.sink.publish(
             Event(
-                topic=topics.price(pair.base),
+                topic=topic,
                 ts=price.ts,
                 received=received_ms,
                 source=self._source(finer),
@@ -213,6 +228,17 @@ class BinanceMarket:
                 lag_ms=self._lag_ms(price.ts, received_ms),
             )
         )
+        if not pair.trading:
+            self.sink.stale(topic, HALTED)  # its last price, and no more than that
+
+    def _drop(self, symbol: str, polled: bool) -> None:
+        """Count a tick that is not published. That the stream ticks is evidence; REST tells of pairs that rest, too."""
+        listed = symbol in self.symbols.listed
+        if polled or (listed and symbol not in self.symbols.by_symbol):
+            return  # of a market that is not ours
+        self.dropped["resting" if listed else "unlisted"] += 1
+        if len(self.misjudged) < MISJUDGED_KEPT:
+            self.misjudged.add(symbol)
 
     def _has_told(self, base: str, new: LastPrice) -> bool:
         """Whether this very event was published last: another connection or REST brings it again."""

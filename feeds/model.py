@@ -8,15 +8,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+TRADING = "TRADING"
+UNLISTED = "UNLISTED"
+"""Of a pair that the newest list lacks for the first time. A list may be cut short: only the next one makes it gone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A market: `symbol` is the exchange's own name of it (`BTCUSDT`)."""
+    """A market: `symbol` is the exchange's own name of it (`BTCUSDT`), `status` its state in the exchange's words.
+
+    A state passes (`TRADING`, `HALT`, `BREAK`, `CANCEL_ONLY`): a pair that rests exists all the same.
+    """
 
     symbol: str
     base: str
     quote: str
-    trading: bool = True
+    status: str = TRADING
+
+    @property
+    def trading(self) -> bool:
+        """Whether it trades now, as far as the exchange has said."""
+        return self.status == TRADING
 
 
 @dataclass(frozen=True, slots=True)

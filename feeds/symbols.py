@@ -5,9 +5,11 @@ and `BTCUPUSDT` have misled many. Two exceptions, both where no exchange can be 
 exchangeInfo, and a client's spelling in the first moments before one has arrived.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
-from feeds.model import Pair
+from feeds.model import UNLISTED, Pair
 
 COIN_NAMES = {
     "bitcoin": "BTC",
@@ -81,7 +83,13 @@ QUOTES = (
 )
 """Quote assets, the preferred one of a base first."""
 
-NOT_IN_A_SYMBOL = frozenset(".*>,&?# \t\r\n\0\"'<\\")
+NOT_IN_A_SYMBOL = frozenset("*>,&?# \t\r\n\0\"'<\\")
+MARKS = ("-", "/", "_", ".")
+"""What may stand between base and quote in a client's spelling. A base may hold some of them, too."""
+ENDED = "BREAK"
+"""A pair in this state may never trade again, so that another one of its base goes before it."""
+LONGEST_NAME = 50
+"""Binance allows so many letters in a symbol."""
 
 
 class UnknownSymbolError(ValueError):
@@ -89,7 +97,7 @@ class UnknownSymbolError(ValueError):
 
 
 class Symbols:
-    """The markets we serve: one pair for each base asset.
+    """The markets we serve: one pair for each base asset, whether or not it trades now.
 
     `wanted` holds what the settings ask for: bases or pairs, or nothing for all. `quotes` are the acceptable
     quote assets, best first. Before `learn` was called the exchange is unknown and any plausible name is accepted.
@@ -102,21 +110,42 @@ class Symbols:
         self.by_base: dict[str, Pair] = {}
         self.by_symbol: dict[str, Pair] = {}
         self.by_assets: dict[tuple[str, str], Pair] = {}
+        self.any_trades = False
 
     @property
     def known(self) -> bool:
         """Whether the exchange has said what it lists."""
         return bool(self.listed)
 
+    @property
+    def halted(self) -> bool:
+        """Whether the exchange trades nothing at all: every pair of its list rests."""
+        return self.known and not self.any_trades
+
+    @property
+    def unsure(self) -> bool:
+        """Whether the list lacked a pair that we serve, which the next one has to confirm."""
+        return any(pair.status == UNLISTED for pair in self.by_base.values())
+
+    def states(self) -> dict[str, int]:
+        """How many of the pairs that we serve are in each state."""
+        return dict(Counter(pair.status for pair in self.by_base.values()))
+
     def learn(self, pairs: Iterable[Pair]) -> None:
-        """Take the exchange's whole list, and choose the pair of each base."""
-        self.listed = {pair.symbol: pair for pair in pairs if not NOT_IN_A_SYMBOL & set(pair.symbol + pair.base)}
+        """Take the exchange's whole list, and choose the pair of each base.
+
+        A pair that we serve and that is not on the list stays, `UNLISTED`, until the next list confirms it.
+        """
+        listed = {pair.symbol: pair for pair in pairs if _can_be_a_topic(pair)}
+        missing = [pair for pair in self.by_base.values() if pair.symbol not in listed and pair.status != UNLISTED]
+        self.listed = listed | {pair.symbol: replace(pair, status=UNLISTED) for pair in missing}
+        self.any_trades = any(pair.trading for pair in self.listed.values())
         self.by_assets = {(pair.base, pair.quote): pair for pair in self.listed.values()}
         rank = {quote: place for place, quote in enumerate(self.quotes)}
         best: dict[str, Pair] = {}
         for pair in self.listed.values():
             named = pair.symbol in self.wanted
-            if not pair.trading or not (named or pair.quote in rank):
+            if not (named or pair.quote in rank):
                 continue
             if self.wanted and not named and pair.base not in self.wanted:
                 continue
@@ -126,8 +155,8 @@ class Symbols:
         self.by_base = best
         self.by_symbol = {pair.symbol: pair for pair in best.values()}
 
-    def _order(self, pair: Pair, rank: dict[str, int]) -> tuple[bool, int]:
-        return (pair.symbol not in self.wanted, rank.get(pair.quote, len(rank)))
+    def _order(self, pair: Pair, rank: dict[str, int]) -> tuple[bool, bool, int]:
+        return (pair.symbol not in self.wanted, pair.status in (ENDED, UNLISTED), rank.get(pair.quote, len(rank)))
 
     def base_of(self, name: str) -> str:
         """The base asset a client's spelling means: `btc`, `BTCUSDT`, `BTC-USDT`, `BTC/USDT`, `bitcoin`.
@@ -135,7 +164,7 @@ class Symbols:
         Raises UnknownSymbolError, naming the input, if no market we serve goes by it.
         """
         text = name.strip().upper()
-        if not text or len(text) > 40 or NOT_IN_A_SYMBOL & set(text):
+        if len(text) > LONGEST_NAME or not is_plausible(text):
             raise UnknownSymbolError(f"{name if len(name) <= 40 else name[:40] + '…'!r} is no symbol")
         if text in self.by_base:
             return text
@@ -145,20 +174,21 @@ class Symbols:
         coin = COIN_NAMES.get(name.strip().lower())
         if coin is not None and (coin in self.by_base or not self.known):
             return coin
-        if self.known:
+        if self.known or "." in text:  # a topic has dots between its words: only the list tells of one within
             raise UnknownSymbolError(f"no market for symbol {name!r}{self._hint(text)}")
         return text
 
     def _pair_named(self, text: str) -> Pair | None:
-        for mark in ("-", "/", "_"):
-            base, found, quote = text.partition(mark)
-            if found and base and quote:
-                if not self.known:
-                    return Pair(base + quote, base, quote)
-                return self.by_assets.get((base, quote))
+        """The pair that a spelling with or without a mark means: of `A-B-USDT` the base is what the list says."""
+        listed = self.listed.get(text)
+        if listed is not None:
+            return listed
+        splits = list(_splits(text))
         if self.known:
-            return self.listed.get(text)
-        return split_by_quote(text, self.quotes)
+            found = (self.by_assets.get(assets) for assets in splits)
+            return next((pair for pair in found if pair is not None), None)
+        guessed = next(((base, quote) for base, quote in splits if quote in QUOTES), None)
+        return Pair("".join(guessed), *guessed) if guessed is not None else split_by_quote(text, self.quotes)
 
     def _served(self, name: str, pair: Pair) -> str:
         if not self.known:
@@ -166,7 +196,7 @@ class Symbols:
         served = self.by_base.get(pair.base)
         if served is None or served.symbol != pair.symbol:
             instead = f"; {pair.base} is served as {served.symbol}" if served else ""
-            state = "" if pair.trading else " (not trading)"
+            state = "" if pair.trading else f" ({pair.status})"
             raise UnknownSymbolError(f"pair {name!r}{state} is not served here{instead}")
         return pair.base
 
@@ -174,6 +204,22 @@ class Symbols:
         if self.wanted and text in {pair.base for pair in self.listed.values()}:
             return " among those this server is set to serve (SYMBOLS)"
         return ""
+
+
+def is_plausible(text: str) -> bool:
+    """Whether a text could name an asset or a pair, and be a word of a topic: dots stand within it alone."""
+    return bool(text) and not NOT_IN_A_SYMBOL & set(text) and all(text.split("."))
+
+
+def _can_be_a_topic(pair: Pair) -> bool:
+    return is_plausible(pair.symbol) and is_plausible(pair.base) and len(pair.base) <= LONGEST_NAME
+
+
+def _splits(text: str) -> Iterator[tuple[str, str]]:
+    """Each base and quote that a mark in the text can divide, the shortest quote first."""
+    for place in range(len(text) - 2, 0, -1):
+        if text[place] in MARKS:
+            yield text[:place], text[place + 1 :]
 
 
 def split_by_quote(symbol: str, quotes: Sequence[str] = QUOTES) -> Pair | None:

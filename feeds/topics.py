@@ -1,7 +1,7 @@
 """The only place where a topic name is spelled or read.
 
 A topic is words joined by dots: `price.BTC`, `ohlcv.BTC.1m`, `status`. A pattern may hold `*` for one word and end
-in `>` for the rest.
+in `>` for the rest. An asset is one word, even one that has dots in its name: `ohlcv.A.B.1m` are the candles of `A.B`.
 """
 
 from dataclasses import dataclass
@@ -81,6 +81,17 @@ def chain(name: str) -> str:
     return f"chain.{name}"
 
 
+def words_of(selector: str) -> list[str]:
+    """The words of a topic or pattern: all that is between the category and the interval is the asset."""
+    words = selector.split(".")
+    after = {"price": 0, "sentiment": 0, "ohlcv": 1}.get(words[0].lower())
+    if after is None or len(words) <= 2 + after:
+        return words
+    end = len(words) - after
+    asset = words[1:end]
+    return words if "*" in asset or ">" in asset else [words[0], ".".join(asset), *words[end:]]
+
+
 def chain_of(topic: str) -> str | None:
     """The chain that a `gas` or `chain` topic is about."""
     words = topic.split(".")
@@ -99,7 +110,7 @@ def kind_of(topic: str) -> str:
 
 def candle_topic(topic: str) -> CandleTopic | None:
     """Read an `ohlcv` topic in its canonical form; None for any other topic."""
-    words = topic.split(".")
+    words = words_of(topic)
     if len(words) == 3 and words[0] == "ohlcv" and words[2] in INTERVALS:
         return CandleTopic(words[1], words[2])
     return None
@@ -107,7 +118,7 @@ def candle_topic(topic: str) -> CandleTopic | None:
 
 def base_of(topic: str) -> str | None:
     """The base asset that a price or candle topic is about."""
-    words = topic.split(".")
+    words = words_of(topic)
     return words[1] if len(words) >= 2 and words[0] in ("price", "ohlcv") else None
 
 
@@ -125,8 +136,7 @@ def matches(pattern: str, topic: str) -> bool:
     """Whether a topic is among those a pattern means."""
     if topic == PROBE:
         return False
-    wanted = pattern.split(".")
-    words = topic.split(".")
+    wanted, words = words_of(pattern), words_of(topic)
     if wanted[-1] == ">":
         wanted.pop()
         if len(words) <= len(wanted):
@@ -142,7 +152,7 @@ def canonical(selector: str, symbols: Symbols) -> str:
     """
     if len(selector) > MAX_TOPIC_CHARS:
         raise UnknownTopicError(f"topic {selector[:40]!r}… is longer than {MAX_TOPIC_CHARS} characters")
-    words = selector.strip().split(".")
+    words = words_of(selector.strip())
     category = words[0].lower()
     if is_pattern(selector):
         return _canonical_pattern(selector, words, symbols)

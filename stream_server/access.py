@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import jwt
 
+from feeds.topics import words_of
 from orchestrator.clock import Clock
 from stream_server import jwks
 from stream_server.jwks import KeyFile
@@ -56,7 +57,7 @@ ANYONE = Claims("anyone")
 
 def covers(pattern: str, selector: str) -> bool:
     """Whether a pattern means all that a topic or another pattern can mean."""
-    wanted, words = pattern.split("."), selector.split(".")
+    wanted, words = words_of(pattern), words_of(selector)
     for place, want in enumerate(wanted):
         if place >= len(words):
             return False

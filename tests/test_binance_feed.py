@@ -417,7 +417,8 @@ async def test_a_wish_before_the_pairs_are_known_is_remembered_and_an_impossible
             ("price.NOPE", "no market for symbol 'NOPE'"),
         ]
         it.feed.want("ohlcv.MATIC.1m")
-        assert it.heard.refused[2:] == [("ohlcv.MATIC.1m", "no market for symbol 'MATIC'")]
+        assert it.heard.refused[2:] == []
+        assert it.heard.staled == [("ohlcv.MATIC.1m", "halted")], "it is listed, and rests"
 
 
 async def test_dropped_and_wanted_in_one_breath_goes_on_with_history(exchange: FakeBinance) -> None:
@@ -481,7 +482,7 @@ async def test_streams_are_spread_so_that_no_socket_holds_too_many() -> None:
 async def test_pairs_are_kept_on_disk_and_serve_when_rest_is_down(exchange: FakeBinance, tmp_path: Path) -> None:
     async with live(exchange, tmp_path) as it:
         await ready(exchange, it)
-    assert ["BTCUSDT", "BTC", "USDT", True] in orjson.loads((tmp_path / "pairs.json").read_bytes())
+    assert ["BTCUSDT", "BTC", "USDT", "TRADING"] in orjson.loads((tmp_path / "pairs.json").read_bytes())
 
     exchange.break_rest("*", RestFault(status=503))
     async with live(exchange, tmp_path) as it:
@@ -507,11 +508,11 @@ async def test_a_state_directory_that_cannot_be_written_hurts_nobody(exchange: F
 
 
 async def test_a_new_listing_is_noticed_by_its_ticker(exchange: FakeBinance) -> None:
-    async with live(exchange, unlisted_refresh_s=10.0) as it:
+    async with live(exchange, doubted_refresh_s=10.0) as it:
         await ready(exchange, it)
         exchange.list_pair(Pair("NEWUSDT", "NEW", "USDT", "1.5", listed_ms=exchange.now_ms))
         exchange.advance(2)
-        await until(lambda: it.market.unlisted == {"NEWUSDT"})
+        await until(lambda: it.market.misjudged == {"NEWUSDT"})
         await exchange.until(lambda: len(exchange.requests_to("exchangeInfo")) == 2, timeout_s=30)
         await until(lambda: "NEW" in it.market.symbols.by_base)
         exchange.advance(2)

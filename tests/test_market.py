@@ -201,11 +201,12 @@ def test_a_symbol_that_is_not_listed_is_noted_and_one_that_is_not_served_is_not(
     world.market.pairs([BTC, Pair("BTCEUR", "BTC", "EUR")])
     world.tick(1.0, START, symbol="NEWUSDT")
     world.tick(1.0, START, symbol="BTCEUR")
-    assert world.market.unlisted == {"NEWUSDT"}
+    assert world.market.misjudged == {"NEWUSDT"}
+    assert world.market.dropped == {"unlisted": 1}
     assert world.heard.events == []
 
     world.market.pairs([BTC, NEW])
-    assert world.market.unlisted == set()
+    assert world.market.misjudged == set()
     world.tick(2.0, START + 1000, symbol="NEWUSDT")
     assert [event.topic for event in world.heard.events] == ["price.NEW"]
 
@@ -213,7 +214,8 @@ def test_a_symbol_that_is_not_listed_is_noted_and_one_that_is_not_served_is_not(
 def test_unlisted_symbols_cannot_fill_the_memory() -> None:
     world = World()
     world.say([ticker(1.0, START, f"X{number}USDT") for number in range(3000)])
-    assert len(world.market.unlisted) == 1000
+    assert len(world.market.misjudged) == 1000
+    assert world.market.dropped == {"unlisted": 3000}
 
 
 def test_a_bad_row_costs_itself_and_is_counted_by_its_field(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feeds.model import Pair
-from feeds.symbols import QUOTES, Symbols, UnknownSymbolError, split_by_quote
+from feeds.model import UNLISTED, Pair
+from feeds.symbols import MARKS, QUOTES, Symbols, UnknownSymbolError, split_by_quote
 
 LISTED = (
     Pair("BTCUSDT", "BTC", "USDT"),
@@ -18,7 +18,7 @@ LISTED = (
     Pair("1INCHUSDT", "1INCH", "USDT"),
     Pair("BTCUPUSDT", "BTCUP", "USDT"),
     Pair("币安人生USDT", "币安人生", "USDT"),
-    Pair("MATICUSDT", "MATIC", "USDT", trading=False),
+    Pair("MATICUSDT", "MATIC", "USDT", "BREAK"),
     Pair("PAXGBTC", "PAXG", "BTC"),
 )
 
@@ -58,19 +58,19 @@ def test_pairs_are_split_as_the_exchange_splits_them(name: str, base: str) -> No
     assert learned().base_of(name) == base
 
 
-def test_only_trading_pairs_in_the_wanted_quote_are_served() -> None:
-    assert sorted(learned().by_base) == ["1INCH", "BTC", "BTCUP", "ETH", "USDC", "币安人生"]
+def test_pairs_in_the_wanted_quote_are_served_whether_they_trade_or_rest() -> None:
+    assert sorted(learned().by_base) == ["1INCH", "BTC", "BTCUP", "ETH", "MATIC", "USDC", "币安人生"]
+    assert learned().states() == {"TRADING": 6, "BREAK": 1}
+    assert not learned().halted
     assert learned().by_base["ETH"].symbol == "ETHUSDT"
     assert sorted(learned().by_symbol) == [
-        "1INCHUSDT", "BTCUPUSDT", "BTCUSDT", "ETHUSDT", "USDCUSDT", "币安人生USDT",
+        "1INCHUSDT", "BTCUPUSDT", "BTCUSDT", "ETHUSDT", "MATICUSDT", "USDCUSDT", "币安人生USDT",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("MATIC", "no market for symbol 'MATIC'"),
-        ("MATICUSDT", "'MATICUSDT' (not trading) is not served"),
         ("BTCEUR", "'BTCEUR' is not served here; BTC is served as BTCUSDT"),
         ("BTC-EUR", "BTC is served as BTCUSDT"),
         ("BTC-GBP", "no market for symbol 'BTC-GBP'"),
@@ -80,8 +80,10 @@ def test_only_trading_pairs_in_the_wanted_quote_are_served() -> None:
         ("", "'' is no symbol"),
         ("   ", "is no symbol"),
         ("B*C", "'B*C' is no symbol"),
-        ("a.b", "'a.b' is no symbol"),
-        ("B" * 41, "is no symbol"),
+        ("a.b", "no market for symbol 'a.b'"),
+        ("a..b", "'a..b' is no symbol"),
+        (".a", "'.a' is no symbol"),
+        ("B" * 51, "is no symbol"),
         ("BTC\n", "BTC"),
     ],
 )
@@ -129,6 +131,14 @@ def test_a_pair_that_is_named_wins_over_its_base_in_any_order_of_listing() -> No
         assert symbols.by_base["BTC"].symbol == "BTCEUR"
 
 
+@pytest.mark.parametrize("base", ["A-B", "A_B", "A.B", "A-B_C.D", "币.安", "1-2", "X.USDT", "USDT-X"])
+def test_a_base_with_marks_in_it_goes_by_every_spelling_that_others_go_by(base: str) -> None:
+    symbols = Symbols()
+    symbols.learn([*LISTED, Pair(f"{base}USDT", base, "USDT")])
+    for spelling in (base, f"{base}USDT", *(f"{base}{mark}USDT" for mark in MARKS)):
+        assert symbols.base_of(spelling) == symbols.base_of(f" {spelling.lower()} ") == base
+
+
 def test_of_several_quotes_the_first_is_preferred() -> None:
     for listed in (LISTED, LISTED[::-1]):
         symbols = Symbols((), ("EUR", "USDT", "BTC"))
@@ -147,18 +157,27 @@ def test_before_the_exchange_has_spoken_any_plausible_name_is_taken(name: str, b
     assert symbols.base_of(name) == base
 
 
-def test_a_new_list_replaces_the_old_one() -> None:
+def test_a_pair_that_a_list_lacks_is_gone_once_the_next_one_lacks_it_too() -> None:
     symbols = learned()
-    symbols.learn([Pair("NEWUSDT", "NEW", "USDT")])
+    new = [Pair("NEWUSDT", "NEW", "USDT")]
+    symbols.learn(new)
     assert symbols.base_of("NEW-USDT") == "NEW"
+    assert symbols.base_of("BTC-USDT") == "BTC"
+    assert symbols.by_base["BTC"].status == UNLISTED
+    symbols.learn([*new, *LISTED])
+    assert symbols.by_base["BTC"] == LISTED[0]
+    symbols.learn(new)
+    symbols.learn(new)
+    assert not symbols.unsure
     with pytest.raises(UnknownSymbolError):
         symbols.base_of("BTC-USDT")
 
 
 def test_pairs_whose_names_would_break_a_topic_are_not_listed() -> None:
     symbols = Symbols()
-    symbols.learn([Pair("A.BUSDT", "A.B", "USDT"), Pair("C*USDT", "C*", "USDT"), Pair("DUSDT", "D.E", "USDT"), *LISTED])
-    assert all(set(".*>") & set(base) == set() for base in symbols.by_base)
+    odd = ["A.", ".B", "C*", "D>", "E..F", "G H", "I,J"]
+    symbols.learn([*(Pair(f"{base}USDT", base, "USDT") for base in odd), *LISTED])
+    assert symbols.by_base.keys().isdisjoint(odd)
 
 
 def test_a_thousand_names_are_read_at_once_however_many_pairs_there_are() -> None:

@@ -78,7 +78,7 @@ def test_a_selector_is_spelled_our_way(selector: str, spelled: str, symbols: Sym
         ("price", "is not one of"),
         ("price.", "is no symbol"),
         ("price.NOPE", "no market for symbol 'NOPE'"),
-        ("price.BTC.1m", "is not one of"),
+        ("price.BTC.1m", "no market for symbol 'BTC.1m'"),
         ("prices.BTC", "is not one of"),
         ("ohlcv.BTC", "is not one of"),
         ("ohlcv.BTC.7m", "interval '7m' is not one of 1m, 3m"),

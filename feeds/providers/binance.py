@@ -13,7 +13,7 @@ from typing import TypeVar
 import orjson
 
 from feeds.intervals import STEP_MS
-from feeds.model import Candle, Coin, Pair, Price, Quote
+from feeds.model import TRADING, UNLISTED, Candle, Coin, Pair, Price, Quote
 from feeds.providers.fields import (
     BadFieldError,
     Rows,
@@ -135,7 +135,8 @@ def market_rows(pairs: Sequence[Pair], limit: int = 100) -> Steps[Rows[Coin]]:
 
 def quotes(pairs: Sequence[Pair]) -> Steps[Rows[Quote]]:
     """The last prices of these pairs, each in its own quote asset. Raises: as `market_rows`."""
-    response = yield tickers_24h([pair.symbol for pair in pairs])
+    # One name that the exchange does not know has the whole question refused.
+    response = yield tickers_24h([pair.symbol for pair in pairs if pair.status != UNLISTED])
     found, rejected = _statistics(response, pairs)
     return Rows(
         [
@@ -228,7 +229,15 @@ def read_exchange_info(response: HttpResponse) -> list[Pair]:
 def _pair(row: object) -> Pair:
     fields = mapping(row)
     symbol, base, quote = (text(fields, name, MAX_SYMBOL) for name in ("symbol", "baseAsset", "quoteAsset"))
-    return Pair(symbol, base, quote, trading=fields.get("status", "TRADING") == "TRADING")
+    return Pair(symbol, base, quote, pair_status(fields.get("status", TRADING)))
+
+
+_STATUS = re.compile(r"[A-Z_]{1,30}", re.ASCII)
+
+
+def pair_status(value: object) -> str:
+    """Return the state of a pair, `UNKNOWN` for what is not the name of one."""
+    return value if isinstance(value, str) and _STATUS.fullmatch(value) else "UNKNOWN"
 
 
 _SERVER_TIME = re.compile(rb'"serverTime":\s*(\d{13})\b')
@@ -245,7 +254,7 @@ def as_exchange_info(pairs: Iterable[Pair], now_ms: int) -> HttpResponse:
     rows = [
         {
             "symbol": pair.symbol,
-            "status": "TRADING" if pair.trading else "BREAK",
+            "status": pair.status,
             "baseAsset": pair.base,
             "quoteAsset": pair.quote,
         }
@@ -271,7 +280,7 @@ def read_tickers_24h(response: HttpResponse) -> Rows[Price]:
 
 
 def read_klines(response: HttpResponse, symbol: str, interval: str) -> Rows[Candle]:
-    """Read the body of `/klines`, ascending by open time. The last row may still be forming.
+    """Read the body of `/klines`, ascending by open time, each candle once. The last row may still be forming.
 
     `closed` is False throughout: the rows do not say it. Raises: ProviderError if the body is no list of rows.
     """
@@ -281,8 +290,9 @@ def read_klines(response: HttpResponse, symbol: str, interval: str) -> Rows[Cand
     if not isinstance(body, list):
         raise Malformed(NAME, "klines are no list")
     rows = some_rows(NAME, body, lambda row: _rest_candle(row, symbol, interval, response.received_ms))
-    rows.good.sort(key=lambda candle: candle.open_time)
-    return rows
+    # Of a candle that stands there twice the later row is the newer one, like everything the exchange says.
+    by_open = {candle.open_time: candle for candle in rows.good}
+    return replace(rows, good=[by_open[open_time] for open_time in sorted(by_open)])
 
 
 def refusal(provider: str, response: HttpResponse) -> ProviderError | None:

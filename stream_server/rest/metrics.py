@@ -162,6 +162,11 @@ class ServiceCollector(Collector):
         ready = {(category,): float(word == "value") for category, word in supervisor.readiness().items()}
         yield _gauges("category_ready", "Whether it has a value.", ("category",), ready)
         yield _gauge("candle_series", "Candle series that are kept.", len(market.series))
+        states = {(state,): float(count) for state, count in market.symbols.states().items()}
+        yield _gauges("pairs", "Pairs that are served, by their state at the exchange.", ("state",), states)
+        dropped = {(reason,): market.dropped[reason] for reason in ("unlisted", "resting")}
+        words = "Good ticks that were not published: the list lacks their pair, or says that it rests."
+        yield _counters("ticks_dropped", words, ("reason",), dropped)
         delays = {
             # Said before its end, by a clock of ours that is behind the exchange's: no delay.
             (interval,): [max(0, delay_ms) / 1000 for delay_ms in delays]

@@ -325,6 +325,19 @@ class FakeBinance:
         for stream in tuple(self._audience):  # streams asked for before there was anything to send
             self._attach(stream)
 
+    def delist(self, *symbols: str) -> None:
+        """These pairs are gone: REST knows them no longer, and their streams say nothing."""
+        for symbol in symbols:
+            self.market.delist(symbol)
+
+    def list_as(self, status: Status | None, *symbols: str) -> None:
+        """From now on `exchangeInfo` tells this state of pairs (all without names), or leaves them out; they go on."""
+        self.market.listed_as.update(dict.fromkeys(symbols or self.market.instruments, status))
+
+    def list_truly(self) -> None:
+        """`exchangeInfo` tells the true states again."""
+        self.market.listed_as.clear()
+
     def set_status(self, symbol: str, status: Status) -> None:
         """Stop a pair (BREAK, HALT...): no trades, no frames, no candles from now on. Or start it again."""
         self.market.set_status(symbol, status)

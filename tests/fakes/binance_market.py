@@ -688,16 +688,27 @@ class Market:
         self._seed = seed
         self._seconds_kept = seconds_kept
         self.instruments = {pair.symbol: Instrument(pair, seed, self.start_ms, seconds_kept) for pair in pairs}
+        self.listed_as: dict[str, Status | None] = {}
+        """States that the list of pairs tells although they are not true; None for a pair that it leaves out."""
         self._watched: dict[str, set[str]] = {"1m": set(), "1h": set()}
         self._next_close = {interval: next_open(interval, open_of(interval, self.now_ms)) for interval in INTERVALS}
+
+    def delist(self, symbol: str) -> None:
+        """Remove a pair for good."""
+        del self.instruments[symbol]
+        for watched in self._watched.values():
+            watched.discard(symbol)
 
     def list_pair(self, pair: Pair) -> None:
         """Add a pair; the part of its past before now is invented."""
         self.instruments[pair.symbol] = Instrument(pair, self._seed, self.now_ms, self._seconds_kept)
 
     def set_status(self, symbol: str, status: Status) -> None:
-        """Stop a pair now (any status but TRADING), or let it trade again."""
+        """Stop a pair now (any status but TRADING), or let it trade again. Whole minutes without trading stay empty."""
         instrument = self.instruments[symbol]
+        if status is Status.TRADING and instrument.running and instrument.pair.stopped_ms is not None:
+            began_ms = next_open("1m", open_of("1m", instrument.pair.stopped_ms - 1))
+            instrument.holes.append((began_ms, open_of("1m", self.now_ms)))
         stopped_ms = None if status is Status.TRADING else self.now_ms
         instrument.pair = dataclasses.replace(instrument.pair, status=status, stopped_ms=stopped_ms)
         if instrument.trading and not instrument.running:  # it had stopped before we started

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -183,8 +183,17 @@ def exchange_info(asked: Asked) -> object:
             {"rateLimitType": "RAW_REQUESTS", "interval": "MINUTE", "intervalNum": 5, "limit": 300_000},
         ],
         "exchangeFilters": [],
-        "symbols": [described(each.pair, show_sets) for each in instruments],
+        "symbols": [
+            described(pair, show_sets) for each in instruments if (pair := _as_listed(asked, each)) is not None
+        ],
     }
+
+
+def _as_listed(asked: Asked, instrument: Instrument) -> Pair | None:
+    """A pair with the state that the list tells, which may be another than the true one; None if it is left out."""
+    pair = instrument.pair
+    listed_as = asked.market.listed_as.get(pair.symbol, pair.status)
+    return None if listed_as is None else replace(pair, status=listed_as)
 
 
 def described(pair: Pair, show_sets: bool) -> dict[str, object]:

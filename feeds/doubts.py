@@ -1,0 +1,45 @@
+"""Which ticks speak against the exchange's list of pairs, and for how long after a list has overruled them.
+
+Pure. A pair that ticks although the list lacks it, or says that it rests, is evidence that the list is out of date. If
+the next list says the same, the pair is an odd one: it asks for another list later each time.
+"""
+
+from collections.abc import Iterable, Set
+from dataclasses import dataclass, field
+
+KEPT = 1000
+
+
+@dataclass(slots=True)
+class _Overruled:
+    """A pair of which a new list said the same again: its next tick counts from `until` on."""
+
+    delay_s: float
+    until: float
+
+
+@dataclass(slots=True)
+class Doubts:
+    """Times in seconds: the first delay after a list that overruled a pair, and the longest."""
+
+    first_s: float
+    longest_s: float
+    pairs: dict[str, _Overruled] = field(default_factory=dict)
+
+    def speak_against(self, symbols: Set[str], now: float) -> bool:
+        """Whether one of these pairs, which ticked since the last list, is worth a new one."""
+        return any(symbol not in self.pairs or now >= self.pairs[symbol].until for symbol in symbols)
+
+    def settled(self, symbols: Iterable[str]) -> None:
+        """The list agrees with these pairs' ticks now."""
+        for symbol in symbols:
+            self.pairs.pop(symbol, None)
+
+    def overruled(self, symbols: Iterable[str], now: float) -> None:
+        """The list says again that these pairs do not trade."""
+        for symbol in symbols:
+            known = self.pairs.pop(symbol, None)
+            delay_s = self.first_s if known is None else min(2 * known.delay_s, self.longest_s)
+            self.pairs[symbol] = _Overruled(delay_s, now + delay_s)
+        while len(self.pairs) > KEPT:
+            del self.pairs[next(iter(self.pairs))]
