@@ -62,10 +62,11 @@ class Wire(StrEnum):
 class Frame:
     """One message. What belongs to a topic's history has a `topic`; what is no update has the name of its `event`.
 
-    `cursor` is the position of who has read it, if it moves that.
+    `cursor` is the position of who has read it, if it moves that. One that was `overtaken` was held back where later
+    ids could go out before it: somebody's position may be past it though it has not come.
     """
 
-    __slots__ = ("_sse", "_websocket", "cursor", "event", "json", "log", "seq", "topic")
+    __slots__ = ("_sse", "_websocket", "cursor", "event", "json", "log", "overtaken", "seq", "topic")
 
     def __init__(
         self,
@@ -83,6 +84,7 @@ class Frame:
         self.log = log
         self.event = event
         self.cursor = cursor
+        self.overtaken = False
         self._websocket: bytes | None = None
         self._sse: bytes | None = None
 

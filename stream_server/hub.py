@@ -5,21 +5,22 @@ block that registers, reads the snapshot and its position, and enqueues both. No
 live, nor into both, because nothing else runs in that block: a property test holds it.
 """
 
-import heapq
 import logging
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Protocol
 
 from feeds import topics
 from feeds.model import Event
 from orchestrator.clock import Clock
 from stream_server import envelope
+from stream_server.delivery.beats import Beats
+from stream_server.delivery.bursts import Burst
+from stream_server.delivery.groups import Group, Groups, ThrottledGroup
+from stream_server.delivery.word_trees import PatternTree
 from stream_server.envelope import Frame, Wire
-from stream_server.groups import Burst, Group, Groups, next_beat
 from stream_server.history import NO_UPDATE, TopicHistory
 from stream_server.meters import Tally
 from stream_server.outbox import PACE_AGAIN_S, UNTOLD, Outbox
@@ -38,7 +39,6 @@ PAUSED_S = 1.0
 """Housekeeping this late says that the whole process stood still."""
 IN_ORDER_S = 1.0
 """A value that was received no longer ago is not sorted in: it is found stale by so much too late at most."""
-MATCHING_KEPT = 256
 DROPPED_KEPT = 1000
 """Topics with a past that no feed brings any more, of which it is still known when that began."""
 WRITES_A_TURN = 500
@@ -47,6 +47,8 @@ WRITES_A_TURN = 500
 ALL_WRITES = 1 << 40
 BYTES_A_WRITE = 8 * 1024
 """What a write may carry at that price; a bigger one counts for more."""
+EFFORT_A_WRITE = 64
+"""How many topics or frames a group may look at for the price of a write."""
 
 EARLIEST = "earliest"
 _CURSOR = re.compile(r"([0-9a-z]{1,20})-([0-9]{1,18})", re.ASCII)
@@ -132,8 +134,8 @@ class Hub:
         self.aged = 0
         """How often a value went stale or was forgotten: with `seq` it names the state of everything that is held."""
         self.topics: dict[str, TopicHistory] = {}
-        self.matching: dict[str, list[str]] = {}
-        self.groups = Groups()
+        self.beats = Beats(clock, scheduler, self._flush_later)
+        self.groups = Groups(self.beats.expect)
         self.members: dict[Outbox, Member] = {}
         self.behind: dict[Outbox, None] = {}
         self.swamped: dict[Outbox, None] = {}
@@ -159,9 +161,6 @@ class Hub:
         self.delivery: Delivery | None = None
         self.flush_due = False
         self.retry_due = False
-        self.beats: list[tuple[float, int, Group, int]] = []
-        self.beat_count = 0
-        self.wakeups: set[float] = set()
         self.sent = {"websocket": Tally(), "sse": Tally()}
         """What went out, by transport."""
         self.conflated = 0
@@ -197,7 +196,7 @@ class Hub:
 
     def is_listened(self, topic: str) -> bool:
         """Whether somebody would get an event of this topic now."""
-        return bool(self.groups.listeners.get(topic))
+        return self.groups.is_listened(topic)
 
     # --- what feeds say ---
 
@@ -231,15 +230,9 @@ class Hub:
             self._tell_freshness(topic, "fresh", "update")
 
     def _spread(self, name: str, frame: Frame) -> None:
-        """Hand an event to every group that listens to its topic."""
-        listeners = self.groups.listeners[name]
-        if listeners.picking:
+        """Publish a frame to every group that listens to its topic."""
+        if self.groups.listeners[name]:
             self._put_into_burst(name, frame)
-        for group, interval in listeners.handed.items():
-            if frame.log or not interval:
-                self._append(group, frame, release=frame.log)
-            elif group.hold(frame, interval):
-                self._await_beat(group, interval)
 
     def _is_still_good(self, topic: TopicHistory, waited_s: float) -> bool:
         """Count the age of a new value from its receipt. False if it has outlived its time already."""
@@ -279,11 +272,10 @@ class Hub:
     def refuse(self, topic: str, reason: str) -> None:
         """Tell those who wait for a topic that nobody can feed it, and take it off their selections."""
         message = f"topic {topic!r}: {reason}"
-        for outbox, member in list(self.members.items()):
-            if topic in member.selection:
-                fields = {"code": "unknown_topic", "message": message, "topics": [topic]}
-                self.post(outbox, [envelope.control("error", fields)])
-                self.unsubscribe(outbox, [topic])
+        for outbox in [outbox for group in self.groups.naming(topic) for outbox in group.members]:
+            fields = {"code": "unknown_topic", "message": message, "topics": [topic]}
+            self.post(outbox, [envelope.control("error", fields)])
+            self.unsubscribe(outbox, [topic])
         self.idle_since.pop(topic, None)
 
     def _topic(self, name: str) -> TopicHistory:
@@ -295,19 +287,13 @@ class Hub:
             if topics.kind_of(name) != "state":
                 topic.evicted = self.forgotten_at + 1  # it may be one of those that were forgotten
             self.groups.topic_appeared(name)
-            self.matching.clear()
         return topic
 
     def tell(self, topic: str, frame: Frame) -> None:
         """Send a control message to those who listen to a topic. It takes no id, and is not remembered."""
         frame.seq = self.seq
-        listeners = self.groups.listeners.get(topic)
-        if listeners is None:
-            return
-        if listeners.picking:
+        if self.groups.listeners.get(topic):
             self._put_into_burst(topic, frame)
-        for group in listeners.handed:
-            self._append(group, frame, release=True)
 
     def _put_into_burst(self, topic: str, frame: Frame) -> None:
         if self.burst.began_at is None:
@@ -359,7 +345,7 @@ class Hub:
         member = self.members[outbox]
         self.expire()
         cursor = self._cursor(since)
-        known = set(member.group.listens) if member.group is not None else set()
+        known = self._heard_by(member)
         before = member.selection
         selection = before | dict.fromkeys(selectors, interval_ms)
         gained = [s for s in selectors if s not in before and topics.is_fed(s)]
@@ -387,12 +373,10 @@ class Hub:
         }
         frames = [envelope.control("subscribed", answer)]
         if reason in ("epoch", "evicted"):
-            patterns = [selector for selector in before if topics.is_pattern(selector)]
-            unheard = [
-                name
-                for name in gained
-                if name not in self.topics and not any(topics.matches(pattern, name) for pattern in patterns)
-            ]
+            patterns: PatternTree[str] = PatternTree()
+            for selector in filter(topics.is_pattern, before):
+                patterns.put(selector, selector)
+            unheard = [name for name in gained if name not in self.topics and not patterns.matching(name)]
             frames += self._gaps(added, unheard, reason, since, cursor)
         frames += updates
         frames += [self._freshness(topic, "stale", topic.stale_reason) for topic in added if topic.stale]
@@ -403,13 +387,18 @@ class Hub:
     def unsubscribe(self, outbox: Outbox, selectors: Iterable[str]) -> list[str]:
         """Take selectors off a client's selection; returns those that were on it."""
         member = self.members[outbox]
-        gone = [selector for selector in dict.fromkeys(selectors) if selector in member.selection]
+        gone = {selector: None for selector in selectors if selector in member.selection}
         if gone:
             rest = {selector: ms for selector, ms in member.selection.items() if selector not in gone}
             group = self._change_selection(outbox, member, rest)
             outbox.drop_values(group.listens)
             self._lose_interest(gone)
-        return gone
+        return list(gone)
+
+    def reach(self, outbox: Outbox) -> int:
+        """Return how many topics a client gets: a change of its selection has to look at them all."""
+        member = self.members.get(outbox)
+        return len(member.group.listens) if member is not None and member.group is not None else 0
 
     def rewire(self, outbox: Outbox, wire: Wire) -> None:
         """From now on write to this client in another form of its transport."""
@@ -428,20 +417,11 @@ class Hub:
         found: dict[str, TopicHistory] = {}
         for selector in selectors:
             if topics.is_pattern(selector):
-                found |= {name: self.topics[name] for name in self._matching(selector)}
+                found |= {name: self.topics[name] for name in self.groups.spoken.matching(selector)}
             elif selector in self.topics:
                 found[selector] = self.topics[selector]
         held = [(topic.last.seq, topic) for topic in found.values() if topic.last is not None]
         return [topic for _, topic in sorted(held, key=lambda entry: entry[0])]
-
-    def _matching(self, pattern: str) -> list[str]:
-        """The topics of a pattern, remembered until a new topic appears."""
-        names = self.matching.get(pattern)
-        if names is None:
-            if len(self.matching) >= MATCHING_KEPT:
-                self.matching.clear()
-            names = self.matching[pattern] = [name for name in self.topics if topics.matches(pattern, name)]
-        return names
 
     def post(self, outbox: Outbox, frames: Sequence[Frame]) -> None:
         """Send frames to one client, after all that its group was given before."""
@@ -518,7 +498,8 @@ class Hub:
         group = self.groups.of(outbox.wire, selection, now, self.burst.end)
         self._settle(group)
         group.members[outbox] = None
-        if group.held:
+        group.learn()
+        if group.holds_anything():
             group.newcomers[outbox] = self.seq
         member.group, member.selection = group, dict(selection)
         wanted = [frame for frame in unseen if frame.topic in group.listens]
@@ -532,11 +513,19 @@ class Hub:
         if group is None:
             return []
         self._settle(group)
-        seen = group.newcomers.pop(outbox, 0)
-        unseen = [frame for held in group.held.values() for frame in held.values() if frame.seq > seen]
+        unseen = group.unseen_by(outbox)
+        group.newcomers.pop(outbox, None)
         group.members.pop(outbox, None)
-        self.groups.dissolve_if_empty(group)
-        return sorted(unseen, key=lambda frame: frame.seq)
+        if self.groups.dissolve_if_empty(group) and isinstance(group, ThrottledGroup):
+            self.beats.discard(group)
+        return unseen
+
+    def _heard_by(self, member: Member) -> set[str]:
+        """Return the topics that a client receives already."""
+        if member.group is None:
+            return set()
+        member.group.learn()
+        return set(member.group.listens)
 
     def _gain_interest(self, selectors: Iterable[str]) -> None:
         for topic in selectors:
@@ -560,13 +549,6 @@ class Hub:
                 self.interest[topic] = count - 1
 
     # --- delivery ---
-
-    def _append(self, group: Group, frame: Frame, *, release: bool) -> None:
-        if release and group.held:
-            group.release()  # an event that may not wait must not overtake lower ids either
-        self._pick(group)
-        group.pending.append(frame)
-        self._flush_later(group)
 
     def _flush_later(self, group: Group) -> None:
         if self.burst.began_at is None:
@@ -597,15 +579,18 @@ class Hub:
                 self._time()
             # What is said from now on waits for the next round: so this one ends, and everybody has a turn in it.
             self.round, self.burst = self.burst, Burst(self.burst.end, self.groups.numbers)
-            self.due, self.dirty = self.dirty | self.groups.picking(self.round), {}
+            self.due, self.dirty = self.dirty | self.groups.wanting(self.round), {}
         while self.due and budget > 0:
             group, _ = self.due.popitem()
             if len(group.members) == 1 and not group.newcomers:
                 budget -= self._deliver_alone(group)
-                continue
-            group.pick(self.round)
-            delivery = self._gathered(group)
-            budget -= 1 if delivery is None else self._deliver(delivery, budget)
+            else:
+                group.pick(self.round)
+                delivery = self._gathered(group)
+                budget -= 1 if delivery is None else self._deliver(delivery, budget)
+            if group.effort:
+                budget -= group.effort // EFFORT_A_WRITE
+                group.effort = 0
         self._time()
         if self.delivery is not None or self.due or self.dirty or self.burst.frames:
             self._flush_soon()
@@ -620,16 +605,15 @@ class Hub:
     def _deliver_alone(self, group: Group) -> int:
         """The same for the only member of a group. Returns how many writes that was worth."""
         (outbox,) = group.members
-        joined = self.round.joined(group) if outbox.ready and not group.pending else None
+        joined = group.joined(self.round) if outbox.ready else None
         if joined is not None:
             payload, count = joined
-            group.place = self.round.end
         else:
             group.pick(self.round)
             frames = group.gather()
+            if not frames:
+                return 1
             payload, count = group.key.wire.payload(frames), len(frames)
-        if not count:
-            return 1
         group.last_sent = self.clock.now()
         size = len(payload)
         if outbox.ready:
@@ -649,7 +633,7 @@ class Hub:
         if self.delivery is not None and self.delivery.group is group:
             self._deliver(self.delivery, ALL_WRITES)
         self._pick(group)
-        delivery = self._gathered(group) if group.pending else None
+        delivery = self._gathered(group)
         if delivery is not None:
             interrupted, self.delivery = self.delivery, None
             self._deliver(delivery, ALL_WRITES)
@@ -662,7 +646,7 @@ class Hub:
             return None
         group.last_sent = self.clock.now()
         newcomers = dict(group.newcomers)
-        if newcomers and not group.held:
+        if newcomers and not group.holds_anything():
             group.newcomers.clear()
         return Delivery(group, frames, group.key.wire.payload(frames), list(group.members), newcomers)
 
@@ -801,31 +785,6 @@ class Hub:
             self.conflated += outbox.catch_up()
         self.close(outbox, closing, after_ms)
 
-    # --- beats of throttled groups ---
-
-    def _await_beat(self, group: Group, interval: int) -> None:
-        its_phase = dict(group.key.phases)[interval]
-        beat = next_beat(self.clock.now(), interval, its_phase)
-        self.beat_count += 1
-        heapq.heappush(self.beats, (beat, self.beat_count, group, interval))
-        self._schedule_beat()
-
-    def _schedule_beat(self) -> None:
-        if self.beats and self.beats[0][0] not in self.wakeups:
-            due = self.beats[0][0]
-            self.wakeups.add(due)
-            self.scheduler.later(max(0.0, due - self.clock.now()), partial(self.beat, due))
-
-    def beat(self, due: float) -> None:
-        """Let out what was held for the beats that are due, `due` among them unless this call came early."""
-        now = self.clock.now()
-        self.wakeups.discard(due)
-        while self.beats and self.beats[0][0] <= now + 0.001:
-            _, _, group, interval = heapq.heappop(self.beats)
-            group.release(interval)
-            self._flush_later(group)
-        self._schedule_beat()
-
     # --- housekeeping, about four times a second ---
 
     def tick(self) -> None:
@@ -838,10 +797,19 @@ class Hub:
         if self.swamped:
             self._shed()
         for group in list(self.groups.by_key.values()):
-            if now - group.last_sent >= POS_AFTER_S and not group.held and group.listens:
-                position = envelope.control("pos", {"id": self.position}, cursor=self.position)
-                position.seq = self.seq
-                self._append(group, position, release=False)
+            if now - group.last_sent >= POS_AFTER_S:
+                self._say_position(group)
+
+    def _say_position(self, group: Group) -> None:
+        """Tell a group that has heard nothing for long how far we are, unless it lacks what is held for it."""
+        self._pick(group)
+        group.learn()
+        if group.listens and not group.holds_anything():
+            position = envelope.control("pos", {"id": self.position}, cursor=self.position)
+            position.seq = self.seq
+            group.pending.append(position)
+        if group.pending:
+            self._flush_later(group)
 
     def expire(self) -> None:
         """Mark the values that have outlived their time, and say so."""
@@ -860,7 +828,7 @@ class Hub:
 
     def _drop_idle(self, now: float) -> None:
         for topic, since in list(self.idle_since.items()):
-            if now - since < self.policy.idle_topic_s or self.groups.listeners.get(topic):
+            if now - since < self.policy.idle_topic_s or self.groups.is_listened(topic):
                 continue
             del self.idle_since[topic]
             if self.demand.drop(topic):
@@ -890,7 +858,6 @@ class Hub:
             if self.topics[name].last is None and not self.is_listened(name):
                 del self.topics[name]
                 self.groups.topic_vanished(name)
-                self.matching.clear()
                 self.forgotten_at = self.seq
 
     def find_stuck(self) -> None:

@@ -19,6 +19,8 @@ MAX_MESSAGE_BYTES = 16 * 1024
 MAX_INTERVAL_MS = 3_600_000
 OPS_PER_S = 20.0
 OPS_BURST = 50.0
+TOPICS_AN_OP = 1000
+"""As many topics that an answer is about, or that a changed selection brings, cost as much as another message."""
 MAX_STRIKES = 100
 """Messages in a row that make no sense."""
 
@@ -172,6 +174,7 @@ class Session:
         good = self._permitted(good, req)
         if good and not self.outbox.closed:
             self.hub.subscribe(self.outbox, good, since, interval_ms, req)
+            self._pay(self.hub.reach(self.outbox) // TOPICS_AN_OP)
 
     def _refuse_topics(self, bad: Mapping[str, str], req: object) -> None:
         if bad:
@@ -195,6 +198,8 @@ class Session:
         self._refuse_topics(bad, req)
         if self.outbox.closed:
             return
+        if not self._pay(self.hub.reach(self.outbox) // TOPICS_AN_OP):
+            return
         gone = self.hub.unsubscribe(self.outbox, good)
         self._send(envelope.control("unsubscribed", {"topics": gone, "req": req}))
 
@@ -208,6 +213,8 @@ class Session:
         if not good:
             return
         held = self.hub.snapshot(good)
+        if not self._pay(len(held) // TOPICS_AN_OP):
+            return
         fields = {
             "id": self.hub.position,
             "topics": good,

@@ -40,25 +40,29 @@ def test_imports_point_one_way(path: Path) -> None:
     assert found & ({*PACKAGES, "tests", "bench"} - {package}) <= MAY_IMPORT[package]
 
 
-SERVER_LAYERS = ("meters", "refusals", "selectors", "envelope", "outbox", "groups", "hub", "session")
+SERVER_LAYERS = ("meters", "refusals", "selectors", "envelope", "outbox", "delivery", "hub", "session")
 """Of the server's core, lower ones first: none imports one that stands after it, nor a shell."""
+
+
+def imported_by(name: str) -> set[str]:
+    """What a module or a package of the server imports."""
+    module = ROOT / f"stream_server/{name}.py"
+    files = [module] if module.exists() else sorted((ROOT / "stream_server" / name).glob("*.py"))
+    assert files
+    return {each for file in files for each in imported(tree_of(file))}
 
 
 @pytest.mark.parametrize("name", SERVER_LAYERS)
 def test_the_core_of_the_server_imports_only_what_is_below(name: str) -> None:
     prefix = "stream_server."
-    found = {
-        each.removeprefix(prefix).partition(".")[0]
-        for each in imported(tree_of(ROOT / f"stream_server/{name}.py"))
-        if each.startswith(prefix)
-    }
-    below = {*SERVER_LAYERS[: SERVER_LAYERS.index(name)], "history", "PROTOCOL", "__version__"}
+    found = {each.removeprefix(prefix).partition(".")[0] for each in imported_by(name) if each.startswith(prefix)}
+    below = {*SERVER_LAYERS[: SERVER_LAYERS.index(name)], name, "history", "PROTOCOL", "__version__"}
     assert found <= below
 
 
 @pytest.mark.parametrize("name", [*SERVER_LAYERS, "history", "settings"])
 def test_the_core_of_the_server_knows_no_loop_and_no_socket(name: str) -> None:
-    found = {each.partition(".")[0] for each in imported(tree_of(ROOT / f"stream_server/{name}.py"))}
+    found = {each.partition(".")[0] for each in imported_by(name)}
     assert not found & {"asyncio", "aiohttp", "websockets", "socket", "uvloop"}
 
 
