@@ -3,13 +3,16 @@
 import asyncio
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.helpers import is_ip_address
 
 from orchestrator import charsets, tolerant
+from orchestrator.addresses import PublicResolver, is_public_address
 from orchestrator.clock import Clock
 from orchestrator.errors import (
     BadQuery,
@@ -49,6 +52,8 @@ class HttpRequest:
     """Statuses beside 2xx that are answers to this request, such as 304."""
     max_body_bytes: int | None = None
     """Instead of MAX_BODY_BYTES, for an answer that is larger."""
+    referred: bool = False
+    """An answer led to this address, not a setting: it is asked only if it is public."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +86,38 @@ class Transport(Protocol):
 
 
 class AiohttpTransport:
-    """Asks over aiohttp: capped bodies, bounded times, no redirects."""
+    """Asks over aiohttp: capped bodies, bounded times, no redirects. `is_public` judges the addresses of strangers."""
 
-    def __init__(self, session: aiohttp.ClientSession, clock: Clock) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        clock: Clock,
+        is_public: Callable[[str], bool] = is_public_address,
+    ) -> None:
         self.session = session
         self.clock = clock
+        self.is_public = is_public
 
     async def send(self, provider: str, base_url: str, request: HttpRequest, timeout_s: float) -> HttpResponse:
+        if not request.referred:
+            return await self._send(self.session, provider, base_url, request, timeout_s)
+        # Names are resolved here and not by a proxy, so that the address that is judged is the one that is asked.
+        connector = aiohttp.TCPConnector(resolver=PublicResolver(self.is_public), use_dns_cache=False)
+        async with aiohttp.ClientSession(
+            connector=connector, headers=self.session.headers, cookie_jar=aiohttp.DummyCookieJar()
+        ) as session:
+            host = urlsplit(base_url).hostname or ""
+            if is_ip_address(host) and not self.is_public(host):
+                raise Unavailable(provider, "led to an address that isn't public")
+            return await self._send(session, provider, base_url, request, timeout_s)
+
+    async def _send(
+        self, session: aiohttp.ClientSession, provider: str, base_url: str, request: HttpRequest, timeout_s: float
+    ) -> HttpResponse:
         try:
             async with (
                 asyncio.timeout(timeout_s),
-                self.session.request(
+                session.request(
                     request.method,
                     base_url.rstrip("/") + request.path,
                     params={**request.params, **request.secrets},

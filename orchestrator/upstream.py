@@ -158,6 +158,8 @@ class Upstream:
         """What was repaired in its answers, by kind of damage or by the field that became null."""
         self.rejected: Counter[str] = Counter()
         """Rows of its answers that could not be read, by the field at fault."""
+        self.moved_to: str | None = None
+        """Where its answers led us for good, without a query; a setting should name that place."""
         self.sent = 0
         self.latencies_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
         self.ewma_ms: float | None = None
@@ -323,8 +325,12 @@ class Upstream:
                 raise Throttled(self.name, wait_s)
             await self.clock.sleep(wait_s)
         self.sent += 1
+        if request.referred:
+            self._follows(base_url + request.path)
         started = self.clock.now()
         response = await self.transport.send(self.name, base_url, request, timeout_s)
+        if not request.referred and 200 <= response.status < 300:
+            self.moved_to = None
         latency_ms = (self.clock.now() - started) * 1000
         self._learn(response, started)
         with self._noting():
@@ -338,6 +344,11 @@ class Upstream:
             _note_beginning(refused, request, response)
             raise refused
         return response
+
+    def _follows(self, place: str) -> None:
+        if place != self.moved_to:
+            log.warning("upstream_moved", extra={"provider": self.name, "to": place})
+            self.moved_to = place
 
     @contextlib.contextmanager
     def _noting(self) -> Iterator[None]:
@@ -460,6 +471,7 @@ class Upstream:
             "last_error_at": self.last_error_ms,
             "last_success_at": self.last_success_ms,
             "clock_skew_ms": self.skew_ms,
+            "moved_to": self.moved_to,
             "rests_s": round(max(0.0, self.limiter.rest_until - now), 1),
             "hosts": self.hosts.report() if self.hosts is not None else [],
         }

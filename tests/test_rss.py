@@ -15,13 +15,16 @@ from feeds.model import Article
 from feeds.providers import rss
 from feeds.providers.fields import Rows
 from feeds.providers.rss import DEFAULT_FEEDS, MAX_FEED_BYTES, RssFeed, read_feed
-from orchestrator.errors import Blocked, Malformed, NotFound, ProviderError, RateLimited, TooLarge
+from orchestrator import repairs
+from orchestrator.addresses import is_public_address
+from orchestrator.errors import Blocked, Malformed, NotFound, ProviderError, RateLimited, TooLarge, Unavailable
 from orchestrator.http import HttpRequest, HttpResponse
 from orchestrator.provider import drive
 from tests.asking import asking
 from tests.conversations import answered, date_ms
 from tests.fakes.clock import START_MS, ManualClock
 from tests.fakes.rss import HOSTILE, OUTLETS, FakeRss
+from tests.fakes.upstream import Fault
 
 SAMPLES = Path(__file__).parent / "samples" / "rss"
 RECEIVED_MS = START_MS + 40
@@ -32,8 +35,9 @@ def sample(name: str) -> bytes:
     return (SAMPLES / name).read_bytes()
 
 
-def read(body: bytes) -> Rows[Article]:
-    return read_feed(answered(body), "rss:tested", "tested")
+def read(body: bytes, content_type: str | None = None, url: str = "") -> Rows[Article]:
+    headers = {} if content_type is None else {"content-type": content_type}
+    return read_feed(answered(body, headers=headers), "rss:tested", "tested", url=url)
 
 
 def titles(rows: Rows[Article]) -> list[str]:
@@ -122,6 +126,127 @@ def test_an_empty_channel_is_no_fault() -> None:
     assert read(sample("empty_channel.xml")) == Rows()
 
 
+# --- which characters, which link, which time ---
+
+TEXT = "Биткоин растёт"
+
+
+def with_title(title: str, declaration: str = '<?xml version="1.0"?>') -> str:
+    item = f"<item><title>{title}</title><link>https://example.com/1</link></item>"
+    return f'{declaration}<rss version="2.0"><channel>{item}</channel></rss>'
+
+
+@pytest.mark.parametrize(
+    ("content_type", "declared", "encoding", "mark"),
+    [
+        ("text/xml; charset=windows-1251", None, "cp1251", b""),
+        ("text/xml;charset='KOI8-R'", None, "koi8-r", b""),
+        ("text/xml; charset=windows-1251", "utf-8", "cp1251", b""),
+        ("text/xml; charset=windows-1251", "koi8-r", "cp1251", b""),
+        ("text/xml; charset=utf-16", None, "utf-16", b""),
+        ("text/xml", None, "utf-8", b"\xef\xbb\xbf"),
+        ("text/xml", "windows-1251", "utf-8", b"\xef\xbb\xbf"),
+        ("text/xml; charset=windows-1251", None, "utf-8", b"\xef\xbb\xbf"),
+        ("text/xml", None, "utf-16", b""),
+        ("text/xml", "utf-8", "utf-16", b""),
+        (None, "windows-1251", "cp1251", b""),
+        (None, "utf-8", "cp1251", b""),
+        (None, None, "cp1251", b""),
+        (None, None, "utf-8", b""),
+        ("text/xml; charset=punycode", None, "utf-8", b""),
+        ("text/xml; charset=iso-8859-1", "utf-8", "utf-8", b""),
+        ("text/xml; charset=utf-8", "windows-1251", "cp1251", b""),
+    ],
+)
+def test_header_mark_declaration_and_looks_tell_the_charset(
+    content_type: str | None, declared: str | None, encoding: str, mark: bytes
+) -> None:
+    declaration = '<?xml version="1.0"' + (f' encoding="{declared}"?>' if declared else "?>")
+    assert titles(read(mark + with_title(TEXT, declaration).encode(encoding), content_type)) == [TEXT]
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        (b"It\x92s \x93up\x94 \x96 na\xefve \xe2\x80\x99 \xc3\xa9", "It’s “up” – naïve ’ é"),
+        (b"It&#146;s &#x93;up&#148; &#150; &rsquo; &eacute; &nbsp;&amp;amp; &amp;#147;", "It’s “up” – ’ é & “"),
+        (b"Cut \xf0\x9f\x98 here", "Cut � here"),
+    ],
+)
+def test_strays_of_windows_in_a_feed_declared_utf_8_are_read_as_such(raw: bytes, shown: str) -> None:
+    whole = with_title("TITLE", '<?xml version="1.0" encoding="UTF-8"?>').encode().replace(b"TITLE", raw)
+    with repairs.noted() as notes:
+        assert titles(read(whole, "application/rss+xml; charset=utf-8")) == [shown]
+    assert notes.repaired or raw.isascii()
+
+
+@pytest.mark.parametrize(
+    ("channel", "item", "url", "link"),
+    [
+        ("", "<link>/a/1</link>", "https://example.com/feed/", "https://example.com/a/1"),
+        ("", "<link>a/1?x=2</link>", "https://example.com/feed/", "https://example.com/feed/a/1?x=2"),
+        (
+            "<link>https://news.example/</link>",
+            "<link>/a/1</link>",
+            "https://cdn.example/f",
+            "https://news.example/a/1",
+        ),
+        ("<link>/home/</link>", "<link>a</link>", "https://example.com/feed", "https://example.com/home/a"),
+        ("", "<link>//example.com/b</link>", "https://example.com/feed", "https://example.com/b"),
+        ("", '<guid isPermaLink="true">/a/2</guid>', "https://example.com/feed", "https://example.com/a/2"),
+        ("", "<guid>12345</guid>", "https://example.com/feed", None),
+        ("", "", "https://example.com/feed", None),
+    ],
+)
+def test_a_relative_link_leads_from_the_feed(channel: str, item: str, url: str, link: str | None) -> None:
+    body = f"<rss version='2.0'><channel>{channel}<item><title>x</title>{item}</item></channel></rss>"
+    assert [each.url for each in read(body.encode(), url=url).good] == [link]
+
+
+def test_an_xml_base_comes_before_the_feeds_own_link() -> None:
+    body = (
+        b'<feed xmlns="http://www.w3.org/2005/Atom" xml:base="https://base.example/a/"><link href="https://own.example/"/>'
+        b'<entry xml:base="b/"><title>One</title><link href="c"/></entry>'
+        b'<entry><title>Two</title><link xml:base="/d/" href="e"/></entry></feed>'
+    )
+    links = [each.url for each in read(body, url="https://read.example/").good]
+    assert links == ["https://base.example/a/b/c", "https://base.example/d/e"]
+
+
+@pytest.mark.parametrize(
+    ("date", "at"),
+    [
+        ("<pubDate>Mon, 30 Nov 2026 17:00:00 CEST</pubDate>", "Mon, 30 Nov 2026 15:00:00 GMT"),
+        ("<pubDate>Mon, 30 Nov 2026 05:00:00 PM EST</pubDate>", "Mon, 30 Nov 2026 22:00:00 GMT"),
+        ("<pubDate>Mon, 30 Nov 2026 17:00:00 GMT+2</pubDate>", "Mon, 30 Nov 2026 15:00:00 GMT"),
+        ("<pubDate>Mon, 30 Nov 2026 17:00:00 +0100 (CET)</pubDate>", "Mon, 30 Nov 2026 16:00:00 GMT"),
+        ("<pubDate>2026-11-30T17:00:00 JST</pubDate>", "Mon, 30 Nov 2026 08:00:00 GMT"),
+        ("<pubDate>Mon, 30 Nov 2026 17:00:00 XYZ</pubDate>", None),
+        ("<pubDate>Mon, 30 Nov 2026 17:00:00 Europe/Berlin</pubDate>", None),
+        (
+            '<a10:updated xmlns:a10="http://www.w3.org/2005/Atom">2026-11-30T17:00:00Z</a10:updated>',
+            "Mon, 30 Nov 2026 17:00:00 GMT",
+        ),
+        (
+            '<dcterms:modified xmlns:dcterms="http://purl.org/dc/terms/">2026-11-30T17:00:00Z</dcterms:modified>',
+            "Mon, 30 Nov 2026 17:00:00 GMT",
+        ),
+    ],
+)
+def test_a_time_is_of_its_own_zone_or_unknown(date: str, at: str | None) -> None:
+    body = f"<rss version='2.0'><channel><item><title>x</title>{date}</item></channel></rss>".encode()
+    received_ms = date_ms("Tue, 01 Dec 2026 12:00:00 GMT")
+    (only,) = read_feed(answered(body, at_ms=received_ms), "rss:tested", "tested").good
+    assert (only.published_estimated, only.published_at) == (
+        (True, received_ms + 40) if at is None else (False, date_ms(at))
+    )
+
+
+def test_an_item_without_a_title_is_called_by_its_description() -> None:
+    body = b"<rss><channel><item><description>A short &lt;b&gt;note&lt;/b&gt;.</description></item></channel></rss>"
+    assert titles(read(body)) == ["A short note."]
+
+
 # --- U17: what hostile feeds send ---
 
 
@@ -189,8 +314,16 @@ def test_a_local_file_is_not_read() -> None:
 
 def test_links_that_could_do_harm_cost_their_rows() -> None:
     rows = read(sample("links.xml"))
-    assert titles(rows) == ["Fine"]
-    assert rows.rejected == {"link": 7}
+    assert [(each.title, each.url) for each in rows.good] == [
+        ("Relative", "https://example.com/news/1"),
+        ("No scheme", "https://example.com/1"),
+        ("No link", None),
+        ("Fine", "https://example.com/fine"),
+    ]
+    assert rows.rejected == {"link": 4}
+    harmful = b"<rss><channel><item><title>x</title><link>javascript:alert(1)</link></item></channel></rss>"
+    with pytest.raises(Malformed, match="bad link"):
+        read(harmful)
 
 
 def test_titles_lose_their_markup_however_it_is_wrapped() -> None:
@@ -251,8 +384,7 @@ def test_no_damage_to_a_feed_does_more_than_lose_rows_or_the_feed(data: st.DataO
         return
     for each in rows.good:
         assert each.title
-        assert each.url is not None
-        assert each.url.startswith(("http://", "https://"))
+        assert each.url is None or each.url.startswith(("http://", "https://"))
         assert each.published_at <= RECEIVED_MS
 
 
@@ -304,6 +436,81 @@ def test_a_feed_that_is_gone_is_the_outlets_fault(status: int, kind: type[Provid
     assert not isinstance(error, NotFound)
 
 
+def moved(status: int, to: str) -> HttpResponse:
+    return reply(b"", status, location=to)
+
+
+@pytest.mark.parametrize("status", [301, 308])
+def test_a_feed_that_moved_for_good_is_read_at_its_new_place(status: int) -> None:
+    feed = RssFeed("tested", "https://old.example/feed?key=secret")
+    steps = feed.articles(LATEST)
+    first = next(steps)
+    assert (first.base_url, first.referred) == (None, False)
+    second = steps.send(moved(status, "/feed/?format=xml"))
+    assert (second.base_url, second.path, second.params) == ("https://old.example", "/feed/", {"format": "xml"})
+    third = steps.send(moved(status, "https://new.example/rss"))
+    assert (third.base_url, third.path, third.referred) == ("https://new.example", "/rss", True)
+    relative = b"<rss><channel><item><title>x</title><link>/1</link></item></channel></rss>"
+    with pytest.raises(StopIteration) as done:
+        steps.send(reply(relative))
+    assert [each.url for each in done.value.value.good] == ["https://new.example/1"]
+
+
+@pytest.mark.parametrize(
+    ("answers", "named"),
+    [
+        ([moved(301, "http://new.example/rss?key=secret")], "http://new.example/rss, which isn't https"),
+        ([moved(301, "https://user:pw@new.example/rss")], "no address"),
+        ([moved(301, "")] * 4, "https://old.example/feed now"),
+        ([moved(301, "https://[broken/")], "no address"),
+        ([moved(301, "javascript:alert(1)")], "isn't https"),
+        ([moved(302, "https://new.example/login?key=secret")], "https://new.example/login now"),
+        ([moved(308, f"https://{number}.example/") for number in range(4)], "https://3.example/ now"),
+    ],
+)
+def test_a_move_that_is_not_followed_names_the_new_place(answers: list[HttpResponse], named: str) -> None:
+    with pytest.raises(Malformed) as error:
+        drive(RssFeed("tested", "https://old.example/feed").articles(LATEST), *answers)
+    assert named in error.value.reason
+    assert "secret" not in error.value.reason
+    assert "pw" not in error.value.reason
+
+
+async def test_a_move_to_a_private_address_is_told_and_asks_nobody() -> None:
+    clock = ManualClock()
+    async with FakeRss(clock.wall_ms) as fake, FakeRss(clock.wall_ms) as inside:
+        port = inside.url.rpartition(":")[2]
+        for host in ("localhost", "127.0.0.1", "[::1]", "0x7f000001", "2130706433"):
+            fake.script.append(Fault(status=301, headers={"Location": f"https://{host}:{port}/rss"}, body=b""))
+            feed = RssFeed("decrypt", fake.feeds["decrypt"])
+            async with asking(feed.name, [feed.base_url], clock, rss.refusal) as upstream:
+                with pytest.raises(Unavailable):
+                    await upstream.run(feed.articles(LATEST), heavy=True)
+                assert upstream.report()["moved_to"] == f"https://{host}:{port}/rss"
+                await upstream.run(feed.articles(LATEST), heavy=True)
+                assert upstream.report()["moved_to"] is None
+        assert inside.calls == []
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        *(("8.8.8.8", True), ("2606:4700::1111", True), ("127.0.0.1", False), ("10.1.2.3", False), ("0.0.0.0", False)),
+        *(
+            ("169.254.169.254", False),
+            ("100.64.0.1", False),
+            ("224.0.0.1", False),
+            ("::1", False),
+            ("fe80::1%eth0", False),
+        ),
+        *(("fd00::1", False), ("::ffff:10.0.0.1", False), ("2002:7f00:1::", False), ("64:ff9b::7f00:1", False)),
+        *(("::ffff:8.8.8.8", True), ("here", False)),
+    ],
+)
+def test_an_address_is_public_or_not(address: str, public: bool) -> None:
+    assert is_public_address(address) is public
+
+
 async def test_a_loopback_outlet_is_read_in_a_thread_and_answers_304_while_nothing_is_new() -> None:
     clock = ManualClock()
     async with FakeRss(clock.wall_ms) as fake:
@@ -338,7 +545,7 @@ async def test_hostile_feeds_over_the_wire_cost_the_attempt_at_most() -> None:
     assert outcomes == {
         "bomb": "malformed",
         "xxe": "malformed",
-        "javascript_link": "nothing",
+        "javascript_link": "Relative",
         "html_title": "Bitcoin & Ether",
         "html_page": "malformed",
         "empty_channel": "nothing",

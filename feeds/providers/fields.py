@@ -6,12 +6,14 @@ are decoration and read by `maybe_…`: what makes no sense there is None, and n
 line, without hidden characters, and end somewhere.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
+from feeds.dates import with_offset
 from orchestrator import repairs
 from orchestrator.errors import Malformed
 from orchestrator.texts import HIDDEN, MAX_NAME, one_line
@@ -25,6 +27,7 @@ Reader = Callable[[Mapping[str, object], str], T]
 
 LARGEST = 1e18
 """Nothing we read is larger: a market's value in the smallest currency stays below. What is above is damaged."""
+_SPACE_BEFORE_OFFSET = re.compile(r"\s+(?=[+-]\d)")
 MAX_DIGITS = 64
 """Characters of a number that comes as text."""
 
@@ -154,10 +157,11 @@ def whole(row: Mapping[str, object], name: str) -> int:
 def iso_ms(row: Mapping[str, object], name: str) -> int:
     """An ISO 8601 time as Unix milliseconds; without a zone it is UTC."""
     value = row.get(name)
-    if not isinstance(value, str) or len(value) > MAX_DIGITS:
+    zoned = with_offset(value.strip()) if isinstance(value, str) and len(value) <= MAX_DIGITS else None
+    if zoned is None:
         raise BadFieldError(name)
     try:
-        then = datetime.fromisoformat(value.strip())
+        then = datetime.fromisoformat(_SPACE_BEFORE_OFFSET.sub("", zoned))
         return int((then if then.tzinfo is not None else then.replace(tzinfo=UTC)).timestamp() * 1000)
     except (ValueError, OverflowError):
         raise BadFieldError(name) from None

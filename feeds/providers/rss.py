@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urljoin, urlsplit
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.sax.saxutils import escape, quoteattr
 
@@ -26,9 +26,10 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser, ParseError
 
 from feeds.articles import MAX_URL, NewsQuery, article, newest, symbols_in
+from feeds.dates import with_offset
 from feeds.model import Article
-from feeds.providers.fields import BadFieldError, Rows, rows
-from orchestrator import http
+from feeds.providers.fields import BadFieldError, Rows, some_rows
+from orchestrator import charsets, http, repairs
 from orchestrator.errors import Malformed, ProviderError, TooLarge
 from orchestrator.http import HttpRequest, HttpResponse
 from orchestrator.provider import Steps
@@ -41,7 +42,7 @@ DEFAULT_FEEDS: Mapping[str, str] = {
     "bitcoinmagazine": "https://bitcoinmagazine.com/feed",
     "theblock": "https://www.theblock.co/rss.xml",
 }
-"""Outlets and their feeds, as of September 2026. Redirects are not followed, so each is where the redirects end."""
+"""Outlets and their feeds, as of September 2026, each where its redirects end."""
 
 MAX_FEED_BYTES = 4 * 1024 * 1024
 """The longest honest feed, with whole articles in it, has about 1 MB."""
@@ -52,11 +53,17 @@ MAX_ITEMS = 500
 
 ATOM = "http://www.w3.org/2005/Atom"
 DC = "http://purl.org/dc/elements/1.1/"
+DCTERMS = "http://purl.org/dc/terms/"
 CONTENT = "http://purl.org/rss/1.0/modules/content/"
+XML_BASE = "{http://www.w3.org/XML/1998/namespace}base"
 KEPT: Mapping[tuple[str, str], tuple[str, int]] = {
     **{("", name): (name, MAX_URL) for name in ("title", "link", "guid", "id", "category")},
     **{("", name): (name, 100) for name in ("pubDate", "published", "updated")},
     **{("", name): (name, 20_000) for name in ("description", "summary", "content")},
+    # Feeds of .NET give nothing but `<a10:updated>`, in Atom's namespace.
+    **{(ATOM, name): (name, 100) for name in ("published", "updated")},
+    **{(ATOM, name): (name, 20_000) for name in ("summary", "content")},
+    **{(DCTERMS, name): ("dc:date", 100) for name in ("issued", "created", "modified")},
     (DC, "date"): ("dc:date", 100),
     (DC, "subject"): ("dc:subject", MAX_URL),
     (CONTENT, "encoded"): ("content:encoded", 20_000),
@@ -66,10 +73,13 @@ written anew, and how much of their text is kept."""
 AT_MOST: Mapping[str, int] = {"": 0, "category": 30, "dc:subject": 30, "link": 8}
 """Of elements that an item may have several of; of the others the first that is not empty."""
 ADDRESSES = ("link", "guid", "id")
+DATES = ("pubDate", "published", "updated", "dc:date")
 KEPT_ATTRIBUTES = ("href", "rel", "term", "isPermaLink")
-ENCODING = re.compile(rb"""<\?xml[^>]{0,100}?encoding\s*=\s*["']([\w.-]+)["']""")
-ENCODINGS = re.compile(r"utf-?8|us-ascii|ascii|iso-8859-\d{1,2}|latin-?1|windows-125\d", re.IGNORECASE)
-"""Those in which a markup character is always the same byte, so that none can be smuggled in."""
+MISLEADING = re.compile(r"\s*(?:(?:javascript|vbscript|data|file):|[\w+.-]*:?//[^/?#]*@)", re.IGNORECASE)
+"""What no outlet means by a link to its article."""
+MOVED_FOR_GOOD, MOVED_FOR_NOW = (301, 308), (302, 303, 307)
+MAX_MOVES = 3
+ENCODING = re.compile(rb"""\s*<\?xml[^>]{0,100}?encoding\s*=\s*["\']([\w.:-]{1,40})["\']""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,31 +98,81 @@ class RssFeed:
     """
 
     def __init__(self, outlet: str, url: str, kind: str = "news") -> None:
-        parts = urlsplit(url)
         self.outlet = outlet
         self.name = f"{NAME}:{outlet}"
         self.kind = kind
-        self.base_url = f"{parts.scheme}://{parts.netloc}"
-        self.path = parts.path or "/"
-        self.params = dict(parse_qsl(parts.query, keep_blank_values=True))
+        self.place = _Place.of(url)
+        self.base_url = self.place.base_url
         self.known: _Known | None = None
 
     def articles(self, query: NewsQuery) -> Steps[Rows[Article]]:
         """The articles in the feed now, newest first. A feed knows no votes: every filter gives the latest.
 
-        Unchanged since the last time (304), it gives the same articles again, with the times of receipt they had.
-        Raises: Malformed for anything but a feed, TooLarge for one that is not worth reading.
+        Unchanged since the last time (304), it gives the same articles again, with the times of receipt they had. A
+        feed that has moved for good is read at its new place.
+        Raises: Malformed for anything but a feed, TooLarge for one that is not worth reading; a move that is not
+        followed is Malformed and names the new place.
         """
-        known = self.known
-        response = yield HttpRequest(self.path, self.params, headers=_conditions(known), may_be=(304,))
+        known, place = self.known, self.place
+        response = yield place.request(known, referred=False)
+        for _ in range(MAX_MOVES):
+            if response.status not in MOVED_FOR_GOOD:
+                break
+            place = _new_place(self.name, place, response)
+            response = yield place.request(known, referred=True)
+        if response.status in (*MOVED_FOR_GOOD, *MOVED_FOR_NOW):
+            where = _new_place(self.name, place, response)
+            raise Malformed(self.name, f"status {response.status}: the feed is at {where} now; not followed")
         if response.status == 304:
             if known is None:
                 raise Malformed(self.name, "unchanged since nothing")
             return newest(known.rows, query)
-        read = read_feed(response, self.name, self.outlet, self.kind)
+        read = read_feed(response, self.name, self.outlet, self.kind, place.url)
         # Only now: an answer that could not be read must be asked for again.
         self.known = _Known(response.headers.get("etag"), response.headers.get("last-modified"), read)
         return newest(read, query)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a feed is. As a text it lacks the query, in which keys travel."""
+
+    base_url: str
+    path: str
+    params: Mapping[str, str]
+    url: str
+
+    @classmethod
+    def of(cls, url: str) -> "_Place":
+        """The place of an absolute URL. Raises: ValueError."""
+        parts = urlsplit(url)
+        params = dict(parse_qsl(parts.query, keep_blank_values=True))
+        return cls(f"{parts.scheme}://{parts.netloc}", parts.path or "/", params, url)
+
+    def request(self, known: "_Known | None", *, referred: bool) -> HttpRequest:
+        """Ask for the feed, or for what has changed in it. `referred` if an answer led here, not a setting."""
+        may_be = (304, *MOVED_FOR_GOOD, *MOVED_FOR_NOW)
+        base_url = self.base_url if referred else None
+        return HttpRequest(
+            self.path, self.params, headers=_conditions(known), may_be=may_be, base_url=base_url, referred=referred
+        )
+
+    def __str__(self) -> str:
+        return self.base_url + self.path
+
+
+def _new_place(name: str, old: _Place, response: HttpResponse) -> _Place:
+    """Where a feed has moved to. Raises: Malformed if it isn't an https address without credentials."""
+    location = response.headers.get("location", "")
+    try:
+        place = _Place.of(urljoin(old.url, location.strip()[:MAX_URL]))
+        host = urlsplit(place.url).hostname
+    except ValueError:
+        raise Malformed(name, f"status {response.status}: moved to no address") from None
+    if not place.base_url.startswith("https://") or not host or "@" in place.base_url:
+        shown = place if host and "@" not in place.base_url else "no address"
+        raise Malformed(name, f"status {response.status}: moved to {shown}, which isn't https; set its new address")
+    return place
 
 
 def _conditions(known: _Known | None) -> dict[str, str]:
@@ -124,44 +184,68 @@ def _conditions(known: _Known | None) -> dict[str, str]:
     return headers
 
 
-def read_feed(response: HttpResponse, name: str, outlet: str, kind: str = "news") -> Rows[Article]:
-    """Read a feed of RSS or Atom, any version. A row without title or absolute link is rejected.
+def read_feed(response: HttpResponse, name: str, outlet: str, kind: str = "news", url: str = "") -> Rows[Article]:
+    """Read a feed of RSS or Atom, any version. A row that says nothing, or whose link misleads, is rejected.
 
+    Relative links lead from the nearest `xml:base`, else from the feed's own link, else from `url`, where it was read.
     Undeclared prefixes, bare ampersands, HTML's entities, a byte order mark and space before the XML are put up with;
-    a document type is not. Raises: Malformed, TooLarge.
+    a document type is not. Raises: Malformed, also if rows came and none could be read; TooLarge.
     """
-    body = response.body
-    if len(body) > MAX_FEED_BYTES:
+    if len(response.body) > MAX_FEED_BYTES:
         raise TooLarge(name, f"feed over {MAX_FEED_BYTES} bytes")
-    if body.count(b"<") > MAX_MARKS:
+    text = _decoded(name, response)
+    if text.count("<") > MAX_MARKS:
         raise TooLarge(name, f"feed of over {MAX_MARKS} tags")
-    text = _decoded(name, body)
     if re.match(r"<!doctype html|<html", text, re.IGNORECASE):
         raise Malformed(name, "HTML instead of a feed")
     root = _parsed(name, text)
     if root is None:
         root = _parsed(name, _mended(text))
+        repairs.repaired("markup")
     if root is None:
         raise Malformed(name, "no well-formed feed")
     if _local(root) not in ("rss", "RDF", "feed"):
         raise Malformed(name, "XML instead of a feed")
-    parsed = feedparser.parse(io.BytesIO(_anew(root)), sanitize_html=False, resolve_relative_uris=False)
-    return rows(parsed.entries, lambda entry: _article(entry, outlet, kind, response.received_ms))
+    parsed = feedparser.parse(io.BytesIO(_anew(root, url)), sanitize_html=False, resolve_relative_uris=False)
+    return some_rows(name, parsed.entries, lambda entry: _article(entry, outlet, kind, response.received_ms))
 
 
-def _decoded(name: str, body: bytes) -> str:
-    body = body.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if not body:
+def _decoded(name: str, response: HttpResponse) -> str:
+    """The text without its XML declaration: by the header's charset, the byte-order mark, the declaration, or a guess.
+
+    A charset that the bytes contradict is passed over. A text that is sound in none is read in the first, with strays
+    of the Windows charset that it looks like, and noted.
+    """
+    body = response.body
+    marked = charsets.by_mark(body)
+    bare = body if marked is None else marked[1]
+    if not bare.strip():
         raise Malformed(name, "empty body")
-    declared = ENCODING.match(body)
-    encoding = declared[1].decode() if declared is not None else "utf-8"
-    if not ENCODINGS.fullmatch(encoding) or b"\0" in body:
-        raise Malformed(name, "feed in an encoding that no outlet uses")
-    try:
-        text = body.decode(encoding, "replace")
-    except LookupError:
-        raise Malformed(name, "feed in an unknown encoding") from None
-    return re.sub(r"\A<\?xml[^>]*\?>\s*", "", text)
+    declared = ENCODING.match(bare)
+    said = charsets.usable(declared[1].decode()) if declared is not None else None
+    by_header = response.charset
+    if by_header == "cp1252" and said == "utf-8":
+        by_header = None  # servers add that to whatever they send
+    charset_order = [by_header, None if marked is None else marked[0], said, "utf-8"]
+    candidates = list(dict.fromkeys(each for each in charset_order if each is not None))
+    for charset in candidates:
+        text, is_sound = charsets.decode(bare if marked is not None and charset == marked[0] else body, charset)
+        if is_sound and _begins_as_xml(text):
+            return _undeclared(text)
+    for charset in candidates:
+        text, _ = charsets.decode(bare, charset)
+        if _begins_as_xml(text):
+            repairs.repaired("encoding")
+            return _undeclared(text)
+    raise Malformed(name, "no well-formed feed in an encoding that outlets use")
+
+
+def _begins_as_xml(text: str) -> bool:
+    return text.lstrip("\ufeff\x00 \t\r\n").startswith("<")
+
+
+def _undeclared(text: str) -> str:
+    return re.sub(r"\A<\?xml[^>]*\?>\s*", "", text.lstrip("\ufeff\x00 \t\r\n"))
 
 
 def _parsed(name: str, text: str) -> Element | None:
@@ -199,23 +283,45 @@ def _entity(found: re.Match[str]) -> str:
     return escape(meant) if meant != found[0] else f"&amp;{found[0][1:]}"
 
 
-def _anew(root: Element) -> bytes:
+def _anew(root: Element, url: str) -> bytes:
     """The feed with nothing in it but what articles are made of, in the same dialect."""
     if _local(root) == "feed":
         start, item_name, end = f'<feed xmlns="{ATOM}"', "entry", "</feed>"
     else:
         start, item_name, end = '<rss version="2.0"', "item", "</channel></rss>"
     written = [f'{start} xmlns:dc="{DC}" xmlns:content="{CONTENT}">', "" if item_name == "entry" else "<channel>"]
+    base = _base(root, url)
     items = (each for each in root.iter() if _local(each) in ("item", "entry"))
     for item in islice(items, MAX_ITEMS):
-        written += [f"<{item_name}>", *_kept(item), f"</{item_name}>"]
+        written += [f"<{item_name}>", *_kept(item, base), f"</{item_name}>"]
     return "".join((*written, end)).encode()
 
 
-def _kept(item: Element) -> Iterator[str]:
+def _base(root: Element, url: str) -> str:
+    """Where the relative links of a feed lead from: its `xml:base`, else its own link, else where it was read."""
+    channel = next((each for each in root if _local(each) == "channel"), root)
+    bases = [value for each in (root, channel) if (value := each.get(XML_BASE))]
+    if not bases:
+        links = [each for each in channel if _local(each) == "link" and each.get("rel", "alternate") == "alternate"]
+        bases = [value for each in links if (value := (each.text or "").strip() or each.get("href", ""))][:1]
+    for base in bases:
+        url = _joined(url, base)
+    return url
+
+
+def _joined(base: str, link: str) -> str:
+    """A link in full; as it is where it cannot be joined."""
+    try:
+        return urljoin(base, link.strip())
+    except ValueError:
+        return link
+
+
+def _kept(item: Element, base: str) -> Iterator[str]:
     """The elements of an item that are kept, with something in them; of one kind the first, but some categories."""
     own = _namespace(item)
     counts: Counter[str] = Counter()
+    base = _joined(base, item.get(XML_BASE, ""))
     for child in item:
         namespace = _namespace(child)
         name, most = KEPT.get(("" if namespace == own else namespace, _local(child)), ("", 0))
@@ -225,9 +331,20 @@ def _kept(item: Element) -> Iterator[str]:
         if counts[name] >= AT_MOST.get(name, 1) or not (text or given):
             continue
         if len(text) > most:
+            repairs.repaired(name)
             if name in ADDRESSES:
                 continue  # half a link leads elsewhere
             text = text[:most]
+        if name in DATES:
+            zoned = with_offset(text)
+            if zoned is None:
+                repairs.repaired(name)
+                continue
+            text = zoned
+        elif name == "link" or (name == "guid" and text.startswith("/")):
+            there = _joined(base, child.get(XML_BASE, ""))
+            text = _joined(there, text) if text else ""
+            given |= {"href": _joined(there, given["href"])} if "href" in given else {}
         counts[name] += 1
         attributes = "".join(f" {key}={quoteattr(value)}" for key, value in given.items())
         yield f"<{name}{attributes}>{escape(text)}</{name}>"
@@ -241,25 +358,24 @@ def _namespace(element: Element) -> str:
     return element.tag.rpartition("}")[0].removeprefix("{")
 
 
-def _article(entry: object, outlet: str, kind: str, received_ms: int) -> Article:
+def _article(entry: object, outlet: str, kind: str, received_ms: int) -> Article | None:
     # Its own `get` stands in one key for another and warns about it.
     if not isinstance(entry, dict):
         raise BadFieldError("row")
-    read = article(
+    link, guid = _text(entry, "link"), _text(entry, "id")
+    if MISLEADING.match(link):
+        raise BadFieldError("link")
+    return article(
         title=_text(entry, "title"),
-        url=_text(entry, "link"),
+        url=link,
         outlet=outlet,
         kind=kind,
         published_ms=_time_ms(entry, "published_parsed") or _time_ms(entry, "updated_parsed"),
         received_ms=received_ms,
         summary=_text(entry, "summary") or _content(entry),
         symbols=symbols_in(" | ".join(_tags(entry))),
+        key=f"{NAME}:{outlet}:{guid}" if guid else None,
     )
-    if read is None:
-        raise BadFieldError("title")
-    if read.url is None:
-        raise BadFieldError("link")
-    return read
 
 
 def _text(entry: dict[str, object], name: str) -> str:

@@ -171,6 +171,7 @@ PROVIDER = open_record(
         "open_until": maybe(time_ms("When it is asked again")),
         "last_error": maybe(text("In words")),
         "last_success_at": maybe(time_ms("Last good answer")),
+        "moved_to": maybe(text("Where a feed has moved for good and is read; its setting should name that place")),
     },
     title="Provider",
 )
@@ -498,6 +499,7 @@ VALUES: dict[str, Schema] = {
                         "open_until": None,
                         "last_error": None,
                         "last_success_at": 1795337400000,
+                        "moved_to": None,
                     }
                 ],
                 "pools": [
