@@ -13,6 +13,7 @@ from feeds.articles import NewsQuery
 from feeds.chain_feed import ChainFeed
 from feeds.chains import Chain
 from feeds.dt_requests import DtQuery
+from feeds.identity import AFTER_MS, BEFORE_MS, NO_MATCHING_SOURCE, Identities, Listed, Unmatched
 from feeds.market import BinanceMarket
 from feeds.model import (
     Article,
@@ -113,6 +114,14 @@ class Sources:
         self.shelf = Shelf(state_dir / "answers") if state_dir is not None else None
         self.accounts = Accounts(policy, binance_rest, transport, clock, rng, bans, on_change)
         self.upstreams = self.accounts.by_name
+        self.identities = Identities(
+            market.symbols,
+            coingecko.IDS,
+            market.exchange_price,
+            market.last.get,
+            clock,
+            self.shelf,
+        )
         self._build_market_pools()
         self._build_chain_pools()
         self._build_sentiment_pools()
@@ -202,8 +211,8 @@ class Sources:
         self.quotes: Pool[str, Rows[Quote]] = self._pool(
             "price",
             [
-                self._coingecko(lambda account: lambda query: account.quotes(()), stamp_of=_newest),
-                [Provider(dt, lambda query: crypto_dt_source.quotes(()), stamp_of=_newest)],
+                self._coingecko(lambda account: lambda query: account.all_quotes(), stamp_of=_newest),
+                [Provider(dt, lambda query: crypto_dt_source.all_quotes(), stamp_of=_newest)],
             ],
             ttl_s,
             self._quotes_received,
@@ -212,7 +221,7 @@ class Sources:
             "ohlcv",
             [
                 [Provider(rest, binance.candles)],
-                self._coingecko(lambda account: account.ohlc, serves=coingecko.serves),
+                self._coingecko(self._coingecko_candles, serves=coingecko.serves),
                 [Provider(dt, crypto_dt_source.candles, serves=crypto_dt_source.serves)],
             ],
             CANDLES_TTL_S,
@@ -440,8 +449,39 @@ class Sources:
         pairs = [by_base[name] for name in query.symbols if name in by_base] if query.symbols else [*by_base.values()]
         return binance.market_rows(pairs, query.limit)
 
+    def _coingecko_candles(self, account: coingecko.CoinGecko) -> Callable[[CandleQuery], Steps[Rows[Candle]]]:
+        """Its candles: for a base asset of the exchange those of the coin it is matched to, and of no other."""
+
+        def ask(query: CandleQuery) -> Steps[Rows[Candle]]:
+            if not self.identities.is_ours(query.base):
+                return (yield from account.ohlc(query))
+            match = self.identities.match_of(query.base)
+            if match is None:
+                raise Unmatched(account.name, f"no coin of it is known to be the exchange's {query.base}")
+            read = yield from account.ohlc(query, match.coin_id)
+            try:
+                ours = self.identities.candles(query.base, match, read.good, up_to_now=query.end is None)
+            except ValueError as error:
+                raise Unmatched(account.name, str(error)) from None
+            return Rows(ours, read.rejected)
+
+        return ask
+
+    def _learn(self, rows: Sequence[Listed], received_ms: int) -> None:
+        """Match coins by the prices of an answer, if the exchange was alive at that time."""
+        before_ms = self.market_state.told_ms - received_ms
+        if -AFTER_MS <= before_ms <= BEFORE_MS:
+            self.identities.learn(rows)
+
+    def learn_again(self) -> None:
+        """Match what could not be matched when the table arrived: the exchange had not told those prices yet."""
+        table = self.market.peek(TABLE)
+        if table is not None:
+            self._learn(table.value.good, table.received_ms)
+
     def _market_received(self, query: MarketQuery, fetched: Fetched[Rows[Coin]]) -> None:
         coins = fetched.value.good
+        self._learn(coins, fetched.received_ms)
         if query == TABLE and coins:
             oldest_ms = min(coin.ts for coin in coins[: events.TOP_COINS])
             event = events.market(coins, fetched.source, fetched.received_ms)
@@ -451,8 +491,13 @@ class Sources:
         self.desk.arrived(fetched)
 
     def _quotes_received(self, query: str, fetched: Fetched[Rows[Quote]]) -> None:
-        if self.prices_fail():
-            self.market_state.quotes(fetched.value.good, fetched.source, fetched.received_ms, fetched.skew_ms)
+        if not self.prices_fail():
+            self._learn(fetched.value.good, fetched.received_ms)
+            return
+        self.learn_again()
+        given = self.identities.quotes(fetched.value.good)
+        self.market_state.quotes([*given.values()], fetched.source, fetched.received_ms, fetched.skew_ms)
+        self.market_state.withhold(self.identities.unmatched(), NO_MATCHING_SOURCE)
 
     def _global_received(self, query: str, fetched: Fetched[GlobalMarket]) -> None:
         self._publish(events.market_global(fetched.value, fetched.source, fetched.received_ms), fetched)

@@ -7,7 +7,7 @@ asks or looks at a clock. The same input therefore gives the same events.
 import logging
 import math
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from feeds import events, topics
@@ -15,7 +15,7 @@ from feeds.candles import CandleSeries, Gap, Outcome, Said, State
 from feeds.model import Candle, Event, Pair, Price, Quote, Sink
 from feeds.providers import binance
 from feeds.providers.fields import BadFieldError, Rows
-from feeds.symbols import Symbols, is_plausible
+from feeds.symbols import DOLLARS, Symbols, is_plausible
 from orchestrator import repairs
 from orchestrator.errors import Malformed
 
@@ -71,6 +71,8 @@ class BinanceMarket:
         self.prices: dict[str, LastPrice] = {}
         self.told: dict[str, tuple[Price, int]] = {}
         """By base: the last event that was published, and its rank."""
+        self.told_ms = 0
+        """When the exchange last gave a price that was published, in Unix ms."""
         self.last: dict[str, float] = {}
         """By base: the last price that was believed, whoever gave it."""
         self.doubted: dict[str, float] = {}
@@ -170,6 +172,19 @@ class BinanceMarket:
             lag_ms = received_ms + skew_ms - quote.ts
             self.sink.publish(replace(events.quote(quote, source, received_ms), lag_ms=lag_ms))
 
+    def withhold(self, bases: Iterable[str], reason: str) -> None:
+        """Say why nobody gives a price of these while the exchange gives none."""
+        for base in bases:
+            # Whatever the exchange says next is news again.
+            self.prices.pop(base, None)
+            self.told.pop(base, None)
+            self.sink.stale(topics.price(base), reason)
+
+    def exchange_price(self, base: str) -> float | None:
+        """The exchange's last price of a base in dollars; None if it has none, or somebody else has spoken since."""
+        told, pair = self.told.get(base), self.symbols.by_base.get(base)
+        return told[0].price if told is not None and pair is not None and pair.quote in DOLLARS else None
+
     def candles(
         self,
         key: tuple[str, str],
@@ -204,6 +219,7 @@ class BinanceMarket:
             return
         self.prices[pair.base] = new
         self.told[pair.base] = (price, new.rank)
+        self.told_ms = received_ms
         topic = topics.price(pair.base)
         change = (price.price - price.open_24h) / price.open_24h * 100 if price.open_24h else math.inf
         self.sink.publish(

@@ -94,7 +94,10 @@ class Candle:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """The price of a coin as an aggregator gives it, in US dollars, with its statistics of the last 24 h."""
+    """The price of a coin as an aggregator gives it, in US dollars, with its statistics of the last 24 h.
+
+    `id` is the aggregator's own name of the coin, which no other coin has; a ticker may name several.
+    """
 
     symbol: str
     price: float
@@ -105,6 +108,7 @@ class Quote:
     quote_volume_24h: float | None = None
     market_cap: float | None = None
     quote: str = "USD"
+    id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,7 @@ class Coin:
             quote_volume_24h=self.volume_24h,
             market_cap=self.market_cap,
             quote=self.currency.upper(),
+            id=self.id,
         )
 
 

@@ -83,6 +83,9 @@ QUOTES = (
 )
 """Quote assets, the preferred one of a base first."""
 
+DOLLARS = frozenset(("USDT", "USDC", "FDUSD", "BUSD", "TUSD", "DAI", "USD"))
+"""Quote assets worth a dollar. Aggregators give dollars, so only prices in these can be compared with theirs."""
+
 NOT_IN_A_SYMBOL = frozenset("*>,&?# \t\r\n\0\"'<\\")
 MARKS = ("-", "/", "_", ".")
 """What may stand between base and quote in a client's spelling. A base may hold some of them, too."""

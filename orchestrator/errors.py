@@ -12,6 +12,8 @@ class ProviderError(Exception):
     """An upstream gave us no usable data."""
 
     outcome = "error"
+    asked = True
+    """Whether a request was sent before it failed."""
 
     def __init__(self, provider: str, reason: str) -> None:
         # It may repeat words of the upstream, and goes into logs and to clients.

@@ -19,7 +19,7 @@ from orchestrator.clock import Clock
 from orchestrator.errors import BadQuery, NotFound, Outdated, ProviderError
 from orchestrator.provider import Provider
 from orchestrator.rotation import Rotation
-from orchestrator.upstream import State, Throttled
+from orchestrator.upstream import State
 
 log = logging.getLogger(__name__)
 
@@ -312,9 +312,8 @@ class Pool(Generic[Q, T]):
                 try:
                     value = await self._attempt(provider, query, min(self.policy.attempt_s, left_s), urgent, forced)
                 except ProviderError as error:
-                    asked = not isinstance(error, Throttled) or error.asked
-                    self.counts.upstream += asked
-                    attempts.append(Attempt(provider.name, error.outcome, asked))
+                    self.counts.upstream += error.asked
+                    attempts.append(Attempt(provider.name, error.outcome, error.asked))
                     if isinstance(error, (BadQuery, NotFound)):
                         ours = error
                     else:

@@ -105,7 +105,6 @@ class Throttled(RateLimited):
     """Our own allowance is used up."""
 
     asked = False
-    """Whether an earlier step of the conversation was sent."""
 
 
 def no_correction(response: HttpResponse, limiter: Limiter) -> None:

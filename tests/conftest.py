@@ -29,6 +29,7 @@ ON_ONE_LOOP = (
     "test_logs.py",
     "test_process.py",
     "test_price_failover",
+    "test_namesakes",
     "test_service_rest",
     "test_service_recovery",
     "test_binance_feed",

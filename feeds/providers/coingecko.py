@@ -190,11 +190,18 @@ class CoinGecko:
             found = yield from self._coins_of(symbols)
         return Rows([coin.as_quote() for coin in found.good], found.rejected)
 
-    def ohlc(self, query: CandleQuery) -> Steps[Rows[Candle]]:
+    def all_quotes(self) -> Steps[Rows[Quote]]:
+        """Prices in US dollars of the 250 largest coins, each with its id; several may have one ticker."""
+        response = yield self._markets({"per_page": str(MAX_PAGE), "page": "1"})
+        read, _ = self._read_coins(response)
+        return Rows([coin.as_quote() for coin in _by_market_cap(read.good)], read.rejected)
+
+    def ohlc(self, query: CandleQuery, coin_id: str | None = None) -> Steps[Rows[Candle]]:
         """Closed candles against the US dollar, without volume; `symbol` is the base and `USD`. `/coins/{id}/ohlc`.
 
         Given are 30m (a day back) and 4h (30 days); longer ones are made of whole runs of those and say so. A candle
-        that may still have been forming, or begun before the answer's window, is left out.
+        that may still have been forming, or begun before the answer's window, is left out. They are of `coin_id`;
+        without one, of the largest coin that has the base for its ticker.
 
         Raises: BadQuery for another interval, NotFound for an unknown ticker or where no candle fits the query.
         """
@@ -202,7 +209,7 @@ class CoinGecko:
         if grain is None:
             raise BadQuery(self.name, f"no candles of interval {query.interval!r}")
         base = query.base.upper()
-        coin_id = IDS.get(base)
+        coin_id = coin_id or IDS.get(base)
         if coin_id is None:
             coins = yield from self.candidates(base)
             if not coins:

@@ -148,6 +148,12 @@ def quotes(symbols: Sequence[str]) -> Steps[Rows[Quote]]:
     return Rows([coin.as_quote() for coin in found], read.rejected)
 
 
+def all_quotes() -> Steps[Rows[Quote]]:
+    """Prices in US dollars of the 250 largest coins, each with CoinGecko's id; several may have one ticker."""
+    read = yield from markets(MarketQuery(MAX_COINS))
+    return Rows([coin.as_quote() for coin in read.good], read.rejected)
+
+
 def markets(query: MarketQuery) -> Steps[Rows[Coin]]:
     """The largest coins, or those of the query's tickers among the 250 largest. Money in US dollars, 0 is unknown.
 

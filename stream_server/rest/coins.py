@@ -1,9 +1,14 @@
-"""Which coins a client's spellings mean: those of the exchange, and beyond it those of the market table."""
+"""Which coins a client's spellings mean: those of the exchange, and beyond it those of the market table.
+
+A ticker that the exchange lists means the exchange's coin; one of the same ticker elsewhere is another unless it is
+known to be the same (`feeds.identity`).
+"""
 
 import re
 from collections.abc import Sequence
 
 from feeds.catalog import TABLE
+from feeds.identity import Identities
 from feeds.model import Coin
 from feeds.symbols import UnknownSymbolError
 from stream_server.context import Context
@@ -20,10 +25,10 @@ def base_of(context: Context, name: str) -> str:
     try:
         return context.symbols.base_of(name)
     except UnknownSymbolError:
-        coin = in_table(context, name)
-        if coin is None:
+        base = _base_in_table(context, name)
+        if base is None:
             raise
-        return coin.symbol
+        return base
 
 
 def bases(context: Context, names: Sequence[str]) -> list[str]:
@@ -46,14 +51,35 @@ def unknown_symbols(unknown: dict[str, object]) -> Refusal:
     return Refusal("unknown_symbol", message, status=404, details=unknown)
 
 
-def in_table(context: Context, name: str) -> Coin | None:
-    """The largest coin of the market table, as far as it is held, that has this ticker or id."""
-    held = context.sources.market.peek(TABLE) if context.sources is not None else None
-    if held is None:
+def _base_in_table(context: Context, name: str) -> str | None:
+    """The ticker that a ticker or id of the market table, as far as it is held, goes by here.
+
+    Raises UnknownSymbolError for an id whose ticker means another coin here.
+    """
+    sources = context.sources
+    held = sources.market.peek(TABLE) if sources is not None else None
+    if sources is None or held is None:
         return None
     ticker, coin_id = name.strip().upper(), name.strip().lower()
-    by_ticker = next((coin for coin in held.value.good if coin.symbol == ticker), None)
-    return by_ticker or next((coin for coin in held.value.good if coin.id == coin_id), None)
+    if any(coin.symbol == ticker for coin in held.value.good):
+        return ticker
+    coin = next((coin for coin in held.value.good if coin.id == coin_id), None)
+    if coin is None:
+        return None
+    base = sources.identities.base_of_id(coin_id)
+    if base is not None:
+        return base
+    meant = next(each for each in held.value.good if each.symbol == coin.symbol)
+    if sources.identities.is_ours(coin.symbol) or meant is not coin:
+        raise UnknownSymbolError(f"coin {name!r} cannot be asked for: its ticker {coin.symbol} means another coin here")
+    return coin.symbol
+
+
+def coins_meant(identities: Identities, rows: Sequence[Coin]) -> dict[str, Coin]:
+    """By ticker: the coin that is meant, of rows by market cap. For a base asset of the exchange only its own coin."""
+    # The exchange's own rows have no ids.
+    meant = {row.symbol: row for row in reversed(rows) if row.id is None or not identities.is_ours(row.symbol)}
+    return meant | identities.matched(rows)
 
 
 def ticker_of(context: Context, name: str) -> str:

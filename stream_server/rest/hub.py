@@ -61,6 +61,7 @@ async def list_topics(request: web.Request) -> web.Response:
             "age_ms": topic.age_ms(now),
             "ttl_s": topic.ttl_s,
             "stale": topic.stale,
+            "reason": topic.stale_reason if topic.stale else None,
             "events": topic.events,
             "held_log_events": len(topic.ring),
         }

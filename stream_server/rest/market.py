@@ -7,17 +7,18 @@ from aiohttp import web
 
 from feeds import events, topics
 from feeds.catalog import EVERYTHING, TABLE
+from feeds.identity import NO_MATCHING_SOURCE, Identities
 from feeds.model import Coin, Quote
 from feeds.providers.fields import Rows
 from feeds.queries import MarketQuery
 from feeds.symbols import UnknownSymbolError
 from orchestrator.pool import Fetched, Pool
 from stream_server.context import CONTEXT, Context
-from stream_server.history import TopicHistory
+from stream_server.history import NO_UPDATE, TopicHistory
 from stream_server.refusals import Refusal
 from stream_server.rest.answers import SHOWN_CHARS, VIEWS, Answer, answer_of_topics, respond
 from stream_server.rest.asking import ASKING, Asking, attempts_of
-from stream_server.rest.coins import bases, refuse_ambiguous, ticker_of, unknown_symbols
+from stream_server.rest.coins import bases, coins_meant, refuse_ambiguous, ticker_of, unknown_symbols
 from stream_server.rest.parameters import Parameters
 
 MAX_COINS = TABLE.limit
@@ -68,7 +69,8 @@ async def _coins_named(
             unknown[name[:SHOWN_CHARS]] = str(error)
     if unknown:
         raise unknown_symbols(unknown)
-    found = _by_ticker(table)
+    asking.sources.learn_again()
+    found = _by_ticker(asking, table)
     beyond = tuple(sorted({ticker for ticker in tickers.values() if ticker not in found}))
     refusal: Refusal | None = None
     if beyond:
@@ -78,14 +80,14 @@ async def _coins_named(
             refusal = error
         else:
             parts.append((pool, fetched))
-            found |= _by_ticker(fetched)
+            found |= _by_ticker(asking, fetched)
     wanted = list(dict.fromkeys(tickers.values()))
     coins = [found[ticker] for ticker in wanted if ticker in found][:limit]
     missing = [ticker for ticker in wanted if ticker not in found]
     if not coins and refusal is not None and refusal.status != 404:
         raise refusal
     if not coins:
-        raise unknown_symbols({ticker[:SHOWN_CHARS]: f"no coin goes by {ticker!r}" for ticker in missing})
+        raise unknown_symbols({ticker[:SHOWN_CHARS]: _why_missing(asking, ticker) for ticker in missing})
     answer = asking.answer(
         parts,
         lambda: [events.coin_row(coin) for coin, _ in coins],
@@ -100,9 +102,16 @@ async def _coins_named(
     return answer
 
 
-def _by_ticker(part: Fetched[Rows[Coin]]) -> dict[str, tuple[Coin, Fetched[Rows[Coin]]]]:
-    """The largest coin of each ticker, with the answer it is of: they come by market cap."""
-    return {coin.symbol: (coin, part) for coin in reversed(part.value.good)}
+def _why_missing(asking: Asking, ticker: str) -> str:
+    if asking.context.symbols.known and asking.sources.identities.is_ours(ticker):
+        return f"no coin of the sources is known to be the exchange's {ticker} ({NO_MATCHING_SOURCE})"
+    return f"no coin goes by {ticker!r}"
+
+
+def _by_ticker(asking: Asking, part: Fetched[Rows[Coin]]) -> dict[str, tuple[Coin, Fetched[Rows[Coin]]]]:
+    """The coin that each ticker means, with the answer it is of."""
+    meant = coins_meant(asking.sources.identities, part.value.good)
+    return {ticker: (coin, part) for ticker, coin in meant.items()}
 
 
 async def market_global(request: web.Request) -> web.Response:
@@ -199,12 +208,13 @@ async def with_quotes(asking: Asking, wanted: Sequence[str], max_age_ms: float |
     except Refusal as refusal:
         held = _held(context, wanted, None)  # whether they are too old is told with their age
         if not held:
-            raise _nothing(context, wanted, refusal) from None
+            raise _nothing(context, wanted, refusal, _unmatched(asking, wanted)) from None
         answer = _of_topics(context, held, max_age_ms)
         answer.attempts = attempts_of(refusal)
         quotes: dict[str, Quote] = {}
     else:
-        quotes = {quote.symbol: quote for quote in reversed(fetched.value.good)}
+        asking.sources.learn_again()
+        quotes = quotes_meant(asking.sources.identities, fetched.value.good)
         theirs = [topics.base_of(topic.name) for topic in held]
         given = [base for base in wanted or quotes if base in quotes and base not in theirs]
         ages_ms = [fetched.age_of(quotes[base].ts) for base in given]
@@ -214,11 +224,14 @@ async def with_quotes(asking: Asking, wanted: Sequence[str], max_age_ms: float |
     for base in wanted or sorted(quotes):
         if base not in rows and base in quotes:
             rows[base] = quote_row(quotes[base], fetched)
+    unmatched = _unmatched(asking, wanted)
     if not rows:
-        raise _nothing(context, wanted, None)
+        raise _nothing(context, wanted, None, unmatched)
     missing = [base for base in wanted if base not in rows]
     if missing:
         answer.extra["missing"] = missing
+        reasons = {base: NO_MATCHING_SOURCE for base in missing if base in unmatched}
+        answer.extra |= {"reasons": reasons} if reasons else {}
     answer.make = lambda: orjson.dumps([rows[base] for base in wanted or rows if base in rows])
     return answer
 
@@ -237,13 +250,28 @@ def _both(held: Answer, asked: Answer) -> Answer:
     )
 
 
-def _nothing(context: Context, wanted: Sequence[str], refusal: Refusal | None) -> Refusal:
+def quotes_meant(identities: Identities, rows: Sequence[Quote]) -> dict[str, Quote]:
+    """By ticker: the price that is meant, of rows by market cap. For a base asset of the exchange only its coin's."""
+    elsewhere = {row.symbol: row for row in reversed(rows) if not identities.is_ours(row.symbol)}
+    return elsewhere | identities.quotes(rows)
+
+
+def _unmatched(asking: Asking, wanted: Sequence[str]) -> list[str]:
+    """The base assets of the exchange among these that no source is known to have."""
+    identities = asking.context.sources.identities if asking.context.sources is not None else None
+    if identities is None:
+        return []
+    return [base for base in wanted if identities.is_ours(base) and identities.match_of(base) is None]
+
+
+def _nothing(context: Context, wanted: Sequence[str], refusal: Refusal | None, unmatched: Sequence[str]) -> Refusal:
     message = f"no source has given a price of {', '.join(wanted[:20]) or 'any symbol'} yet{troubles(context)}"
+    reasons: dict[str, object] = {"reasons": dict.fromkeys(unmatched, NO_MATCHING_SOURCE)} if unmatched else {}
     if refusal is None:
-        return Refusal("unavailable", message, 503, retry_after_s=5)
+        return Refusal("unavailable", message, 503, reasons, retry_after_s=5)
     if refusal.code != "unavailable":
         return refusal
-    return Refusal("unavailable", message, 503, refusal.details, refusal.retry_after_s)
+    return Refusal("unavailable", message, 503, {**refusal.details, **reasons}, refusal.retry_after_s)
 
 
 def troubles(context: Context) -> str:
@@ -257,11 +285,11 @@ def price_row(topic: TopicHistory) -> dict[str, object]:
     event = topic.event
     assert event is not None  # noqa: S101 - the caller has looked
     stamps = {"ts": event.ts, "received": event.received, "source": event.source, "stale": topic.stale}
-    return {**event.data, **stamps}
+    return {**event.data, **stamps, "reason": topic.stale_reason if topic.stale else None}
 
 
 def quote_row(quote: Quote, fetched: Fetched[Rows[Quote]]) -> dict[str, object]:
     """A price that was asked for, in the same shape."""
     received = fetched.received_ms
     stamps = {"ts": min(quote.ts, received), "received": received, "source": fetched.source, "stale": fetched.stale}
-    return events.quote_data(quote) | stamps
+    return events.quote_data(quote) | stamps | {"reason": NO_UPDATE if fetched.stale else None}

@@ -26,7 +26,7 @@ from stream_server.rest.answers import OURS, SHOWN_CHARS, VIEWS, Answer, respond
 from stream_server.rest.asking import ASKING, Asking, attempts_of
 from stream_server.rest.candles import candle_row
 from stream_server.rest.coins import bases
-from stream_server.rest.market import from_hub, quote_row, with_quotes
+from stream_server.rest.market import from_hub, quote_row, quotes_meant, with_quotes
 from stream_server.rest.parameters import Parameters, only_max_age
 from stream_server.rest.sentiment import MAX_TEXT_CHARS, index_with_history, scored
 
@@ -317,7 +317,7 @@ async def unified_prices(request: web.Request) -> web.Response:
     wanted = bases(context, names) or _most_traded(context)
     if not wanted:
         fetched = await asking.fetch(asking.sources.quotes, EVERYTHING, max_age_ms)
-        wanted = list(dict.fromkeys(quote.symbol for quote in fetched.value.good))
+        wanted = list(quotes_meant(asking.sources.identities, fetched.value.good))
     wanted = wanted[:limit]
     answer = from_hub(context, wanted, max_age_ms) or await with_quotes(asking, wanted, max_age_ms)
     return respond(request, context, answer)

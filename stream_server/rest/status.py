@@ -19,6 +19,7 @@ from stream_server.rest.answers import OURS, Answer, iso_time, respond
 from stream_server.rest.parameters import only_max_age
 
 DISAGREEMENTS_TOLD = 50
+UNMATCHED_TOLD = 50
 
 
 def status_report(context: Context) -> dict[str, object]:
@@ -64,6 +65,7 @@ def status_report(context: Context) -> dict[str, object]:
         "providers": [each.report() for each in sources.upstreams.values()] if sources is not None else [],
         "pools": [pool.report() for pool in sources.pools] if sources is not None else [],
         "disagreements": [asdict(each) for each in disagreeing(context)[:DISAGREEMENTS_TOLD]],
+        "identities": sources.identities.report(UNMATCHED_TOLD) if sources is not None else None,
         "rejected_rows": rejected_rows(context),
         "repaired": repaired(context),
     }
@@ -93,11 +95,12 @@ def _by_provider(context: Context, counts_of: Callable[[BinanceMarket | Upstream
 
 def disagreeing(context: Context) -> list[Disagreement]:
     """Where the market table and the prices that clients see differ."""
-    table = context.sources.market.peek(TABLE) if context.sources is not None else None
-    if table is None:
+    sources = context.sources
+    table = sources.market.peek(TABLE) if sources is not None else None
+    if sources is None or table is None:
         return []
-    # The largest coin of a ticker is meant, and comes first.
-    theirs = {coin.symbol: SaidPrice(coin.price, table.source, coin.ts) for coin in reversed(table.value.good)}
+    meant = sources.identities.compared(table.value.good)
+    theirs = {base: SaidPrice(coin.price, table.source, coin.ts) for base, coin in meant.items()}
     ours = {}
     for symbol in theirs:
         topic = context.hub.topics.get(topics.price(symbol))

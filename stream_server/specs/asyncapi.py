@@ -15,6 +15,7 @@ from stream_server.specs.schemas import (
     DATA_OF,
     ID,
     SCHEMAS,
+    STALE_REASONS,
     VALUES,
     Schema,
     always,
@@ -163,9 +164,10 @@ CONTROL = {
         optional=["req"],
     ),
     "stale": said(
-        "A topic has no value that is true now. `halted`: the exchange does not trade its pair.",
+        "A topic has no value that is true now. `halted`: the exchange does not trade its pair. `no_matching_source`: "
+        "the exchange gives no price, and no source that can stand in is known to have the same coin.",
         {"type": "stale", "topic": "price.BTC", "age_ms": 60250, "reason": "no_update"},
-        {"topic": TOPIC, "age_ms": maybe(AGE), "reason": text("Why, in a word")},
+        {"topic": TOPIC, "age_ms": maybe(AGE), "reason": word(STALE_REASONS, "Why")},
     ),
     "fresh": said(
         "A stale topic has recovered.",

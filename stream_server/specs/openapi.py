@@ -12,6 +12,7 @@ from typing import Any
 from feeds import dt_requests
 from feeds.catalog import HISTORY_DAYS
 from feeds.chains import CHAINS, ETHEREUM
+from feeds.identity import NO_MATCHING_SOURCE
 from feeds.intervals import INTERVALS
 from feeds.providers import crypto_dt_source
 from stream_server import __version__
@@ -35,6 +36,7 @@ from stream_server.specs.schemas import (
     SCHEMAS,
     SCORE,
     SOURCE,
+    STALE_REASONS,
     SYMBOL,
     VALUES,
     Schema,
@@ -170,11 +172,13 @@ MODEL = maybe(word(MODELS, "Who shall score; null for whoever is best here"))
 
 # --- answers ---
 
+STALE_REASON = maybe(word(STALE_REASONS, "Why it is stale; null while it is not"))
 STAMPS: dict[str, Schema] = {
     "ts": time_ms("When it was true at the source"),
     "received": time_ms("When it reached this service"),
     "source": SOURCE,
     "stale": flag("Whether it is older than it should be"),
+    "reason": STALE_REASON,
 }
 TS = {"ts": STAMPS["ts"]}
 SCORED = record(
@@ -484,6 +488,7 @@ TOKEN_OR_TICKET: tuple[Schema, ...] = (*TOKEN, {"ticket": []})
 
 CLEAN, DT = "/api/new-sources/crypto-api-clean", "/api/new-sources/crypto-dt-source"
 MISSING = {"missing": several(SYMBOL, "Those that nobody knows; absent if there are none")}
+REASONS = {"reasons": by_name(word((NO_MATCHING_SOURCE,), "Why it is missing"), "Of missing prices, where known")}
 TOTAL = {"total": whole("How many there are in all", minimum=0)}
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -494,7 +499,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         (names(MAX_NAMES), STRICT, MAX_AGE),
         PRICES,
         (*GUARDED, *ASKS, 404, 409),
-        sometimes=MISSING,
+        sometimes=MISSING | REASONS,
         notes="From the stream where it has them, else asked for.",
     ),
     Endpoint(
@@ -681,6 +686,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
                             "age_ms": whole("Age of its value", minimum=0),
                             "ttl_s": maybe(number("When it is stale; null for never")),
                             "stale": flag("Whether it is"),
+                            "reason": STALE_REASON,
                             "events": whole("Since the start"),
                             "held_log_events": whole("For those who resume"),
                         }
@@ -852,7 +858,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         (names(MAX_NAMES), limit(500, 100, "prices"), MAX_AGE),
         PRICES,
         (*GUARDED, *ASKS, 404),
-        sometimes=MISSING,
+        sometimes=MISSING | REASONS,
     ),
     Endpoint(
         "/api/new-sources/resources/unified",

@@ -10,7 +10,10 @@ from typing import Any
 
 from feeds import topics
 from feeds.chains import CHAINS
+from feeds.identity import NO_MATCHING_SOURCE
 from feeds.intervals import INTERVALS
+from feeds.market import HALTED
+from stream_server.history import NO_UPDATE
 
 Schema = dict[str, Any]
 
@@ -97,6 +100,9 @@ CHANGE = "Change of {}, percent"
 CURRENCY = text("What money is in: `usd`, or `usdt` from an exchange", examples=["usd"])
 LABEL = word(LABELS, "What the score says in a word")
 SCORE = number("From -1 to 1", minimum=-1, maximum=1)
+
+STALE_REASONS = (NO_UPDATE, HALTED, NO_MATCHING_SOURCE)
+"""Why a topic has no value that is true now."""
 
 PRICE_FIELDS: dict[str, Schema] = {
     "symbol": SYMBOL,
@@ -465,6 +471,16 @@ VALUES: dict[str, Schema] = {
                 ),
                 "Prices on which two sources differ",
             ),
+            "identities": maybe(
+                record(
+                    {
+                        "matched": whole("Base assets that a coin of an aggregator is known to be"),
+                        "unmatched": whole("Base assets that no other source can stand in for"),
+                        "unmatched_symbols": several(SYMBOL, "The first 50 of those"),
+                    },
+                    description="Which coins the failover of prices and candles knows; null on a tape",
+                )
+            ),
             "rejected_rows": by_name(whole("Rows"), "What could not be read, by `<provider>.<field>`"),
             "repaired": by_name(
                 whole("Repairs"),
@@ -510,6 +526,7 @@ VALUES: dict[str, Schema] = {
                     }
                 ],
                 "disagreements": [],
+                "identities": {"matched": 1, "unmatched": 1, "unmatched_symbols": ["NEIRO"]},
                 "rejected_rows": {},
                 "repaired": {"rss:decrypt.encoding": 1},
             }

@@ -74,7 +74,8 @@ class FakeCoinGecko(FakeUpstream):
     """Answers at the root what CoinGecko answers under `/api/v3`.
 
     `pro` makes it the Pro host. `keys` are those that count. Calls above `per_minute`, refused ones included, are
-    answered with 429 and counted in `over_limit`. `frozen_ms` stops all its stamps, as a stuck cache would.
+    answered with 429 and counted in `over_limit`. `frozen_ms` stops all its stamps, as a stuck cache would. `extra`
+    coins are listed beside the usual ones, and `list_coin` adds or changes one later.
     """
 
     def __init__(
@@ -84,8 +85,13 @@ class FakeCoinGecko(FakeUpstream):
         pro: bool = False,
         keys: Iterable[str] = (),
         per_minute: int = 30,
+        extra: Iterable[Listed] = (),
     ) -> None:
         super().__init__(wall_ms)
+        self.coins: dict[str, Listed] = dict(BY_ID)
+        self.ranks: dict[str, int] = RANKS
+        for coin in extra:
+            self.list_coin(coin)
         self.pro = pro
         self.keys = frozenset(keys)
         self.per_minute = per_minute
@@ -101,6 +107,13 @@ class FakeCoinGecko(FakeUpstream):
             ("/search/trending", self._trending),
         ):
             self.on("GET", path, self._guarded(reply))
+
+    def list_coin(self, coin: Listed) -> None:
+        """List a coin, instead of what its id meant before; those listed so have ranks."""
+        self.coins[coin.id] = coin
+        ranked = [each for each in self.coins.values() if each not in NAMESAKES]
+        ranked.sort(key=lambda each: each.price * each.supply, reverse=True)
+        self.ranks = {each.id: rank for rank, each in enumerate(ranked, 1)}
 
     @property
     def now_ms(self) -> int:
@@ -147,18 +160,20 @@ class FakeCoinGecko(FakeUpstream):
             return said({"error": "Missing parameter vs_currency"}, 422)
         if currency != "usd":
             return said({"error": "invalid vs_currency"}, 422)
-        coins = sorted(named(call.query), key=lambda coin: RANKS.get(coin.id, len(COINS)))
+        listed = self.coins.values()
+        coins = sorted(named(call.query, listed), key=lambda coin: self.ranks.get(coin.id, len(listed)))
         per_page = min(250, int(call.query.get("per_page", "100")))
         first = (int(call.query.get("page", "1")) - 1) * per_page
         wanted = call.query.get("price_change_percentage", "").split(",")
-        return said([market_row(coin, self.now_ms, wanted) for coin in coins[first : first + per_page]])
+        page = coins[first : first + per_page]
+        return said([market_row(coin, self.now_ms, wanted, self.ranks.get(coin.id)) for coin in page])
 
     def _simple_price(self, call: Call) -> Reply:
         if not call.query.get("vs_currencies"):
             return said({"error": "Missing parameter vs_currencies"}, 422)
         now = self.now_ms
         rows: dict[str, object] = {}
-        for coin in named(call.query):
+        for coin in named(call.query, self.coins.values()):
             extras = {
                 "usd_market_cap": ("include_market_cap", coin.price_at(now) * coin.supply),
                 "usd_24h_vol": ("include_24hr_vol", coin.price * coin.supply / 30),
@@ -171,7 +186,7 @@ class FakeCoinGecko(FakeUpstream):
 
     def _coin(self, call: Call) -> Reply:
         _, _, coin_id, what = call.path.split("/", 3)
-        coin = BY_ID.get(coin_id)
+        coin = self.coins.get(coin_id)
         if coin is None or what != "ohlc":
             return said({"error": "coin not found"}, 404)
         if not call.query.get("vs_currency"):
@@ -224,14 +239,15 @@ class FakeCoinGecko(FakeUpstream):
         return said({"coins": [{"item": item} for item in items], "nfts": [], "categories": []})
 
 
-def named(query: Mapping[str, str]) -> list[Listed]:
+def named(query: Mapping[str, str], coins: Iterable[Listed] = COINS) -> list[Listed]:
     """The coins a question names: by ids, else by symbols, else all. A symbol means its largest coin, or all."""
     if query.get("ids"):
-        return [BY_ID[each] for each in dict.fromkeys(query["ids"].split(",")) if each in BY_ID]
+        by_id = {coin.id: coin for coin in coins}
+        return [by_id[each] for each in dict.fromkeys(query["ids"].split(",")) if each in by_id]
     if not query.get("symbols"):
-        return list(COINS)
+        return list(coins)
     asked = set(query["symbols"].lower().split(","))
-    found = [coin for coin in COINS if coin.symbol in asked]
+    found = [coin for coin in coins if coin.symbol in asked]
     if query.get("include_tokens") == "all":
         return found
     largest: dict[str, Listed] = {}
@@ -240,12 +256,11 @@ def named(query: Mapping[str, str]) -> list[Listed]:
     return list(largest.values())
 
 
-def market_row(coin: Listed, now_ms: int, wanted: Iterable[str]) -> dict[str, object]:
+def market_row(coin: Listed, now_ms: int, wanted: Iterable[str], rank: int | None) -> dict[str, object]:
     """A row of `/coins/markets`."""
     price = coin.price_at(now_ms)
     high, low = coin.extremes(now_ms - DAY_MS, now_ms)
     spans = {"1h": HOUR_MS, "24h": DAY_MS, "7d": 7 * DAY_MS}
-    rank = RANKS.get(coin.id)
     return {
         "id": coin.id,
         "symbol": coin.symbol,
