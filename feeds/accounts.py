@@ -29,12 +29,18 @@ from orchestrator.clock import Clock
 from orchestrator.errors import ProviderError
 from orchestrator.hosts import Hosts
 from orchestrator.http import HttpResponse, Transport
-from orchestrator.limiter import Allowance, Limiter
+from orchestrator.limiter import Allowance, Limiter, spread
 from orchestrator.state import BanFile
 from orchestrator.upstream import Upstream, UpstreamPolicy
 
 HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S
+OWN_SHARE = 0.5
+"""The part of an allowance that clients cannot use: the pollers live on it, and all topics on them."""
+SMALL_SHARE = 0.3
+"""The same where pollers need little of it: they ask a few times a minute, or only when others fail."""
+LARGE_SHARE = 0.75
+"""The same where an allowance is hardly more than the poller needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,8 @@ BINANCE_POLICY = UpstreamPolicy(
     timeout_s=10.0,
     # 6000 a minute are allowed to the address; other programs may share it.
     allowances=(Allowance(5400, 60.0),),
-    reserve=0.5,
+    reserve=OWN_SHARE,
+    floor_s=0.5,
     # The feed has a backoff of its own and must be back soon after the exchange is.
     breaker=BreakerPolicy(minimum_calls=20, consecutive=10, cooldown_s=2.0, longest_cooldown_s=30.0),
 )
@@ -167,27 +174,32 @@ class Accounts:
         self._open(
             coingecko.NAME,
             urls["coingecko"],
-            UpstreamPolicy(allowances=(free,)),
+            UpstreamPolicy(allowances=(free,), reserve=SMALL_SHARE, floor_s=5.0),
             coingecko.refusal,
             optional="COINGECKO_DEMO_API_KEY",
         )
         self._open(
             coingecko.NAME_PRO,
             urls["coingecko_pro"],
-            UpstreamPolicy(allowances=(Allowance(250, 60.0),)),
+            UpstreamPolicy(allowances=(Allowance(250, 60.0),), reserve=OWN_SHARE, floor_s=5.0),
             coingecko.refusal,
             "COINGECKO_PRO_API_KEY",
         )
         self._open(
             crypto_dt_source.NAME,
             urls["crypto_dt_source"],
-            UpstreamPolicy(timeout_s=20.0, allowances=(Allowance(28, 60.0), Allowance(480, HOUR_S))),
+            UpstreamPolicy(
+                timeout_s=20.0,
+                allowances=(Allowance(28, 60.0), Allowance(480, HOUR_S)),
+                reserve=SMALL_SHARE,
+                floor_s=2.0,
+            ),
             crypto_dt_source.refusal,
         )
         self._open(
             alternative_me.NAME,
             _without(urls["alternative_me"], "/fng"),
-            UpstreamPolicy(allowances=(Allowance(55, 60.0),)),
+            UpstreamPolicy(allowances=(Allowance(55, 60.0),), reserve=OWN_SHARE, floor_s=10.0),
             alternative_me.refusal,
         )
         for name, setting in (
@@ -197,32 +209,39 @@ class Accounts:
             self._open(
                 name,
                 _without(urls["etherscan"], "/v2/api"),
-                UpstreamPolicy(allowances=(Allowance(3, 1.05), Allowance(95_000, DAY_S))),
+                UpstreamPolicy(allowances=(Allowance(3, 1.05), *spread(95_000, DAY_S)), reserve=OWN_SHARE, floor_s=1.0),
                 etherscan.refusal,
                 setting,
             )
         self._open(
             ethereum_rpc.NAME,
             urls["ethereum_rpc"],
-            UpstreamPolicy(allowances=(Allowance(120, 60.0),), hosts_share_limits=False),
+            UpstreamPolicy(
+                allowances=(Allowance(120, 60.0),), reserve=OWN_SHARE, floor_s=1.0, hosts_share_limits=False
+            ),
             ethereum_rpc.refusal,
         )
         self._open(
             blockscout.NAME,
             _without(urls["blockscout"], "/api/v2/stats"),
-            UpstreamPolicy(allowances=(Allowance(5, 1.05),), reset_unit_s=0.001),
+            UpstreamPolicy(allowances=(Allowance(5, 1.05),), reserve=OWN_SHARE, floor_s=1.0, reset_unit_s=0.001),
             blockscout.refusal,
         )
         self._open(
             crypto_api_clean.NAME,
             urls["crypto_api_clean"],
-            UpstreamPolicy(timeout_s=20.0, allowances=(Allowance(60, 60.0), Allowance(1000, HOUR_S))),
+            UpstreamPolicy(
+                timeout_s=20.0,
+                allowances=(Allowance(60, 60.0), Allowance(1000, HOUR_S)),
+                reserve=SMALL_SHARE,
+                floor_s=5.0,
+            ),
             crypto_api_clean.refusal,
         )
         self._open(
             huggingface.NAME,
             _without(urls["huggingface"], "/models", "/hf-inference"),
-            UpstreamPolicy(allowances=(Allowance(60, 60.0),)),
+            UpstreamPolicy(allowances=(Allowance(60, 60.0),), reserve=OWN_SHARE),
             huggingface.refusal,
             "HF_TOKEN",
         )
@@ -230,26 +249,31 @@ class Accounts:
         self._open(
             cryptopanic.NAME,
             _without(urls["cryptopanic"], f"/api/{self.cryptopanic_plan}/v2/posts", f"/api/{self.cryptopanic_plan}/v2"),
-            UpstreamPolicy(allowances=(Allowance(2, 1.05), Allowance(1000, DAY_S))),
+            UpstreamPolicy(allowances=(Allowance(2, 1.05), *spread(1000, DAY_S)), reserve=LARGE_SHARE, floor_s=60.0),
             cryptopanic.refusal,
             "CRYPTOPANIC_API_KEY",
         )
         self._open(
             newsapi.NAME,
             urls["newsapi"],
-            UpstreamPolicy(allowances=(Allowance(48, 12 * HOUR_S),)),
+            UpstreamPolicy(allowances=spread(48, 12 * HOUR_S), reserve=LARGE_SHARE, floor_s=900.0),
             newsapi.refusal,
             "NEWS_API_KEY",
         )
         self._open(
             reddit.NAME,
             urls["reddit"],
-            UpstreamPolicy(allowances=(Allowance(90, 60.0),)),
+            UpstreamPolicy(allowances=(Allowance(90, 60.0),), reserve=OWN_SHARE, floor_s=30.0),
             reddit.refusal,
             "REDDIT_CLIENT_SECRET" if self.key("REDDIT_CLIENT_ID") else "REDDIT_CLIENT_ID",
         )
         for feed in self.rss:
-            self._open(feed.name, [feed.base_url], UpstreamPolicy(allowances=(Allowance(60, 60.0),)), rss.refusal)
+            self._open(
+                feed.name,
+                [feed.base_url],
+                UpstreamPolicy(allowances=(Allowance(60, 60.0),), reserve=OWN_SHARE, floor_s=30.0),
+                rss.refusal,
+            )
 
     @property
     def cryptopanic_plan(self) -> str:

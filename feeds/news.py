@@ -132,7 +132,7 @@ class NewsDesk:
 
     async def _scores(self, texts: list[str]) -> list[Sentiment | None]:
         try:
-            fetched = await self.scorer.fetch(Texts(tuple(texts)))
+            fetched = await self.scorer.fetch(Texts(tuple(texts)), urgent=True)
         except (Exhausted, ProviderError) as error:
             log.warning("articles_unscored", extra={"articles": len(texts), "cause": str(error)})
             return [None] * len(texts)

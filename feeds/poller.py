@@ -92,7 +92,7 @@ class Poller(Generic[Q, T]):
                 continue
             self.asked_at = self.clock.now()
             try:
-                await self.pool.fetch(self.query, within_s=self._every_s() * 0.8)
+                await self.pool.fetch(self.query, within_s=self._every_s() * 0.8, urgent=True)
             except (Exhausted, ProviderError) as error:
                 self._become("failing", str(error))
                 wait_s = error.retry_after_s if isinstance(error, Exhausted) else 0.0

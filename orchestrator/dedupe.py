@@ -1,6 +1,7 @@
 """Has this key been asked a moment ago, or is it being asked now? One upstream call serves all who ask the same."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -24,14 +25,14 @@ class Recent(Generic[K, V]):
         self.kept: dict[K, tuple[float, V]] = {}
         self.in_flight: dict[K, asyncio.Task[V]] = {}
 
-    def fresh(self, key: K) -> V | None:
-        """The answer that is kept and not too old."""
+    def fresh(self, key: K, within_s: float = math.inf) -> V | None:
+        """Return the answer that is kept and younger than `ttl_s` and `within_s`."""
         kept = self.kept.get(key)
-        return kept[1] if kept is not None and self.clock.now() - kept[0] < self.ttl_s else None
+        return kept[1] if kept is not None and self.clock.now() - kept[0] < min(self.ttl_s, within_s) else None
 
-    async def get(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
-        """The kept answer, or that of the one call in flight. Raises whatever the call raises."""
-        kept = self.fresh(key)
+    async def get(self, key: K, ask: Callable[[], Awaitable[V]], within_s: float = math.inf) -> V:
+        """Return the kept answer, or that of the one call in flight. Raises whatever the call raises."""
+        kept = self.fresh(key, within_s)
         if kept is not None:
             return kept
         task = self.in_flight.get(key)

@@ -46,6 +46,7 @@ class TokenBucket:
         self.at = now
 
 
+SHARE_S = 3600.0
 GRAINS = 100
 """Into how many parts a window is divided at most; what is given within one part comes back at once."""
 
@@ -71,6 +72,16 @@ class Allowance:
     def held_s(self) -> float:
         """How long what was given counts: somewhat longer than `per_s`, for requests that travel unequally fast."""
         return self.per_s + min(0.5, self.per_s / 5)
+
+
+def spread(weight: float, per_s: float) -> tuple[Allowance, Allowance]:
+    """Return an allowance of a day or a month, and the even share of it for each hour.
+
+    Without the share all of it could go in the first hours, and nothing would be left until its end. Where less than
+    one call comes free in an hour, the share is one call in the time that one takes.
+    """
+    share_s = min(per_s, max(SHARE_S, per_s / weight))
+    return Allowance(weight, per_s), Allowance(weight * share_s / per_s, share_s)
 
 
 class Limiter:

@@ -6,6 +6,7 @@ within `stale_if_error_s`, marked as stale, else `Exhausted` says when to come b
 """
 
 import asyncio
+import contextlib
 import logging
 import math
 import random
@@ -96,6 +97,8 @@ class PoolPolicy:
     attempt_s: float = 8.0
     negative_ttl_s: float = 1.0
     """Nobody asks again so soon after a failure."""
+    unknown_ttl_s: float = 300.0
+    """Nobody asks again so soon for what a source has said it does not know."""
     patience_s: float = 1.5
     """A second round is worth waiting for if a provider may be asked again within this time."""
     size: int = 256
@@ -117,6 +120,15 @@ class _Held(Generic[T]):
 class _Failure:
     error: Exception
     at: float
+    urgent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight(Generic[T]):
+    """A call upstream that is under way."""
+
+    task: "asyncio.Task[_Held[T]]"
+    urgent: bool
 
 
 @dataclass(slots=True)
@@ -155,13 +167,15 @@ class Pool(Generic[Q, T]):
         self.received = received
         self.held: dict[Q, _Held[T]] = {}
         self.failures: dict[Q, _Failure] = {}
-        self.in_flight: dict[Q, asyncio.Task[_Held[T]]] = {}
+        self.in_flight: dict[Q, _Flight[T]] = {}
         self.counts = Counts()
         self.last_source: str | None = None
         self.version = 0
         self.last_forced = -math.inf
         self.marks: dict[tuple[str, Q], tuple[int, float]] = {}
         """By provider and question: the last mark, and when it was first seen."""
+        self.answered: dict[tuple[str, Q], float] = {}
+        """By provider and question: when it last answered."""
 
     # --- asking ---
 
@@ -183,7 +197,7 @@ class Pool(Generic[Q, T]):
         if held is not None and not asked_anew and self.clock.now() - held.at <= allowed_s:
             self.counts.cache_hits += 1
             self.counts.stale_served += 1
-            if self._failed_lately(query) is None:
+            if self._failed_lately(query, urgent) is None:
                 self._refresh(query, urgent)
             return self._told(held, cached=True)
         try:
@@ -201,15 +215,15 @@ class Pool(Generic[Q, T]):
             provider.upstream.state is not State.DISABLED and provider.serves(query) for provider in self.providers
         )
 
-    def would_ask(self, query: Q, max_age_s: float | None = None) -> bool:
+    def would_ask(self, query: Q, max_age_s: float | None = None, within_s: float | None = None) -> bool:
         """Whether `fetch` would begin a call upstream that its caller waits for."""
-        if query in self.in_flight or self._failed_lately(query) is not None:
+        if query in self.in_flight or self._failed_lately(query, urgent=False) is not None:
             return False
         held = self.held.get(query)
         if held is None:
             return True
-        if max_age_s is not None:
-            return not self._is_fresh(held, max_age_s)
+        if max_age_s is not None or within_s is not None:
+            return not self._is_fresh(held, max_age_s, within_s)
         return self.clock.now() - held.at > self.policy.ttl_s + self.policy.stale_while_revalidate_s
 
     def _is_fresh(self, held: _Held[T], max_age_s: float | None, within_s: float | None = None) -> bool:
@@ -257,33 +271,44 @@ class Pool(Generic[Q, T]):
 
     async def _ask_once(self, query: Q, urgent: bool) -> _Held[T]:
         """Join the call in flight or begin one. It belongs to no single caller: one that leaves does not end it."""
-        error = self._failed_lately(query)
+        error = self._failed_lately(query, urgent)
         if error is not None:
             # Raised many times over: without this its traceback would grow by each.
             raise error.with_traceback(None)
+        flight = self.in_flight.get(query)
+        if flight is not None and urgent and not flight.urgent:
+            # What a client began may fail for want of an allowance of which the service's own questions have a part.
+            with contextlib.suppress(Exhausted):
+                return await asyncio.shield(flight.task)
         return await asyncio.shield(self._refresh(query, urgent))
 
-    def _failed_lately(self, query: Q) -> Exception | None:
+    def _failed_lately(self, query: Q, urgent: bool) -> Exception | None:
         failure = self.failures.get(query)
-        if failure is None or self.clock.now() - failure.at > self.policy.negative_ttl_s:
+        if failure is None:
             return None
-        return failure.error
+        is_unknown = isinstance(failure.error, NotFound | BadQuery)
+        if urgent and not failure.urgent and not is_unknown:
+            return None
+        ttl_s = self.policy.unknown_ttl_s if is_unknown else self.policy.negative_ttl_s
+        return None if self.clock.now() - failure.at > ttl_s else failure.error
 
     def _refresh(self, query: Q, urgent: bool) -> "asyncio.Task[_Held[T]]":
-        task = self.in_flight.get(query)
-        if task is None:
+        flight = self.in_flight.get(query)
+        if flight is None or flight.task.done():  # one that has ended in this very turn has nothing new to say
             task = asyncio.create_task(self._ask(query, urgent), name=f"pool:{self.name}")
-            self.in_flight[query] = task
-            task.add_done_callback(lambda done: self._landed(query, done))
-        return task
+            flight = self.in_flight[query] = _Flight(task, urgent)
+            task.add_done_callback(lambda done: self._landed(query, done, urgent))
+        return flight.task
 
-    def _landed(self, query: Q, task: "asyncio.Task[_Held[T]]") -> None:
-        self.in_flight.pop(query, None)
+    def _landed(self, query: Q, task: "asyncio.Task[_Held[T]]", urgent: bool) -> None:
+        if query in self.in_flight and self.in_flight[query].task is task:
+            del self.in_flight[query]
         if task.cancelled():
             return
         error = task.exception()
         if isinstance(error, (Exhausted, ProviderError)):
-            self.failures[query] = _Failure(error, self.clock.now())
+            self.failures.pop(query, None)
+            self.failures[query] = _Failure(error, self.clock.now(), urgent)
             while len(self.failures) > self.policy.size:
                 del self.failures[next(iter(self.failures))]
         elif error is not None:  # a fault of ours, which nobody hears of if nobody waits for the answer
@@ -368,6 +393,10 @@ class Pool(Generic[Q, T]):
             provider.upstream.skew_ms or 0,
         )
         self._hold(query, held)
+        self.answered.pop((provider.name, query), None)
+        self.answered[provider.name, query] = self.clock.now()
+        while len(self.answered) > self.policy.size:
+            del self.answered[next(iter(self.answered))]
         self.received(query, self._told(held, cached=False))
         return held
 
@@ -402,7 +431,7 @@ class Pool(Generic[Q, T]):
 
     async def close(self) -> None:
         """End what is in flight: nobody waits for it any more."""
-        tasks = list(self.in_flight.values())
+        tasks = [flight.task for flight in self.in_flight.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -411,7 +440,16 @@ class Pool(Generic[Q, T]):
 
     def _may(self, place: int, query: Q, urgent: bool) -> bool:
         provider = self.providers[place]
+        if not urgent and self._floor_left_s(provider, query) > 0:
+            return False
         return provider.upstream.may_ask(urgent=urgent) and provider.serves(query)
+
+    def _floor_left_s(self, provider: Provider[Q, T], query: Q) -> float:
+        """Seconds until a client may have a provider asked again for an answer that is fresh by the pool's own rule."""
+        answered_at = self.answered.get((provider.name, query))
+        if answered_at is None:
+            return 0.0
+        return answered_at + min(provider.upstream.policy.floor_s, self.policy.ttl_s) - self.clock.now()
 
     def _least_bad(self, query: Q) -> list[int]:
         """One provider whose circuit is open, now and then, when there is nobody else: never give all of them up."""
@@ -445,7 +483,11 @@ class Pool(Generic[Q, T]):
         return [passed[place] for place in sorted(passed) if self.tier_of[place] <= last]
 
     def _soonest_s(self, query: Q) -> float:
-        waits = [provider.upstream.back_in_s() for provider in self.providers if provider.serves(query)]
+        waits = [
+            max(provider.upstream.back_in_s(), self._floor_left_s(provider, query))
+            for provider in self.providers
+            if provider.serves(query)
+        ]
         return min(waits, default=math.inf)
 
     def _exhausted(self, attempts: Sequence[Attempt], query: Q, late: bool) -> Exhausted:

@@ -93,7 +93,9 @@ class UpstreamPolicy:
     """For one request, all hosts together."""
     allowances: tuple[Allowance, ...] = ()
     reserve: float = 0.0
-    """The part of the allowance that only urgent requests may use."""
+    """The part of the allowance that only urgent requests may use: the service's own, not its clients'."""
+    floor_s: float = 0.0
+    """Clients who want a newer answer than the one that is held do not get the provider asked again before this."""
     hosts_share_limits: bool = True
     """A refusal for asking too often counts for all hosts; not so where they belong to different people."""
     reset_unit_s: float = 1.0

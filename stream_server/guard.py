@@ -17,7 +17,7 @@ from feeds.chains import UnknownChainError, chain_named
 from feeds.symbols import Symbols
 from stream_server.access import ANYONE, TICKET_S, Claims
 from stream_server.context import CONTEXT, Context, origin_allowed
-from stream_server.peers import address_of, rate_headers
+from stream_server.peers import ADDRESS, address_of, rate_headers
 from stream_server.refusals import Refusal
 from stream_server.rest.answers import OURS, REQUEST_ID, Answer, Handler, respond
 from stream_server.rest.parameters import Asked, Parameters
@@ -78,10 +78,11 @@ class Caller:
         return cls(address, only("Origin"), only("Host") or "", only("Authorization"), ticket)
 
 
-def caller_of(context: Context, request: web.BaseRequest) -> Caller:
-    """Who sent a request to aiohttp."""
+def caller_of(context: Context, request: web.BaseRequest, *, reads_ticket: bool = False) -> Caller:
+    """Return who sent a request to aiohttp, with the ticket in its URL only where `reads_ticket`."""
     peer = request.transport.get_extra_info("peername") if request.transport is not None else None
-    return Caller.read(context, peer, lambda name: request.headers.getall(name, []), ticket_of(request))
+    ticket = ticket_of(request) if reads_ticket else None
+    return Caller.read(context, peer, lambda name: request.headers.getall(name, []), ticket)
 
 
 def ticket_of(asked: Asked) -> str | None:
@@ -128,9 +129,12 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     if path in PUBLIC or path == "/ws" or request.method == "OPTIONS":
         return await handler(request)
     context = request.app[CONTEXT]
+    # Where headers can be set, a URL that ends up in logs is not the place for credentials.
+    caller = caller_of(context, request, reads_ticket=path == "/sse")
+    request[ADDRESS] = caller.address
     request[CLAIMS] = ANYONE
     if context.rates.per_s or not context.access.is_open:
-        request[CLAIMS] = _admit(context, request, path)
+        request[CLAIMS] = _admit(context, request, caller, path)
     # After a pause requests come before housekeeping, and would find old values that look fresh.
     context.hub.expire()
     if request.can_read_body:
@@ -138,13 +142,10 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     return await handler(request)
 
 
-def _admit(context: Context, request: web.Request, path: str) -> Claims:
-    caller = caller_of(context, request)
+def _admit(context: Context, request: web.Request, caller: Caller, path: str) -> Claims:
     context.rates.check(caller.address)
-    # Where headers can be set, a URL that ends up in logs is no place for credentials.
-    ticket = caller.ticket if path == "/sse" else None
     try:
-        claims = context.access.claims_of(caller.authorization, ticket)
+        claims = context.access.claims_of(caller.authorization, caller.ticket)
     except Refusal as refusal:
         raise told(caller, refusal, request[REQUEST_ID]) from None
     if not claims.everything and path != "/sse":

@@ -9,6 +9,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from aiohttp import web
+
 from orchestrator.clock import Clock
 from orchestrator.limiter import TokenBucket
 from stream_server.refusals import Refusal
@@ -19,6 +21,8 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 BUCKETS_KEPT = 10_000
 BURST_S = 2.0
 """An address that was quiet may ask for this many seconds' worth at once."""
+ADDRESS = web.RequestKey("address", str)
+"""The address that limits count a request by."""
 IPV6_PREFIX = 64
 """One subscriber has a whole network of this size."""
 
@@ -51,6 +55,12 @@ def read_address(text: str) -> Address | None:
     return mapped or address
 
 
+def is_loopback(address: str) -> bool:
+    """Return whether an address is this machine's own."""
+    found = read_address(address)
+    return found is not None and found.is_loopback
+
+
 def _counted(address: Address | None, otherwise: str) -> str:
     if address is None:
         return otherwise
@@ -65,6 +75,9 @@ class RequestRates:
 
     per_s: float
     clock: Clock
+    burst_s: float = BURST_S
+    what: str = "requests"
+    """What is counted, in the words of a refusal."""
     buckets: dict[str, TokenBucket] = field(default_factory=dict)
     refused: int = 0
 
@@ -72,14 +85,14 @@ class RequestRates:
         """Count one request. Raises Refusal 429 when this address asks too often."""
         if not self.per_s:
             return
-        burst = max(1.0, BURST_S * self.per_s)
+        burst = max(1.0, self.burst_s * self.per_s)
         bucket = self.buckets.pop(address, None) or TokenBucket(self.per_s, burst, self.clock)
         self.buckets[address] = bucket  # the last one now: who has long been silent is forgotten first
         if len(self.buckets) > BUCKETS_KEPT:
             del self.buckets[next(iter(self.buckets))]
         if not bucket.take():
             self.refused += 1
-            message = f"more than {self.per_s:g} requests a second from your address"
+            message = f"more than {self.per_s:g} {self.what} a second from your address"
             wait_s = bucket.wait_s()
             headers = rate_headers("requests", burst, wait_s, f"w={math.ceil(burst / self.per_s)}")
             raise Refusal("rate_limited", message, 429, retry_after_s=wait_s, headers=headers)

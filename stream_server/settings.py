@@ -79,6 +79,9 @@ class Settings:
     """0 for no limit: behind a proxy that is not named above, all clients have one address."""
     rest_rate_per_s: float = 0.0
     """Requests a second from one address, twice as many in a burst; 0 for no limit."""
+    ask_rate_per_s: float = 1.0
+    """Questions a second from one address that only a source can answer, thirty in a burst; 0 for no limit. This
+    machine's own address has none."""
     light_connections: bool = True
     """Serve WebSocket clients without aiohttp's request and task: a tenth of the memory."""
     max_connections: int = 10_000
@@ -427,6 +430,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "trusted_proxies": _networks,
     "max_connections_per_ip": _whole(0, 1_000_000),
     "rest_rate_per_s": _zero_or(0.01, 1_000_000),
+    "ask_rate_per_s": _zero_or(0.01, 1_000_000),
     "light_connections": _switch,
     "max_connections": _whole(1, 1_000_000),
     "symbols": _symbols,

@@ -11,7 +11,6 @@ from stream_server import envelope
 from stream_server.context import CONTEXT, Context
 from stream_server.envelope import Wire
 from stream_server.guard import CLAIMS, caller_of, check_rights, check_room
-from stream_server.headers import words
 from stream_server.outbox import Outbox
 from stream_server.refusals import SHUTTING_DOWN, TOO_MANY_REQUESTS, Refusal
 from stream_server.rest.answers import Handler
@@ -96,7 +95,8 @@ async def keep_event_sources(request: web.Request, handler: Handler) -> web.Stre
 
 def _is_event_source(request: web.Request) -> bool:
     """Whether the client says, as the standard has it, that it reads streams of events; others read the status."""
-    return "text/event-stream" in words(request.headers, "Accept")
+    accepted = ",".join(request.headers.getall("Accept", [])).split(",")
+    return any(each.partition(";")[0].strip().lower() == "text/event-stream" for each in accepted)
 
 
 def _drained_in_s(context: Context) -> float:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +133,14 @@ class Sourced:
         """GET a path: its status and parsed body."""
         return await self.service.get(path, **headers)
 
+    def without_shares(self) -> None:
+        """Let clients use whole allowances, and have providers asked again at once, whatever is held."""
+        sources = self.service.context.sources
+        assert sources is not None
+        for upstream in sources.upstreams.values():
+            upstream.policy = replace(upstream.policy, floor_s=0.0)
+            upstream.limiter.reserve = 0.0
+
     async def data(self, path: str) -> Any:
         """The body of a GET that must succeed."""
         status, body = await self.service.get(path)
@@ -141,7 +149,9 @@ class Sourced:
 
 
 @asynccontextmanager
-async def sourced(state_dir: Path, *, keys: bool = False, **settings: str) -> AsyncIterator[Sourced]:
+async def sourced(
+    state_dir: Path, *, keys: bool = False, shares: bool = False, **settings: str
+) -> AsyncIterator[Sourced]:
     """The service on all fakes, once every category has its first value, with BTC's minutes as fixed candles."""
     async with fakes() as all_fakes:
         values = {"OHLCV_SYMBOLS": "BTC", "OHLCV_INTERVALS": "1m"} | all_fakes.settings | (KEYS if keys else {})
@@ -149,4 +159,7 @@ async def sourced(state_dir: Path, *, keys: bool = False, **settings: str) -> As
             await streaming(all_fakes.exchange, service, "btcusdt@kline_1m")
             supervisor = service.context.supervisor
             await until(lambda: set(supervisor.readiness().values()) == {"value"})
-            yield Sourced(service, all_fakes)
+            every = Sourced(service, all_fakes)
+            if not shares:  # one test asks as much in a second as many clients do in a minute
+                every.without_shares()
+            yield every

@@ -81,6 +81,7 @@ AGELESS = {
     f"{CLEAN}/health": "that it does not answer is known now",
     f"{DT}/health": "that it does not answer is known now",
     "/api/new-sources/status": "that they do not answer is known now",
+    "/api/new-sources/test-all": "that they do not answer is known now",
     "/api/new-sources/resources/unified": "falls back to the sources of this service, which it knows",
 }
 """Endpoints that always have something young to say, and why."""

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from orchestrator.limiter import GRAINS, Allowance, Limiter, TokenBucket
+from orchestrator.limiter import GRAINS, Allowance, Limiter, TokenBucket, spread
 from tests.fakes.clock import ManualClock
 
 
@@ -338,3 +338,26 @@ class AnyTraffic(RuleBasedStateMachine):
 
 AnyTraffic.TestCase.settings = settings(max_examples=100, stateful_step_count=40)
 TestAnyTraffic = AnyTraffic.TestCase
+
+
+@given(weight=st.floats(1, 1e6), per_s=st.floats(2 * 3600, 31 * 24 * 3600))
+def test_an_allowance_for_long_lasts_to_its_end(weight: float, per_s: float) -> None:
+    whole, share = spread(weight, per_s)
+    assert (whole.weight, whole.per_s) == (weight, per_s)
+    assert share.weight / share.per_s == pytest.approx(weight / per_s), "the same pace"
+    assert share.weight >= 1 - 1e-9, "one call fits"
+    assert share.per_s == 3600 or share.weight == pytest.approx(1) or share.per_s == per_s
+
+
+def test_a_day_of_calls_that_anybody_takes_leaves_every_hour_its_share() -> None:
+    clock = ManualClock()
+    limiter = Limiter(spread(1000, 86_400.0), clock)
+    by_hour = []
+    for _ in range(24):
+        taken = 0
+        for _ in range(360):
+            taken += limiter.take()
+            clock.advance(10.0)
+        by_hour.append(taken)
+    assert max(by_hour) <= 42
+    assert min(by_hour) >= 41

@@ -1,7 +1,9 @@
 """One category's providers as one: who is asked, what is kept, and what is said of how an answer came to be."""
 
 import asyncio
+import contextlib
 import gc
+import itertools
 import logging
 import random
 from collections import Counter
@@ -814,3 +816,79 @@ async def test_closing_ends_what_is_in_flight() -> None:
     with pytest.raises(asyncio.CancelledError):
         await asking
     assert world.pool.in_flight == {}
+
+
+async def test_the_services_own_questions_have_a_part_of_the_allowance_to_themselves() -> None:
+    world = World("a", upstream=UpstreamPolicy(allowances=(Allowance(10, 60.0),), reserve=0.3))
+    for number in range(20):
+        with contextlib.suppress(Exhausted):
+            await world.pool.fetch(f"client-{number}")
+    assert len(world.transport.asked) == 7
+    for number in range(3):
+        await world.pool.fetch(f"own-{number}", urgent=True)
+    assert len(world.transport.asked) == 10
+
+
+async def test_what_a_client_may_not_have_asked_the_service_itself_still_asks_at_once() -> None:
+    world = World("a", upstream=UpstreamPolicy(allowances=(Allowance(2, 60.0),), reserve=0.5))
+    await world.pool.fetch("other")
+    with pytest.raises(Exhausted):
+        await world.pool.fetch("same")
+    told = await world.pool.fetch("same", urgent=True)
+    assert told.attempts[-1].outcome == "ok", "a client's failure is not remembered against the service"
+
+
+async def test_the_service_joins_a_clients_call_and_asks_itself_where_that_fails() -> None:
+    world = World("a", upstream=UpstreamPolicy(allowances=(Allowance(2, 60.0),), reserve=0.5))
+    await world.pool.fetch("other")
+    client = asyncio.create_task(world.pool.fetch("same"))
+    await asyncio.sleep(0)
+    own = asyncio.create_task(world.pool.fetch("same", urgent=True))
+    await settle()
+    assert isinstance(client.exception(), Exhausted)
+    assert own.result().source == "a"
+
+
+async def test_max_age_has_no_provider_asked_more_often_than_its_floor() -> None:
+    world = World("a", policy=PoolPolicy(ttl_s=60.0), upstream=UpstreamPolicy(floor_s=10.0))
+    await world.pool.fetch("q")
+    for _ in range(19):
+        world.clock.advance(5.0)
+        with contextlib.suppress(Exhausted):
+            await world.pool.fetch("q", max_age_s=0.0)
+    gaps = [later.at - earlier.at for earlier, later in itertools.pairwise(world.transport.asked)]
+    assert len(gaps) == 9
+    assert min(gaps) >= 10.0
+    with pytest.raises(Exhausted) as refused:
+        await world.pool.fetch("q", max_age_s=0.0)
+    assert refused.value.retry_after_s <= 10.0
+    assert (await world.pool.fetch("q", max_age_s=10.0)).cached, "what is held still serves those whom it suits"
+
+
+async def test_below_its_floor_one_provider_is_passed_over_for_the_next() -> None:
+    world = World("a", "b", upstream=UpstreamPolicy(floor_s=10.0))
+    assert (await world.pool.fetch("q")).source == "a"
+    world.clock.advance(3.0)
+    told = await world.pool.fetch("q", max_age_s=0.0)
+    assert told.source == "b"
+    assert [(each.provider, each.outcome, each.asked) for each in told.attempts] == [
+        ("a", "rate_limited", False),
+        ("b", "ok", True),
+    ]
+
+
+@pytest.mark.parametrize(("status", "kind"), [(404, NotFound), (400, BadQuery)])
+async def test_what_a_source_does_not_know_is_not_asked_again_for_a_while(
+    status: int, kind: type[ProviderError]
+) -> None:
+    world = World("a", policy=PoolPolicy(unknown_ttl_s=300.0))
+    world.always["a"] = lambda: reply(world.clock, {}, status)
+    for urgent in (False, True) * 30:
+        with pytest.raises(kind):
+            await world.pool.fetch("nosuchcoin", max_age_s=0.0, urgent=urgent)
+        world.clock.advance(5.0)
+    assert len(world.transport.asked) == 1
+    world.clock.advance(1.0)
+    with pytest.raises(kind):
+        await world.pool.fetch("nosuchcoin")
+    assert len(world.transport.asked) == 2, "it may exist by now"

@@ -126,7 +126,10 @@ class PoolModel(RuleBasedStateMachine):
         age_s = now - self.newest.get(query, -math.inf)
         fresh = age_s <= min(POLICY.ttl_s, math.inf if max_age_s is None else max_age_s)
         begins = query not in pool.in_flight
-        forgotten = query not in pool.failures or now - pool.failures[query].at > POLICY.negative_ttl_s
+        failure = pool.failures.get(query)
+        unknown = failure is not None and isinstance(failure.error, NotFound | BadQuery)
+        remembered_s = POLICY.unknown_ttl_s if unknown else POLICY.negative_ttl_s
+        forgotten = failure is None or now - failure.at > remembered_s
         may = any(upstream.may_ask() for upstream in self.upstreams.values())
         if begins:
             self.tried[query] = []

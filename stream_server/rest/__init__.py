@@ -5,7 +5,7 @@ from aiohttp import web
 from stream_server.context import Context
 from stream_server.rest import candles, chain, hub, market, metrics, new_sources, news, sentiment, status
 from stream_server.rest.answers import VIEWS, Views, envelope_errors, finish
-from stream_server.rest.asking import ASKING, Asking
+from stream_server.rest.asking import ASK_LIMITS, AskLimits
 from stream_server.rest.sentiment import MAX_BODY_BYTES
 from stream_server.rest.status import status_report
 
@@ -30,7 +30,7 @@ async def preflight(request: web.Request) -> web.Response:
 def add_routes(app: web.Application, context: Context) -> None:
     """Mount every endpoint."""
     app[VIEWS] = Views(context.hub)
-    app[ASKING] = Asking(context)
+    app[ASK_LIMITS] = AskLimits(context.settings.ask_rate_per_s, context.clock)
     for path, handler in {
         "/api/market": market.market,
         "/api/market/global": market.market_global,

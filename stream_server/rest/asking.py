@@ -1,22 +1,25 @@
 """Asks the pools of sources for clients: within bounds, and with a refusal that says why there is no answer.
 
-A pool answers most questions from what it holds. What clients can make it ask upstream is bounded for each pool, so
-that no client spends a provider's allowance, which pollers live on too.
+A pool answers most questions from what it holds. What clients can make it ask upstream is bounded for each address and
+for each pool. Beside that every account keeps a share of its allowance for the pollers (`feeds/accounts.py`).
 """
 
 import asyncio
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import orjson
 from aiohttp import web
 
 from feeds.catalog import Sources
+from orchestrator.clock import Clock
 from orchestrator.errors import BadQuery, NotFound
 from orchestrator.limiter import TokenBucket
 from orchestrator.pool import Exhausted, Fetched, Pool
 from orchestrator.upstream import State
-from stream_server.context import Context
+from stream_server.context import CONTEXT, Context
+from stream_server.peers import ADDRESS, RequestRates, is_loopback
 from stream_server.refusals import Refusal
 from stream_server.rest.answers import Answer, too_old
 
@@ -27,16 +30,43 @@ ASKS_PER_S = {"ohlcv": 10.0}
 """Of candles, 2 of Binance's 6000 weights a minute each: a fifth of the budget."""
 OTHER_ASKS_PER_S = 2.0
 BURST = 30.0
+ADDRESS_BURST_S = 30.0
+"""An address that was quiet may ask for this many seconds' worth at once: a page that opens asks for all it shows."""
 WITHIN_S = 25.0
 """Nobody waits longer for an answer; what was asked for goes on, for whoever asks again."""
 
 
-class Asking:
-    """Asks on behalf of clients. On a tape there is nobody to be asked."""
+class AskLimits:
+    """How much clients may have asked upstream: of each pool all together, and each address of all pools."""
 
-    def __init__(self, context: Context) -> None:
-        self.context = context
-        self.buckets: dict[str, TokenBucket] = {}
+    def __init__(self, ask_rate_per_s: float, clock: Clock) -> None:
+        self.clock = clock
+        self.pools: dict[str, TokenBucket] = {}
+        self.addresses = RequestRates(ask_rate_per_s, clock, ADDRESS_BURST_S, "questions that only a source can answer")
+
+    def of_pool(self, name: str) -> TokenBucket:
+        """Return the bucket of a pool."""
+        bucket = self.pools.get(name)
+        if bucket is None:
+            bucket = self.pools[name] = TokenBucket(ASKS_PER_S.get(name, OTHER_ASKS_PER_S), BURST, self.clock)
+        return bucket
+
+    def take(self, pool: str, address: str) -> None:
+        """Count one question upstream. Raises Refusal 429 over a limit; this machine's own address has none."""
+        if not is_loopback(address):
+            self.addresses.check(address)
+        if not self.of_pool(pool).take():
+            message = f"too many questions that only the sources of {pool} can answer"
+            raise Refusal("rate_limited", message, 429, retry_after_s=self.of_pool(pool).wait_s())
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Asks on behalf of one client. On a tape there is nobody to be asked."""
+
+    context: Context
+    limits: AskLimits
+    address: str
 
     @property
     def sources(self) -> Sources:
@@ -46,23 +76,32 @@ class Asking:
         return self.context.sources
 
     async def fetch(
-        self, pool: Pool[Q, T], query: Q, max_age_ms: float | None = None, within_s: float = WITHIN_S
+        self,
+        pool: Pool[Q, T],
+        query: Q,
+        max_age_ms: float | None = None,
+        *,
+        within_s: float = WITHIN_S,
+        received_s: float | None = None,
     ) -> Fetched[T]:
-        """The answer to a question, not older than `max_age_ms` if that can be had.
+        """The answer to a question, not older than `max_age_ms` and received within `received_s` if that can be had.
 
         Raises Refusal: 429 if clients ask too much of it, 503 or 504 with its `attempts` if nobody can answer, 404 or
         400 if that is the answer.
         """
         max_age_s = None if max_age_ms is None else max_age_ms / 1000
-        if pool.would_ask(query, max_age_s) and not self._bucket(pool.name).take():
-            held = pool.peek(query)
-            if held is None or max_age_s is not None or held.age_ms > pool.policy.stale_if_error_s * 1000:
-                message = f"too many questions that only the sources of {pool.name} can answer"
-                raise Refusal("rate_limited", message, 429, retry_after_s=self._bucket(pool.name).wait_s())
-            return held
+        if pool.would_ask(query, max_age_s, received_s):
+            try:
+                self.limits.take(pool.name, self.address)
+            except Refusal:
+                held = pool.peek(query)
+                asked_anew = max_age_s is not None or received_s is not None
+                if held is None or asked_anew or held.age_ms > pool.policy.stale_if_error_s * 1000:
+                    raise
+                return held
         try:
             async with asyncio.timeout(within_s):
-                return await pool.fetch(query, max_age_s=max_age_s)
+                return await pool.fetch(query, max_age_s=max_age_s, within_s=received_s)
         except TimeoutError:
             message = f"no source of {pool.name} has answered within {within_s:g} s; it is still being asked"
             raise Refusal("deadline", message, 504, retry_after_s=5) from None
@@ -72,13 +111,6 @@ class Asking:
             raise Refusal("not_found", f"not found: {error}", 404) from None
         except BadQuery as error:
             raise Refusal("bad_parameter", f"refused by the source: {error}", 400) from None
-
-    def _bucket(self, name: str) -> TokenBucket:
-        bucket = self.buckets.get(name)
-        if bucket is None:
-            rate = ASKS_PER_S.get(name, OTHER_ASKS_PER_S)
-            bucket = self.buckets[name] = TokenBucket(rate, BURST, self.context.clock)
-        return bucket
 
     def answer(
         self,
@@ -127,4 +159,9 @@ def attempts_of(refusal: Refusal) -> list[dict[str, object]]:
     return attempts if isinstance(attempts, list) else []
 
 
-ASKING: web.AppKey[Asking] = web.AppKey("asking", Asking)
+ASK_LIMITS: web.AppKey[AskLimits] = web.AppKey("ask_limits", AskLimits)
+
+
+def asking_of(request: web.Request) -> Asking:
+    """Return what asks the sources on behalf of the sender of a request."""
+    return Asking(request.app[CONTEXT], request.app[ASK_LIMITS], request.get(ADDRESS, ""))

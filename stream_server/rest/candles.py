@@ -13,7 +13,7 @@ from feeds.queries import CandleQuery
 from stream_server.context import CONTEXT, Context
 from stream_server.refusals import Refusal
 from stream_server.rest.answers import VIEWS, Answer, answer_of_topics, respond
-from stream_server.rest.asking import ASKING, Asking, attempts_of
+from stream_server.rest.asking import Asking, asking_of, attempts_of
 from stream_server.rest.coins import bases
 from stream_server.rest.parameters import Parameters
 
@@ -43,7 +43,7 @@ async def ohlc(request: web.Request) -> web.Response:
         if kept is not None and kept.whole:
             answer = views.put(question, kept.answer)
         else:
-            answer = await _from_sources(request.app[ASKING], pair, query, max_age_ms, kept)
+            answer = await _from_sources(asking_of(request), pair, query, max_age_ms, kept)
             views.share(question, answer)
     return respond(request, context, answer)
 

@@ -13,7 +13,7 @@ from orchestrator.upstream import State
 from stream_server.context import CONTEXT
 from stream_server.refusals import Refusal
 from stream_server.rest.answers import VIEWS, respond
-from stream_server.rest.asking import ASKING
+from stream_server.rest.asking import asking_of
 from stream_server.rest.parameters import Parameters
 
 T = TypeVar("T", Gas, ChainStats)
@@ -21,16 +21,16 @@ T = TypeVar("T", Gas, ChainStats)
 
 async def gas(request: web.Request) -> web.Response:
     """`GET /api/crypto/blockchain/gas?chain=ethereum`: fees in gwei."""
-    return await _told(request, request.app[ASKING].sources.gas, lambda value: events.gas_data(value))
+    return await _told(request, asking_of(request).sources.gas, lambda value: events.gas_data(value))
 
 
 async def stats(request: web.Request) -> web.Response:
     """`GET /api/crypto/blockchain/stats?chain=ethereum`: height, block time, price, supply, utilisation."""
-    return await _told(request, request.app[ASKING].sources.chain_stats, lambda value: events.chain_data(value))
+    return await _told(request, asking_of(request).sources.chain_stats, lambda value: events.chain_data(value))
 
 
 async def _told(request: web.Request, pool: Pool[Chain, T], data_of: Callable[[T], dict[str, object]]) -> web.Response:
-    context, asking = request.app[CONTEXT], request.app[ASKING]
+    context, asking = request.app[CONTEXT], asking_of(request)
     parameters = Parameters(request)
     name = parameters.text("chain") or ETHEREUM.name
     max_age_ms = parameters.max_age_ms()

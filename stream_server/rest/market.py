@@ -17,7 +17,7 @@ from stream_server.context import CONTEXT, Context
 from stream_server.history import NO_UPDATE, TopicHistory
 from stream_server.refusals import Refusal
 from stream_server.rest.answers import SHOWN_CHARS, VIEWS, Answer, answer_of_topics, respond
-from stream_server.rest.asking import ASKING, Asking, attempts_of
+from stream_server.rest.asking import Asking, asking_of, attempts_of
 from stream_server.rest.coins import bases, coins_meant, refuse_ambiguous, ticker_of, unknown_symbols
 from stream_server.rest.parameters import Parameters
 
@@ -30,7 +30,7 @@ CoinPart = tuple[Pool[MarketQuery, Rows[Coin]], Fetched[Rows[Coin]]]
 
 async def market(request: web.Request) -> web.Response:
     """`GET /api/market?limit=100&symbols=BTC,ETH`: the largest coins, or those of `symbols` in their order."""
-    context, asking = request.app[CONTEXT], request.app[ASKING]
+    context, asking = request.app[CONTEXT], asking_of(request)
     parameters = Parameters(request)
     limit = parameters.whole("limit", 1, MAX_COINS, 100)
     names = parameters.names("symbols", MAX_SYMBOLS)
@@ -116,7 +116,7 @@ def _by_ticker(asking: Asking, part: Fetched[Rows[Coin]]) -> dict[str, tuple[Coi
 
 async def market_global(request: web.Request) -> web.Response:
     """`GET /api/market/global`: the whole market, in US dollars."""
-    context, asking = request.app[CONTEXT], request.app[ASKING]
+    context, asking = request.app[CONTEXT], asking_of(request)
     parameters = Parameters(request)
     max_age_ms = parameters.max_age_ms()
     parameters.check()
@@ -129,7 +129,7 @@ async def market_global(request: web.Request) -> web.Response:
 
 async def trending(request: web.Request) -> web.Response:
     """`GET /api/market/trending?limit`: the coins most searched for, the first one first."""
-    context, asking = request.app[CONTEXT], request.app[ASKING]
+    context, asking = request.app[CONTEXT], asking_of(request)
     parameters = Parameters(request)
     limit = parameters.whole("limit", 1, 50, 50)
     max_age_ms = parameters.max_age_ms()
@@ -160,10 +160,10 @@ async def market_price(request: web.Request) -> web.Response:
         parameters.check()
         wanted = bases(context, names)
         if strict:
-            await refuse_ambiguous(request.app[ASKING], names, max_age_ms)
+            await refuse_ambiguous(asking_of(request), names, max_age_ms)
         answer = from_hub(context, wanted, max_age_ms)
         if answer is None:
-            answer = await with_quotes(request.app[ASKING], wanted, max_age_ms)
+            answer = await with_quotes(asking_of(request), wanted, max_age_ms)
         elif not strict:
             answer = views.put(question, answer)
     return respond(request, context, answer)

@@ -18,12 +18,11 @@ from feeds.dt_requests import DtQuery
 from feeds.model import Pair, Resource
 from feeds.providers import crypto_api_clean, crypto_dt_source
 from orchestrator.dedupe import Recent
-from orchestrator.errors import ProviderError
-from orchestrator.pool import Exhausted, Fetched, Pool
+from orchestrator.pool import Fetched, Pool
 from stream_server.context import CONTEXT, Context
 from stream_server.refusals import Refusal
-from stream_server.rest.answers import OURS, SHOWN_CHARS, VIEWS, Answer, respond, too_old
-from stream_server.rest.asking import ASKING, Asking, attempts_of
+from stream_server.rest.answers import OURS, SHOWN_CHARS, VIEWS, Answer, respond
+from stream_server.rest.asking import Asking, asking_of, attempts_of
 from stream_server.rest.candles import candle_row
 from stream_server.rest.coins import bases
 from stream_server.rest.market import from_hub, quote_row, quotes_meant, with_quotes
@@ -95,7 +94,7 @@ async def clean_categories(request: web.Request) -> web.Response:
 
 async def clean_resources(request: web.Request) -> web.Response:
     """`GET …/crypto-api-clean/resources?category=&limit=&offset=`."""
-    asking = request.app[ASKING]
+    asking = asking_of(request)
     parameters = Parameters(request)
     page = _Page(parameters)
     max_age_ms = parameters.max_age_ms()
@@ -108,7 +107,7 @@ async def clean_resources(request: web.Request) -> web.Response:
 
 
 async def _catalogue(request: web.Request, data_of: Callable[[Sequence[Resource]], object]) -> web.Response:
-    asking = request.app[ASKING]
+    asking = asking_of(request)
     parameters = Parameters(request)
     max_age_ms = parameters.max_age_ms()
     parameters.check()
@@ -287,7 +286,7 @@ async def _dt(
 
     `stamps_of` gives the stamps of what is told, where its rows have stamps of their own that age.
     """
-    asking = request.app[ASKING]
+    asking = asking_of(request)
     max_age_ms = parameters.max_age_ms()
     parameters.check()
     pool = asking.sources.dt_requests
@@ -307,7 +306,7 @@ async def _dt(
 
 async def unified_prices(request: web.Request) -> web.Response:
     """`GET …/prices/unified?symbols=BTC&limit=100`: from the stream, else asked for; the most traded first."""
-    asking = request.app[ASKING]
+    asking = asking_of(request)
     context = asking.context
     parameters = Parameters(request)
     names = parameters.names("symbols")
@@ -335,7 +334,7 @@ def _most_traded(context: Context) -> list[str]:
 
 async def unified_resources(request: web.Request) -> web.Response:
     """`GET …/resources/unified?category=&limit=&offset=`: the catalogue; without it the sources of this service."""
-    asking = request.app[ASKING]
+    asking = asking_of(request)
     parameters = Parameters(request)
     page = _Page(parameters)
     max_age_ms = parameters.max_age_ms()
@@ -389,7 +388,7 @@ def own_resources(asking: Asking) -> list[Resource]:
 
 async def sources_status(request: web.Request) -> web.Response:
     """`GET /api/new-sources/status`: how the two sources do, by their own word and by our experience."""
-    asking = request.app[ASKING]
+    asking = asking_of(request)
     max_age_ms = only_max_age(request)
     sources = asking.sources
     (clean, of_clean), (dt, of_dt) = await asyncio.gather(
@@ -410,7 +409,7 @@ async def sources_status(request: web.Request) -> web.Response:
 
 
 async def _health(request: web.Request, health_of: Callable[[Asking, float | None], Any]) -> web.Response:
-    asking = request.app[ASKING]
+    asking = asking_of(request)
     max_age_ms = only_max_age(request)
     data, answer = await health_of(asking, max_age_ms)
     answer.make = lambda: orjson.dumps(data)
@@ -434,7 +433,7 @@ def _of_refusal(asking: Asking, refusal: Refusal, source: str) -> Answer:
 
 
 class Trial:
-    """Asks every endpoint of the two sources once, at most once a minute."""
+    """Asks every endpoint of the two sources once, at most once a minute unless a client wants it newer."""
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -442,10 +441,11 @@ class Trial:
 
     async def test_all(self, request: web.Request) -> web.Response:
         """`GET /api/new-sources/test-all`: for each endpoint its outcome and how long it took."""
-        asking = request.app[ASKING]
+        asking = asking_of(request)
         max_age_ms = only_max_age(request)
-        cached = self.recent.fresh("all") is not None
-        rows, tested_at = await self.recent.get("all", lambda: self._ask_all(asking))
+        within_s = TESTED_FOR_S if max_age_ms is None else min(TESTED_FOR_S, max_age_ms / 1000)
+        cached = self.recent.fresh("all", within_s) is not None
+        rows, tested_at = await self.recent.get("all", lambda: self._ask_all(asking, within_s), within_s)
         good = sum(1 for row in rows if row["outcome"] == "ok")
         answer = Answer(
             lambda: orjson.dumps({"ok": good, "failed": len(rows) - good, "endpoints": rows}),
@@ -454,38 +454,33 @@ class Trial:
             cached=cached,
             max_age_ms=max_age_ms,
         )
-        now = self.context.clock.now()
-        if cached and answer.is_too_old(now):
-            raise too_old(answer.age_ms(now), retry_after_s=tested_at + TESTED_FOR_S - now)
         return respond(request, self.context, answer)
 
-    async def _ask_all(self, asking: Asking) -> tuple[list[dict[str, object]], float]:
-        """The outcomes, and when the first of them may have been."""
+    async def _ask_all(self, asking: Asking, within_s: float) -> tuple[list[dict[str, object]], float]:
+        """The outcomes, and when the first of them may have been. An answer received `within_s` counts as one."""
         sources, began = asking.sources, self.context.clock.now()
         questions: list[tuple[str, Pool[Any, Any], object, float]] = [
-            (f"{CLEAN}/health", sources.clean_facts, HEALTH, 1.0),
-            (f"{CLEAN}/stats", sources.clean_facts, STATS, 1.0),
+            (f"{CLEAN}/health", sources.clean_facts, HEALTH, within_s),
+            (f"{CLEAN}/stats", sources.clean_facts, STATS, within_s),
             # One call for each of its categories: once an hour will do.
             (f"{CLEAN}/resources", sources.catalogue, CATALOGUE, 3600.0),
-            *((f"{DT}/{query.what}", sources.dt_requests, query, 1.0) for query in SAMPLES),
+            *((f"{DT}/{query.what}", sources.dt_requests, query, within_s) for query in SAMPLES),
         ]
-        rows = await asyncio.gather(*(self._ask(*question) for question in questions))
+        rows = await asyncio.gather(*(self._ask(asking, *question) for question in questions))
         return list(rows), began
 
-    async def _ask(self, endpoint: str, pool: Pool[Any, Any], query: object, within_s: float) -> dict[str, object]:
+    async def _ask(
+        self, asking: Asking, endpoint: str, pool: Pool[Any, Any], query: object, received_s: float
+    ) -> dict[str, object]:
         clock = self.context.clock
         started = clock.now()
         outcome, reason, cached = "ok", None, False
         try:
-            async with asyncio.timeout(TEST_WITHIN_S):
-                fetched = await pool.fetch(query, within_s=within_s)
-            cached = fetched.cached
-        except TimeoutError:
-            outcome, reason = "timeout", f"no answer within {TEST_WITHIN_S:g} s"
-        except Exhausted as error:
-            outcome, reason = error.attempts[-1].outcome if error.attempts else "disabled", str(error)
-        except ProviderError as error:
-            outcome, reason = error.outcome, str(error)
+            cached = (await asking.fetch(pool, query, within_s=TEST_WITHIN_S, received_s=received_s)).cached
+        except Refusal as refusal:
+            outcomes = [str(attempt["outcome"]) for attempt in attempts_of(refusal)]
+            outcome = outcomes[-1] if outcomes else OUTCOMES.get(refusal.code, refusal.code)
+            reason = refusal.message
         return {
             "endpoint": endpoint,
             "outcome": outcome,
@@ -495,6 +490,8 @@ class Trial:
         }
 
 
+OUTCOMES = {"deadline": "timeout", "unavailable": "disabled", "bad_parameter": "bad_query"}
+"""What a refusal of ours without attempts says of an endpoint."""
 SAMPLES = (
     DtQuery("health"),
     DtQuery("status"),

@@ -16,7 +16,7 @@ from orchestrator.upstream import State
 from stream_server.context import CONTEXT
 from stream_server.refusals import Refusal
 from stream_server.rest.answers import VIEWS, Answer, respond
-from stream_server.rest.asking import ASKING, Asking
+from stream_server.rest.asking import Asking, asking_of
 from stream_server.rest.coins import bases
 from stream_server.rest.parameters import Parameters
 
@@ -30,7 +30,7 @@ MISSED_POLLS = 3
 
 async def news(request: web.Request) -> web.Response:
     """`GET /api/news?filter=latest&symbol=BTC&limit=50`: articles, newest first (the hottest for `hot`)."""
-    context, asking = request.app[CONTEXT], request.app[ASKING]
+    context, asking = request.app[CONTEXT], asking_of(request)
     parameters = Parameters(request)
     chosen = parameters.choice("filter", FILTERS, FILTERS[0])
     symbol = parameters.text("symbol")

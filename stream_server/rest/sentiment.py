@@ -1,6 +1,5 @@
 """`/api/sentiment…`: the Fear & Greed index with its history, and what models read in a client's texts."""
 
-import codecs
 from collections.abc import Sequence
 
 import orjson
@@ -14,7 +13,7 @@ from orchestrator.upstream import State
 from stream_server.context import CONTEXT
 from stream_server.refusals import Refusal
 from stream_server.rest.answers import SHOWN_CHARS, VIEWS, respond
-from stream_server.rest.asking import ASKING, Asking
+from stream_server.rest.asking import Asking, asking_of
 from stream_server.rest.parameters import Parameters
 
 MAX_DAYS = 3000
@@ -31,7 +30,7 @@ PROBLEMS_TOLD = 20
 
 async def fear_and_greed(request: web.Request) -> web.Response:
     """`GET /api/sentiment/global?limit=30`: the index of today, and of the last days, newest first."""
-    context, asking = request.app[CONTEXT], request.app[ASKING]
+    context, asking = request.app[CONTEXT], asking_of(request)
     parameters = Parameters(request)
     limit = parameters.whole("limit", 1, MAX_DAYS, HISTORY_DAYS)
     max_age_ms = parameters.max_age_ms()
@@ -60,7 +59,7 @@ def index_with_history(days: Sequence[FearGreed]) -> dict[str, object]:
 
 async def analyze(request: web.Request) -> web.Response:
     """`POST /api/sentiment/analyze` `{"texts": ["…"], "model": null}`: a score for each text, in their order."""
-    context, asking = request.app[CONTEXT], request.app[ASKING]
+    context, asking = request.app[CONTEXT], asking_of(request)
     parameters = Parameters(request)
     max_age_ms = parameters.max_age_ms()
     parameters.check()
@@ -92,7 +91,7 @@ def scored(text: str, score: Sentiment) -> dict[str, object]:
 def _read(body: bytes) -> Texts:
     """The texts and the model of a body. Raises Refusal with all that is wrong in it."""
     try:
-        asked = orjson.loads(body.removeprefix(codecs.BOM_UTF8))
+        asked = orjson.loads(body)
     except orjson.JSONDecodeError:
         raise Refusal("bad_json", 'the body is not JSON such as {"texts": ["Bitcoin climbs"], "model": null}') from None
     if not isinstance(asked, dict):
