@@ -66,6 +66,11 @@ class SocketPipe:
         if self.buffered() >= waiting:
             self.abort()
 
+    def end_answered(self) -> None:
+        """Close the connection if it has ended by a frame of ours: after the peer's answer nothing more is sent."""
+        if self.ended and self.closes_by_frame:
+            self.transport.close()
+
     def abort(self) -> None:
         """End the connection now, whatever was still to be sent."""
         if not self.transport.is_closing():

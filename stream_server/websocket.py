@@ -76,7 +76,12 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         context.refusals[refusal.code] += 1
     # One more than allowed: aiohttp refuses a message that reaches its limit.
     ws = web.WebSocketResponse(
-        autoping=False, heartbeat=None, compress=True, max_msg_size=MAX_MESSAGE_BYTES + 1, timeout=2
+        autoping=False,
+        autoclose=False,
+        heartbeat=None,
+        compress=True,
+        max_msg_size=MAX_MESSAGE_BYTES + 1,
+        timeout=2,
     )
     await ws.prepare(request)
     pipe = SocketPipe(raw_transport(request))
@@ -111,6 +116,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
                     break
     finally:
         clients.leave(client)
+        pipe.end_answered()
     return ws
 
 
@@ -165,3 +171,4 @@ async def _refuse(ws: web.WebSocketResponse, pipe: SocketPipe, clients: Clients,
             pass
     finally:
         clients.refusing -= 1
+        pipe.end_answered()

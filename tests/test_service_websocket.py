@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -787,3 +787,45 @@ async def test_candles_that_were_dropped_meanwhile_are_never_resumed_with_a_hole
         async with websocket(service, f"topics=ohlcv.SOL.1m&since={position}") as client:
             subscribed = await client.one("subscribed")
     assert (subscribed["resumed"], subscribed["reason"]) == (False, "evicted")
+
+
+CLOSE = 0x88
+
+
+async def after_our_close(service: Running, headers: str, leave: Callable[[], Awaitable[object]]) -> tuple[int, bytes]:
+    """Answer the server's Close as a browser does: its code, and what still came before the end."""
+    port = int(service.url.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    key = base64.b64encode(bytes(16)).decode()
+    request = f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    writer.write(f"{request}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{headers}\r\n".encode())
+    try:
+        async with asyncio.timeout(10):
+            await reader.readuntil(b"\r\n\r\n")
+            leaving = asyncio.ensure_future(leave())
+            opcode, payload = 0, b""
+            while opcode != CLOSE:
+                opcode, length = await reader.readexactly(2)
+                if length == 126:
+                    length = int.from_bytes(await reader.readexactly(2))
+                payload = await reader.readexactly(length)
+            writer.write(bytes([CLOSE, 0x82, 0, 0, 0, 0]) + payload[:2])
+            rest = await reader.read()
+            await leaving
+    finally:
+        writer.close()
+    return int.from_bytes(payload[:2]), rest
+
+
+async def test_after_our_close_and_the_clients_answer_the_server_sends_nothing_more(either: Running) -> None:
+    async def dismissed() -> None:
+        await until(lambda: either.context.clients.connected)
+        await either.context.clients.dismiss(within_s=0.1)
+
+    assert await after_our_close(either, "", dismissed) == (4001, b"")
+
+
+async def test_a_page_without_a_token_gets_one_close(tmp_path: Path) -> None:
+    async with running(None, tmp_path, AUTH_TOKENS="desk:" + "t" * 32) as service:
+        origin = f"Origin: {service.url}\r\n"
+        assert await after_our_close(service, origin, lambda: asyncio.sleep(0)) == (4500, b"")
