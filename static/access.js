@@ -4,31 +4,48 @@ import { addressOf } from "./base.js";
 
 let token = null;
 let asking = null;
+let needed = false;
 
 /** The headers of a request as its caller; nothing while no token was needed. */
 export function authorization() {
   return token ? { Authorization: `Bearer ${token}` } : {};
 }
 
-/** Ask for a token, once for all who need one. `refused` are the headers that were not taken. */
+/** Whether this server has asked for a token; `tokenneeded` is dispatched on the window when it first does. */
+export function tokenNeeded() {
+  return needed;
+}
+
+/** Ask for a token, once for all who need one; false if none is given. `refused` are the headers that were not taken. */
 export function askForToken(refused = {}) {
   const dialog = document.getElementById("token");
-  if (token && refused.Authorization !== authorization().Authorization) return Promise.resolve(); // there is a newer one
+  if (token && refused.Authorization !== authorization().Authorization) return Promise.resolve(true); // there is a newer one
   if (refused.Authorization) document.getElementById("token-refused").hidden = false;
   token = null;
+  if (!needed) {
+    needed = true;
+    dispatchEvent(new Event("tokenneeded"));
+  }
   if (!dialog.open) dialog.showModal();
-  asking ??= new Promise((resolve) => {
-    dialog.querySelector("form").addEventListener("submit", (event) => {
-      event.preventDefault();
-      const input = dialog.querySelector("input");
-      token = input.value.trim();
-      input.value = "";
-      dialog.close();
-      asking = null;
-      resolve();
-    }, { once: true });
-  });
+  asking ??= answerOf(dialog).finally(() => { asking = null; });
   return asking;
+}
+
+function answerOf(dialog) {
+  const form = dialog.querySelector("form");
+  const input = dialog.querySelector("input");
+  return new Promise((resolve) => {
+    form.onsubmit = (event) => {
+      event.preventDefault();
+      token = input.value.trim();
+      dialog.close();
+    };
+    // Escape closes it, too, without an answer.
+    dialog.onclose = () => {
+      input.value = "";
+      resolve(token !== null);
+    };
+  });
 }
 
 /** Good for one WebSocket or EventSource, which cannot set headers; null while no token is needed. */
@@ -40,7 +57,7 @@ async function fetchTicket() {
   const headers = authorization();
   const answer = await fetch(addressOf("/api/ticket"), { method: "POST", headers });
   if (answer.status === 401) {
-    await askForToken(headers);
+    if (!(await askForToken(headers))) throw new Error("the server wants a token");
     return fetchTicket();
   }
   if (!answer.ok) throw new Error(`no ticket: ${answer.status} ${answer.statusText}`.trim());

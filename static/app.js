@@ -68,7 +68,7 @@ selection.addEventListener("change", () => {
 });
 
 client.on("state", ({ name, code }) => {
-  if (name === "closed" && code === UNAUTHORISED) askForToken().then(() => client.connect());
+  if (name === "closed" && code === UNAUTHORISED) askForToken().then((given) => given && client.connect());
 });
 
 // Without a link the chart is Bitcoin's, unless there is none here, as on a tape of other markets.

@@ -21,7 +21,7 @@ export async function getJson(path, { signal, timeoutMs = 20_000 } = {}) {
     throw new RestError(deadline.aborted ? "The server took too long to answer." : "The server cannot be reached.");
   }
   if (response.status === 401) {
-    await askForToken(headers);
+    if (!(await askForToken(headers))) throw new RestError("The server wants a token.", { status: 401 });
     return getJson(path, { signal, timeoutMs });
   }
   const body = await response.json().catch(() => null);

@@ -1,5 +1,7 @@
 """The documentation of the API in a real Chromium: it lists all there is, and what it offers to try works."""
 
+import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from playwright.async_api import Page, expect
 
 from stream_server.specs import asyncapi, openapi
 from tests import browser as chromium
-from tests.browser import Complaints
+from tests.browser import Complaints, is_live
 from tests.harness import Running, running
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module", loop_factories=["asyncio"])]
@@ -111,12 +113,85 @@ async def test_what_is_looked_for_is_found_and_the_rest_is_out_of_the_way(
     assert complaints == []
 
 
-async def test_where_tokens_are_asked_for_the_page_asks_and_goes_on(tmp_path: Path, page: Page) -> None:
+async def test_a_search_without_hits_says_so(service: Running, page: Page, complaints: Complaints) -> None:
+    await page.goto(f"{service.url}/docs")
+    await page.locator("#find").fill("no such thing")
+    await expect(page.locator("#documents")).to_have_text("Nothing found for “no such thing”.", use_inner_text=True)
+    await page.locator("#find").fill("gas")
+    await expect(page.get_by_text("Nothing found")).to_be_hidden()
+    assert complaints == []
+
+
+async def test_the_websocket_can_be_tried_with_commands_until_it_is_closed(
+    service: Running, page: Page, complaints: Complaints
+) -> None:
+    await page.goto(f"{service.url}/docs#getWs")
+    entry = page.locator("[data-path='/ws']")
+    await entry.get_by_label("topics").fill("status")
+    send = entry.get_by_role("button", name="Send")
+    await expect(send).to_be_disabled()
+    await entry.get_by_role("button", name="Connect").click()
+    lines = entry.locator(".lines")
+    await expect(lines).to_contain_text('"type":"synced"')
+    await expect(lines).to_contain_text('"topics":["status"]')
+    await entry.get_by_label("Commands").select_option(label="ping")
+    await send.click()
+    await expect(lines).to_contain_text('→ {"op":"ping","req":4}')
+    await expect(lines).to_contain_text('"type":"pong"')
+    await entry.get_by_label("Message to send").fill("{")
+    await entry.get_by_label("Message to send").press("Enter")
+    await expect(lines).to_contain_text('"code":"bad_json"')
+    await entry.get_by_role("button", name="Disconnect").click()
+    await expect(lines).to_contain_text("closed by you")
+    await expect(send).to_be_disabled()
+    await entry.get_by_role("button", name="Connect").click()
+    await service.context.clients.dismiss(within_s=0.1)
+    await expect(lines).to_contain_text("closed: 4001")
+    await expect(entry.get_by_role("button", name="Connect")).to_be_visible()
+    assert complaints == []
+
+
+async def test_where_tokens_are_asked_for_the_page_asks_goes_on_and_writes_commands_that_need_it(
+    tmp_path: Path, page: Page
+) -> None:
     async with running(None, tmp_path, AUTH_TOKENS=f"desk:{TOKEN}") as service:
         await page.goto(f"{service.url}/docs")
         await opened(page, "/api/topics")
         entry = page.locator("[data-path='/api/topics']")
-        await entry.get_by_role("button", name="Try it").click()
+        tried = entry.get_by_role("button", name="Try it")
+        await tried.click()
+        await page.locator("#token input").press("Escape")
+        await expect(entry.locator(".answer")).to_contain_text("401 Unauthorized")
+        await tried.click()
         await page.locator("#token input").fill(TOKEN)
         await page.locator("#token button").click()
         await expect(entry.locator(".answer")).to_contain_text("200 OK")
+        command = await entry.locator(".command").text_content()
+        assert command is not None
+        shell = ["bash", "-c", f"{command} -s -o /dev/null -w '%{{http_code}}'"]
+        run = await asyncio.create_subprocess_exec(
+            *shell, env=os.environ | {"TOKEN": TOKEN}, stdout=asyncio.subprocess.PIPE
+        )
+        status, _ = await run.communicate()
+        assert status == b"200", command
+
+        await opened(page, "/ws")
+        socket = page.locator("[data-path='/ws']")
+        await expect(socket.locator(".command")).to_contain_text('websocat -H "Authorization: Bearer $TOKEN"')
+        await socket.get_by_role("button", name="Connect").click()
+        await expect(socket.locator(".lines")).to_contain_text('"type":"synced"')
+        await opened(page, "/health/live")
+        await expect(page.locator("[data-path='/health/live'] .command")).not_to_contain_text("TOKEN")
+
+
+async def test_a_page_that_is_not_given_a_token_is_closed_and_asks_again_when_it_connects(
+    tmp_path: Path, page: Page
+) -> None:
+    async with running(None, tmp_path, AUTH_TOKENS=f"desk:{TOKEN}") as service:
+        await page.goto(service.url)
+        await page.locator("#token input").press("Escape")
+        await expect(page.locator("#connection[data-state=closed]")).to_be_visible()
+        await page.locator("#reconnect").click()
+        await page.locator("#token input").fill(TOKEN)
+        await page.locator("#token button").click()
+        await is_live(page)

@@ -1,11 +1,13 @@
 /** One endpoint: what it takes, what it gives, and the same for real. */
 
+import { tokenNeeded } from "../access.js";
 import { addressOf } from "../base.js";
 import { make } from "../dom.js";
 import { copyButton } from "./copy.js";
 import { inline, paragraphs } from "./prose.js";
 import { fieldsOf, inner } from "./schema.js";
 import { tryIt } from "./trying.js";
+import { wsConsole } from "./console.js";
 
 const STREAMS = { "/ws": "ws", "/sse": "sse" };
 const GOOD = /^[12]/;
@@ -40,17 +42,18 @@ function body(contract, method, path, operation) {
     left.append(make("h3", { text: "Body" }), text, fieldsOf(contract, wanted.schema));
   }
 
-  const request = () => ({ method, path, query: queryOf(inputs), body: text?.value ?? null, stream: STREAMS[path] });
+  const open = operation.security?.length === 0;
+  const request = () => ({ open, method, path, query: queryOf(inputs), body: text?.value ?? null, stream: STREAMS[path] });
   const command = make("code", {});
   const box = make("div", { className: "box" },
     make("div", { className: "box-head" }, make("h3", { text: "Request" }), copyButton(() => command.textContent)),
     make("pre", { className: "command", tabindex: 0 }, command));
   const write = () => { command.textContent = commandOf(request()); };
   left.addEventListener("input", write);
+  addEventListener("tokenneeded", write);
   write();
   const right = make("div", { className: "right" }, box);
-  if (STREAMS[path] === "ws") left.addEventListener("submit", (event) => event.preventDefault());
-  else right.append(tryIt(left, request));
+  right.append(STREAMS[path] === "ws" ? wsConsole(left, request) : tryIt(left, request));
   const below = make("div", { className: "below" }, make("h3", { text: "Answers" }), answers(contract, operation.responses));
   return make("div", { className: "entry-body" }, left, right, below);
 }
@@ -93,11 +96,13 @@ function queryOf(inputs) {
   return query.toString().replaceAll("%2C", ",").replaceAll("%3A", ":").replaceAll("%2F", "/");
 }
 
-function commandOf({ method, path, query, body, stream }) {
+function commandOf({ open, method, path, query, body, stream }) {
+  // A variable of the shell, since what is copied may end up where others read it.
+  const token = tokenNeeded() && !open ? ['-H "Authorization: Bearer $TOKEN"'] : [];
   const target = `${addressOf(path)}${query ? `?${query}` : ""}`;
-  if (stream === "ws") return `websocat ${quoted(target.replace(/^http/, "ws"))}`;
+  if (stream === "ws") return ["websocat", ...token, quoted(target.replace(/^http/, "ws"))].join(" ");
   const how = stream === "sse" ? "-N " : method === "post" ? "-X POST " : "";
-  const lines = [`curl ${how}${quoted(target)}`];
+  const lines = [`curl ${how}${quoted(target)}`, ...token];
   if (body !== null) lines.push("-H 'Content-Type: application/json'", `-d ${quoted(oneLine(body))}`);
   return lines.join(" \\\n  ");
 }

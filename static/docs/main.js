@@ -9,6 +9,7 @@ import { paragraphs } from "./prose.js";
 const documents = document.getElementById("documents");
 const contents = document.querySelector("#contents ul");
 const find = document.getElementById("find");
+const nothing = make("p", { className: "empty", role: "status", hidden: "" });
 
 document.getElementById("theme").addEventListener("click", () => globalThis.toggleTheme());
 
@@ -19,7 +20,7 @@ async function main() {
   tag.textContent = version;
   tag.hidden = false;
   const intro = make("section", { className: "intro" }, make("h2", { text: title }), ...paragraphs(description));
-  documents.replaceChildren(intro, ...restGroups(rest), ...streamGroups(streams));
+  documents.replaceChildren(intro, nothing, ...restGroups(rest), ...streamGroups(streams));
   documents.removeAttribute("aria-busy");
   find.addEventListener("input", () => show(find.value.trim().toLowerCase()));
   addEventListener("hashchange", openLinked);
@@ -85,6 +86,9 @@ function show(words) {
     for (const entry of entries) contents.querySelector(`a[href="#${CSS.escape(entry.id)}"]`).parentElement.hidden = entry.hidden;
   }
   documents.querySelector(".intro").hidden = Boolean(words);
+  const found = documents.querySelector(".group:not([hidden])") !== null;
+  nothing.hidden = found;
+  nothing.textContent = found ? "" : `Nothing found for “${words}”.`;
 }
 
 function openLinked() {

@@ -41,12 +41,12 @@ async function show(answer, { method, path, query, body, stream }, signal) {
   const target = `${addressOf(path)}${query ? `?${query}` : ""}`;
   const started = performance.now();
   let response;
+  let headers;
   do {
-    const headers = authorization();
+    headers = authorization();
     if (body !== null) headers["Content-Type"] = "application/json";
     response = await fetch(target, { method: method.toUpperCase(), headers, body, signal, cache: "no-store" });
-    if (response.status === 401) await askForToken(headers);
-  } while (response.status === 401);
+  } while (response.status === 401 && (await askForToken(headers)));
   const head = make("div", { className: "answer-head" },
     make("code", { text: `${response.status} ${response.statusText}`.trim(), "data-status": String(response.status)[0] }),
     make("span", { className: "took", text: `${Math.round(performance.now() - started)} ms` }));
