@@ -18,8 +18,8 @@ export function unreachable(report) {
 
 /** The sentence, or null while nothing is wrong that a panel does not say by itself. */
 export function troubleOf(link, report) {
-  if (link.name === "connecting") return null;
-  if (link.name !== "live") return `${link.words}: nothing here is live, and every value is as old as it says.`;
+  // What the server said before it was lost is history; that it is lost stands beside the state of the connection.
+  if (link.name !== "live") return null;
   const cause = unreachable(report);
   if (cause) {
     return `The server reaches no source (${cause}): check its DNS, network and proxy. No keys are needed. “make demo” shows recorded data.`;

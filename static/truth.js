@@ -71,7 +71,7 @@ export class Truth {
     if (!value) return { state: "none", ageMs: null, reason: "" };
     const trueMs = this.#client.serverNow() - value.ts;
     if (value.stale) return { state: "stale", ageMs: performance.now() - value.stale.since, reason: value.stale.reason };
-    if (this.link.name !== "live") return { state: "cut", ageMs: trueMs, reason: this.link.why || this.link.words };
+    if (this.link.name !== "live") return { state: "cut", ageMs: trueMs, reason: this.#cutWord };
     return { state: "live", ageMs: trueMs, reason: "" };
   }
 
@@ -82,7 +82,11 @@ export class Truth {
 
   warningOf({ state, ageMs }) {
     if (state === "stale") return `stale ${formatAge(ageMs)}`;
-    return state === "cut" ? `${CUT[this.link.name] ?? "disconnected"} ${formatAge(ageMs)}` : "";
+    return state === "cut" ? `${this.#cutWord} ${formatAge(ageMs)}` : "";
+  }
+
+  get #cutWord() {
+    return CUT[this.link.name] ?? "disconnected";
   }
 
   // --- the link

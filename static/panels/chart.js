@@ -233,7 +233,7 @@ export function mountChart(client, truth, selection, notice) {
       source, last.derived_from && `derived from ${last.derived_from}`,
       failure && `history is missing: ${failure.message}`,
       unstreamed.has(topic) && `${unstreamed.get(topic)}: asked every minute, ${formatAge(ageMs)} old`,
-      lost && `${truth.warningOf({ state, ageMs })}${reason ? ` (${reason})` : ""}`,
+      lost && `${truth.warningOf({ state, ageMs })}${state === "stale" && reason ? ` (${reason})` : ""}`,
       `${candles.size} candles, UTC`,
     ];
     setText(note, parts.filter(Boolean).join(" · "));

@@ -36,7 +36,7 @@ export function mountFeeds(truth, status) {
 
   function showLast(all) {
     const { state, ageMs } = truth.of("status");
-    const item = countOf(all, `${truth.warningOf({ state, ageMs })}: how they are is not known`, "idle");
+    const item = countOf(all, `not known: ${truth.warningOf({ state, ageMs })}`, "idle");
     list.replaceChildren(item);
   }
 
