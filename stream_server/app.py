@@ -37,18 +37,19 @@ from orchestrator.state import BanFile
 from stream_server import __version__, descriptors, memory, page, rest, specs
 from stream_server.access import Access
 from stream_server.clients import Clients
+from stream_server.connection import Connection
 from stream_server.context import CONTEXT, Context
 from stream_server.guard import guard, issue_ticket
 from stream_server.hub import Hub, HubPolicy
+from stream_server.inflow import Turnstile
 from stream_server.jwks import KeyFile
-from stream_server.light import Front, Turnstile
+from stream_server.light import ENTER_A_TURN, Front
 from stream_server.peers import RequestRates
 from stream_server.probe import Probe
 from stream_server.pulse import Pulse
 from stream_server.rest import status_report
 from stream_server.settings import KEYS, Settings
 from stream_server.sse import keep_event_sources, sse
-from stream_server.unreadable import Connection
 from stream_server.websocket import websocket
 
 log = logging.getLogger(__name__)
@@ -405,7 +406,7 @@ async def listen(runner: web.AppRunner, context: Context) -> asyncio.Server:
         keepalive_timeout=KEEPALIVE_S,
         lingering_time=LINGERING_S,
     )
-    turnstile = Turnstile()
+    turnstile = Turnstile(ENTER_A_TURN)
     server = await loop.create_server(
         lambda: Front(context, heavy, turnstile), settings.host, settings.port, backlog=descriptors.ACCEPTS_A_TURN
     )

@@ -16,6 +16,7 @@ from stream_server.access import Access, Claims
 from stream_server.browsers import safe_headers
 from stream_server.clients import Client, Clients
 from stream_server.hub import Hub
+from stream_server.inflow import STEPS_A_TURN, Turnstile
 from stream_server.meters import Requests
 from stream_server.outbox import Outbox
 from stream_server.peers import RequestRates
@@ -51,6 +52,8 @@ class Context:
     requests: Requests = field(default_factory=Requests)
     refusals: Counter[str] = field(default_factory=Counter)
     """What was refused, to whomever and over whatever, by its code."""
+    messages: Turnstile = field(default_factory=lambda: Turnstile(STEPS_A_TURN))
+    """Where what WebSocket clients send waits to be read."""
     safe_headers: Mapping[str, str] = field(init=False)
     """What every answer tells a browser."""
 

@@ -5,7 +5,6 @@ elsewhere. Whole messages come out; everything the RFC forbids ends in `FrameErr
 """
 
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -27,6 +26,8 @@ class Message:
 
     opcode: Opcode
     payload: bytes
+    parts: int = 1
+    """Frames that it came in."""
 
 
 class FrameError(Exception):
@@ -46,43 +47,31 @@ _OPCODES = {int(opcode): opcode for opcode in Opcode}
 _EMPTY_BLOCK = b"\x00\x00\xff\xff"
 
 
-class FrameReader:
-    """Takes bytes, gives messages. `max_bytes` bounds a message, also after inflating."""
+class FrameHeads:
+    """Finds where frames end and checks their heads, without a look at what they carry.
 
-    __slots__ = ("buffer", "compressed", "deflate", "max_bytes", "opcode", "parts", "size")
+    `max_bytes` bounds a message in all its parts.
+    """
+
+    __slots__ = ("deflate", "max_bytes", "opcode", "parts", "size")
 
     def __init__(self, max_bytes: int, deflate: bool) -> None:
         self.max_bytes = max_bytes
         self.deflate = deflate
-        self.buffer = b""
         self.opcode: Opcode | None = None
-        self.compressed = False
-        self.parts: list[bytes] | None = None
+        """Of the message that has begun, None between two."""
         self.size = 0
+        self.parts = 0
 
-    def feed(self, data: bytes) -> Iterator[Message]:
-        """Give each message that is complete now. Raises FrameError; nothing more may be fed then."""
-        if self.buffer:
-            data = self.buffer + data
-        at = 0
-        try:
-            while True:
-                end = self._frame_end(data, at)
-                if end is None:
-                    break
-                start, at = at, end
-                message = self._frame(data, start, end)
-                if message is not None:
-                    yield message
-        finally:
-            self.buffer = data[at:]
+    def end_of(self, data: bytes, at: int) -> int | None:
+        """Return where the frame at `at` ends, None if it is not all here. Ask once for each whole frame.
 
-    def _frame_end(self, data: bytes, at: int) -> int | None:
-        """Where the frame at `at` ends, None if it is not all here; refused as soon as its head is wrong."""
+        Raises FrameError as soon as its head is wrong; nothing more may be asked then.
+        """
         if len(data) - at < 2:
             return None
         first, second = data[at], data[at + 1]
-        self._check_head(first, second)
+        opcode = self._check_head(first, second)
         length = second & 0x7F
         head = 6
         if length == 126:
@@ -96,9 +85,24 @@ class FrameReader:
         if self.size + length > self.max_bytes:
             raise FrameError(1009, f"message over {self.max_bytes} bytes")
         end = at + head + length
-        return end if end <= len(data) else None
+        if end > len(data):
+            return None
+        if opcode < Opcode.CLOSE:
+            self._count(opcode, length, is_last=bool(first & 0x80))
+        return end
 
-    def _check_head(self, first: int, second: int) -> None:
+    def _count(self, opcode: Opcode, length: int, *, is_last: bool) -> None:
+        if is_last:
+            self.opcode, self.size, self.parts = None, 0, 0
+            return
+        if self.parts >= MAX_PARTS:
+            raise FrameError(1009, f"message in more than {MAX_PARTS} parts")
+        if opcode is not Opcode.CONTINUATION:
+            self.opcode = opcode
+        self.size += length
+        self.parts += 1
+
+    def _check_head(self, first: int, second: int) -> Opcode:
         opcode = _OPCODES.get(first & 0x0F)
         if opcode is None:
             raise FrameError(1002, "reserved opcode")
@@ -107,42 +111,57 @@ class FrameReader:
         if opcode >= Opcode.CLOSE:
             if not first & 0x80 or first & 0x70 or second & 0x7F > 125:
                 raise FrameError(1002, "control frame that is fragmented, too long or has reserved bits")
-            return
+            return opcode
         allowed = RSV1 if self.deflate and opcode is not Opcode.CONTINUATION else 0
         if first & 0x70 & ~allowed:
             raise FrameError(1002, "reserved bits")
         if (opcode is Opcode.CONTINUATION) is (self.opcode is None):
             raise FrameError(1002, "continuation out of place")
+        return opcode
 
-    def _frame(self, data: bytes, at: int, end: int) -> Message | None:
-        first, length = data[at], data[at + 1] & 0x7F
-        mask_at = at + (2 if length < 126 else 4 if length == 126 else 10)
-        payload = unmask(data[mask_at + 4 : end], data[mask_at : mask_at + 4])
+
+class FrameReader(FrameHeads):
+    """Makes messages of whole frames. `max_bytes` bounds a message also after inflating."""
+
+    __slots__ = ("begun", "compressed", "payloads")
+
+    def __init__(self, max_bytes: int, deflate: bool) -> None:
+        super().__init__(max_bytes, deflate)
+        self.begun = Opcode.CONTINUATION
+        """The kind of the message whose parts are held."""
+        self.compressed = False
+        self.payloads: list[bytes] | None = None
+
+    def read(self, frame: bytes) -> Message | None:
+        """Return the message that ends with a frame that `end_of` has found, None if more parts follow.
+
+        Raises FrameError.
+        """
+        first, length = frame[0], frame[1] & 0x7F
+        mask_at = 2 if length < 126 else 4 if length == 126 else 10
+        payload = unmask(frame[mask_at + 4 :], frame[mask_at : mask_at + 4])
         opcode = _OPCODES[first & 0x0F]
         if opcode >= Opcode.CLOSE:
             if opcode is Opcode.CLOSE:
                 _check_close(payload)
             return Message(opcode, payload)
         if opcode is not Opcode.CONTINUATION:
-            self.opcode, self.compressed = opcode, bool(first & RSV1)
+            self.begun, self.compressed = opcode, bool(first & RSV1)
         if not first & 0x80:
-            if self.parts is None:
-                self.parts = []
-            if len(self.parts) >= MAX_PARTS:
-                raise FrameError(1009, f"message in more than {MAX_PARTS} parts")
-            self.parts.append(payload)
-            self.size += len(payload)
+            if self.payloads is None:
+                self.payloads = []
+            self.payloads.append(payload)
             return None
-        if self.parts is not None:
-            payload = b"".join([*self.parts, payload])
-            self.parts = None
-        whole, self.opcode, self.size = self.opcode, None, 0
-        assert whole is not None  # noqa: S101 - _check_head has seen to it
+        parts = 1
+        if self.payloads is not None:
+            parts += len(self.payloads)
+            payload = b"".join([*self.payloads, payload])
+            self.payloads = None
         if self.compressed:
             payload = self._inflate(payload)
-        if whole is Opcode.TEXT:
+        if self.begun is Opcode.TEXT:
             _check_utf8(payload, 1007)
-        return Message(whole, payload)
+        return Message(self.begun, payload, parts)
 
     def _inflate(self, payload: bytes) -> bytes:
         # No context is kept between messages: the handshake forbids the client to rely on one.

@@ -12,9 +12,8 @@ import asyncio
 import contextlib
 import logging
 import zlib
-from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Protocol, cast
+from typing import cast
 
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
 from websockets.http11 import Request
@@ -27,8 +26,9 @@ from stream_server.clients import Client
 from stream_server.context import Context
 from stream_server.descriptors import NO_DESCRIPTOR, scarce
 from stream_server.envelope import Wire
-from stream_server.frames import FrameError, FrameReader, Opcode
+from stream_server.frames import FrameError, FrameReader, Message, Opcode
 from stream_server.guard import Caller, enter, ticket_of
+from stream_server.inflow import Inflow, Turnstile
 from stream_server.outbox import HIGH_WATER_BYTES, Outbox
 from stream_server.refusals import Refusal
 from stream_server.session import MAX_MESSAGE_BYTES
@@ -41,7 +41,7 @@ MAX_HEAD_BYTES = 16 * 1024
 HEAD_WITHIN_S = 10.0
 FIRST_BYTE_WITHIN_S = 75.0
 ENTER_A_TURN = 16
-"""A handshake costs some 300 µs: this many hold up the loop for 5 ms."""
+"""A handshake costs some 300 µs."""
 _OURS = (b"GET /ws?", b"GET /ws ")
 
 Factory = Callable[[], asyncio.Protocol]
@@ -57,40 +57,6 @@ def no_room(safe_headers: Mapping[str, str]) -> bytes:
         *(f"{name}: {value}" for name, value in safe_headers.items()),
     )
     return "".join(f"{line}\r\n" for line in (*lines, "")).encode()
-
-
-class Entrant(Protocol):
-    """What waits before a turnstile."""
-
-    def enter(self) -> None:
-        """Its turn has come."""
-
-
-class Turnstile:
-    """Lets new connections in some at a time: thousands in one loop turn would hold up everyone inside."""
-
-    __slots__ = ("due", "waiting")
-
-    def __init__(self) -> None:
-        self.waiting: deque[Entrant] = deque()
-        self.due = False
-
-    def queue(self, front: Entrant) -> None:
-        """It enters when its turn comes, in the next turn of the loop at the soonest."""
-        self.waiting.append(front)
-        if not self.due:
-            self.due = True
-            asyncio.get_running_loop().call_soon(self.turn)
-
-    def turn(self) -> None:
-        """Let the next ones in."""
-        try:
-            for _ in range(min(ENTER_A_TURN, len(self.waiting))):
-                self.waiting.popleft().enter()
-        finally:  # one that stumbles must not hold up those behind it for ever
-            self.due = bool(self.waiting)
-            if self.due:
-                asyncio.get_running_loop().call_soon(self.turn)
 
 
 class Front(asyncio.Protocol):
@@ -218,10 +184,10 @@ class Front(asyncio.Protocol):
         return claims
 
 
-class LightWebSocket(asyncio.Protocol):
+class LightWebSocket(asyncio.Protocol, Inflow):
     """One client after its handshake: bytes to messages to session, and nothing more."""
 
-    __slots__ = ("client", "context", "reader", "session", "transport")
+    __slots__ = ("client", "context", "reader", "session")
 
     def __init__(
         self,
@@ -234,8 +200,8 @@ class LightWebSocket(asyncio.Protocol):
         inflates: bool,
     ) -> None:
         self.context = context
-        self.transport = transport
         self.reader = FrameReader(MAX_MESSAGE_BYTES, deflates)
+        Inflow.__init__(self, self.reader, transport, context.messages)
         outbox = Outbox(SocketPipe(transport), Wire.WEBSOCKET)
         outbox.watch(transport.write)
         transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
@@ -243,45 +209,60 @@ class LightWebSocket(asyncio.Protocol):
         self.session = context.new_session(outbox, claims, inflates=inflates)
 
     def data_received(self, data: bytes) -> None:
+        self.put(data)
+
+    def sent_away(self) -> bool:
+        return self.client.outbox.closed or self.transport.is_closing()
+
+    def take(self, frame: bytes) -> bool:
+        message = self.reader.read(frame)
+        if message is None:
+            return False
         try:
-            for message in self.reader.feed(data):
-                match message.opcode:
-                    case Opcode.TEXT:
-                        self.session.receive(message.payload)
-                    case Opcode.PONG:
-                        if not self.context.clients.answered(self.client):
-                            self.session.admit()
-                    case Opcode.PING:
-                        if self.session.admit():
-                            self.client.outbox.pipe.write(envelope.websocket_frame(0x8A, message.payload))
-                    case Opcode.BINARY:
-                        if self.session.admit():
-                            self.session.refuse(BINARY)
-                    case _:
-                        self._end(envelope.websocket_frame(0x88, message.payload[:2]))
-                        return
-        except FrameError as error:
-            self._blame(error.code)
-            self._end(envelope.close_frame(error.code, error.reason), heard_out=False)
+            self._hear(message)
         except Exception:  # a fault of ours ends this connection, not the loop's callback
             log.exception("connection_crashed")
-            self._blame(1011)
-            self._end(envelope.close_frame(1011, "a fault of ours"), heard_out=False)
+            self._break_off(1011, "a fault of ours")
+        return True
 
-    def _blame(self, code: int) -> None:
+    def _hear(self, message: Message) -> None:
+        session = self.session
+        match message.opcode:
+            case Opcode.TEXT:
+                session.receive(message.payload, message.parts)
+            case Opcode.PONG:
+                if not self.context.clients.answered(self.client):
+                    session.admit()
+            case Opcode.PING:
+                if session.admit():
+                    self.client.outbox.pipe.write(envelope.websocket_frame(0x8A, message.payload))
+            case Opcode.BINARY:
+                if session.admit(message.parts):
+                    session.refuse(BINARY)
+            case _:
+                self._end(envelope.websocket_frame(0x88, message.payload[:2]))
+                self.stop_listening()
+                with contextlib.suppress(RuntimeError, OSError):
+                    self.transport.close()
+
+    def breach(self, error: FrameError) -> None:
+        self._break_off(error.code, error.reason)
+
+    def _break_off(self, code: int, reason: str) -> None:
+        """Say what was wrong, and wait a little for the peer to close: see `DROPPED_BYTES`."""
         if not self.client.outbox.closed:
             self.client.outbox.ended_with = code
+        self._end(envelope.close_frame(code, reason))
+        self.stop_listening()
+        asyncio.get_running_loop().call_later(CLOSE_GRACE_S, self.transport.abort)
+        with contextlib.suppress(RuntimeError, OSError):
+            self.transport.write_eof()
 
-    def _end(self, last_frame: bytes, *, heard_out: bool = True) -> None:
-        """The closing handshake is done, or the peer broke it: one last frame unless we sent ours, and close."""
+    def _end(self, last_frame: bytes) -> None:
+        """Count the client out, after one last frame unless we have sent ours."""
         if not self.client.outbox.closed:
             self.client.outbox.pipe.write(last_frame)
         self.context.clients.leave(self.client)
-        with contextlib.suppress(RuntimeError, OSError):
-            if heard_out:
-                self.transport.close()
-            else:
-                Farewell.bid(self.transport)
 
     def pause_writing(self) -> None:
         self.client.outbox.clogged()
@@ -293,27 +274,8 @@ class LightWebSocket(asyncio.Protocol):
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.stop_listening()
         self.context.clients.leave(self.client)
-
-
-class Farewell(asyncio.Protocol):
-    """Drops what a peer still sends after its last word from us.
-
-    Closed with bytes unread, a connection is reset, and some systems then forget what they have not read of ours:
-    the close code that says what was wrong.
-    """
-
-    __slots__ = ()
-
-    @classmethod
-    def bid(cls, transport: asyncio.Transport) -> None:
-        """Send no more, and wait a little for the peer to close. Raises OSError or RuntimeError if it has gone."""
-        transport.set_protocol(cls())
-        asyncio.get_running_loop().call_later(CLOSE_GRACE_S, transport.abort)
-        transport.write_eof()
-
-    def eof_received(self) -> bool:
-        return False
 
 
 # The library would log each refused handshake; aiohttp answers those.

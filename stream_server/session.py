@@ -21,6 +21,8 @@ OPS_PER_S = 20.0
 OPS_BURST = 50.0
 TOPICS_AN_OP = 1000
 """As many topics that an answer is about, or that a changed selection brings, cost as much as another message."""
+PARTS_AN_OP = 100
+"""As many parts of one message cost as much as another message."""
 MAX_STRIKES = 100
 """Messages in a row that make no sense."""
 
@@ -90,9 +92,9 @@ class Session:
         if selectors:
             self._select(selectors, since, interval_ms, None)
 
-    def receive(self, text: str | bytes) -> None:
-        """Take one text message."""
-        if not self.admit():
+    def receive(self, text: str | bytes, parts: int = 1) -> None:
+        """Take one text message that came in so many parts."""
+        if not self.admit(parts):
             return
         req: object = None
         try:
@@ -114,7 +116,7 @@ class Session:
         except Refusal as refusal:
             self.refuse(refusal, req)
 
-    def admit(self) -> bool:
+    def admit(self, parts: int = 1) -> bool:
         """Count one message or ping against the client's rate; False, and the end of it, when over."""
         if self.outbox.closed:
             return False
@@ -122,7 +124,7 @@ class Session:
             # The hub looks fifty times a second; of messages that came together each could ask for everything.
             self.hub.close(self.outbox, TOO_SLOW)
             return False
-        return self._pay(1.0)
+        return self._pay(1.0 + parts // PARTS_AN_OP)
 
     def _pay(self, ops: float) -> bool:
         if not self.bucket.take(ops):
@@ -210,7 +212,7 @@ class Session:
         good, bad = resolve(wanted, self.symbols)
         self._refuse_topics(bad, req)
         good = self._permitted(good, req)
-        if not good:
+        if not good or self.outbox.closed:
             return
         held = self.hub.snapshot(good)
         if not self._pay(len(held) // TOPICS_AN_OP):

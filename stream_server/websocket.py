@@ -13,6 +13,7 @@ from aiohttp import HttpVersion11, WebSocketError, WSMsgType, web
 from stream_server import envelope
 from stream_server.access import Claims
 from stream_server.clients import REFUSALS_WITH_A_CODE, Clients
+from stream_server.connection import inflow_of
 from stream_server.context import CONTEXT, Context
 from stream_server.envelope import Wire
 from stream_server.guard import Caller, caller_of, enter, told
@@ -85,6 +86,8 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     )
     await ws.prepare(request)
     pipe = SocketPipe(raw_transport(request))
+    inflow = inflow_of(request)
+    inflow.pipe = pipe
     if closing is not None:
         batched = Opening.read(request).batch
         await _refuse(ws, pipe, clients, closing, Wire.WEBSOCKET_BATCH if batched else Wire.WEBSOCKET)
@@ -93,6 +96,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     client = context.new_client(outbox, caller.address, claims)
     # A smaller window than zlib's would need a compressor of its own; such a client gets plain frames.
     talk = context.new_session(outbox, claims, inflates=ws.compress == zlib.MAX_WBITS)
+    inflow.session = talk
     try:
         Opening.read(request, request.headers.getall("Last-Event-ID", [])).begin(talk)
         while True:

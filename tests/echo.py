@@ -30,8 +30,8 @@ class EchoSession(Session):
     def batch(self, wanted: bool) -> None:
         pass
 
-    def receive(self, text: str | bytes) -> None:
-        if self.admit():
+    def receive(self, text: str | bytes, parts: int = 1) -> None:
+        if self.admit(parts):
             self.outbox.pipe.write(envelope.websocket_frame(0x81, text.encode() if isinstance(text, str) else text))
 
     def refuse(self, refusal: Refusal, req: object = None) -> None:
@@ -58,7 +58,7 @@ async def echoing(state_dir: Path, *, light: bool) -> AsyncIterator[int]:
         "LIGHT_CONNECTIONS": str(int(light)),
     }
     async with service(Settings.parse(values), Run()) as (app, inner):
-        context = EchoContext(**{each.name: getattr(inner, each.name) for each in fields(inner)})
+        context = EchoContext(**{each.name: getattr(inner, each.name) for each in fields(inner) if each.init})
         app[CONTEXT] = context
         runner = runner_of(app)
         await runner.setup()

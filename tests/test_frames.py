@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from websockets.frames import Frame
 from websockets.frames import Opcode as Op
 
-from stream_server.frames import FrameError, FrameReader, Message, Opcode, unmask
+from stream_server.frames import FrameError, Message, Opcode, unmask
+from tests.framing import Framing
 
 LIMIT = 16 * 1024
 
@@ -21,7 +22,7 @@ def sent(opcode: Op, data: bytes, *, fin: bool = True, rsv1: bool = False) -> by
 
 
 def read(data: bytes, *, deflate: bool = False) -> list[Message]:
-    return list(FrameReader(LIMIT, deflate).feed(data))
+    return Framing(LIMIT, deflate).feed(data)
 
 
 def refusal(data: bytes, *, deflate: bool = False) -> int:
@@ -52,14 +53,14 @@ messages = st.one_of(
 @given(st.lists(messages, max_size=6), st.lists(st.integers(1, 60), max_size=60))
 def test_messages_come_out_whole_however_the_bytes_are_cut(wanted: list[tuple[Op, bytes]], cuts: list[int]) -> None:
     stream = b"".join(sent(opcode, data) for opcode, data in wanted)
-    reader = FrameReader(LIMIT, deflate=False)
+    reader = Framing(LIMIT, deflate=False)
     got: list[Message] = []
     at = 0
     for size in [*cuts, len(stream)]:
         got += reader.feed(stream[at : at + size])
         at += size
     assert [(int(message.opcode), message.payload) for message in got] == [(int(op), data) for op, data in wanted]
-    assert reader.buffer == b""
+    assert reader.unread == b""
 
 
 @given(st.text(min_size=1, max_size=300), st.integers(1, 20))
@@ -77,7 +78,7 @@ def test_a_fragmented_text_may_be_cut_inside_a_character_and_interrupted_by_a_pi
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535])
 def test_each_length_form_is_read(size: int) -> None:
-    reader = FrameReader(1 << 20, deflate=False)
+    reader = Framing(1 << 20, deflate=False)
     assert [len(m.payload) for m in reader.feed(sent(Op.BINARY, b"x" * size))] == [size]
 
 
@@ -150,14 +151,14 @@ def test_a_compressed_message_that_does_not_inflate_is_refused() -> None:
 
 
 def test_an_idle_reader_holds_nothing() -> None:
-    reader = FrameReader(LIMIT, deflate=True)
-    list(reader.feed(sent(Op.TEXT, b"a", fin=False) + sent(Op.CONT, b"b") + sent(Op.PONG, b"")))
-    assert (reader.buffer, reader.parts, reader.size, reader.opcode) == (b"", None, 0, None)
+    reader = Framing(LIMIT, deflate=True)
+    reader.feed(sent(Op.TEXT, b"a", fin=False) + sent(Op.CONT, b"b") + sent(Op.PONG, b""))
+    assert (reader.unread, reader.reader.payloads, reader.heads.size, reader.heads.opcode) == (b"", None, 0, None)
 
 
 @given(st.binary(max_size=400), st.booleans())
 def test_no_bytes_at_all_raise_anything_but_a_frame_error(data: bytes, deflate: bool) -> None:
-    reader = FrameReader(LIMIT, deflate)
+    reader = Framing(LIMIT, deflate)
     try:
         for message in reader.feed(data):
             assert len(message.payload) <= LIMIT

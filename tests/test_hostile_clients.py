@@ -22,7 +22,7 @@ import pytest
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse
 
-from stream_server import app, guard, light, logs, transport
+from stream_server import app, guard, inflow, light, logs, transport
 from tests.clients import serving, sse, websocket
 from tests.fakes.binance import FakeBinance, synthetic_pairs
 from tests.harness import Running, running, until
@@ -245,7 +245,7 @@ async def test_of_many_who_come_at_once_a_few_enter_in_each_turn_of_the_loop_and
     loop, stumbled = asyncio.get_running_loop(), []
     loop.set_exception_handler(lambda _, context: stumbled.append(context))
     entered: list[int] = []
-    turnstile = light.Turnstile()
+    turnstile = inflow.Turnstile(light.ENTER_A_TURN)
     for number in range(500):
         turnstile.queue(Newcomer(entered, stumbles=number == 100))
     turns = [0]

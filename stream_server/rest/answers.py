@@ -27,6 +27,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 STARTED = web.RequestKey("started", float)
 REQUEST_ID = web.RequestKey("request_id", str)
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
+MALFORMED = "malformed_request"
+"""What requests are counted by that are no HTTP, so that they are told from those that could be read."""
 OURS = "stream_server"
 """The source of what is known or computed here."""
 VIEWS_KEPT = 64

@@ -30,8 +30,8 @@ from stream_server.context import CONTEXT, Context
 from stream_server.descriptors import NO_DESCRIPTOR
 from stream_server.meters import Histogram
 from stream_server.refusals import CLOSINGS, CODES
+from stream_server.rest.answers import MALFORMED
 from stream_server.rest.status import disagreeing, health, rejected_rows, repaired
-from stream_server.unreadable import MALFORMED
 
 DISAGREEMENTS_TOLD = 20
 REJECTED_TOLD = 200

@@ -21,13 +21,14 @@ from feeds.symbols import Symbols
 from orchestrator.errors import ProviderError
 from orchestrator.retry import MAX_RETRY_AFTER_S, http_date_ms, retry_after_s
 from stream_server.envelope import Wire
-from stream_server.frames import MAX_PARTS, FrameError, FrameReader, Opcode
+from stream_server.frames import MAX_PARTS, FrameError, Opcode
 from stream_server.outbox import Outbox
 from stream_server.refusals import CODES
 from stream_server.session import MAX_MESSAGE_BYTES, Session
 from tests.conversations import answered
 from tests.fakes.clock import START_MS
 from tests.fakes.pipe import FakePipe, HubRig
+from tests.framing import Framing
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 
@@ -184,15 +185,20 @@ def frames(data: bytes) -> None:
 
 
 def _read_by_us(data: bytes, deflate: bool, cut: int) -> tuple[Said, str]:
-    reader = FrameReader(MAX_MESSAGE_BYTES, deflate)
+    reader = Framing(MAX_MESSAGE_BYTES, deflate)
     said: Said = []
+
+    def hear() -> None:
+        said.extend((int(each.opcode), each.payload) for each in reader.messages)
+
     try:
         for at in range(0, len(data), cut):
-            for each in reader.feed(data[at : at + cut]):
-                said.append((int(each.opcode), each.payload))
-                if each.opcode is Opcode.CLOSE:
-                    return said, "closed"
+            reader.feed(data[at : at + cut])
+            hear()
+            if reader.deaf:
+                return said, "closed"
     except FrameError as error:
+        hear()
         assert error.code in (1002, 1007, 1009)
         return said, error.reason if error.reason in OURS_ALONE else "refused"
     return said, "open"

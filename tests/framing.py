@@ -1,0 +1,72 @@
+"""The server's end of WebSocket framing without a socket: bytes in, messages out, by the code that both shells use."""
+
+import asyncio
+from collections import deque
+from typing import cast
+
+from stream_server.frames import FrameError, FrameReader, Message, Opcode
+from stream_server.inflow import Entrant, Inflow, Turnstile
+
+
+class OpenDoor:
+    """A turnstile that makes nobody wait for the loop."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[Entrant] = deque()
+
+    def arrive(self, entrant: Entrant) -> None:
+        entrant.enter()
+
+    def queue(self, entrant: Entrant) -> None:
+        self.waiting.append(entrant)
+
+
+class Wire(asyncio.Transport):
+    """A connection that notes whether it is read from."""
+
+    reading = True
+
+    def is_closing(self) -> bool:
+        return False
+
+    def pause_reading(self) -> None:
+        assert self.reading
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        assert not self.reading
+        self.reading = True
+
+
+class Framing(Inflow):
+    """Reads frames as a shell does; `away` says that it has sent its last word."""
+
+    def __init__(self, max_bytes: int, deflate: bool) -> None:
+        self.reader = FrameReader(max_bytes, deflate)
+        self.door = OpenDoor()
+        self.wire = Wire()
+        super().__init__(self.reader, self.wire, cast(Turnstile, self.door))
+        self.messages: list[Message] = []
+        self.away = False
+
+    def take(self, frame: bytes) -> bool:
+        message = self.reader.read(frame)
+        if message is not None:
+            self.messages.append(message)
+            if message.opcode is Opcode.CLOSE:
+                self.stop_listening()
+        return message is not None
+
+    def sent_away(self) -> bool:
+        return self.away
+
+    def breach(self, error: FrameError) -> None:
+        raise error
+
+    def feed(self, data: bytes) -> list[Message]:
+        """The messages that are complete now. Raises FrameError; `messages` has those before the fault."""
+        self.messages = []
+        self.put(data)
+        while self.door.waiting:
+            self.door.waiting.popleft().enter()
+        return self.messages
