@@ -252,15 +252,11 @@ def masks() -> Iterator[Case]:
 SECTIONS = (lengths, pings, reserved_bits, opcodes, parts, utf8, closings, split, masks)
 
 DEVIATIONS = {
-    "M a text without a mask": "aiohttp's reader takes frames without a mask",
-    "M after a good text": "aiohttp's reader takes frames without a mask",
-    "M a ping without a mask": "aiohttp's reader takes frames without a mask",
-    "M a close without a mask": "aiohttp's reader takes frames without a mask",
     "7.9 code 1006": "aiohttp's reader takes this code for a good one",
     "7.13 code 5000": "aiohttp's reader takes every code from 3000 on, which the RFC leaves undefined above 4999",
     "7.13 code 65535": "aiohttp's reader takes every code from 3000 on, which the RFC leaves undefined above 4999",
 }
-"""Of the layer that serves what `light.py` hands over. Mask and code protect proxies and peers, not a server."""
+"""Of the layer that serves what `light.py` hands over. The code protects peers, not a server."""
 
 
 class Conversation:
