@@ -7,6 +7,7 @@ tokens are held as SHA-256 digests, and what leaves this module is a name.
 import hashlib
 import hmac
 import math
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,12 @@ REALM = {"WWW-Authenticate": 'Bearer realm="stream-server"'}
 _UNTIMED: jwt.types.Options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
 
 
+LATEST_S = 10**12
+"""Of a time in a token, in Unix seconds. What lies beyond is a mistake, such as milliseconds."""
+_PATTERN = re.compile(r"(?:(?:\*|[^\s.*>]+)(?:\.(?:\*|[^\s.*>]+))*(?:\.>)?|>)")
+"""Parts between dots: `*` is a whole one, and `>` the last."""
+
+
 class TokenError(ValueError):
     """A token that is not ours, has been tampered with, or whose time is over. The text never holds any of it."""
 
@@ -45,6 +52,10 @@ class Claims:
     def allow(self, selector: str) -> bool:
         """Whether every topic that a topic or pattern can mean may be read."""
         return any(covers(pattern, selector) for pattern in self.topics)
+
+    def meets(self, prefix: str) -> bool:
+        """Whether any topic that begins with these parts may be read."""
+        return any(_meets(pattern.split("."), prefix.split(".")) for pattern in self.topics)
 
     @property
     def everything(self) -> bool:
@@ -68,6 +79,15 @@ def covers(pattern: str, selector: str) -> bool:
     return len(wanted) == len(words)
 
 
+def _meets(wanted: Sequence[str], words: Sequence[str]) -> bool:
+    for want, word in zip(wanted, words, strict=False):
+        if want == ">":
+            return True
+        if want not in ("*", word):
+            return False
+    return len(wanted) >= len(words)
+
+
 def digest_of(token: str) -> bytes:
     """What is kept of a named token."""
     return hashlib.sha256(token.encode()).digest()
@@ -88,6 +108,8 @@ class Access:
     jwt_keys: KeyFile | None = None
     audiences: Sequence[str] | None = None
     issuers: Sequence[str] | None = None
+    takes_endless: bool = False
+    """Whether a JWT may lack `exp`: it cannot be called back."""
     ticket_key: bytes = field(init=False)
     used: dict[str, int] = field(default_factory=dict)
 
@@ -151,6 +173,13 @@ class Access:
             claims = self._verified(token)
         except jwt.PyJWTError as error:
             raise TokenError(_cause(error)) from None
+        # The library trusts the types of what it has decoded, and the depth of what it has not.
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            if isinstance(error, TokenError):
+                raise
+            raise TokenError("the token is not readable") from None
+        if "exp" not in claims and not self.takes_endless:
+            raise TokenError("the token has no exp; tokens must end (AUTH_JWT_ENDLESS)")
         return _read(claims, self.clock.wall_ms() / 1000)
 
     def _verified(self, token: str) -> dict[str, object]:
@@ -173,7 +202,7 @@ class Access:
         now_s = self.clock.wall_ms() / 1000
         try:
             body = jwt.decode(ticket, self.ticket_key, algorithms=["HS256"], options=_UNTIMED)
-        except (jwt.PyJWTError, UnicodeEncodeError):
+        except (jwt.PyJWTError, ValueError, RecursionError):
             raise TokenError("the ticket is not known") from None
         claims = _read(body, now_s)
         number = body.get("jti")
@@ -211,24 +240,36 @@ def _cause(error: jwt.PyJWTError) -> str:
 
 
 def _read(claims: Mapping[str, object], now_s: float) -> Claims:
-    """Source: RFC 7519, section 4.1; `topics` is ours."""
+    """Return what the claims grant. Raises TokenError if one of them is not what it must be: nothing is guessed.
+
+    Source: RFC 7519, section 4.1; `topics` is ours.
+    """
     begins_s, expires_s = _time(claims, "nbf"), _time(claims, "exp")
+    _time(claims, "iat")
     if expires_s is not None and now_s >= expires_s + LEEWAY_S:
         raise TokenError("the token's time is over")
     if begins_s is not None and now_s < begins_s - LEEWAY_S:
         raise TokenError("the token's time has not come")
-    patterns = claims.get("topics", [">"])
-    if not isinstance(patterns, Sequence) or isinstance(patterns, str):
-        raise TokenError("the token's topics are no list")
-    if not all(isinstance(pattern, str) for pattern in patterns):
-        raise TokenError("the token's topics are no list of texts")
-    return Claims(str(claims.get("sub", "jwt"))[:64], tuple(patterns), expires_s)
+    name = claims.get("sub", "jwt")
+    if not isinstance(name, str):
+        raise TokenError("the token's sub must be a text")
+    return Claims(name[:64], _patterns(claims.get("topics", [">"])), expires_s)
+
+
+def _patterns(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        raise TokenError("the token's topics must be a list")
+    for pattern in value:
+        if not isinstance(pattern, str) or not _PATTERN.fullmatch(pattern):
+            raise TokenError("the token's topics must be topics or patterns such as price.*")
+    return tuple(value)
 
 
 def _time(claims: Mapping[str, object], name: str) -> float | None:
-    value = claims.get(name)
-    if value is None:
+    if name not in claims:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise TokenError(f"the token's {name} is no time")
+    value = claims[name]
+    # Compared before it is converted: a whole number may be too large for a float.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LATEST_S:
+        raise TokenError(f"the token's {name} must be a time in Unix seconds")
     return float(value)

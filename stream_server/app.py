@@ -39,7 +39,7 @@ from stream_server.access import Access
 from stream_server.clients import Clients
 from stream_server.connection import Connection
 from stream_server.context import CONTEXT, Context
-from stream_server.guard import guard, issue_ticket
+from stream_server.guard import guard, issue_ticket, only_wanted_bodies
 from stream_server.hub import Hub, HubPolicy
 from stream_server.inflow import Turnstile
 from stream_server.jwks import KeyFile
@@ -335,14 +335,13 @@ def _access(settings: Settings) -> Access:
         KeyFile(settings.auth_jwks_file) if settings.auth_jwks_file is not None else None,
         settings.auth_jwt_audience,
         settings.auth_jwt_issuer,
+        settings.auth_jwt_endless,
     )
 
 
 def _application(context: Context, status: StatusTopic) -> web.Application:
     """Every endpoint, and the background of the service from start to clean-up."""
-    app = web.Application(
-        middlewares=[keep_event_sources, rest.envelope_errors, guard], client_max_size=rest.MAX_BODY_BYTES
-    )
+    app = web.Application(middlewares=[keep_event_sources, rest.envelope_errors, only_wanted_bodies, guard])
     app[CONTEXT] = context
     app.on_response_prepare.append(rest.finish)
     app.router.add_get("/ws", websocket, allow_head=False)
@@ -405,6 +404,7 @@ async def listen(runner: web.AppRunner, context: Context) -> asyncio.Server:
         access_log=None,
         keepalive_timeout=KEEPALIVE_S,
         lingering_time=LINGERING_S,
+        auto_decompress=False,
     )
     turnstile = Turnstile(ENTER_A_TURN)
     server = await loop.create_server(

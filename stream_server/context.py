@@ -13,6 +13,7 @@ from feeds.supervisor import Supervisor
 from feeds.symbols import Symbols
 from orchestrator.clock import Clock
 from stream_server.access import Access, Claims
+from stream_server.bodies import Bodies
 from stream_server.browsers import safe_headers
 from stream_server.clients import Client, Clients
 from stream_server.hub import Hub
@@ -52,6 +53,7 @@ class Context:
     requests: Requests = field(default_factory=Requests)
     refusals: Counter[str] = field(default_factory=Counter)
     """What was refused, to whomever and over whatever, by its code."""
+    bodies: Bodies = field(default_factory=Bodies)
     messages: Turnstile = field(default_factory=lambda: Turnstile(STEPS_A_TURN))
     """Where what WebSocket clients send waits to be read."""
     safe_headers: Mapping[str, str] = field(init=False)
@@ -96,6 +98,8 @@ EXPOSED = (
     "WWW-Authenticate, X-Request-Id"
 )
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)
+CLAIMS = web.RequestKey("claims", Claims)
+"""What whoever sent a request may read."""
 
 
 def origin_allowed(origin: str | None, host: str, allowed: tuple[str, ...]) -> bool:

@@ -4,7 +4,6 @@ In this order: how often its address may ask, whether pages of its origin may, w
 what that one may read. Both WebSocket shells and the middleware of all other paths ask here.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,19 +15,19 @@ from feeds import topics
 from feeds.chains import UnknownChainError, chain_named
 from feeds.symbols import Symbols
 from stream_server.access import ANYONE, TICKET_S, Claims
-from stream_server.context import CONTEXT, Context, origin_allowed
+from stream_server.bodies import check_body
+from stream_server.context import CLAIMS, CONTEXT, Context, origin_allowed
 from stream_server.peers import ADDRESS, address_of, rate_headers
 from stream_server.refusals import Refusal
 from stream_server.rest.answers import OURS, REQUEST_ID, Answer, Handler, respond
 from stream_server.rest.parameters import Asked, Parameters
+from stream_server.rest.sentiment import MAX_BODY_BYTES
 from stream_server.selectors import resolve
 
 log = logging.getLogger(__name__)
 
-BODY_WITHIN_S = 10.0
 FULL_AGAIN_S = 30.0
 DRAINING_AGAIN_S = 5.0
-CLAIMS = web.RequestKey("claims", Claims)
 
 PUBLIC = frozenset(
     {
@@ -121,6 +120,19 @@ def told(caller: Caller, refusal: Refusal, request_id: str) -> Refusal:
     return refusal
 
 
+TAKES_BODY = {"/api/sentiment/analyze": MAX_BODY_BYTES, "/api/ticket": 1024}
+"""The most bytes of a body by the path that takes one. Some libraries send an empty object with every POST."""
+
+
+@web.middleware
+async def only_wanted_bodies(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse bodies where none is taken, on any path. What has no path or method here is refused for that."""
+    resource = request.match_info.route.resource
+    if request.match_info.http_exception is None:
+        check_body(request, TAKES_BODY.get(resource.canonical) if resource is not None else None)
+    return await handler(request)
+
+
 @web.middleware
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Every path but the public ones and `/ws`, whose handler asks by itself because it can answer in two ways."""
@@ -137,9 +149,10 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         request[CLAIMS] = _admit(context, request, caller, path)
     # After a pause requests come before housekeeping, and would find old values that look fresh.
     context.hub.expire()
-    if request.can_read_body:
-        await _read_body(request)
-    return await handler(request)
+    if path not in TAKES_BODY:
+        return await handler(request)
+    async with context.bodies.reading(request, caller.address, TAKES_BODY[path]):
+        return await handler(request)
 
 
 def _admit(context: Context, request: web.Request, caller: Caller, path: str) -> Claims:
@@ -151,19 +164,6 @@ def _admit(context: Context, request: web.Request, caller: Caller, path: str) ->
     if not claims.everything and path != "/sse":
         check_rights(claims, READS.get(path, _everything)(Parameters(request), context.symbols))
     return claims
-
-
-async def _read_body(request: web.Request) -> None:
-    """The whole body, which the handler gets from memory: aiohttp itself would wait for it for ever."""
-    try:
-        async with asyncio.timeout(BODY_WITHIN_S):
-            await request.read()
-    except web.RequestPayloadError:
-        message = "the body is not what its headers say"
-        raise Refusal("bad_request", message, headers={"Connection": "close"}) from None
-    except TimeoutError:
-        message = f"the body did not come within {BODY_WITHIN_S:g} s"
-        raise Refusal("body_timeout", message, 408, headers={"Connection": "close"}) from None
 
 
 def check_rights(claims: Claims, selectors: Sequence[str]) -> None:
@@ -205,7 +205,9 @@ def _resolved(selectors: Sequence[str], symbols: Symbols) -> list[str]:
 
 def _prices(asked: Parameters, symbols: Symbols) -> list[str]:
     named = asked.names("symbols")
-    return _resolved([topics.price(name) for name in named], symbols) if named else ["price.*"]
+    prices = _resolved([topics.price(name) for name in named], symbols) if named else ["price.*"]
+    # The candidates that it names come with their prices and values, from the market table.
+    return [*prices, topics.MARKET] if asked.flag("strict") else prices
 
 
 def _candles(asked: Parameters, symbols: Symbols) -> list[str]:

@@ -73,6 +73,8 @@ class Settings:
     """One of these must stand in `aud`. With none, a token that is meant for somebody is not for us."""
     auth_jwt_issuer: tuple[str, ...] | None = None
     """One of these must be `iss`. With none, it is not looked at."""
+    auth_jwt_endless: bool = False
+    """Take JSON Web Tokens without `exp`, which can only be called back by taking away their key."""
     trusted_proxies: tuple[Network, ...] | None = None
     """Whose `X-Forwarded-For` is believed."""
     max_connections_per_ip: int = 0
@@ -427,6 +429,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "auth_jwks_file": _jwks,
     "auth_jwt_audience": _some,
     "auth_jwt_issuer": _some,
+    "auth_jwt_endless": _switch,
     "trusted_proxies": _networks,
     "max_connections_per_ip": _whole(0, 1_000_000),
     "rest_rate_per_s": _zero_or(0.01, 1_000_000),

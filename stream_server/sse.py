@@ -8,9 +8,9 @@ from aiohttp import HttpVersion11, web
 from aiohttp_sse import EventSourceResponse
 
 from stream_server import envelope
-from stream_server.context import CONTEXT, Context
+from stream_server.context import CLAIMS, CONTEXT, Context
 from stream_server.envelope import Wire
-from stream_server.guard import CLAIMS, caller_of, check_rights, check_room
+from stream_server.guard import caller_of, check_rights, check_room
 from stream_server.outbox import Outbox
 from stream_server.refusals import SHUTTING_DOWN, TOO_MANY_REQUESTS, Refusal
 from stream_server.rest.answers import Handler

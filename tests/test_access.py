@@ -16,12 +16,15 @@ from playwright.async_api import expect
 from websockets.exceptions import InvalidStatus
 
 from feeds import topics
+from feeds.model import Event, Pair
 from orchestrator.limiter import TokenBucket
 from stream_server import peers
 from stream_server import websocket as websocket_shell
 from stream_server.access import LEEWAY_S, Access, Claims, covers, digest_of
+from stream_server.guard import PUBLIC
 from stream_server.peers import RequestRates, address_of
 from stream_server.refusals import Refusal
+from stream_server.specs import openapi
 from tests import browser as chromium
 from tests.browser import Complaints, is_live
 from tests.clients import sse, websocket
@@ -29,6 +32,7 @@ from tests.fakes.clock import ManualClock
 from tests.harness import Running, running, until
 
 SECRET = "a-secret-that-is-long-enough-for-it"
+HS256 = '{"alg":"HS256"}'
 TOKENS = "alice:sesame-of-alice,bob:sesame-of-bob"
 ALICE = {"Authorization": "Bearer sesame-of-alice"}
 
@@ -38,12 +42,18 @@ def access(clock: ManualClock | None = None, **tokens: str) -> Access:
 
 
 def jwt(key: str = SECRET, header: dict[str, object] | None = None, **claims: object) -> str:
-    """A token as any library would make it."""
+    """A token as any library would make it, with an end unless it is given another."""
+    claims = {"exp": 4_000_000_000} | claims
+    return signed(json.dumps(header or {"alg": "HS256", "typ": "JWT"}), json.dumps(claims), key)
 
-    def part(value: object) -> str:
-        return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
 
-    text = f"{part(header or {'alg': 'HS256', 'typ': 'JWT'})}.{part(claims)}"
+def signed(header: str, claims: str, key: str = SECRET) -> str:
+    """A token of these JSON texts, however odd they are."""
+
+    def part(value: str) -> str:
+        return base64.urlsafe_b64encode(value.encode()).rstrip(b"=").decode()
+
+    text = f"{part(header)}.{part(claims)}"
     signature = hmac.new(key.encode(), text.encode(), hashlib.sha256).digest()
     return f"{text}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
 
@@ -114,6 +124,101 @@ def test_a_jwt_brings_its_name_its_topics_and_its_end() -> None:
 )
 def test_a_jwt_that_is_not_right_in_every_part_is_refused(token: str) -> None:
     refused(access(), f"Bearer {token}")
+
+
+WRONG = [
+    "null", "true", "false", '""', '"1"', '"x"', "-1", "-0.5", "1e400", "NaN", "Infinity", "-Infinity", "9" * 400,
+    "-" + "9" * 400, "9" * 3000, "1e300", "2000000000000", "[]", "[1]", "{}", '{"a":1}', "[null]", '[["x"]]',
+    '[">.x"]', '["*>"]', '["price..BTC"]', '[".>"]', '["price.>.x"]', '["price.*x"]', '[""]', '[" "]', '["price. "]',
+    '["price.BTC "]', '["price.B\\nC"]', '"price.*"', '[["price.*"]]', '[true]', '["ok", 5]', "[" * 900 + "]" * 900,
+]  # fmt: skip
+RIGHT = {
+    "exp": ["4000000000", "4e9", "4000000000.5", "1000000000000"],
+    "nbf": ["0", "1", "1.5e9"],
+    "iat": ["0", "1e9", "4000000000"],
+    "sub": ['""', '"1"', '"x"', '"price.*"'],
+    "topics": ["[]", '["price.BTC"]', '["*.BTC.>", "news"]', '[">"]', '["ohlcv.*.1m"]', '["price.币安人生"]'],
+    "jti": ['""', '"1"', '"x"', '"price.*"'],
+}
+"""For each claim that is looked at what it may be, as JSON."""
+
+
+@pytest.mark.parametrize("claim", RIGHT)
+@pytest.mark.parametrize("endless", [False, True])
+def test_a_claim_that_is_not_what_it_must_be_refuses_the_token(claim: str, endless: bool) -> None:
+    who = access()
+    who.takes_endless = endless
+    others = {"exp": "4000000000", "topics": '["news"]'}
+    others.pop(claim, None)
+    for value in [*RIGHT[claim], *WRONG]:
+        texts = {**others, claim: value}
+        token = signed(HS256, "{" + ",".join(f'"{name}":{text}' for name, text in texts.items()) + "}")
+        if len(token) <= 4096 and value in RIGHT[claim]:
+            granted = who.claims_of(f"Bearer {token}")
+            assert granted.topics == tuple(json.loads(texts["topics"]))
+            assert granted.expires_at_s == float(texts["exp"])
+        else:
+            refused(who, f"Bearer {token}")
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["exp", "nbf", "iat", "sub", "topics", "jti", "aud", "iss", "kid", "x"]),
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+            max_leaves=6,
+        ),
+    ),
+    st.booleans(),
+)
+def test_no_claims_at_all_grant_more_than_their_topics_say_or_raise(claims: dict[str, Any], endless: bool) -> None:
+    who = access()
+    who.takes_endless = endless
+    claims.setdefault("topics", ["price.BTC"])
+    try:
+        granted = who.claims_of(f"Bearer {signed(HS256, json.dumps(claims))}")
+    except Refusal as refusal:
+        assert (refusal.code, refusal.status) == ("unauthorised", 401)
+        return
+    assert list(granted.topics) == claims["topics"]
+    assert granted.everything == (">" in claims["topics"])
+    assert endless or claims["exp"] >= 0
+
+
+@given(st.text(st.sampled_from("*>.abBTC \n"), max_size=12), st.text(st.sampled_from("abBTC."), max_size=8))
+def test_a_pattern_that_is_granted_covers_no_topic_that_it_does_not_mean(pattern: str, topic: str) -> None:
+    token = jwt(topics=[pattern])
+    try:
+        granted = access().claims_of(f"Bearer {token}")
+    except Refusal:
+        return
+    wanted, words = pattern.split("."), topic.split(".")
+    tail = wanted[-1] == ">"
+    fits = len(words) >= len(wanted) if tail else len(words) == len(wanted)
+    agrees = all(want in ("*", ">", word) for want, word in zip(wanted, words, strict=False))
+    assert granted.allow(topic) == (fits and agrees)
+    assert granted.everything == (pattern == ">")
+
+
+ODD_HEADERS = [
+    "[]", "null", "{", "[" * 1400 + "]" * 1400, '{"alg":"HS256","kid":["x"]}', '{"alg":["HS256"]}',
+    '{"alg":"HS256","b64":false}', '{"alg":' + "9" * 400 + "}", '{"alg":"HS256","crit":null}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("header", ODD_HEADERS)
+def test_a_header_of_any_shape_is_refused_with_401(header: str) -> None:
+    token = signed(header, '{"exp":4000000000}')
+    assert len(token) <= 4096
+    refused(access(), f"Bearer {token}")
+
+
+def test_a_token_without_an_end_is_taken_only_where_the_settings_say_so() -> None:
+    who, token = access(), "Bearer " + signed(HS256, '{"sub":"carol"}')
+    assert "AUTH_JWT_ENDLESS" in refused(who, token).message
+    who.takes_endless = True
+    assert who.claims_of(token) == Claims("carol")
 
 
 @given(st.text(max_size=60), st.text(max_size=60))
@@ -298,6 +403,9 @@ async def test_a_token_with_topics_subscribes_to_those_and_is_told_of_the_others
 
 
 READABLE = {
+    "/api/market/price?symbols=BTC&strict=1": False,
+    "/api/market/price?symbols=BTC&strict=0": True,
+    "/api/snapshot?topics=price.BTC&topics=news": False,
     "/api/snapshot?topics=price.BTC,ohlcv.BTC.1m": True,
     "/api/snapshot?topics=price.btc": True,
     "/api/snapshot": False,
@@ -321,6 +429,49 @@ async def test_a_token_with_topics_reads_those_over_rest_and_no_others(closed: R
         async with closed.http.get(closed.url + path, headers=PRICES) as answer:
             assert (answer.status == 403) is not allowed, path
             assert answer.status != 401, path
+
+
+NOTHING = {"Authorization": f"Bearer {jwt(topics=[])}"}
+
+
+async def test_a_token_that_covers_nothing_is_answered_with_nothing_on_every_path(closed: Running) -> None:
+    fill(closed)
+    answered = set()
+    for path, operations in openapi.document()["paths"].items():
+        if path in PUBLIC | {"/ws", "/health/live", "/health/ready"}:
+            continue
+        query = "?topics=price.BTC&symbol=BTC&symbols=BTC&strict=1&category=all&text=x"
+        async with closed.http.request(next(iter(operations)), closed.url + path + query, headers=NOTHING) as answer:
+            text = await answer.text()
+        if answer.status != 403:
+            answered.add(path)
+            assert not any(word in text for word in ("BTC", "86000", "price.", "ohlcv.")), (path, text)
+    assert answered == {"/api/topics", "/api/sentiment/analyze", "/api/ticket"}
+
+
+async def test_the_topics_and_symbols_that_are_listed_are_those_that_the_token_covers(closed: Running) -> None:
+    fill(closed)
+    wanted = {
+        ("price.BTC",): (["price.BTC"], ["BTC"]),
+        ("ohlcv.ETH.>", "status"): (["ohlcv.ETH.1m"], ["ETH"]),
+        ("price.*",): (["price.BTC", "price.ETH"], ["BTC", "ETH"]),
+        ("*.ETH",): (["price.ETH"], ["ETH"]),
+        ("news",): ([], []),
+        (">",): (["ohlcv.ETH.1m", "price.BTC", "price.ETH"], ["BTC", "ETH"]),
+    }
+    for granted, (held, symbols) in wanted.items():
+        _, body = await closed.get("/api/topics", Authorization=f"Bearer {jwt(topics=granted)}")
+        data = body["data"]
+        assert isinstance(data, dict)
+        assert [each["topic"] for each in data["topics"] if each["topic"] != "status"] == held, granted
+        assert data["symbols"] == symbols, granted
+
+
+def fill(service: Running) -> None:
+    """Some values, of two coins."""
+    service.context.symbols.learn([Pair("BTCUSDT", "BTC", "USDT"), Pair("ETHUSDT", "ETH", "USDT")])
+    for topic in ("price.BTC", "price.ETH", "ohlcv.ETH.1m"):
+        service.context.hub.publish(Event(topic, 1, 1, "binance", {"price": 86000}))
 
 
 async def test_a_ticket_has_the_topics_of_the_token_it_was_changed_for(closed: Running) -> None:

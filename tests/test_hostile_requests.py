@@ -135,22 +135,6 @@ UNREADABLE = {
 }
 
 
-async def test_a_body_that_is_not_what_its_headers_say_is_a_bad_request_and_no_fault_of_ours(
-    service: Running, caplog: pytest.LogCaptureFixture
-) -> None:
-    bodies = {
-        b"Content-Encoding: gzip\r\n": b"garbage",
-        b"Content-Encoding: deflate\r\n": b"\x00garbage",
-        b"Content-Encoding: gzip\r\nExpect: 100-continue\r\n": b"\x1f\x8b\x08 and then nothing that inflates",
-    }
-    for headers, body in bodies.items():
-        for path in (b"POST /api/sentiment/analyze", b"POST /api/ticket", b"GET /api/topics"):
-            data = request(path, headers, b"Content-Length: %d\r\n" % len(body)) + body
-            heard = await said(service, data)
-            assert (heard.status, heard.code) == (400, "bad_request"), data
-    assert not [line for line in caplog.messages if "crashed" in line or "Unhandled" in line]
-
-
 async def test_what_is_no_http_is_refused_in_the_envelope_without_its_bytes(service: Running) -> None:
     for name, data in UNREADABLE.items():
         heard = await said(service, data)

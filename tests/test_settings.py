@@ -116,6 +116,7 @@ BAD = {
     "AUTH_JWKS_FILE": ["/nowhere/keys.json", "/", str(ROOT / "README.md")],
     "AUTH_JWT_AUDIENCE": [",", "alone"],
     "AUTH_JWT_ISSUER": [",", "https://alone.example"],
+    "AUTH_JWT_ENDLESS": ["2", "perhaps"],
     "TRUSTED_PROXIES": ["proxy.example", "10.0.0.0/33"],
     "MAX_CONNECTIONS_PER_IP": ["-1", "many"],
     "ASK_RATE_PER_S": ["-1", "often", "0.001"],

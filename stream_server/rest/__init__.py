@@ -6,10 +6,9 @@ from stream_server.context import Context
 from stream_server.rest import candles, chain, hub, market, metrics, new_sources, news, sentiment, status
 from stream_server.rest.answers import VIEWS, Views, envelope_errors, finish
 from stream_server.rest.asking import ASK_LIMITS, AskLimits
-from stream_server.rest.sentiment import MAX_BODY_BYTES
 from stream_server.rest.status import status_report
 
-__all__ = ["MAX_BODY_BYTES", "add_routes", "envelope_errors", "finish", "status_report"]
+__all__ = ["add_routes", "envelope_errors", "finish", "status_report"]
 
 ANALYZE = "/api/sentiment/analyze"
 TICKET = "/api/ticket"

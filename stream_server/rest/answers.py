@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 import orjson
 from aiohttp import web
 
+from stream_server.bodies import is_body_behind_upgrade
 from stream_server.context import CONTEXT, Context
 from stream_server.history import TopicHistory
 from stream_server.hub import Hub
@@ -132,9 +133,12 @@ def refused(refusal: Refusal, now_ms: int, request_id: str) -> web.Response:
     if refusal.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(refusal.retry_after_s)))
     body = {"success": False, "error": error, "timestamp": iso_time(now_ms), "request_id": request_id}
-    return web.Response(
+    response = web.Response(
         status=refusal.status, body=orjson.dumps(body), content_type="application/json", headers=headers
     )
+    if headers.get("Connection") == "close":
+        response.force_close()  # the header alone would not end it
+    return response
 
 
 def iso_time(ms: int) -> str:
@@ -184,6 +188,9 @@ async def finish(request: web.Request, response: web.StreamResponse) -> None:
     if response.status == 101:
         return
     context = request.app[CONTEXT]
+    if is_body_behind_upgrade(request):
+        response.force_close()
+        response.headers["Connection"] = "close"
     context.allow_origin(request, response)
     keep_safe(context, response, request.get(REQUEST_ID) or _id_of(request, context))
 

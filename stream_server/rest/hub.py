@@ -8,11 +8,13 @@ from aiohttp import web
 from feeds import topics
 from feeds.chains import CHAINS
 from feeds.intervals import INTERVALS
-from stream_server.context import CONTEXT, Context
+from stream_server.access import Claims
+from stream_server.context import CLAIMS, CONTEXT, Context
 from stream_server.rest.answers import OURS, VIEWS, Answer, answer_of_topics, respond
 from stream_server.rest.parameters import Parameters, only_max_age
 
 PATTERNS = ("price.*", "ohlcv.*.1m", "ohlcv.BTC.>", "sentiment.*", "gas.*", ">")
+OF_A_SYMBOL = ("price", "ohlcv", "sentiment")
 ON_A_TAPE = ("price", "ohlcv", topics.STATUS)
 """The categories that a recording of the exchange feeds."""
 
@@ -46,8 +48,8 @@ def _snapshot(context: Context, selectors: Sequence[str], max_age_ms: float | No
 
 
 async def list_topics(request: web.Request) -> web.Response:
-    """`GET /api/topics`: what can be subscribed, and what has a value."""
-    context = request.app[CONTEXT]
+    """`GET /api/topics`: what this client can subscribe to, and what of it has a value."""
+    context, claims = request.app[CONTEXT], request[CLAIMS]
     max_age_ms = only_max_age(request)
     now = context.clock.now()
     held = [
@@ -66,21 +68,27 @@ async def list_topics(request: web.Request) -> web.Response:
             "held_log_events": len(topic.ring),
         }
         for topic in sorted(context.hub.topics.values(), key=lambda topic: topic.name)
-        if topic.last is not None and topic.event is not None
+        if topic.last is not None and topic.event is not None and claims.allow(topic.name)
     ]
     fed = [
         template
         for template in topics.TEMPLATES
-        if context.sources is not None or topics.category_of(template) in ON_A_TAPE
+        if (context.sources is not None or topics.category_of(template) in ON_A_TAPE)
+        and claims.meets(topics.category_of(template))
     ]
     data = {
         "templates": fed,
         "kinds": {template: topics.kind_of(template) for template in fed},
-        "patterns": PATTERNS,
-        "symbols": sorted(context.symbols.by_base),
+        "patterns": [pattern for pattern in PATTERNS if claims.allow(pattern)],
+        "symbols": [base for base in sorted(context.symbols.by_base) if _may_read_of(claims, base)],
         "intervals": INTERVALS,
         "chains": [chain.name for chain in CHAINS] if context.sources is not None else [],
         "topics": held,
     }
     answer = Answer(lambda: orjson.dumps(data), source=OURS, true_at=now, cached=False, max_age_ms=max_age_ms)
     return respond(request, context, answer)
+
+
+def _may_read_of(claims: Claims, base: str) -> bool:
+    """Whether anything of a symbol may be read."""
+    return claims.everything or any(claims.meets(f"{category}.{base}") for category in OF_A_SYMBOL)

@@ -10,6 +10,7 @@ from feeds.model import FearGreed, Sentiment
 from feeds.providers import crypto_dt_source, huggingface, lexicon
 from feeds.sentiment import Texts
 from orchestrator.upstream import State
+from stream_server.bodies import BODY
 from stream_server.context import CONTEXT
 from stream_server.refusals import Refusal
 from stream_server.rest.answers import SHOWN_CHARS, VIEWS, respond
@@ -63,7 +64,7 @@ async def analyze(request: web.Request) -> web.Response:
     parameters = Parameters(request)
     max_age_ms = parameters.max_age_ms()
     parameters.check()
-    query = _read(await request.read())
+    query = _read(request[BODY])
     pool = asking.sources.scorer
     if not pool.serves(query):
         raise _not_here(asking, query)

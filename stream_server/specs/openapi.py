@@ -352,6 +352,7 @@ REFUSALS: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = {
     408: (("body_timeout",), ()),
     409: (("ambiguous",), ()),
     413: (("bad_request",), ()),
+    415: (("bad_request",), ()),
     426: (("upgrade_required",), ("Upgrade",)),
     429: (("rate_limited", "connection_limit"), ("Retry-After", *LIMIT_HEADERS)),
     500: (("internal",), ()),
@@ -395,7 +396,7 @@ GUARDED = (401, 403, 429, 500)
 """What may befall any request that is not open to everyone."""
 ASKS = (400, 503, 504)
 """What may befall one that is answered by sources."""
-BODY = (408, 413)
+BODY = (408, 413, 415)
 
 
 @dataclass(frozen=True, slots=True)
