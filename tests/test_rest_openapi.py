@@ -272,7 +272,7 @@ async def test_what_the_document_forbids_is_refused_by_name_and_as_described(eve
 async def answered(every: Sourced, method: str, path: str, query: list[tuple[str, str]]) -> tuple[int, Any]:
     """The status and the body of an answer that is as described."""
     target = f"{every.service.url}{path}?{urlencode(query)}"
-    async with every.service.http.request(method, target, json={"text": "x"}) as answer:
+    async with every.service.http.request(method, target, json=body_for(method)) as answer:
         if answer.content_type == "text/event-stream":
             return answer.status, None
         return answer.status, await hold(method, path, answer)
