@@ -286,7 +286,7 @@ def test_a_date_made_up_on_the_spot_is_marked_as_estimated() -> None:
 
 
 def test_articles_of_another_feed_than_asked_for_are_refused() -> None:
-    with pytest.raises(Malformed, match="another feed"):
+    with pytest.raises(Malformed, match="bad source"):
         drive(dt.rss("decrypt"), told("rss"))
     with pytest.raises(BadQuery):
         next(dt.rss("reuters"))

@@ -508,7 +508,7 @@ def _stream_candle(message: Mapping[str, object]) -> Candle:
     if not isinstance(k, dict):
         raise BadFieldError("k")
     interval = k.get("i")
-    if interval not in STEP_MS:
+    if not isinstance(interval, str) or interval not in STEP_MS:
         raise BadFieldError("i")
     closed = k.get("x")
     if not isinstance(closed, bool):
@@ -570,7 +570,7 @@ def _sane(candle: Candle) -> Candle:
 
 def _symbol(row: Mapping[str, object], name: str) -> str:
     value = row.get(name)
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_SYMBOL:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_SYMBOL or not value.isprintable():
         raise BadFieldError(name)
     return value
 

@@ -136,5 +136,5 @@ def _gwei(prices: Mapping[str, object], name: str) -> float | None:
     """A number, or the object with a `price` that newer versions give. 0 is a fee."""
     value = prices.get(name)
     if isinstance(value, dict):
-        prices = {name: value.get("price")}
+        prices = {name: value.get("price", value)}
     return maybe(at_most(LARGEST_GWEI, amount), prices, name)

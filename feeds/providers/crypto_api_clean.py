@@ -16,7 +16,18 @@ from urllib.parse import quote, unquote
 import orjson
 
 from feeds.model import Resource
-from feeds.providers.fields import BadFieldError, Rows, mapping, maybe_text, maybe_whole, rows, some_rows, text
+from feeds.providers.fields import (
+    BadFieldError,
+    Rows,
+    flag,
+    mapping,
+    maybe,
+    maybe_text,
+    maybe_whole,
+    rows,
+    some_rows,
+    text,
+)
 from orchestrator import http, repairs
 from orchestrator.errors import BadQuery, Malformed, NotFound, ProviderError, Unavailable
 from orchestrator.http import HttpRequest, HttpResponse, begins, json_body
@@ -92,12 +103,11 @@ def health() -> Steps[Health]:
     """What the server says of itself. Raises: Unavailable while it sleeps, Malformed."""
     response = yield HttpRequest("/health")
     body = _object(response)
-    loaded = body.get("resources_loaded")
     try:
         status, categories = text(body, "status"), maybe_whole(body, "total_categories")
     except BadFieldError as error:
         raise Malformed(NAME, str(error)) from None
-    return Health(status[:40], loaded if isinstance(loaded, bool) else None, categories)
+    return Health(status[:40], maybe(flag, body, "resources_loaded"), categories)
 
 
 def stats() -> Steps[Stats]:

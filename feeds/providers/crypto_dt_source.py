@@ -294,10 +294,14 @@ def rss(feed_name: str, limit: int = 20) -> Steps[Rows[Article]]:
     if feed_name not in FEEDS:
         raise BadQuery(NAME, f"feed {feed_name[:40]!r} is not one of {', '.join(FEEDS)}")
     response = yield _get("/api/v1/rss/feed", {"feed_name": feed_name, "limit": str(limit)})
-    read = _some(_list(response), lambda row: _rss_row(row, response), limit)
-    if any(each.outlet != feed_name for each in read.good):
-        raise Malformed(NAME, "articles of another feed")
-    return read
+    return _some(_list(response), lambda row: _of_feed(_rss_row(row, response), feed_name), limit)
+
+
+def _of_feed(each: Article | None, feed_name: str) -> Article | None:
+    """An article, unless it is of another feed: the server ignores the name of a feed that it doesn't understand."""
+    if each is not None and each.outlet != feed_name:
+        raise BadFieldError("source")
+    return each
 
 
 def rss_all(limit_per_feed: int = 10) -> Steps[Rows[Article]]:

@@ -154,6 +154,14 @@ def whole(row: Mapping[str, object], name: str) -> int:
     return int(result)
 
 
+def flag(row: Mapping[str, object], name: str) -> bool:
+    """True or false."""
+    value = row.get(name)
+    if not isinstance(value, bool):
+        raise BadFieldError(name)
+    return value
+
+
 def iso_ms(row: Mapping[str, object], name: str) -> int:
     """An ISO 8601 time as Unix milliseconds; without a zone it is UTC."""
     value = row.get(name)

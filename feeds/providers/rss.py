@@ -265,6 +265,7 @@ def _parsed(name: str, text: str) -> Element | None:
 def _mended(text: str) -> str:
     """With the faults mended that outlets make: prefixes they declare nowhere, `&` for `&amp;`, HTML's entities."""
     text = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]", "", text)
+    text = re.sub(r"&#(?:x[0-9a-fA-F]{1,6}|\d{1,7});", _reference, text)
     text = re.sub(r"&(?!#\d{1,7};|#x[0-9a-fA-F]{1,6};|[a-zA-Z]\w{1,30};)", "&amp;", text)
     text = re.sub(r"&(?!amp;|lt;|gt;|quot;|apos;)[a-zA-Z]\w{1,30};", _entity, text)
     used = set(re.findall(r"</?([A-Za-z_][\w.-]{0,30}):", text)) | set(
@@ -276,6 +277,14 @@ def _mended(text: str) -> str:
         f" xmlns:{each}={quoteattr(known.get(each, f'urn:undeclared:{each}'))}" for each in sorted(missing)[:200]
     )
     return re.sub(r"<(?:rss|feed|rdf:RDF)(?=[\s>])", lambda root: root[0] + declared, text, count=1)
+
+
+def _reference(found: re.Match[str]) -> str:
+    """A character by its number; nothing for one that XML may not hold: a control character, half a pair."""
+    digits = found[0][2:-1]
+    code = int(digits[1:], 16) if digits[0] in "xX" else int(digits)
+    allowed = code in (9, 10, 13) or 0x20 <= code < 0xD800 or 0xE000 <= code < 0xFFFE or 0x10000 <= code < 0x110000
+    return found[0] if allowed else ""
 
 
 def _entity(found: re.Match[str]) -> str:
