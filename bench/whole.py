@@ -22,7 +22,7 @@ from feeds.providers import binance
 from stream_server import __main__ as command
 from stream_server import app
 from stream_server.context import Context
-from stream_server.hub import Hub
+from stream_server.delivery.rounds import Rounds
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -68,7 +68,7 @@ def main() -> int:
     # Looked up by their names at each call, so that the service itself needs no hooks for this.
     binance.read_frame = stages.timed("parse", binance.read_frame)
     BinanceMarket.frame = stages.timed("frame", BinanceMarket.frame)  # type: ignore[method-assign]
-    Hub.flush = stages.timed("flush", Hub.flush)  # type: ignore[method-assign]
+    Rounds.flush = stages.timed("flush", Rounds.flush)  # type: ignore[method-assign]
     listen = app.listen
 
     async def listen_and_watch(runner: web.AppRunner, context: Context) -> asyncio.Server:

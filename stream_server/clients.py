@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 from orchestrator.clock import Clock
 from stream_server import envelope
+from stream_server.delivery.rounds import WRITES_A_TURN
 from stream_server.envelope import Wire
-from stream_server.hub import WRITES_A_TURN, Hub
+from stream_server.hub import Hub
 from stream_server.outbox import SLOW_PONG_S, Outbox
 from stream_server.refusals import NO_PONG, SHUTTING_DOWN, UNAUTHORISED
 
@@ -139,13 +140,13 @@ class Clients:
     def _ping(self, client: Client) -> None:
         if client.outbox.wire.is_websocket and client.pinged_at is None:
             client.pinged_at = self.clock.now()
-            client.outbox.pipe.write(envelope.PING)
+            self.hub.write(client.outbox, envelope.PING)
 
     def _comment(self, client: Client) -> None:
         wire = client.outbox.wire
         if not wire.is_websocket:
             beat = envelope.SSE_HEARTBEAT
-            client.outbox.pipe.write(envelope.http_chunk(beat) if wire is Wire.SSE else beat)
+            self.hub.write(client.outbox, envelope.http_chunk(beat) if wire is Wire.SSE else beat)
 
     def _forgive(self, late_s: float) -> None:
         """Pongs have waited for us as long as we stood still."""

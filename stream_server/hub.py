@@ -5,10 +5,11 @@ block that registers, reads the snapshot and its position, and enqueues both. No
 live, nor into both, because nothing else runs in that block: a property test holds it.
 """
 
+import contextlib
 import logging
 import re
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,51 +18,30 @@ from feeds.model import Event
 from orchestrator.clock import Clock
 from stream_server import envelope
 from stream_server.delivery.beats import Beats
-from stream_server.delivery.bursts import Burst
+from stream_server.delivery.faults import Faults
 from stream_server.delivery.groups import Group, Groups, ThrottledGroup
+from stream_server.delivery.laggards import Laggards
+from stream_server.delivery.policy import FAREWELL_S, PAUSED_S, HubPolicy, Scheduler
+from stream_server.delivery.rounds import Rounds
 from stream_server.delivery.word_trees import PatternTree
 from stream_server.envelope import Frame, Wire
 from stream_server.history import NO_UPDATE, TopicHistory
 from stream_server.meters import Tally
-from stream_server.outbox import PACE_AGAIN_S, UNTOLD, Outbox
-from stream_server.refusals import TOO_SLOW, Closing
+from stream_server.outbox import UNTOLD, Outbox
+from stream_server.refusals import FAULT, TOO_SLOW, Closing
+
+__all__ = ["Demand", "Hub", "HubPolicy", "Member", "Scheduler"]
 
 log = logging.getLogger(__name__)
 
 POS_AFTER_S = 30.0
-RETRY_BEHIND_S = 0.02
-READS_S = 1.0
-"""A client that is behind and has taken nothing for longer gets a goodbye alone."""
-FAREWELL_S = 2.0
-"""How long a client has to begin to read its goodbye."""
-FAREWELL_SHARE = 0.25
-PAUSED_S = 1.0
-"""Housekeeping this late says that the whole process stood still."""
 IN_ORDER_S = 1.0
 """A value that was received no longer ago is not sorted in: it is found stale by so much too late at most."""
 DROPPED_KEPT = 1000
 """Topics with a past that no feed brings any more, of which it is still known when that began."""
-WRITES_A_TURN = 500
-"""A write costs some 8 µs: this many hold up the loop, and with it everyone's requests, for 4 ms."""
-
-ALL_WRITES = 1 << 40
-BYTES_A_WRITE = 8 * 1024
-"""What a write may carry at that price; a bigger one counts for more."""
-EFFORT_A_WRITE = 64
-"""How many topics or frames a group may look at for the price of a write."""
 
 EARLIEST = "earliest"
 _CURSOR = re.compile(r"([0-9a-z]{1,20})-([0-9]{1,18})", re.ASCII)
-
-
-class Scheduler(Protocol):
-    """Runs things later, on the thread of the hub."""
-
-    def soon(self, call: Callable[[], None]) -> None:
-        """In the next turn of the loop."""
-
-    def later(self, delay_s: float, call: Callable[[], None]) -> None:
-        """After a delay."""
 
 
 class Demand(Protocol):
@@ -74,43 +54,12 @@ class Demand(Protocol):
         """No client has listened to it for a while; True if it is no longer brought from now on."""
 
 
-@dataclass(frozen=True, slots=True)
-class HubPolicy:
-    """Bounds and times of the hub."""
-
-    ttl_s: Callable[[str], float | None]
-    """How long a value of a topic is fresh without an update; None for ever."""
-    ring_events: int = 500
-    outbox_bytes: int = 4 * 1024 * 1024
-    stall_s: float = 30.0
-    idle_topic_s: float = 60.0
-    outbox_total_bytes: int = 512 * 1024 * 1024
-    """What may be held for all clients together, with what their transports have not been able to send."""
-
-    @property
-    def farewell_s(self) -> float:
-        """The last part of `stall_s`: what is left to a client after its goodbye, should it read again."""
-        return min(FAREWELL_S, FAREWELL_SHARE * self.stall_s)
-
-
 @dataclass(slots=True)
 class Member:
     """A connected client's selection (selector → interval in ms) and group."""
 
     selection: dict[str, int] = field(default_factory=dict)
     group: Group | None = None
-
-
-@dataclass(slots=True)
-class Delivery:
-    """One joined write on its way to the members a group had when it was joined."""
-
-    group: Group
-    frames: list[Frame]
-    payload: bytes
-    outboxes: list[Outbox]
-    newcomers: dict[Outbox, int]
-    done: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +83,12 @@ class Hub:
         self.aged = 0
         """How often a value went stale or was forgotten: with `seq` it names the state of everything that is held."""
         self.topics: dict[str, TopicHistory] = {}
-        self.beats = Beats(clock, scheduler, self._flush_later)
+        self.beats = Beats(clock, scheduler, lambda group: self.rounds.give_turn(group))
         self.groups = Groups(self.beats.expect)
+        self.faults = Faults(scheduler.soon, lambda outbox: self.close(outbox, FAULT))
+        self.laggards = Laggards(clock, scheduler, policy, self.faults, self.close)
+        self.rounds = Rounds(clock, scheduler, self.groups, self.laggards, self.faults)
         self.members: dict[Outbox, Member] = {}
-        self.behind: dict[Outbox, None] = {}
-        self.swamped: dict[Outbox, None] = {}
-        """Not behind, but an answer such as a snapshot has filled their transports."""
         self.interest: dict[str, int] = {}
         self.idle_since: dict[str, float] = {}
         self.dropped: dict[str, None] = {}
@@ -150,20 +99,6 @@ class Hub:
         """By TTL: the topics with a good value, the longest received first, but for those of `disordered`."""
         self.disordered: set[float] = set()
         self.expired_at = clock.now()
-        self.retried_at = 0.0
-        self.burst = Burst(0, self.groups.numbers)
-        """What has been said since the last flush began."""
-        self.round = self.burst
-        """What is being written: `due` are the groups that have not had their part of it."""
-        self.due: dict[Group, None] = {}
-        self.dirty: dict[Group, None] = {}
-        """The groups that have something else pending."""
-        self.delivery: Delivery | None = None
-        self.flush_due = False
-        self.retry_due = False
-        self.sent = {"websocket": Tally(), "sse": Tally()}
-        """What went out, by transport."""
-        self.conflated = 0
         self.cut = 0
         self.resumes: Counter[str] = Counter()
         """How subscriptions with a cursor came out: `resumed`, or the reason why not."""
@@ -179,6 +114,21 @@ class Hub:
     def delivered(self) -> int:
         """Messages handed to clients' connections."""
         return sum(tally.messages for tally in self.sent.values())
+
+    @property
+    def sent(self) -> Mapping[str, Tally]:
+        """What went out, by transport."""
+        return self.rounds.sent
+
+    @property
+    def behind(self) -> Collection[Outbox]:
+        """The clients that lag."""
+        return self.laggards.behind
+
+    @property
+    def conflated(self) -> int:
+        """How many values were merged for clients that lag."""
+        return self.laggards.conflated
 
     def sizes(self) -> dict[str, int]:
         """How many names each map holds whose keys clients choose."""
@@ -232,7 +182,7 @@ class Hub:
     def _spread(self, name: str, frame: Frame) -> None:
         """Publish a frame to every group that listens to its topic."""
         if self.groups.listeners[name]:
-            self._put_into_burst(name, frame)
+            self.rounds.publish(name, frame)
 
     def _is_still_good(self, topic: TopicHistory, waited_s: float) -> bool:
         """Count the age of a new value from its receipt. False if it has outlived its time already."""
@@ -293,14 +243,7 @@ class Hub:
         """Send a control message to those who listen to a topic. It takes no id, and is not remembered."""
         frame.seq = self.seq
         if self.groups.listeners.get(topic):
-            self._put_into_burst(topic, frame)
-
-    def _put_into_burst(self, topic: str, frame: Frame) -> None:
-        if self.burst.began_at is None:
-            self.burst.began_at = self.clock.now()
-        self.burst.add(topic, frame)
-        if not self.flush_due:
-            self._flush_soon()
+            self.rounds.publish(topic, frame)
 
     def _tell_freshness(self, topic: TopicHistory, kind: str, reason: str) -> None:
         self.tell(topic.name, self._freshness(topic, kind, reason))
@@ -313,9 +256,11 @@ class Hub:
 
     def join(self, outbox: Outbox) -> None:
         """Take in a client that has no subscriptions yet."""
+        if outbox in self.members or outbox.closed:
+            return
         self.members[outbox] = Member()
         if outbox.tally is UNTOLD:
-            outbox.tally = self.sent[outbox.wire.transport]
+            outbox.tally = self.rounds.sent[outbox.wire.transport]
 
     def leave(self, outbox: Outbox) -> None:
         """Forget a client. Safe to call twice."""
@@ -323,12 +268,12 @@ class Hub:
         if member is not None:
             self._leave_group(outbox, member)
             self._lose_interest(member.selection)
-        # Last, because its group's farewell may have found it behind.
-        self.behind.pop(outbox, None)
-        self.swamped.pop(outbox, None)
-        outbox.closed = True
-        outbox.ready = False
-        outbox.forget()
+        self.laggards.forget(outbox)  # last, because its group's farewell may have found it behind
+
+    def selection_of(self, outbox: Outbox) -> Mapping[str, int]:
+        """Return what a client has selected, with intervals in ms; nothing for one that has left."""
+        member = self.members.get(outbox)
+        return member.selection if member is not None else {}
 
     def subscribe(
         self,
@@ -342,7 +287,9 @@ class Hub:
 
         Topics that it receives already are not sent again. The answer is `subscribed`, values, `synced`.
         """
-        member = self.members[outbox]
+        member = self.members.get(outbox)
+        if member is None:
+            return
         self.expire()
         cursor = self._cursor(since)
         known = self._heard_by(member)
@@ -386,7 +333,9 @@ class Hub:
 
     def unsubscribe(self, outbox: Outbox, selectors: Iterable[str]) -> list[str]:
         """Take selectors off a client's selection; returns those that were on it."""
-        member = self.members[outbox]
+        member = self.members.get(outbox)
+        if member is None:
+            return []
         gone = {selector: None for selector in selectors if selector in member.selection}
         if gone:
             rest = {selector: ms for selector, ms in member.selection.items() if selector not in gone}
@@ -408,7 +357,7 @@ class Hub:
         if member is None or member.group is None:
             outbox.wire = wire
             return
-        self._settle(member.group)
+        self.rounds.settle(member.group)
         outbox.wire = wire
         self._change_selection(outbox, member, member.selection)
 
@@ -429,8 +378,8 @@ class Hub:
         if member is None:
             return
         if member.group is not None:
-            self._settle(member.group)
-        self._put(outbox, frames)
+            self.rounds.settle(member.group)
+        self.laggards.answer(outbox, frames, self.seq)
 
     # --- positions ---
 
@@ -495,8 +444,8 @@ class Hub:
         if old is not None:
             unseen = self._leave_group(outbox, member)
         now = self.clock.now()
-        group = self.groups.of(outbox.wire, selection, now, self.burst.end)
-        self._settle(group)
+        group = self.groups.of(outbox.wire, selection, now, self.rounds.place)
+        self.rounds.settle(group)
         group.members[outbox] = None
         group.learn()
         if group.holds_anything():
@@ -504,7 +453,7 @@ class Hub:
         member.group, member.selection = group, dict(selection)
         wanted = [frame for frame in unseen if frame.topic in group.listens]
         if wanted:
-            self._put(outbox, wanted)
+            self.laggards.answer(outbox, wanted, self.seq)
         return group
 
     def _leave_group(self, outbox: Outbox, member: Member) -> list[Frame]:
@@ -512,7 +461,7 @@ class Hub:
         group, member.group = member.group, None
         if group is None:
             return []
-        self._settle(group)
+        self.rounds.settle(group)
         unseen = group.unseen_by(outbox)
         group.newcomers.pop(outbox, None)
         group.members.pop(outbox, None)
@@ -537,7 +486,10 @@ class Hub:
                     history = self.topics.get(topic)
                     if history is not None:
                         history.resume_at(self.seq)
-                self.demand.want(topic)
+                try:
+                    self.demand.want(topic)
+                except Exception:  # a feed's fault is not this client's
+                    log.exception("want_failed", extra={"topic": topic})
 
     def _lose_interest(self, selectors: Iterable[str]) -> None:
         for topic in selectors:
@@ -548,241 +500,48 @@ class Hub:
             elif count is not None:
                 self.interest[topic] = count - 1
 
-    # --- delivery ---
+    # --- clients and their connections ---
 
-    def _flush_later(self, group: Group) -> None:
-        if self.burst.began_at is None:
-            self.burst.began_at = self.clock.now()
-        self.dirty[group] = None
-        if not self.flush_due:
-            self._flush_soon()
-
-    def _flush_soon(self) -> None:
-        self.flush_due = True
-        self.scheduler.soon(self.flush)
-
-    def _pick(self, group: Group) -> None:
-        """Make pending all that has been said for a group."""
-        group.pick(self.round)
-        group.pick(self.burst)
-
-    def flush(self) -> None:
-        """Write to every client what has gathered for it, some hundred clients a loop turn."""
-        self.flush_due = False
-        budget = WRITES_A_TURN
-        for tally in self.sent.values():
-            tally.begin()
-        if self.delivery is not None:
-            budget -= self._deliver(self.delivery, budget)
-        if self.delivery is None and not self.due:
-            if budget < WRITES_A_TURN:
-                self._time()
-            # What is said from now on waits for the next round: so this one ends, and everybody has a turn in it.
-            self.round, self.burst = self.burst, Burst(self.burst.end, self.groups.numbers)
-            self.due, self.dirty = self.dirty | self.groups.wanting(self.round), {}
-        while self.due and budget > 0:
-            group, _ = self.due.popitem()
-            if len(group.members) == 1 and not group.newcomers:
-                budget -= self._deliver_alone(group)
-            else:
-                group.pick(self.round)
-                delivery = self._gathered(group)
-                budget -= 1 if delivery is None else self._deliver(delivery, budget)
-            if group.effort:
-                budget -= group.effort // EFFORT_A_WRITE
-                group.effort = 0
-        self._time()
-        if self.delivery is not None or self.due or self.dirty or self.burst.frames:
-            self._flush_soon()
-
-    def _time(self) -> None:
-        """Note how long what has been written of this round had to wait."""
-        if self.round.began_at is not None:
-            waited_s = self.clock.now() - self.round.began_at
-            for tally in self.sent.values():
-                tally.end(waited_s)
-
-    def _deliver_alone(self, group: Group) -> int:
-        """The same for the only member of a group. Returns how many writes that was worth."""
-        (outbox,) = group.members
-        joined = group.joined(self.round) if outbox.ready else None
-        if joined is not None:
-            payload, count = joined
-        else:
-            group.pick(self.round)
-            frames = group.gather()
-            if not frames:
-                return 1
-            payload, count = group.key.wire.payload(frames), len(frames)
-        group.last_sent = self.clock.now()
-        size = len(payload)
-        if outbox.ready:
-            tally, write = outbox.tally, outbox.write
-            tally.messages += count  # a call would take longer than both
-            tally.bytes += size
+    def write(self, outbox: Outbox, data: bytes) -> None:
+        """Write bytes that are no message, such as a ping."""
+        if not outbox.closed:
             try:
-                write(payload)
-            except (RuntimeError, OSError):
-                outbox.ready = False  # gone in this very turn; its transport will say so
-        else:
-            self._write_or_hold(outbox, frames, payload)
-        return 1 + size // BYTES_A_WRITE
-
-    def _settle(self, group: Group) -> None:
-        """Deliver all that has gathered for a group now: its membership changes, or one member gets more."""
-        if self.delivery is not None and self.delivery.group is group:
-            self._deliver(self.delivery, ALL_WRITES)
-        self._pick(group)
-        delivery = self._gathered(group)
-        if delivery is not None:
-            interrupted, self.delivery = self.delivery, None
-            self._deliver(delivery, ALL_WRITES)
-            self.delivery = interrupted
-
-    def _gathered(self, group: Group) -> "Delivery | None":
-        """Take what has gathered, joined once for all members."""
-        frames = group.gather()
-        if not frames or not group.members:
-            return None
-        group.last_sent = self.clock.now()
-        newcomers = dict(group.newcomers)
-        if newcomers and not group.holds_anything():
-            group.newcomers.clear()
-        return Delivery(group, frames, group.key.wire.payload(frames), list(group.members), newcomers)
-
-    def _deliver(self, delivery: "Delivery", most: int) -> int:
-        """Write to the next members, `most` writes' worth; the rest waits in `self.delivery`. Returns what it was."""
-        start = delivery.done
-        worth = 1 + len(delivery.payload) // BYTES_A_WRITE
-        delivery.done = end = min(start + max(1, most // worth), len(delivery.outboxes))
-        self.delivery = delivery if end < len(delivery.outboxes) else None
-        payload, newcomers = delivery.payload, delivery.newcomers
-        aside = 0
-        for outbox in delivery.outboxes[start:end]:
-            if newcomers and outbox in newcomers:
-                aside += 1
-                seen = newcomers[outbox]
-                frames = [frame for frame in delivery.frames if not frame.topic or frame.seq > seen]
-                self._write_or_hold(outbox, frames)
-            elif outbox.ready:
-                write = outbox.write  # called through the slot it would be looked up the slow way
-                try:
-                    write(payload)
-                except (RuntimeError, OSError):
-                    outbox.ready = False  # gone in this very turn; its transport will say so
-            else:
-                aside += 1
-                self._write_or_hold(outbox, delivery.frames, payload)
-        written = end - start - aside
-        delivery.outboxes[0].tally.add(written * len(delivery.frames), written * len(payload))
-        return (end - start) * worth
-
-    def _write_or_hold(self, outbox: Outbox, frames: Sequence[Frame], payload: bytes | None = None) -> None:
-        """For a client of which it is not known that it keeps up."""
-        if not frames:
-            return
-        if not outbox.behind and outbox.full():
-            self._fall_behind(outbox, self.clock.now())
-        if outbox.behind:
-            outbox.hold(frames)
-        else:
-            outbox.send(frames, payload)
-
-    def _put(self, outbox: Outbox, frames: Sequence[Frame]) -> None:
-        if not frames:
-            return
-        if not outbox.behind and outbox.full():
-            self._fall_behind(outbox, self.clock.now())
-        if outbox.behind:
-            outbox.hold_in_order(frames, self.seq)
-        else:
-            outbox.send(frames)
-            if outbox.full():
-                self.swamped[outbox] = None
-
-    # --- clients that are behind ---
-
-    def _fall_behind(self, outbox: Outbox, now: float) -> None:
-        if outbox.wire.is_websocket and now - outbox.caught_up_at < PACE_AGAIN_S:
-            outbox.paced = True
-        outbox.fall_behind(now)
-        self.behind[outbox] = None
-        self._retry_later()
-
-    def _retry_later(self) -> None:
-        if not self.retry_due:
-            self.retry_due = True
-            self.retried_at = self.clock.now()
-            self.scheduler.later(RETRY_BEHIND_S, self.retry_behind)
-
-    def retry_behind(self) -> None:
-        """Let those catch up whose transport has drained; cut those past their bounds."""
-        self.retry_due = False
-        now = self.clock.now()
-        late_s = now - self.retried_at - RETRY_BEHIND_S
-        patience_s = self.policy.stall_s - self.policy.farewell_s
-        self.retried_at = now
-        for outbox in list(self.behind):
-            if late_s >= PAUSED_S:
-                outbox.progress_at += late_s  # nobody could take anything while we stood still
-            if outbox.drained(now):
-                self._catch_up(outbox, now)
-            elif outbox.held_bytes > self.policy.outbox_bytes or now - outbox.progress_at >= patience_s:
-                self.close(outbox, TOO_SLOW)
-        self._shed()
-        if self.behind:
-            self._retry_later()
-
-    def _shed(self) -> None:
-        """Cut those that cost most memory, until what is kept for all is within its bound."""
-        costs = {outbox: outbox.held_bytes + outbox.pipe.buffered() for outbox in (*self.behind, *self.swamped)}
-        excess = sum(costs.values()) - self.policy.outbox_total_bytes
-        for outbox in sorted(costs, key=costs.__getitem__, reverse=True) if excess > 0 else ():
-            excess -= costs[outbox]
-            self.close(outbox, TOO_SLOW)
-            outbox.pipe.abort()  # a goodbye would wait behind what must go now
-            if excess <= 0:
-                return
-
-    def _catch_up(self, outbox: Outbox, now: float) -> None:
-        if outbox.paced:
-            if outbox.holds_anything():
-                self.conflated += outbox.catch_up(outbox.portion_bytes)
-                outbox.ask(now)
-            return
-        del self.behind[outbox]
-        outbox.keep_up(now)
-        self.conflated += outbox.catch_up()
+                outbox.put(data)
+            except Exception as error:  # of one client, which must not harm the others
+                self.faults.blame(outbox, error)
 
     def answered(self, outbox: Outbox) -> None:
-        """A client's pong has come: it has read all that was sent before the ping."""
-        now = self.clock.now()
-        outbox.answered(now)
-        if outbox.behind and outbox.drained(now):
-            self._catch_up(outbox, now)
+        """Take a client's pong: it has read all that was sent before the ping."""
+        if outbox in self.members:
+            self.laggards.answered(outbox)
 
     def pace(self, outbox: Outbox) -> None:
-        """This client took long to answer a ping: what it is sent grows old on the way."""
+        """Pace a client that took long to answer a ping: what it is sent grows old on the way."""
         if outbox in self.members and not outbox.behind:
-            outbox.paced = True
-            self._fall_behind(outbox, self.clock.now())
+            self.laggards.fall_behind(outbox, paced=True)
 
     def close(self, outbox: Outbox, closing: Closing, after_ms: int = 0) -> None:
         """End a client's connection; it hears nothing after its goodbye."""
+        if outbox.closed:
+            return
         if closing is TOO_SLOW:
             self.cut += 1
-        outbox.ended_with = closing.code
+        outbox.end_with(closing.code)
         self.leave(outbox)
-        outbox.send([envelope.goodbye(closing, after_ms)])
-        outbox.pipe.close(closing, self.policy.farewell_s if closing is TOO_SLOW else FAREWELL_S)
+        try:
+            outbox.send([envelope.goodbye(closing, after_ms)])
+            outbox.pipe.close(closing, self.policy.farewell_s if closing is TOO_SLOW else FAREWELL_S)
+        except Exception:  # of one client, which must not harm the others
+            log.exception("close_failed", extra={"code": closing.code})
+            with contextlib.suppress(Exception):
+                outbox.pipe.abort()
 
     def dismiss(self, outbox: Outbox, closing: Closing, after_ms: int) -> None:
         """As `close`, for a client that has done nothing wrong: what is held back for it comes first, if it reads."""
         member = self.members.get(outbox)
         if member is not None:
-            self._put(outbox, self._leave_group(outbox, member))
-        if outbox.behind and self.clock.now() - outbox.progress_at < READS_S:
-            self.conflated += outbox.catch_up()
+            self.laggards.answer(outbox, self._leave_group(outbox, member), self.seq)
+            self.laggards.let_out(outbox)
         self.close(outbox, closing, after_ms)
 
     # --- housekeeping, about four times a second ---
@@ -793,23 +552,21 @@ class Hub:
         self.expire()
         self._drop_idle(now)
         self._forget_dropped()
-        self.swamped = {outbox: None for outbox in self.swamped if not outbox.behind and outbox.full()}
-        if self.swamped:
-            self._shed()
+        self.laggards.look_at_swamped()
         for group in list(self.groups.by_key.values()):
             if now - group.last_sent >= POS_AFTER_S:
                 self._say_position(group)
 
     def _say_position(self, group: Group) -> None:
         """Tell a group that has heard nothing for long how far we are, unless it lacks what is held for it."""
-        self._pick(group)
+        self.rounds.pick(group)
         group.learn()
         if group.listens and not group.holds_anything():
             position = envelope.control("pos", {"id": self.position}, cursor=self.position)
             position.seq = self.seq
             group.pending.append(position)
         if group.pending:
-            self._flush_later(group)
+            self.rounds.give_turn(group)
 
     def expire(self) -> None:
         """Mark the values that have outlived their time, and say so."""
@@ -831,7 +588,12 @@ class Hub:
             if now - since < self.policy.idle_topic_s or self.groups.is_listened(topic):
                 continue
             del self.idle_since[topic]
-            if self.demand.drop(topic):
+            try:
+                dropped = self.demand.drop(topic)
+            except Exception:  # a feed's fault must not stop the housekeeping
+                log.exception("drop_failed", extra={"topic": topic})
+                continue
+            if dropped:
                 self._interrupt(topic)
 
     def _interrupt(self, name: str) -> None:
@@ -849,7 +611,7 @@ class Hub:
 
         Clients choose these names, so without an end there is no bound to them.
         """
-        if not self.dropped or self.due or self.burst.frames:
+        if not self.dropped or not self.rounds.is_idle:
             return  # what is being written refers to topics by number
         silent = [name for name in self.dropped if not self.topics[name].spoke]
         spoken = [name for name in self.dropped if self.topics[name].spoke]
@@ -862,10 +624,5 @@ class Hub:
 
     def find_stuck(self) -> None:
         """Hold back for clients whose transport has not drained since the last look; called once a second."""
-        now = self.clock.now()
         for outbox in self.members:
-            buffered = outbox.pipe.buffered()
-            if buffered and outbox.last_buffered and not outbox.behind:
-                self._fall_behind(outbox, now)
-            elif not outbox.behind:
-                outbox.last_buffered = buffered
+            self.laggards.find_stuck(outbox)

@@ -143,10 +143,11 @@ class Outbox:
         self.caught_up_at = now
         self.cleared()
 
-    def fall_behind(self, now: float) -> None:
-        """Begin to hold back."""
+    def fall_behind(self, now: float, *, paced: bool = False) -> None:
+        """Begin to hold back, and pace it if it has lagged before."""
         self.behind = True
         self.ready = False
+        self.paced = self.paced or paced
         self.progress_at = now
         self.last_buffered = self.pipe.buffered()
 
@@ -178,12 +179,24 @@ class Outbox:
             self.held_bytes += len(frame.json)
 
     def drained(self, now: float) -> bool:
-        """Whether the transport has room again. Notes progress on the way there."""
+        """Whether the client has read all that it was sent. Notes progress on the way there.
+
+        A client that owes us nothing tests nobody's patience: its time begins with what it is sent next.
+        """
         buffered = self.pipe.buffered()
-        if buffered < self.last_buffered:
+        owes_nothing = buffered == 0 and self.asked_at is None
+        if owes_nothing or buffered < self.last_buffered:
             self.progress_at = now
         self.last_buffered = buffered
-        return buffered == 0 and self.asked_at is None
+        return owes_nothing
+
+    def note_buffered(self, buffered: int) -> None:
+        """Remember what the transport holds at this look."""
+        self.last_buffered = buffered
+
+    def forgive(self, late_s: float) -> None:
+        """Give back the time for which we stood still ourselves."""
+        self.progress_at += late_s
 
     def catch_up(self, most_bytes: int | None = None) -> int:
         """Send what is held, in id order, and say what was merged; returns how many values those are.
@@ -245,7 +258,14 @@ class Outbox:
         """Hand these to the transport, whatever it holds already."""
         data = payload or self.wire.payload(frames)
         self.tally.add(len(frames), len(data))
-        self.pipe.write(data)
+        self.put(data)
+
+    def put(self, data: bytes) -> None:
+        """Hand bytes to the transport, unless its peer has gone in this very turn."""
+        try:
+            self.pipe.write(data)
+        except (RuntimeError, OSError):
+            self.ready = False  # its transport will say so itself
 
     @property
     def held_messages(self) -> int:
@@ -266,7 +286,7 @@ class Outbox:
     def ask(self, now: float) -> None:
         """Ping, to learn when what was sent before has been read."""
         self.asked_at = now
-        self.pipe.write(envelope.PING)
+        self.put(envelope.PING)
 
     def answered(self, now: float) -> None:
         """A pong has come back, which tells how large the next portion may be.
@@ -289,8 +309,16 @@ class Outbox:
         if self.quick_pongs >= QUICK_PONGS:
             self.paced, self.quick_pongs = False, 0
 
-    def forget(self) -> None:
-        """Drop all that is held."""
+    def end_with(self, code: int) -> None:
+        """Note the close code that we end it with."""
+        self.ended_with = code
+
+    def leave(self) -> None:
+        """End: nothing is held and nothing more is sent but a goodbye."""
+        self.closed = True
+        self.ready = False
+        self.behind = False
+        self.asked_at = None
         self.held = {}
         self.passed = {}
         self.queue.clear()

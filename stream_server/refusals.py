@@ -17,6 +17,7 @@ class Closing:
         return self.code < 4500
 
 
+FAULT = Closing(1011, "a fault of ours; the client can resume from its last id")
 SHUTTING_DOWN = Closing(4001, "the server is shutting down")
 TOO_SLOW = Closing(4008, "the client does not read fast enough; it can resume from its last id")
 STATE_LOST = Closing(4010, "the server lost its state; reconnect for a new snapshot")
@@ -28,6 +29,7 @@ CONNECTION_LIMIT = Closing(4504, "the server holds as many connections as it may
 TOPIC_LIMIT = Closing(4505, "too many topics or patterns on this connection")
 
 CLOSINGS = (
+    FAULT,
     SHUTTING_DOWN,
     TOO_SLOW,
     STATE_LOST,

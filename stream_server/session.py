@@ -167,7 +167,7 @@ class Session:
             return
         try:
             good, bad = resolve(selectors, self.symbols)
-            check_limit(self.hub.members[self.outbox].selection | dict.fromkeys(good, 0))
+            check_limit({**self.hub.selection_of(self.outbox), **dict.fromkeys(good, 0)})
         except Refusal as refusal:
             self.refuse(refusal, req)
             self.hub.close(self.outbox, TOPIC_LIMIT)

@@ -131,6 +131,7 @@ def test_every_error_code_of_the_table_is_in_use() -> None:
 
 def test_the_close_codes_are_those_of_the_contract_and_say_whether_to_come_back() -> None:
     assert {closing.code: closing.reconnect for closing in refusals.CLOSINGS} == {
+        1011: True,
         4001: True,
         4008: True,
         4010: True,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stream_server import hub
+from stream_server.delivery import rounds
 from tests.fakes.pipe import HubClient, HubRig
 
 FEW, MANY = 20, 120
@@ -84,7 +84,7 @@ def test_what_an_act_costs_does_not_grow_with_clients_and_their_patterns(
 def test_a_turn_of_the_loop_costs_no_more_when_many_groups_learn_of_many_topics(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hub, "WRITES_A_TURN", 40)  # so that few clients fill a turn
+    monkeypatch.setattr(rounds, "WRITES_A_TURN", 40)  # so that few clients fill a turn
     most = []
     for clients in (FEW, FEW * 2):
         rig, _ = crowded(clients)

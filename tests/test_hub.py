@@ -5,8 +5,9 @@ import pytest
 
 from feeds import topics
 from stream_server import envelope
+from stream_server.delivery.rounds import WRITES_A_TURN
 from stream_server.envelope import Wire
-from stream_server.hub import DROPPED_KEPT, WRITES_A_TURN
+from stream_server.hub import DROPPED_KEPT
 from tests.fakes.clock import START_MS
 from tests.fakes.pipe import HubClient, HubRig
 

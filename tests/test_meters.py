@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from stream_server import pulse
+from stream_server.delivery.rounds import WRITES_A_TURN
 from stream_server.envelope import Wire
-from stream_server.hub import WRITES_A_TURN
 from stream_server.meters import Histogram, Requests
 from tests.clients import websocket
 from tests.fakes.pipe import FakePipe, HubRig

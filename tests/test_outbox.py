@@ -207,7 +207,7 @@ def test_the_bytes_held_are_those_of_what_would_be_sent() -> None:
     assert outbox.held_bytes == len(second.json) + len(log.json)
     outbox.hold_in_order([first], 4)
     assert outbox.held_bytes == len(second.json) + len(log.json) + len(first.json)
-    outbox.forget()
+    outbox.leave()
     assert outbox.held_bytes == 0
 
 

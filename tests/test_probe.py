@@ -13,7 +13,7 @@ from feeds import topics
 from feeds.model import Event
 from stream_server import app
 from stream_server import probe as probing
-from stream_server.hub import Hub
+from stream_server.delivery.rounds import Rounds
 from stream_server.rest.status import health
 from tests.clients import websocket
 from tests.harness import Running, running, until
@@ -116,7 +116,7 @@ async def test_when_three_in_a_row_fail_it_is_said_once_and_the_service_is_not_r
     probe = service.context.probe
     monkeypatch.setattr(probing, "WITHIN_S", 0.1)
     with monkeypatch.context() as broken:
-        broken.setattr(Hub, "flush", lambda hub: None)  # publishing goes on, and nobody gets anything
+        broken.setattr(Rounds, "flush", lambda rounds: None)  # publishing goes on, and nobody gets anything
         for times in (1, 2, 3, 4):
             assert (probe.trouble() is None) == (times < 4)
             await probe.once()
@@ -124,7 +124,7 @@ async def test_when_three_in_a_row_fail_it_is_said_once_and_the_service_is_not_r
         status, body = await service.get("/health/ready")
         assert (status, body["status"]) == (503, "troubled")
         assert str(body["trouble"]).startswith("the self-probe fails: nothing came back within")
-    service.context.hub.flush_due = False
+    service.context.hub.rounds.flush_due = False
     monkeypatch.setattr(probing, "WITHIN_S", 20.0)
     await probe.once()
     assert probe.trouble() is None

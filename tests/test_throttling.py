@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from stream_server.delivery.groups import PickingGroup, ThrottledGroup
+from stream_server.delivery.laggards import Laggards
+from stream_server.delivery.rounds import Rounds
 from stream_server.envelope import Wire
 from stream_server.hub import Hub, HubPolicy
 from tests.fakes.clock import ManualClock
@@ -20,9 +22,9 @@ PATHS = {
     "pick": (PickingGroup, "pick"),
     "newest": (ThrottledGroup, "_take_newest"),
     "each": (ThrottledGroup, "_take_each"),
-    "alone": (Hub, "_deliver_alone"),
-    "together": (Hub, "_deliver"),
-    "aside": (Hub, "_write_or_hold"),
+    "alone": (Rounds, "_write_alone"),
+    "together": (Rounds, "_deliver"),
+    "aside": (Laggards, "hand"),
 }
 """Every way on which a value may go out, and the method that takes it."""
 
@@ -198,7 +200,7 @@ def test_after_everyone_has_left_nothing_of_them_is_kept() -> None:
     rig.pass_time(100)
     hub = rig.hub
     assert not hub.members and not hub.groups.by_key and not hub.interest and not hub.idle_since
-    assert not len(hub.beats) and not hub.behind and not hub.swamped
+    assert not len(hub.beats) and not hub.behind and not hub.laggards.swamped
     assert not hub.groups.patterns.root.children, "no pattern is left in the tree"
     assert not any(hub.groups.listeners.values())
     assert set(hub.groups.listeners) <= set(hub.topics)

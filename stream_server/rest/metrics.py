@@ -35,7 +35,7 @@ from stream_server.rest.status import disagreeing, health, rejected_rows, repair
 
 DISAGREEMENTS_TOLD = 20
 REJECTED_TOLD = 200
-PROTOCOL_CLOSES = (1002, 1007, 1009, 1011)
+PROTOCOL_CLOSES = (1002, 1007, 1009)
 """What the frame layer ends a connection with. Source: RFC 6455, section 7.4.1."""
 REFUSED_BELOW = (MALFORMED, NO_DESCRIPTOR)
 """What is refused before there is a request that could be told a code."""
@@ -116,6 +116,7 @@ class ServiceCollector(Collector):
         yield _counters("resumes", "Subscriptions with a cursor, by what became of it.", ("outcome",), resumes)
         yield _gauge("clients_behind", "Clients that lag.", len(hub.behind))
         yield _counter("clients_cut", "Clients cut as too slow.", hub.cut)
+        yield _counter("delivery_faults", "Clients ended for a fault of ours.", hub.faults.count)
         messages = [outbox.held_messages for outbox in hub.behind]
         sizes = [outbox.held_bytes for outbox in hub.behind]
         yield _gauge("outbox_messages", "Messages held for clients that lag.", sum(messages))

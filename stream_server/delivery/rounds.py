@@ -1,0 +1,245 @@
+"""Rounds of writes: what was published goes to every group that wants it, some hundred writes a turn of the loop.
+
+What is published while a round is written waits for the next one, so that a round ends and everybody has a turn in it.
+A client whose connection raises something harms neither its group nor the round.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator.clock import Clock
+from stream_server.delivery.bursts import Burst
+from stream_server.delivery.faults import GONE, Faults
+from stream_server.delivery.groups import Group, Groups
+from stream_server.delivery.laggards import Laggards
+from stream_server.delivery.policy import Scheduler
+from stream_server.envelope import Frame
+from stream_server.meters import Tally
+from stream_server.outbox import Outbox
+
+WRITES_A_TURN = 500
+"""A write costs some 8 µs: this many hold up the loop, and with it everyone's requests, for 4 ms."""
+ALL_WRITES = 1 << 40
+BYTES_A_WRITE = 8 * 1024
+"""What a write may carry at that price; a bigger one counts for more."""
+EFFORT_A_WRITE = 64
+"""How many topics or frames a group may look at for the price of a write."""
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """One joined write on its way to the members a group had when it was joined; `done` have it."""
+
+    group: Group
+    frames: list[Frame]
+    payload: bytes
+    outboxes: list[Outbox]
+    newcomers: dict[Outbox, int]
+    done: int = 0
+
+    @property
+    def worth(self) -> int:
+        """How many writes each of its writes counts for."""
+        return 1 + len(self.payload) // BYTES_A_WRITE
+
+    @property
+    def is_done(self) -> bool:
+        """Whether everybody has it."""
+        return self.done >= len(self.outboxes)
+
+
+class Rounds:
+    """Writes to all clients that keep up, and hands the rest to the laggards."""
+
+    def __init__(self, clock: Clock, scheduler: Scheduler, groups: Groups, laggards: Laggards, faults: Faults) -> None:
+        self.clock = clock
+        self.scheduler = scheduler
+        self.groups = groups
+        self.laggards = laggards
+        self.faults = faults
+        self.burst = Burst(0, groups.numbers)
+        """What has been published since the last round began."""
+        self.round = self.burst
+        """What is being written: `due` are the groups that have not had their part of it."""
+        self.due: dict[Group, None] = {}
+        self.dirty: dict[Group, None] = {}
+        """The groups that have something else pending."""
+        self.unfinished: deque[Delivery] = deque()
+        """Deliveries that a turn had no time to finish, in order."""
+        self.flush_due = False
+        self.sent = {"websocket": Tally(), "sse": Tally()}
+        """What went out, by transport."""
+
+    @property
+    def place(self) -> int:
+        """The place among all bursts of what is published next."""
+        return self.burst.end
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing that was published is still to be written."""
+        return not (self.due or self.unfinished or self.burst.frames)
+
+    def publish(self, topic: str, frame: Frame) -> None:
+        """Let every group that listens to a topic have a frame in the next round."""
+        burst = self.burst
+        if burst.began_at is None:
+            burst.began_at = self.clock.now()
+        burst.add(topic, frame)
+        if not self.flush_due:
+            self._flush_soon()
+
+    def give_turn(self, group: Group) -> None:
+        """Let a group have a turn in the next round: it has something pending that is its own."""
+        if self.burst.began_at is None:
+            self.burst.began_at = self.clock.now()
+        self.dirty[group] = None
+        if not self.flush_due:
+            self._flush_soon()
+
+    def pick(self, group: Group) -> None:
+        """Let a group take all that has been published for it."""
+        group.pick(self.round)
+        group.pick(self.burst)
+
+    def settle(self, group: Group) -> None:
+        """Deliver all that has gathered for a group now: its membership changes, or one member gets more."""
+        for delivery in [each for each in self.unfinished if each.group is group]:
+            self._deliver(delivery, ALL_WRITES)
+            self.unfinished.remove(delivery)
+        self.pick(group)
+        gathered = self._gathered(group)
+        if gathered is not None:
+            self._deliver(gathered, ALL_WRITES)
+
+    # --- the round ---
+
+    def _flush_soon(self) -> None:
+        self.scheduler.soon(self.flush)
+        self.flush_due = True
+
+    def flush(self) -> None:
+        """Write to every client what has gathered for it, as much as one turn of the loop may take."""
+        self.flush_due = False
+        try:
+            self._write(WRITES_A_TURN)
+        finally:
+            if self.unfinished or self.due or self.dirty or self.burst.frames:
+                self._flush_soon()
+
+    def _write(self, budget: int) -> None:
+        for tally in self.sent.values():
+            tally.begin()
+        while self.unfinished and budget > 0:
+            delivery = self.unfinished[0]
+            budget -= self._deliver(delivery, budget)
+            if delivery.is_done:
+                self.unfinished.popleft()
+        if not self.unfinished and not self.due:
+            if budget < WRITES_A_TURN:
+                self._time()
+            self._begin_round()
+        while self.due and budget > 0:
+            group, _ = self.due.popitem()
+            try:
+                budget -= self._write_to(group, budget)
+            except Exception as error:  # what this group was to get is lost: its members have to resume
+                for outbox in group.members:
+                    self.faults.blame(outbox, error)
+        self._time()
+
+    def _begin_round(self) -> None:
+        self.round, self.burst = self.burst, Burst(self.burst.end, self.groups.numbers)
+        self.due, self.dirty = self.dirty | self.groups.wanting(self.round), {}
+
+    def _time(self) -> None:
+        """Note how long what has been written of this round had to wait."""
+        if self.round.began_at is not None:
+            waited_s = self.clock.now() - self.round.began_at
+            for tally in self.sent.values():
+                tally.end(waited_s)
+
+    def _write_to(self, group: Group, budget: int) -> int:
+        """Give a group its turn. Returns how many writes that was worth."""
+        if len(group.members) == 1 and not group.newcomers:
+            worth = self._write_alone(group)
+        else:
+            group.pick(self.round)
+            delivery = self._gathered(group)
+            worth = 1
+            if delivery is not None:
+                worth = self._deliver(delivery, budget)
+                if not delivery.is_done:
+                    self.unfinished.append(delivery)
+        if group.effort:
+            worth += group.effort // EFFORT_A_WRITE
+            group.effort = 0
+        return worth
+
+    def _write_alone(self, group: Group) -> int:
+        """Write to the only member of a group. Returns how many writes that was worth."""
+        (outbox,) = group.members
+        joined = group.joined(self.round) if outbox.ready else None
+        if joined is not None:
+            payload, count = joined
+            if not count:
+                return 1
+            frames: Sequence[Frame] = ()
+        else:
+            group.pick(self.round)
+            frames = group.gather()
+            if not frames:
+                return 1
+            payload, count = group.key.wire.payload(frames), len(frames)
+        group.last_sent = self.clock.now()
+        if outbox.ready:
+            outbox.tally.add(count, len(payload))
+            self._put((outbox,), payload)
+        else:
+            self.laggards.hand(outbox, frames, payload)
+        return 1 + len(payload) // BYTES_A_WRITE
+
+    def _gathered(self, group: Group) -> Delivery | None:
+        """Take what has gathered, joined once for all members."""
+        frames = group.gather()
+        if not frames or not group.members:
+            return None
+        group.last_sent = self.clock.now()
+        newcomers = dict(group.newcomers)
+        if newcomers and not group.holds_anything():
+            group.newcomers.clear()
+        return Delivery(group, frames, group.key.wire.payload(frames), list(group.members), newcomers)
+
+    def _deliver(self, delivery: Delivery, most: int) -> int:
+        """Write to the next members, `most` writes' worth. Returns what it was."""
+        start, worth = delivery.done, delivery.worth
+        delivery.done = end = min(start + max(1, most // worth), len(delivery.outboxes))
+        ready: list[Outbox] = []
+        for outbox in delivery.outboxes[start:end]:
+            if outbox.ready and outbox not in delivery.newcomers:
+                ready.append(outbox)
+            else:
+                self._hand(delivery, outbox)
+        self._put(ready, delivery.payload)
+        delivery.outboxes[0].tally.add(len(ready) * len(delivery.frames), len(ready) * len(delivery.payload))
+        return (end - start) * worth
+
+    def _hand(self, delivery: Delivery, outbox: Outbox) -> None:
+        """Hand what is delivered to a member that may lag, or that has a part of it already."""
+        seen = delivery.newcomers.get(outbox)
+        if seen is None:
+            self.laggards.hand(outbox, delivery.frames, delivery.payload)
+        else:
+            self.laggards.hand(outbox, [frame for frame in delivery.frames if not frame.topic or frame.seq > seen])
+
+    def _put(self, outboxes: Sequence[Outbox], payload: bytes) -> None:
+        """Write to clients that keep up. What one of them raises does not reach the others."""
+        for outbox in outboxes:
+            write = outbox.write  # called through the slot it would be looked up the slow way
+            try:
+                write(payload)
+            except GONE:
+                outbox.clogged()
+            except Exception as error:
+                self.faults.blame(outbox, error)
