@@ -80,17 +80,27 @@ class Context:
         return Session(self.hub, outbox, self.symbols, self.clock, heartbeat_s, inflates, may_read, self.refusals)
 
     def allow_origin(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
-        """Let pages of the allowed origins read this answer (CORS)."""
+        """Let pages of the allowed origins read this answer (CORS), those that are named in the settings with cookies.
+
+        `*` stands for pages that send none: behind a proxy that knows its users by cookies, any page could otherwise
+        read what they may.
+        """
         allowed = self.settings.allowed_origins
-        if "*" in allowed:
+        if any(each != "*" for each in allowed) or not allowed:
+            vary(response, "Origin")
+        origin = request.headers.get("Origin")
+        if origin is not None and origin != "*" and origin in allowed:
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Access-Control-Allow-Credentials"] = "true"
+        elif "*" in allowed:
             response.headers["Access-Control-Allow-Origin"] = "*"
-        else:
-            vary = response.headers.get("Vary")
-            response.headers["Vary"] = "Origin" if vary is None else f"{vary}, Origin"
-            origin = request.headers.get("Origin")
-            if origin in allowed:
-                response.headers["Access-Control-Allow-Origin"] = origin
         response.headers["Access-Control-Expose-Headers"] = EXPOSED
+
+
+def vary(response: web.StreamResponse, header: str) -> None:
+    """Tell caches that this answer depends on a header of the request."""
+    others = response.headers.get("Vary")
+    response.headers["Vary"] = header if others is None else f"{others}, {header}"
 
 
 EXPOSED = (

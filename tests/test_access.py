@@ -679,6 +679,44 @@ async def test_cors_follows_the_same_setting(tmp_path: Path) -> None:
     assert allowed == {"https://good.example": "https://good.example", "https://evil.example": None, "null": None}
 
 
+CREDENTIALS = "Access-Control-Allow-Credentials"
+
+
+async def test_only_an_origin_that_the_settings_name_may_read_with_cookies(tmp_path: Path) -> None:
+    good, other = {"Origin": "https://good.example"}, {"Origin": "https://other.example"}
+    for setting, for_good, for_other, varies in (
+        ("*", ("*", None), ("*", None), False),
+        ("https://good.example", ("https://good.example", "true"), (None, None), True),
+        ("*,https://good.example", ("https://good.example", "true"), ("*", None), True),
+    ):
+        async with running(None, tmp_path, ALLOWED_ORIGINS=setting) as service:
+            for path in ("/sse?topics=status", "/api/topics", "/sse", "/openapi.json"):
+                for origin, expected in ((good, for_good), (other, for_other), ({}, for_other)):
+                    async with service.http.get(service.url + path, headers=origin) as answer:
+                        told = answer.headers.get("Access-Control-Allow-Origin"), answer.headers.get(CREDENTIALS)
+                        varied = ", ".join(answer.headers.getall("Vary", []))
+                    assert told == expected, (setting, path, origin)
+                    assert ("Origin" in varied) == varies, (setting, path)
+                    assert "Accept-Encoding" in varied or path != "/openapi.json"
+
+
+@pytest.mark.parametrize("path", ["/api/topics", "/sse", "/openapi.json", "/metrics", "/health/ready"])
+async def test_a_preflight_allows_the_headers_that_libraries_add(tmp_path: Path, path: str) -> None:
+    async with running(None, tmp_path) as service:
+        for asked in ("traceparent,baggage,sentry-trace", "x-requested-with, Last-Event-ID", "x-" + "y" * 90):
+            sent = {"Origin": "https://a.example", "Access-Control-Request-Headers": asked}
+            async with service.http.options(service.url + path, headers=sent) as answer:
+                allowed = answer.headers["Access-Control-Allow-Headers"].replace(" ", "").split(",")
+                assert answer.status == 204
+                assert "Access-Control-Request-Headers" in answer.headers["Vary"]
+            assert allowed == asked.replace(" ", "").split(",")
+        sent["Access-Control-Request-Headers"] = 'a b, "x", ü, <script>, ok, ' + "z" * 200
+        async with service.http.options(service.url + path, headers=sent) as answer:
+            assert answer.headers["Access-Control-Allow-Headers"] == "ok"
+        async with service.http.options(service.url + path, headers={"Origin": "https://a.example"}) as answer:
+            assert "Authorization" in answer.headers["Access-Control-Allow-Headers"]
+
+
 async def test_every_answer_keeps_browsers_from_sniffing_framing_and_telling(tmp_path: Path) -> None:
     async with running(None, tmp_path) as service:
         for path in ("/", "/static/app.js", "/api/topics", "/api/nowhere", "/health/live", "/metrics"):

@@ -1,8 +1,11 @@
 """REST: one envelope for every answer and every error; the same values as on the streams. One file a theme."""
 
+import re
+
 from aiohttp import web
 
-from stream_server.context import Context
+from stream_server.context import Context, vary
+from stream_server.headers import members
 from stream_server.rest import candles, chain, hub, market, metrics, new_sources, news, sentiment, status
 from stream_server.rest.answers import VIEWS, Views, envelope_errors, finish
 from stream_server.rest.asking import ASK_LIMITS, AskLimits
@@ -16,14 +19,22 @@ TICKET = "/api/ticket"
 POSTED = (ANALYZE, TICKET)
 
 
+USUAL_HEADERS = ("Authorization", "Last-Event-ID", "If-None-Match", "Content-Type", "X-Request-Id")
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}", re.ASCII)
+"""Source: RFC 9110, section 5.1."""
+
+
 async def preflight(request: web.Request) -> web.Response:
-    """Answer a browser that asks before it sends."""
+    """Answer a browser that asks before it sends. Any header may be sent: libraries add their own to every request."""
+    asked = [name for name in members(request.headers, "Access-Control-Request-Headers") if _NAME.fullmatch(name)]
     headers = {
         "Access-Control-Allow-Methods": "POST, OPTIONS" if request.path in POSTED else "GET, OPTIONS",
-        "Access-Control-Allow-Headers": "Authorization, Last-Event-ID, If-None-Match, Content-Type, X-Request-Id",
+        "Access-Control-Allow-Headers": ", ".join(asked or USUAL_HEADERS),
         "Access-Control-Max-Age": "86400",
     }
-    return web.Response(status=204, headers=headers)
+    response = web.Response(status=204, headers=headers)
+    vary(response, "Access-Control-Request-Headers")
+    return response
 
 
 def add_routes(app: web.Application, context: Context) -> None:
@@ -50,5 +61,5 @@ def add_routes(app: web.Application, context: Context) -> None:
         app.router.add_get(path, handler)
     app.router.add_post(ANALYZE, sentiment.analyze)
     new_sources.add_routes(app)
-    for path in ("/api/{rest:.*}", "/sse", "/health/{rest:.*}"):
+    for path in ("/api/{rest:.*}", "/sse", "/health/{rest:.*}", "/metrics", "/openapi.json", "/asyncapi.json"):
         app.router.add_route("OPTIONS", path, preflight)
