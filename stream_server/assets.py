@@ -3,10 +3,12 @@
 import gzip
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aiohttp import web
+
+from stream_server.headers import is_known, members
 
 WORTH_PACKING_BYTES = 512
 """Below it the header of a compressed answer eats what compression saves."""
@@ -38,7 +40,7 @@ class Asset:
         full = {**headers, "ETag": tag}
         if self.packed is not None:
             full["Vary"] = "Accept-Encoding"
-        if _is_known(request, tag):
+        if is_known(request.headers, tag):
             return web.Response(status=304, headers=full)
         full["Content-Type"] = self.content_type
         full["Accept-Ranges"] = "bytes"
@@ -69,20 +71,9 @@ def digest(*parts: bytes) -> str:
     return hashed.hexdigest()
 
 
-def _list_of(request: web.Request, header: str) -> Iterator[str]:
-    """Yield the members of a header that is a list, whichever lines they stand on."""
-    for line in request.headers.getall(header, []):
-        yield from (member.strip() for member in line.split(","))
-
-
 def _takes_gzip(request: web.Request) -> bool:
     weights = {}
-    for member in _list_of(request, "Accept-Encoding"):
+    for member in members(request.headers, "Accept-Encoding"):
         coding, _, weight = member.partition(";")
         weights[coding.strip().lower()] = _NO_WEIGHT.fullmatch(weight) is None
     return weights.get("gzip", weights.get("*", False))
-
-
-def _is_known(request: web.Request, tag: str) -> bool:
-    known = {member.removeprefix("W/") for member in _list_of(request, "If-None-Match")}
-    return "*" in known or tag in known

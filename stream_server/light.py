@@ -33,7 +33,7 @@ from stream_server.outbox import HIGH_WATER_BYTES, Outbox
 from stream_server.refusals import Refusal
 from stream_server.session import MAX_MESSAGE_BYTES
 from stream_server.transport import CLOSE_GRACE_S, SocketPipe
-from stream_server.websocket import BINARY, Opening
+from stream_server.websocket import BINARY, SUBPROTOCOLS, Opening, subprotocol_of
 
 log = logging.getLogger(__name__)
 
@@ -140,6 +140,8 @@ class Front(asyncio.Protocol):
             extensions=[
                 ServerPerMessageDeflateFactory(server_no_context_takeover=True, client_no_context_takeover=True)
             ],
+            subprotocols=SUBPROTOCOLS,
+            select_subprotocol=lambda _, offered: subprotocol_of(offered),
             logger=_quiet,
         )
         handshake.receive_data(head + b"\r\n\r\n")

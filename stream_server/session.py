@@ -1,5 +1,6 @@
 """One WebSocket client's protocol: message in, answers into its outbox. Knows no socket."""
 
+import codecs
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
@@ -25,6 +26,9 @@ PARTS_AN_OP = 100
 """As many parts of one message cost as much as another message."""
 MAX_STRIKES = 100
 """Messages in a row that make no sense."""
+
+PING_TEXTS = ("ping", b"ping")
+"""How clients of other services ask for a sign of life."""
 
 OPS = ("subscribe", "unsubscribe", "snapshot", "ping")
 
@@ -96,11 +100,16 @@ class Session:
         """Take one text message that came in so many parts."""
         if not self.admit(parts):
             return
+        if text.strip() in PING_TEXTS:
+            # As it was asked, also to a client that gets arrays.
+            self.outbox.pipe.write(envelope.websocket_frame(0x81, b"pong"))
+            self.strikes = 0
+            return
         req: object = None
         try:
             message = self._parse(text)
             req = self._req(message)
-            op = message.get("op")
+            op = message.get("op", "ping" if message.get("type") == "ping" else None)
             match op:
                 case "subscribe":
                     self._subscribe(message, req)
@@ -229,8 +238,9 @@ class Session:
     # --- reading ---
 
     def _parse(self, text: str | bytes) -> dict[str, object]:
+        data = text.encode() if isinstance(text, str) else text
         try:
-            message = orjson.loads(text)
+            message = orjson.loads(data.removeprefix(codecs.BOM_UTF8))
         except orjson.JSONDecodeError as error:
             raise Refusal("bad_json", f"message {_shown(text)} is not JSON: {error}") from None
         if not isinstance(message, dict):

@@ -11,6 +11,7 @@ from stream_server import envelope
 from stream_server.context import CLAIMS, CONTEXT, Context
 from stream_server.envelope import Wire
 from stream_server.guard import caller_of, check_rights, check_room
+from stream_server.headers import words
 from stream_server.outbox import Outbox
 from stream_server.refusals import SHUTTING_DOWN, TOO_MANY_REQUESTS, Refusal
 from stream_server.rest.answers import Handler
@@ -95,8 +96,7 @@ async def keep_event_sources(request: web.Request, handler: Handler) -> web.Stre
 
 def _is_event_source(request: web.Request) -> bool:
     """Whether the client says, as the standard has it, that it reads streams of events; others read the status."""
-    accepted = ",".join(request.headers.getall("Accept", [])).split(",")
-    return any(each.partition(";")[0].strip().lower() == "text/event-stream" for each in accepted)
+    return "text/event-stream" in words(request.headers, "Accept")
 
 
 def _drained_in_s(context: Context) -> float:

@@ -5,10 +5,11 @@ switched off.
 """
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from aiohttp import HttpVersion11, WebSocketError, WSMsgType, web
+from websockets.typing import Subprotocol
 
 from stream_server import envelope
 from stream_server.access import Claims
@@ -17,6 +18,7 @@ from stream_server.connection import inflow_of
 from stream_server.context import CONTEXT, Context
 from stream_server.envelope import Wire
 from stream_server.guard import Caller, caller_of, enter, told
+from stream_server.headers import members, words
 from stream_server.outbox import Outbox
 from stream_server.refusals import CONNECTION_LIMIT, UNAUTHORISED, Closing, Refusal
 from stream_server.rest.answers import REQUEST_ID
@@ -26,6 +28,8 @@ from stream_server.transport import SocketPipe, raw_transport
 
 UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
 SHOWN_CHARS = 40
+SUBPROTOCOLS = (Subprotocol("stream-server.v1"), Subprotocol("json"))
+"""Names that clients may offer for what is spoken here; none is needed."""
 BINARY = Refusal("binary_refused", "binary frames are refused; send JSON as text")
 
 
@@ -77,6 +81,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         context.refusals[refusal.code] += 1
     # One more than allowed: aiohttp refuses a message that reaches its limit.
     ws = web.WebSocketResponse(
+        protocols=SUBPROTOCOLS,
         autoping=False,
         autoclose=False,
         heartbeat=None,
@@ -84,7 +89,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         max_msg_size=MAX_MESSAGE_BYTES + 1,
         timeout=2,
     )
-    await ws.prepare(request)
+    await ws.prepare(_handshake_of(request))
     pipe = SocketPipe(raw_transport(request))
     inflow = inflow_of(request)
     inflow.pipe = pipe
@@ -127,7 +132,8 @@ async def websocket(request: web.Request) -> web.StreamResponse:
 def check_handshake(request: web.BaseRequest) -> None:
     """Raises Refusal unless this asks for a WebSocket by the letter of RFC 6455, section 4.2.1; aiohttp takes more."""
     headers = request.headers
-    if "upgrade" not in _words(headers, "Connection") or "websocket" not in _words(headers, "Upgrade"):
+    # Who offers something beside a WebSocket is told that this is all there is: aiohttp has read it as plain HTTP.
+    if "upgrade" not in words(headers, "Connection") or headers.get("Upgrade", "").strip().lower() != "websocket":
         raise Refusal("upgrade_required", "this path speaks WebSocket", 426, headers=UPGRADE)
     versions = headers.getall("Sec-WebSocket-Version", [])
     if versions != ["13"]:
@@ -144,8 +150,21 @@ def check_handshake(request: web.BaseRequest) -> None:
             raise Refusal("bad_request", f"a WebSocket handshake has {problem}")
 
 
-def _words(headers: Mapping[str, str], name: str) -> list[str]:
-    return [word.strip().lower() for word in headers.get(name, "").split(",")]
+def subprotocol_of(offered: Iterable[str]) -> Subprotocol | None:
+    """Return the first of the client's subprotocols that means what we speak; browsers close without one."""
+    return next((ours for each in offered for ours in SUBPROTOCOLS if each == ours), None)
+
+
+def _handshake_of(request: web.Request) -> web.Request:
+    """The handshake with each list on one line, and only the subprotocol that we choose: aiohttp reads one line."""
+    headers = {name: request.headers[name] for name in ("Upgrade", "Sec-WebSocket-Version", "Sec-WebSocket-Key")}
+    subprotocol = subprotocol_of(members(request.headers, "Sec-WebSocket-Protocol"))
+    if subprotocol is not None:
+        headers["Sec-WebSocket-Protocol"] = subprotocol
+    extensions = [each for each in members(request.headers, "Sec-WebSocket-Extensions") if each.isascii()]
+    if extensions:
+        headers["Sec-WebSocket-Extensions"] = ", ".join(extensions)
+    return request.clone(headers=headers)
 
 
 def _admit(context: Context, caller: Caller) -> Claims:

@@ -110,6 +110,71 @@ async def test_a_handshake_that_is_not_by_the_letter_is_refused_with_what_would_
     assert (good.status, good.headers["sec-websocket-accept"]) == (101, "HSmrc0sMlYUkAGmm5OPpG2HaGWk=")
 
 
+HANDSHAKE = (VERSION, KEY, b"Origin: https://good.example\r\n")
+SOUND = {
+    "Connection on two lines": (b"Connection: keep-alive\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n", {}),
+    "the other way round": (b"Connection: Upgrade\r\nConnection: keep-alive\r\nUpgrade: WebSocket\r\n", {}),
+    "empty members": (b"Connection: , keep-alive,,Upgrade,\r\nUpgrade: websocket\r\n", {}),
+    "a subprotocol of ours": (UPGRADE + b"Sec-WebSocket-Protocol: mqtt, json\r\n", {"protocol": "json"}),
+    "the first one of ours": (
+        UPGRADE + b"Sec-WebSocket-Protocol: stream-server.v1,json\r\n",
+        {"protocol": "stream-server.v1"},
+    ),
+    "subprotocols on two lines": (
+        UPGRADE + b"Sec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Protocol: json\r\n",
+        {"protocol": "json"},
+    ),
+    "none of ours": (UPGRADE + b"Sec-WebSocket-Protocol: mqtt, JSON\r\n", {}),
+    "extensions on two lines": (
+        UPGRADE + b"Sec-WebSocket-Extensions: x-nope\r\nSec-WebSocket-Extensions: permessage-deflate\r\n",
+        {"extensions": "permessage-deflate"},
+    ),
+}
+
+
+async def test_lists_of_a_handshake_may_stand_on_several_lines(service: Running) -> None:
+    for name, (headers, answered) in SOUND.items():
+        heard = await said(service, request(b"GET /ws?topics=status", headers, *HANDSHAKE))
+        assert heard.status == 101, name
+        for header in ("protocol", "extensions"):
+            told = heard.headers.get(f"sec-websocket-{header}")
+            assert (told and told.partition(";")[0]) == answered.get(header), name
+
+
+@pytest.mark.parametrize("authority", ["stream.example", "stream.example:7860"])
+async def test_a_handshake_may_name_the_whole_address(service: Running, authority: str) -> None:
+    for scheme in ("http", "https", "ws", "wss"):
+        line = f"GET {scheme}://{authority}/ws?topics=status HTTP/1.1\r\nHost: {authority}\r\n".encode()
+        for number, origin in enumerate((b"", b"Origin: http://%b\r\n" % authority.encode())):
+            heard = await said(service, line + UPGRADE + VERSION + KEY + origin + b"\r\n")
+            assert heard.status == 101, (scheme, number)
+
+
+async def test_a_client_that_has_an_answer_is_told_so_however_it_says_it(service: Running) -> None:
+    # Without an exchange these stay as they are.
+    for path in (
+        b"/api/snapshot?topics=price.BTC",
+        b"/openapi.json",
+        b"/asyncapi.json",
+        b"/static/client.js",
+        b"/docs",
+    ):
+        first = await said(service, request(b"GET " + path))
+        assert first.status == 200, path
+        tag = first.headers["etag"].encode()
+        bare = tag.removeprefix(b"W/")
+        for known in (
+            *(tag, bare, b"W/" + bare, b"*", b'"other", ' + tag, b'W/"other",W/' + bare + b' , "more"'),
+            b'"other"\r\nIf-None-Match: ' + bare,
+            b"W/" + bare + b'\r\nIf-None-Match: "other"',
+        ):
+            heard = await said(service, request(b"GET " + path, b"If-None-Match: %b\r\n" % known))
+            assert (heard.status, heard.body, heard.headers["etag"].encode()) == (304, b"", tag), (path, known)
+        for unknown in (b'"other"', b'W/"other"\r\nIf-None-Match: "more"', b"", bare.strip(b'"')):
+            heard = await said(service, request(b"GET " + path, b"If-None-Match: %b\r\n" % unknown))
+            assert heard.status == 200, (path, unknown)
+
+
 async def test_of_two_tokens_in_one_request_none_is_taken(tmp_path: Path) -> None:
     async with running(None, tmp_path, AUTH_TOKENS="alice:sesame-of-alice") as guarded:
         token = b"Authorization: Bearer sesame-of-alice\r\n"

@@ -81,6 +81,14 @@ BAD = [
 ]
 
 
+async def test_a_body_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    async with sourced(tmp_path) as every:
+        status, body = await post(every, data='\ufeff{"texts": ["Bitcoin climbs"], "model": "lexicon"}'.encode())
+        assert (status, body["data"][0]["text"]) == (200, "Bitcoin climbs")
+        status, refused = await post(every, data="\ufeff\ufeff{}".encode())
+        assert (status, refused["error"]["code"]) == (400, "bad_json")
+
+
 async def test_a_bad_body_is_refused_with_what_is_wrong_in_it(tmp_path: Path) -> None:
     async with sourced(tmp_path) as every:
         for body, code in BAD:

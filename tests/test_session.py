@@ -96,6 +96,30 @@ def test_every_answer_repeats_req(req: int | str) -> None:
     assert [answer["req"] for answer in answers] == [req] * len(kinds)
 
 
+@pytest.mark.parametrize("text", ["ping", " ping\n"])
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_ping_in_plain_text_is_answered_as_plainly_however_often(text: str, batch: bool) -> None:
+    rig = talk()
+    rig.session.batch(batch)
+    for number in range(1, 251):
+        rig.pipe.flowing = False
+        rig.session.receive(text)
+        rig.pipe.flowing = True
+        assert bytes(rig.pipe.unread) == b"\x81\x04pong" * number
+        rig.clock.advance(1)
+    assert rig.pipe.closing is None
+
+
+def test_a_ping_may_name_itself_by_its_type() -> None:
+    (pong,) = talk().ask(type="ping", req=3)
+    assert (pong["type"], pong["req"]) == ("pong", 3)
+
+
+def test_a_byte_order_mark_before_a_message_is_passed_over() -> None:
+    rig = talk()
+    assert rig.send('\ufeff{"op":"ping"}')[0]["type"] == "pong"
+
+
 def test_an_answer_to_a_message_without_req_has_none() -> None:
     rig = talk()
     assert rig.ask(op="ping") == [{"type": "pong", "ts": START_MS}]

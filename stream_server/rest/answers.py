@@ -17,6 +17,7 @@ from aiohttp import web
 
 from stream_server.bodies import is_body_behind_upgrade
 from stream_server.context import CONTEXT, Context
+from stream_server.headers import is_known
 from stream_server.history import TopicHistory
 from stream_server.hub import Hub
 from stream_server.refusals import Refusal
@@ -95,8 +96,7 @@ def respond(request: web.Request, context: Context, answer: Answer) -> web.Respo
     headers = {"Cache-Control": "no-cache", "Age": str(-(-age_ms // 1000))}
     if request.method != "POST":
         headers["ETag"] = tag = answer.tag
-        known = request.headers.get("If-None-Match")
-        if known is not None and tag in [each.strip() for each in known.split(",")]:
+        if is_known(request.headers, tag):
             return web.Response(status=304, headers=headers)
     body = {
         "success": True,

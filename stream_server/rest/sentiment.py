@@ -1,5 +1,6 @@
 """`/api/sentiment…`: the Fear & Greed index with its history, and what models read in a client's texts."""
 
+import codecs
 from collections.abc import Sequence
 
 import orjson
@@ -92,7 +93,7 @@ def scored(text: str, score: Sentiment) -> dict[str, object]:
 def _read(body: bytes) -> Texts:
     """The texts and the model of a body. Raises Refusal with all that is wrong in it."""
     try:
-        asked = orjson.loads(body)
+        asked = orjson.loads(body.removeprefix(codecs.BOM_UTF8))
     except orjson.JSONDecodeError:
         raise Refusal("bad_json", 'the body is not JSON such as {"texts": ["Bitcoin climbs"], "model": null}') from None
     if not isinstance(asked, dict):
