@@ -63,7 +63,22 @@ def caddy(folder: Path, port: int, upstream: str) -> list[str]:
     return ["run", "--adapter", "caddyfile", "--config", str(folder / "Caddyfile")]
 
 
-PROXIES: dict[str, Callable[[Path, int, str], list[str]]] = {"nginx": nginx, "caddy": caddy}
+def compressing_nginx(folder: Path, port: int, upstream: str) -> list[str]:
+    """The same as somebody has it who does not think of event streams: buffering, and compressing whatever is text."""
+    arguments = nginx(folder, port, upstream)
+    config = folder / "nginx.conf"
+    packing = "gzip on; gzip_proxied any; gzip_min_length 1; gzip_types text/event-stream application/json;"
+    text = config.read_text().replace("proxy_buffering off;", "proxy_buffering on;")
+    config.write_text(text.replace("http { ", f"http {{ {packing} "))
+    return arguments
+
+
+PROXIES: dict[str, Callable[[Path, int, str], list[str]]] = {
+    "nginx": nginx,
+    "caddy": caddy,
+    "nginx compressing": compressing_nginx,
+}
+AS_TOLD = ["nginx", "caddy"]
 
 
 class Here(AbstractResolver):
@@ -98,9 +113,9 @@ class Public:
         return websockets.connect(url, host="127.0.0.1", port=self.port, ssl=self.tls, proxy=None, **options)  # type: ignore[arg-type]
 
 
-@pytest.fixture(params=list(PROXIES))
+@pytest.fixture(params=AS_TOLD)
 async def public(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Public]:
-    program = shutil.which(request.param, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    program = shutil.which(request.param.partition(" ")[0], path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
         pytest.skip(f"{request.param} is not installed")
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -147,6 +162,19 @@ async def test_each_event_passes_at_once_on_both_transports(public: Public) -> N
             # The next second is not let begin before this one has come: nothing can push it through.
             await events.until("update", topic="price.BTC", ts=public.exchange.now_ms)
             await client.until("update", topic="price.BTC", ts=public.exchange.now_ms)
+
+
+@pytest.mark.parametrize("public", list(PROXIES), indirect=True)
+async def test_each_event_passes_at_once_also_to_a_client_that_takes_gzip(public: Public) -> None:
+    async with (
+        public.http() as http,
+        http.get(f"{public.url}/sse?topics=price.BTC", headers={"Accept-Encoding": "gzip"}) as stream,
+    ):
+        assert stream.headers["Cache-Control"] == "no-store, no-transform"
+        events = SseClient(stream.content.readline)
+        for _ in range(5):
+            public.exchange.advance(1)
+            await events.until("update", topic="price.BTC", ts=public.exchange.now_ms)
 
 
 async def test_websockets_behind_it_are_light_also_where_its_connections_have_carried_requests(public: Public) -> None:
