@@ -1,6 +1,7 @@
 # syntax=docker/dockerfile:1
 # Works as a Hugging Face Docker Space as it is: port 7860, user 1000, nothing written outside /app.
-FROM python:3.11-slim
+# By digest: the same bytes each time. Dependabot and `docker buildx imagetools inspect python:3.11-slim` know newer ones.
+FROM python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad5a0412fd5bfc7
 
 RUN useradd --create-home --uid 1000 app
 WORKDIR /app

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
+SERVER = {"Server": "stream-server"}
+"""On every answer. aiohttp would name itself and Python with their versions."""
 NOBODY = "'none'"
 OWN_PAGES = "'self'"
 _FRAME_OPTIONS: Mapping[tuple[str, ...], str] = {(NOBODY,): "DENY", (OWN_PAGES,): "SAMEORIGIN"}
 
 
-def safe_headers(ancestors: Sequence[str]) -> Mapping[str, str]:
+def safe_headers(ancestors: Sequence[str]) -> dict[str, str]:
     """Return the headers of an answer that is no page: nothing in it may run. `ancestors` may frame it."""
     headers = {
         "X-Content-Type-Options": "nosniff",

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -56,7 +56,7 @@ class Context:
     bodies: Bodies = field(default_factory=Bodies)
     messages: Turnstile = field(default_factory=lambda: Turnstile(STEPS_A_TURN))
     """Where what WebSocket clients send waits to be read."""
-    safe_headers: Mapping[str, str] = field(init=False)
+    safe_headers: dict[str, str] = field(init=False)
     """What every answer tells a browser."""
 
     def __post_init__(self) -> None:

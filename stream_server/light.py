@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import cast
 
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
@@ -22,6 +22,7 @@ from yarl import URL
 
 from stream_server import envelope
 from stream_server.access import Claims
+from stream_server.browsers import SERVER
 from stream_server.clients import Client
 from stream_server.context import Context
 from stream_server.descriptors import NO_DESCRIPTOR, scarce
@@ -47,14 +48,14 @@ _OURS = (b"GET /ws?", b"GET /ws ")
 Factory = Callable[[], asyncio.Protocol]
 
 
-def no_room(safe_headers: Mapping[str, str]) -> bytes:
+def no_room(safe_headers: dict[str, str]) -> bytes:
     """Return the answer to a connection that is closed before it could ask."""
     lines = (
         "HTTP/1.1 503 Service Unavailable",
         "Retry-After: 30",
         "Connection: close",
         "Content-Length: 0",
-        *(f"{name}: {value}" for name, value in safe_headers.items()),
+        *(f"{name}: {value}" for name, value in (SERVER | safe_headers).items()),
     )
     return "".join(f"{line}\r\n" for line in (*lines, "")).encode()
 
@@ -158,6 +159,7 @@ class Front(asyncio.Protocol):
         claims = self.context.probe.claims_of(caller.ticket) or self._admit(caller)
         if claims is None:
             return False  # the other shell says why, and counts it
+        response.headers["Server"] = SERVER["Server"]
         handshake.send_response(response)
         answer = b"".join(handshake.data_to_send())
         deflate = next((each for each in handshake.extensions if isinstance(each, PerMessageDeflate)), None)

@@ -9,6 +9,7 @@ import logging
 import logging.handlers
 import math
 import os
+import re
 import select
 import sys
 import time
@@ -31,6 +32,7 @@ FACT_CHARS = 500
 PIPE_BYTES = 4096
 """A pipe that takes anything takes as much."""
 
+_UNSEEN = re.compile(r"[^\n -~]")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -44,9 +46,10 @@ class TextLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         facts = " ".join(f"{name}={_text(value)}" for name, value in facts_of(record).items())
-        line = f"{_stamp(record)} {record.levelname:<7} {record.getMessage()} {facts}".rstrip()
+        message = _escape(record.getMessage().replace("\n", "\\n"))
+        line = f"{_stamp(record)} {record.levelname:<7} {message} {facts}".rstrip()
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+            line += "\n" + _escape(self.formatException(record.exc_info))
         return line
 
 
@@ -64,7 +67,7 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         try:
-            return orjson.dumps(line, default=str).decode()
+            return _escape(orjson.dumps(line, default=str).decode())
         except TypeError:  # a text with half a character, or a number beyond 64 bits: rather slow than lost
             return json.dumps(line, default=str)
 
@@ -197,6 +200,15 @@ def _stamp(record: logging.LogRecord) -> str:
 
 def _cut(value: object) -> object:
     return value if not isinstance(value, str) or len(value) <= FACT_CHARS else value[:FACT_CHARS] + "…"
+
+
+def _escape(text: str) -> str:
+    """Make visible what a terminal or a log viewer would act upon: control characters, and those that turn lines."""
+    return _UNSEEN.sub(lambda found: _escaped(found[0]), text)
+
+
+def _escaped(character: str) -> str:
+    return character if character.isprintable() else json.dumps(character)[1:-1]
 
 
 def _text(value: object) -> str:

@@ -16,6 +16,7 @@ KEY = b"Sec-WebSocket-Key: x3JJHMbDL1EzLkh9GBhXDw==\r\n"
 VERSION = b"Sec-WebSocket-Version: 13\r\n"
 UPGRADE = b"Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n"
 SAFE = {
+    "server": "stream-server",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cross-origin-opener-policy": "same-origin",
@@ -108,6 +109,7 @@ async def test_a_handshake_that_is_not_by_the_letter_is_refused_with_what_would_
     assert not service.context.clients.connected
     good = await said(service, request(b"GET /ws", UPGRADE, VERSION, KEY, b"Origin: https://good.example\r\n"))
     assert (good.status, good.headers["sec-websocket-accept"]) == (101, "HSmrc0sMlYUkAGmm5OPpG2HaGWk=")
+    assert good.headers["server"] == "stream-server"
 
 
 HANDSHAKE = (VERSION, KEY, b"Origin: https://good.example\r\n")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,6 +68,25 @@ def test_what_clients_send_neither_makes_lines_of_its_own_nor_loses_one(value: o
 def told(calm: Calm, count: int, at: float, name: str = "unauthorised") -> list[logging.LogRecord]:
     records = [record(name, at + each / count) for each in range(count)]
     return [each for each in records if calm.filter(each)]
+
+
+UNSEEN = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) in ("Cc", "Cf", "Zl", "Zp", "Cs")]
+
+
+def test_no_character_that_a_terminal_acts_upon_is_in_any_line_and_others_are_as_they_were() -> None:
+    assert {"\x7f", "\x85", "\u200f", "\u202e", "\u2028", "\u2066", "\ufeff", "\U000e0041"} <= set(UNSEEN)
+    for start in range(0, len(UNSEEN), 200):
+        text = "ü".join(UNSEEN[start : start + 200]) + "币 €"
+        try:
+            raise RuntimeError(text)
+        except RuntimeError as error:
+            made = record(text, path=text, exc_info=(RuntimeError, error, error.__traceback__))
+        for lines in (TextLines(), JsonLines()):
+            line = lines.format(made)
+            assert not set(line.replace("\n", "")) & set(UNSEEN)
+            assert "币 €" in line or "\\u5e01" in line
+            if isinstance(lines, JsonLines) and "\ud800" not in text:
+                assert json.loads(line)["event"] == text
 
 
 def test_a_flood_is_cut_short_and_the_next_line_says_by_how_much() -> None:

@@ -16,6 +16,7 @@ import orjson
 from aiohttp import web
 
 from stream_server.bodies import is_body_behind_upgrade
+from stream_server.browsers import SERVER
 from stream_server.context import CONTEXT, Context
 from stream_server.headers import is_known
 from stream_server.history import TopicHistory
@@ -186,6 +187,7 @@ async def finish(request: web.Request, response: web.StreamResponse) -> None:
     Its `X-Request-Id` is the one that came with the request if there was one. Allowed origins may read it.
     """
     if response.status == 101:
+        response.headers.update(SERVER)
         return
     context = request.app[CONTEXT]
     if is_body_behind_upgrade(request):
@@ -198,6 +200,7 @@ async def finish(request: web.Request, response: web.StreamResponse) -> None:
 def keep_safe(context: Context, response: web.StreamResponse, request_id: str) -> None:
     """Name the request, and keep a browser from taking the answer for anything else; a page has its own policy."""
     response.headers["X-Request-Id"] = request_id
+    response.headers.update(SERVER)
     for name, value in context.safe_headers.items():
         response.headers.setdefault(name, value)
 
