@@ -245,7 +245,7 @@ class Accounts:
             huggingface.refusal,
             "HF_TOKEN",
         )
-        self._open(lexicon.NAME, None, UpstreamPolicy())
+        self._open(lexicon.NAME, None, UpstreamPolicy(local=True))
         self._open(
             cryptopanic.NAME,
             _without(urls["cryptopanic"], f"/api/{self.cryptopanic_plan}/v2/posts", f"/api/{self.cryptopanic_plan}/v2"),

@@ -101,6 +101,9 @@ class UpstreamPolicy:
     reset_unit_s: float = 1.0
     """What `X-RateLimit-Reset` counts in where it is a duration; a Unix time tells its unit by its size."""
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
+    local: bool = False
+    """Its answers are worked out in this process. One that fails or takes long says nothing of the next question, so
+    its circuit stays closed."""
 
 
 class Throttled(RateLimited):
@@ -392,7 +395,7 @@ class Upstream:
     # --- what it came to ---
 
     def _succeeded(self, admitted: Pass, latency_s: float) -> None:
-        admitted.succeeded(latency_s)
+        admitted.succeeded(0.0 if self.policy.local else latency_s)
         self.outcomes["ok"] += 1
         self.last_success_ms = self.clock.wall_ms()
         latency_ms = latency_s * 1000
@@ -415,6 +418,8 @@ class Upstream:
                 self._rest(BANNED_REST_S if asked is None else max(1.0, asked), whole=self._shares_limits)
             case Unauthorized() if self.keyed:
                 self.disabled = f"refused our key: {error.reason}"
+            case _ if self.policy.local:
+                pass
             case Blocked() | Unauthorized() if self.hosts is not None and self.hosts.wait_s() > 0:
                 pass  # every host rests
             case _:
