@@ -28,7 +28,13 @@ from orchestrator.upstream import Upstream
 log = logging.getLogger(__name__)
 
 HISTORY = 500
+HISTORY_ON_DEMAND = 100
+"""Rows of a series that a client has started: each one asks for its own, and there may be hundreds of them."""
 AT_ONCE = 4
+AT_ONCE_ON_DEMAND = 2
+STARTS_PER_S = 20.0
+"""Questions a second for series that clients have started; more wait for their turn, whoever started them."""
+STARTS_AT_ONCE = 40
 
 SKEW_ERROR_MS = 500
 """By so much the exchange's clock may be known wrongly: REST tells it in whole seconds."""
@@ -75,7 +81,8 @@ class Backfills:
     """Fills every series of a market, in tasks of `group`.
 
     `ask(request, urgent)` sends a request. `answered(key, candles)` hears of every answer that was applied.
-    `exchange_ms()` is what the exchange's clock shows now, as far as it has told.
+    `exchange_ms()` is what the exchange's clock shows now, as far as it has told. `is_configured(key)` tells the series
+    that the settings name from those that clients have started: the latter wait for a turn, and are never urgent.
     """
 
     def __init__(
@@ -90,6 +97,7 @@ class Backfills:
         policy: BackfillPolicy,
         recorder: Recorder | None,
         group: asyncio.TaskGroup,
+        is_configured: Callable[[Key], bool] = lambda key: True,
     ) -> None:
         self.market = market
         self.rest = rest
@@ -101,6 +109,9 @@ class Backfills:
         self.policy = policy
         self.recorder = recorder
         self.group = group
+        self.is_configured = is_configured
+        self.slots_on_demand = asyncio.Semaphore(AT_ONCE_ON_DEMAND)
+        self.next_turn = float("-inf")
         self.running: set[Key] = set()
         self.again: set[Key] = set()
         self.slots = asyncio.Semaphore(AT_ONCE)
@@ -145,13 +156,13 @@ class Backfills:
         """Ask until nothing is missing."""
         backoff = Backoff(self.policy.first_delay_s, self.policy.longest_delay_s, self.rng)
         try:
-            while (series := self.market.series.get(key)) is not None:
+            while await self._turn(key) and (series := self.market.series.get(key)) is not None:
                 self.again.discard(key)
                 start = series.expected() if series.reached_back else None
-                limit = self._limit(series, start)
+                limit = self._limit(key, series, start)
                 request = binance.klines(*key, limit, start)
                 try:
-                    told = await self._fetch(key, request, urgent=True)
+                    told = await self._fetch(key, request, urgent=self.is_configured(key))
                 except ProviderError as error:
                     log_failure(self.rest, "klines", error)
                     if not series.begun and self.market.series.get(key) is series:
@@ -172,10 +183,19 @@ class Backfills:
             self.running.discard(key)
             self.again.discard(key)
 
-    def _limit(self, series: CandleSeries, start: int | None) -> int:
+    async def _turn(self, key: Key) -> bool:
+        """Wait until a series may ask. Only those that clients have started have to; True, for a loop's condition."""
+        if not self.is_configured(key):
+            now = self.clock.now()
+            self.next_turn = max(self.next_turn, now - STARTS_AT_ONCE / STARTS_PER_S) + 1 / STARTS_PER_S
+            if self.next_turn > now:
+                await self.clock.sleep(self.next_turn - now)
+        return True
+
+    def _limit(self, key: Key, series: CandleSeries, start: int | None) -> int:
         """The missing rows, the one that is forming, and one that may begin while we ask."""
         if start is None:
-            return HISTORY
+            return HISTORY if self.is_configured(key) else HISTORY_ON_DEMAND
         heard = max(series.live.open_time if series.live else 0, max(series.waiting, default=0))
         passed = (self.exchange_ms() - start) // STEP_MS[series.interval]
         missing = max(count_between(start, heard, series.interval), passed)
@@ -217,7 +237,7 @@ class Backfills:
     # --- asking ---
 
     async def _fetch(self, key: Key, request: HttpRequest, urgent: bool) -> _Told:
-        async with self.slots:
+        async with self.slots if self.is_configured(key) else self.slots_on_demand:
             asked_ms = self.exchange_ms() - SKEW_ERROR_MS
             response = await self.ask(request, urgent)
         # It cannot be older than the question. By our clock alone that would be a guess, so its own has to agree.

@@ -20,6 +20,7 @@ import orjson
 
 from feeds import topics
 from feeds.backfill import BackfillPolicy, Backfills, Key, log_failure
+from feeds.candles import KEEP
 from feeds.doubts import Doubts
 from feeds.market import HALTED, BinanceMarket
 from feeds.model import TRADING, Candle, Pair, Price
@@ -46,6 +47,8 @@ TICKERS_COMPARED = 20
 """So many of the most traded pairs tell whether anything happens at all; more would weigh more."""
 SKEWS_KEPT = 15
 LOOK_AT_PAIRS_S = 1.0
+KEEP_ON_DEMAND = 200
+"""Closed candles of a series that a client has started; whoever asks REST for more gets them from the exchange."""
 REST_ITSELF = ""
 """Stands among the pairs that speak against the list."""
 EXCHANGE_HALTED = "the exchange is halted: it trades none of its pairs"
@@ -160,7 +163,7 @@ class BinanceFeed:
         self.keys[topic] = key
         stream = binance.kline_stream(*key)
         is_new = key not in self.market.series
-        self.market.follow(key)
+        self.market.follow(key, KEEP if topic in self.always else KEEP_ON_DEMAND)
         self.followed[stream] = key
         if is_new and self.recorder is not None:
             # Now and not with the exchange's word: frames may come before it, and count from here on.
@@ -170,6 +173,13 @@ class BinanceFeed:
             socket.want(stream)
             if is_new and stream in socket.active:
                 self._subscribed({stream})  # dropped a moment ago, and the exchange has not been told yet
+
+    def starts(self, topic: str) -> bool:
+        """Whether bringing this topic starts something at the exchange: candles that the settings do not name."""
+        candle = topics.candle_topic(topic)
+        if candle is None:
+            return False
+        return candle.base not in self.policy.candle_bases or candle.interval not in self.policy.candle_intervals
 
     def drop(self, topic: str) -> bool:
         """Stop candles that nobody listens to; True if they are no longer brought. Prices and set candles go on."""
@@ -194,6 +204,11 @@ class BinanceFeed:
             self.recorder.dropped(stream, self.clock.wall_ms())
         for socket in self.sockets:
             socket.drop(stream)
+
+    def _topic_of(self, key: Key) -> str | None:
+        """The topic that a series is of; None for a pair that is not listed."""
+        pair = self.symbols.listed.get(key[0])
+        return topics.ohlcv(pair.base, key[1]) if pair is not None else None
 
     def _socket_for(self, stream: str) -> StreamSocket:
         for socket in self.sockets:
@@ -247,6 +262,7 @@ class BinanceFeed:
                 self.policy.backfill,
                 self.recorder,
                 group,
+                lambda key: self._topic_of(key) in self.always,
             )
             try:
                 self._open_socket().want(binance.ALL_MINI_TICKERS)
@@ -539,7 +555,9 @@ class BinanceFeed:
         failure = "; ".join(errors) if errors and (self.pairs_failed or self.tickers_failed or not known) else None
         if self.symbols.halted:
             return {"price": EXCHANGE_HALTED, "ohlcv": EXCHANGE_HALTED}
-        begun = known and all(series.begun for series in self.market.series.values())
+        # Only what the settings name: clients may start candles at any time, and those have to wait their turn.
+        configured = [self.market.series.get(key) for topic, key in self.keys.items() if topic in self.always]
+        begun = known and all(series is not None and series.begun for series in configured)
         return {
             "price": "value" if self.market.prices or streaming else failure,
             "ohlcv": "value" if begun and bool(self.sockets) else failure,
@@ -565,6 +583,7 @@ class BinanceFeed:
             "pair_states": self.symbols.states(),
             "dropped_ticks": dict(self.market.dropped),
             "candle_series": len(self.market.series),
+            "candle_series_on_demand": len(self.keys.keys() - self.always),
             "close_delay_ms": {
                 interval: _quantiles(delays) for interval, delays in sorted(self.market.close_delays_ms.items())
             },

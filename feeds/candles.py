@@ -52,10 +52,13 @@ UNREADABLE_MOST = 3
 """So many answers in a row may hold a row that cannot be read; then what is missing is as good as missing there."""
 
 
+KEEP = 1000
+
+
 class CandleSeries:
     """The candles of one market and interval; keeps the newest `keep` closed ones."""
 
-    def __init__(self, interval: str, keep: int = 1000) -> None:
+    def __init__(self, interval: str, keep: int = KEEP) -> None:
         self.interval = interval
         self.keep = keep
         self.closed: list[Candle] = []

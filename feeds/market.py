@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from feeds import events, topics
-from feeds.candles import CandleSeries, Gap, Outcome, Said, State
+from feeds.candles import KEEP, CandleSeries, Gap, Outcome, Said, State
 from feeds.model import Candle, Event, Pair, Price, Quote, Sink
 from feeds.providers import binance
 from feeds.providers.fields import BadFieldError, Rows
@@ -91,11 +91,11 @@ class BinanceMarket:
 
     # --- what is followed ---
 
-    def follow(self, key: tuple[str, str]) -> CandleSeries:
-        """Keep the candles of (pair symbol, interval) from now on."""
+    def follow(self, key: tuple[str, str], keep: int = KEEP) -> CandleSeries:
+        """Keep the candles of (pair symbol, interval) from now on, the newest `keep` closed ones."""
         series = self.series.get(key)
         if series is None:
-            series = self.series[key] = CandleSeries(key[1])
+            series = self.series[key] = CandleSeries(key[1], keep)
         return series
 
     def unfollow(self, key: tuple[str, str]) -> None:

@@ -39,6 +39,7 @@ from stream_server.access import Access
 from stream_server.clients import Clients
 from stream_server.connection import Connection
 from stream_server.context import CONTEXT, Context
+from stream_server.demand import Demands
 from stream_server.guard import guard, issue_ticket, only_wanted_bodies
 from stream_server.hub import Hub, HubPolicy
 from stream_server.inflow import Turnstile
@@ -85,19 +86,6 @@ class LoopScheduler:
 
     def later(self, delay_s: float, call: Callable[[], None]) -> None:
         self.loop.call_later(delay_s, call)
-
-
-class LateDemand:
-    """The hub and the feeds need each other; this is the hub's end until they exist."""
-
-    supervisor: Supervisor | None = None
-
-    def want(self, topic: str) -> None:
-        if self.supervisor is not None:
-            self.supervisor.want(topic)
-
-    def drop(self, topic: str) -> bool:
-        return self.supervisor.drop(topic) if self.supervisor is not None else False
 
 
 class StatusTopic:
@@ -195,7 +183,7 @@ async def service(
     tape_clock = TapeClock(clock) if run.tape is not None else None
     clock = tape_clock or clock
     rng = random.Random()
-    demand = LateDemand()
+    demand = Demands(settings.max_demand_topics, settings.max_demand_topics_per_ip)
     policy = HubPolicy(
         ttl_of(settings),
         settings.ring_events,
@@ -219,7 +207,8 @@ async def service(
             market = BinanceMarket(hub, Symbols(settings.symbols), venue_of(settings.binance_ws_urls[0]))
             feed, sources = await _live_feeds(stack, settings, run, hub, market, clock, rng, status)
             feeds = [feed, *sources.feeds]
-        supervisor = demand.supervisor = Supervisor(feeds, clock, rng)
+            demand.starts = feed.starts
+        supervisor = demand.feeds = Supervisor(feeds, clock, rng)
         context = Context(
             settings,
             clock,
@@ -236,6 +225,7 @@ async def service(
             rates=RequestRates(settings.rest_rate_per_s, clock),
             pulse=Pulse(clock, rng),
             probe=Probe(hub, clock, settings.probe_s),
+            demand=demand,
             descriptors=limit,
         )
         yield _application(context, status), context

@@ -16,11 +16,12 @@ from stream_server.access import Access, Claims
 from stream_server.bodies import Bodies
 from stream_server.browsers import safe_headers
 from stream_server.clients import Client, Clients
+from stream_server.demand import Demands
 from stream_server.hub import Hub
 from stream_server.inflow import STEPS_A_TURN, Turnstile
 from stream_server.meters import Requests
 from stream_server.outbox import Outbox
-from stream_server.peers import RequestRates
+from stream_server.peers import RequestRates, is_loopback
 from stream_server.probe import PROBE, Probe
 from stream_server.pulse import Pulse
 from stream_server.session import Session
@@ -47,6 +48,7 @@ class Context:
     rates: RequestRates
     pulse: Pulse
     probe: Probe
+    demand: Demands
     descriptors: int | None = None
     """How many the process may have open; None if unknown."""
     draining: bool = False
@@ -71,6 +73,8 @@ class Context:
         if claims is PROBE:
             self.probe.enter(outbox)
             return Client(outbox)
+        # Behind a proxy on this machine that nobody has named, every client would have one account.
+        outbox.account = "" if is_loopback(address) else address
         return self.clients.join(outbox, address, self.access.left_s(claims))
 
     def new_session(self, outbox: Outbox, claims: Claims, *, inflates: bool) -> Session:

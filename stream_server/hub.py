@@ -7,6 +7,7 @@ live, nor into both, because nothing else runs in that block: a property test ho
 
 import contextlib
 import logging
+import math
 import re
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 POS_AFTER_S = 30.0
 IN_ORDER_S = 1.0
 """A value that was received no longer ago is not sorted in: it is found stale by so much too late at most."""
+NAMED_IN_AN_ERROR = 10
 DROPPED_KEPT = 1000
 """Topics with a past that no feed brings any more, of which it is still known when that began."""
 
@@ -52,6 +54,12 @@ class Demand(Protocol):
 
     def drop(self, topic: str) -> bool:
         """No client has listened to it for a while; True if it is no longer brought from now on."""
+
+    def is_full(self) -> bool:
+        """Whether no further topic may be started on demand."""
+
+    def charge(self, topics: Iterable[str], account: str) -> list[str]:
+        """Put on an account what these topics start upstream. Returns those that may not be started now."""
 
 
 @dataclass(slots=True)
@@ -227,6 +235,7 @@ class Hub:
             self.post(outbox, [envelope.control("error", fields)])
             self.unsubscribe(outbox, [topic])
         self.idle_since.pop(topic, None)
+        self.demand.drop(topic)
 
     def _topic(self, name: str) -> TopicHistory:
         topic = self.topics.get(name)
@@ -291,6 +300,7 @@ class Hub:
         if member is None:
             return
         self.expire()
+        selectors = self._within_demand(outbox, member, selectors, req)
         cursor = self._cursor(since)
         known = self._heard_by(member)
         before = member.selection
@@ -330,6 +340,20 @@ class Hub:
         frames.append(self._synced(req))
         self.post(outbox, frames)
         self._gain_interest(gained)
+
+    def _within_demand(self, outbox: Outbox, member: Member, selectors: Sequence[str], req: object) -> Sequence[str]:
+        """Return the selectors without those that would start too much upstream; an error names these."""
+        new = [selector for selector in selectors if selector not in member.selection and topics.is_fed(selector)]
+        if self.demand.is_full():
+            self._drop_idle(math.inf)
+        refused = self.demand.charge(new, outbox.account)
+        if not refused:
+            return selectors
+        named = ", ".join(map(repr, refused[:NAMED_IN_AN_ERROR])) + (", …" if len(refused) > NAMED_IN_AN_ERROR else "")
+        message = f"no more topics are started on demand now; not subscribed: {named}"
+        fields = {"code": "demand_limit", "message": message, "topics": refused, "req": req}
+        self.post(outbox, [envelope.control("error", fields)])
+        return [selector for selector in selectors if selector not in set(refused)]
 
     def unsubscribe(self, outbox: Outbox, selectors: Iterable[str]) -> list[str]:
         """Take selectors off a client's selection; returns those that were on it."""

@@ -64,6 +64,7 @@ class Outbox:
     """One client's end of the hub. The hub alone writes to it."""
 
     __slots__ = (
+        "account",
         "asked_at",
         "behind",
         "best_pong_s",
@@ -92,6 +93,8 @@ class Outbox:
     def __init__(self, pipe: Pipe, wire: Wire) -> None:
         self.pipe = pipe
         self.wire = wire
+        self.account = ""
+        """On whose account its client starts topics; empty for one that is not limited by itself."""
         self.tally = UNTOLD
         self.ended_with: int | None = None
         """The close code that we ended it with; None if the client left by itself."""

@@ -23,6 +23,8 @@ BURST_S = 2.0
 """An address that was quiet may ask for this many seconds' worth at once."""
 ADDRESS = web.RequestKey("address", str)
 """The address that limits count a request by."""
+LOOPBACK_NETWORK = "::/64"
+"""How `::1` is counted."""
 IPV6_PREFIX = 64
 """One subscriber has a whole network of this size."""
 
@@ -56,9 +58,9 @@ def read_address(text: str) -> Address | None:
 
 
 def is_loopback(address: str) -> bool:
-    """Return whether an address is this machine's own."""
+    """Return whether an address is this machine's own, also as limits count it."""
     found = read_address(address)
-    return found is not None and found.is_loopback
+    return address == LOOPBACK_NETWORK or (found is not None and found.is_loopback)
 
 
 def _counted(address: Address | None, otherwise: str) -> str:

@@ -71,6 +71,7 @@ CODES = {
     "unknown_op": "an op that is not subscribe, unsubscribe, snapshot or ping",
     "unknown_topic": "a topic or pattern that nobody can feed",
     "topic_limit": "more topics or patterns than one connection may have",
+    "demand_limit": "as many topics are started on demand as may be, in all or from one address; try again later",
     "rate_limited": "more requests than allowed",
     "unauthorised": "a token is needed, or the one that was shown is not taken",
     "forbidden": "this token may not read that, or pages of this origin may not connect",

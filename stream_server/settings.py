@@ -79,6 +79,11 @@ class Settings:
     """Whose `X-Forwarded-For` is believed."""
     max_connections_per_ip: int = 0
     """0 for no limit: behind a proxy that is not named above, all clients have one address."""
+    max_demand_topics: int = 500
+    """Topics that clients may have started upstream, all together: candles that OHLCV_SYMBOLS and OHLCV_INTERVALS do
+    not name. 500 series cost some 50 MB and a tenth of Binance's allowance."""
+    max_demand_topics_per_ip: int = 100
+    """Of these, how many one address may have started; 0 for no limit. This machine's own addresses have none."""
     rest_rate_per_s: float = 0.0
     """Requests a second from one address, twice as many in a burst; 0 for no limit."""
     ask_rate_per_s: float = 1.0
@@ -432,6 +437,8 @@ READERS: dict[str, Callable[[str], object]] = {
     "auth_jwt_endless": _switch,
     "trusted_proxies": _networks,
     "max_connections_per_ip": _whole(0, 1_000_000),
+    "max_demand_topics": _whole(0, 100_000),
+    "max_demand_topics_per_ip": _whole(0, 100_000),
     "rest_rate_per_s": _zero_or(0.01, 1_000_000),
     "ask_rate_per_s": _zero_or(0.01, 1_000_000),
     "light_connections": _switch,

@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from feeds.backfill import HISTORY
+from feeds.backfill import HISTORY, HISTORY_ON_DEMAND
 from feeds.intervals import INTERVALS
 from feeds.providers.binance import ALL_MINI_TICKERS, MAX_STREAMS_PER_SOCKET, kline_stream
 from feeds.symbols import Symbols
@@ -430,7 +430,7 @@ async def test_dropped_and_wanted_in_one_breath_goes_on_with_history(exchange: F
         await ready(exchange, it, "ethusdt@kline_1m")
         await trade_on(exchange, 120)
         await closes(exchange, it, START_MS + MINUTE, "ohlcv.ETH.1m")
-        assert len(it.market.series["ETHUSDT", "1m"].closed) >= HISTORY - 1
+        assert len(it.market.series["ETHUSDT", "1m"].closed) >= HISTORY_ON_DEMAND - 1
 
 
 async def test_dropped_and_wanted_during_a_backfill_asks_anew_and_nothing_is_lost(exchange: FakeBinance) -> None:
@@ -445,7 +445,9 @@ async def test_dropped_and_wanted_during_a_backfill_asks_anew_and_nothing_is_los
         it.feed.drop("ohlcv.ETH.1m")
         it.feed.want("ohlcv.ETH.1m")
         await ready(exchange, it, "ethusdt@kline_1m")
-        assert len(it.market.series["ETHUSDT", "1m"].closed) >= HISTORY - 1, "not only what the old series lacked"
+        assert len(it.market.series["ETHUSDT", "1m"].closed) >= HISTORY_ON_DEMAND - 1, (
+            "not only what the old series lacked"
+        )
 
 
 async def test_dropped_during_a_backfill_stays_dropped(exchange: FakeBinance) -> None:

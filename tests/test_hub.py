@@ -600,7 +600,7 @@ def test_a_topic_that_cannot_be_fed_is_refused_by_name_to_those_who_wait_for_it(
     assert waiting.outline() == [update]
     assert len(other.take()) == 2
     rig.pass_time(61)
-    assert rig.demand.dropped == []
+    assert rig.demand.dropped == ["ohlcv.SOL.5m"]
 
 
 # --- freshness ---

@@ -10,7 +10,7 @@ and `settle` proves that nothing is owed once all pipes have drained.
 
 import os
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from hypothesis import HealthCheck, settings
@@ -386,6 +386,12 @@ class HubModel(RuleBasedStateMachine):
         if known.dropped:
             known.dropped = False
             known.fed_again_at = self.hub.seq if topic in self.hub.topics else self.hub.forgotten_at + 1
+
+    def is_full(self) -> bool:
+        return False
+
+    def charge(self, names: Iterable[str], account: str) -> list[str]:
+        return []
 
     def drop(self, topic: str) -> bool:
         if topic != ON_DEMAND:

@@ -46,7 +46,16 @@ Fields and messages may be added at any time: ignore those you don't know.
 """
 
 STREAM_CODES = (
-    *("bad_json", "bad_request", "binary_refused", "unknown_op", "unknown_topic", "topic_limit", "forbidden"),
+    *(
+        "bad_json",
+        "bad_request",
+        "binary_refused",
+        "unknown_op",
+        "unknown_topic",
+        "topic_limit",
+        "demand_limit",
+        "forbidden",
+    ),
 )
 """Those error codes that an `error` may carry."""
 

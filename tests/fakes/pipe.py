@@ -1,6 +1,7 @@
 """A client's transport with a buffer that the test empties, and a hub with such clients."""
 
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -227,6 +228,12 @@ class FakeDemand:
     def drop(self, topic: str) -> bool:
         self.dropped.append(topic)
         return topic in self.brought
+
+    def is_full(self) -> bool:
+        return False
+
+    def charge(self, topics: Iterable[str], account: str) -> list[str]:
+        return []
 
 
 class HubRig:
