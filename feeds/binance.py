@@ -19,6 +19,7 @@ from typing import TypeVar
 import orjson
 
 from feeds import topics
+from feeds.awake import AwakeTime
 from feeds.backfill import BackfillPolicy, Backfills, Key, log_failure
 from feeds.candles import KEEP
 from feeds.doubts import Doubts
@@ -115,6 +116,8 @@ class BinanceFeed:
         self.keys: dict[str, Key] = {}
         """The same by topic, also of a pair that is not listed any more."""
         self.watchdog = Watchdog()
+        self.awake = AwakeTime(clock)
+        """What silence is measured by."""
         self.group: asyncio.TaskGroup | None = None
         self.backfills: Backfills | None = None
         self.pairs_failed = False
@@ -228,7 +231,7 @@ class BinanceFeed:
             self.rng,
             self._frame,
             self._subscribed,
-            lambda stream, within_s: self.watchdog.is_lively(stream, within_s, self.clock.now()),
+            lambda stream, within_s: self.watchdog.is_lively(stream, within_s, self.awake.now()),
             self.policy.socket,
             self.on_change,
             lambda host, cause: self._connection(name, host, cause),
@@ -413,7 +416,7 @@ class BinanceFeed:
 
     def _stream_delivers(self) -> bool:
         socket = self.sockets[0] if self.sockets else None
-        quiet_s = self.clock.now() - self.last_prices
+        quiet_s = self.awake.now() - self.last_prices
         return socket is not None and socket.link is not None and quiet_s < self.policy.silence_s / 2
 
     # --- what the streams say ---
@@ -422,7 +425,7 @@ class BinanceFeed:
         """The exchange now sends these: fetch what passed before."""
         if self.recorder is not None:
             self.recorder.subscribed(sorted(streams), self.clock.wall_ms())
-        now = self.clock.now()
+        now = self.awake.now()
         for stream in streams:
             key = self.followed.get(stream)
             if stream == binance.ALL_MINI_TICKERS:
@@ -443,7 +446,7 @@ class BinanceFeed:
             self.recorder.frame(raw, received_ms)
         self._compare_clocks()
         frame = self.market.frame(raw, received_ms)
-        now = self.clock.now()
+        now = self.awake.now()
         match frame:
             case binance.Prices(rows) if rows.good:
                 # Not the newest: one row with a wild stamp would stay that for ever.
@@ -467,7 +470,7 @@ class BinanceFeed:
         stream = binance.kline_stream(*key)
         told = self.watchdog.known(stream)
         if told is not None and _trades_since(told, candles):
-            self.watchdog.missed(stream, self.clock.now())
+            self.watchdog.missed(stream, self.awake.now())
         elif told is None and candles:
             self.watchdog.may_know(stream, _mark(candles[-1]))
 
@@ -476,8 +479,11 @@ class BinanceFeed:
     async def _watch(self) -> None:
         """Ask anew for a dead stream; if that does not help, or all is silent, leave its connection for another."""
         while True:
+            pauses = self.awake.pauses
             await self.clock.sleep(self.policy.watch_s)
-            now = self.clock.now()
+            now = self.awake.now()
+            if self.awake.pauses > pauses:
+                continue  # first read what has come while we stood still
             for stream in self.watchdog.dead(now):
                 socket = self._socket_of(stream)
                 if socket is None:
@@ -495,7 +501,7 @@ class BinanceFeed:
         """Ask REST whether there was anything to tell for a stream that tells nothing."""
         while True:
             await self.clock.sleep(self.policy.watch_s)
-            for stream in self.watchdog.suspects(self.clock.now()):
+            for stream in self.watchdog.suspects(self.awake.now()):
                 missed, pause_s = None, 0.0
                 if self._socket_of(stream) is not None:
                     try:
@@ -503,7 +509,7 @@ class BinanceFeed:
                     except ProviderError as error:
                         log_failure(self.rest, f"about {stream}", error)
                         pause_s = min(max(self.policy.first_delay_s, self.rest.back_in_s()), self.policy.silence_s / 3)
-                now = self.clock.now()
+                now = self.awake.now()
                 if stream == binance.ALL_MINI_TICKERS and missed is None:
                     # Somewhere something trades each second.
                     missed = self.watchdog.silent_s(stream, now) >= self.policy.silence_s or None

@@ -19,6 +19,7 @@ from urllib.parse import quote
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
+from feeds.awake import STOOD_STILL_S
 from feeds.handover import Arrival, Handover
 from feeds.model import Candle
 from feeds.providers import binance
@@ -245,9 +246,13 @@ class Link:
         while True:
             quiet_s = self.clock.now() - self.last_heard
             if quiet_s >= self.policy.idle_s:
+                asked_at = self.clock.now()
                 pong = asyncio.ensure_future(await connection.ping())
                 await first_of(pong, self.clock.sleep(self.policy.pong_s))
-                if not pong.done() and self.clock.now() - self.last_heard >= self.policy.pong_s:
+                # Had we stood still meanwhile, the answer would be waiting behind what we have not read.
+                stood_still = self.clock.now() - asked_at > self.policy.pong_s + STOOD_STILL_S
+                silent = not pong.done() and self.clock.now() - self.last_heard >= self.policy.pong_s
+                if silent and not stood_still:
                     raise Unavailable(binance.NAME, f"no sign of life within {self.policy.pong_s:g} s of a ping")
                 quiet_s = 0.0
             await self.clock.sleep(self.policy.idle_s - quiet_s)

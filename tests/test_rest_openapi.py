@@ -99,7 +99,7 @@ async def test_what_is_open_to_everyone_is_what_the_guard_lets_pass() -> None:
 
 async def test_every_code_of_an_answer_is_described_under_its_statuses() -> None:
     told = {code for codes, _ in openapi.REFUSALS.values() for code in codes}
-    only_on_streams = {"binary_refused", "unknown_op", "topic_limit"}
+    only_on_streams = {"binary_refused", "unknown_op", "topic_limit", "demand_limit"}
     assert told | only_on_streams | {"method_not_allowed"} == set(refusals.CODES)
     assert only_on_streams < set(asyncapi.STREAM_CODES) < set(refusals.CODES)
 

@@ -120,6 +120,8 @@ BAD = {
     "TRUSTED_PROXIES": ["proxy.example", "10.0.0.0/33"],
     "MAX_CONNECTIONS_PER_IP": ["-1", "many"],
     "ASK_RATE_PER_S": ["-1", "often", "0.001"],
+    "MAX_DEMAND_TOPICS": ["-1", "many"],
+    "MAX_DEMAND_TOPICS_PER_IP": ["-1", "many"],
     "REST_RATE_PER_S": ["-1", "nan", "fast", "0.001"],
     "LIGHT_CONNECTIONS": ["2", "perhaps"],
     "MAX_CONNECTIONS": ["0", "many"],

@@ -1,6 +1,6 @@
 """Which patterns match a topic, and which topics match a pattern, without comparing each with each.
 
-Both are trees of words. A topic has at most three words, so a search takes some fifteen steps however many patterns
+Both are trees of the words that `topics.words_of` gives. A topic has at most three words, so a search takes some fifteen steps however many patterns
 there are. `topics.matches` defines what a match is; a property test holds the trees to it.
 """
 
@@ -21,7 +21,7 @@ class _Node(Generic[V]):
     def reach(self, text: str) -> "_Node[V]":
         """Return the node of a dotted text below this one, grown where it was missing."""
         node = self
-        for word in text.split("."):
+        for word in topics.words_of(text):
             child = node.children.get(word)
             if child is None:
                 child = node.children[word] = _Node()
@@ -31,7 +31,7 @@ class _Node(Generic[V]):
     def cut(self, text: str) -> None:
         """Take the value of a dotted text away, and the branches that only it needed."""
         path = [self]
-        words = text.split(".")
+        words = topics.words_of(text)
         for word in words:
             path.append(path[-1].children[word])
         path[-1].value = None
@@ -56,7 +56,7 @@ class PatternTree(Generic[V]):
     def get(self, pattern: str) -> V | None:
         """Return the value under exactly this pattern."""
         node: _Node[V] | None = self.root
-        for word in pattern.split("."):
+        for word in topics.words_of(pattern):
             node = None if node is None else node.children.get(word)
         return None if node is None else node.value
 
@@ -70,7 +70,7 @@ class PatternTree(Generic[V]):
         if topic == topics.PROBE:
             return found
         nodes = [self.root]
-        for word in topic.split("."):
+        for word in topics.words_of(topic):
             following: list[_Node[V]] = []
             for node in nodes:
                 rest = node.children.get(">")
@@ -104,7 +104,7 @@ class TopicTree:
     def matching(self, pattern: str) -> list[str]:
         """Return the topics that a pattern matches."""
         nodes = [self.root]
-        for word in pattern.split("."):
+        for word in topics.words_of(pattern):
             if word == ">":
                 nodes = _below(nodes)
                 break
