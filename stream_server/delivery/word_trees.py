@@ -1,7 +1,7 @@
 """Which patterns match a topic, and which topics match a pattern, without comparing each with each.
 
-Both are trees of the words that `topics.words_of` gives. A topic has at most three words, so a search takes some fifteen steps however many patterns
-there are. `topics.matches` defines what a match is; a property test holds the trees to it.
+Both are trees of the words that `topics.words_of` gives, three at most, so that a search takes some fifteen steps
+however many patterns there are. `topics.matches` defines what a match is; a property test holds the trees to it.
 """
 
 from typing import Generic, TypeVar
