@@ -385,8 +385,25 @@ class Hub:
         outbox.wire = wire
         self._change_selection(outbox, member, member.selection)
 
+    def let_out(self, outbox: Outbox) -> None:
+        """Send a client what is held for its beats: it is about to be given a position, which must not pass over it."""
+        member = self.members.get(outbox)
+        if member is None or member.group is None:
+            return
+        group = member.group
+        self.rounds.settle(group)
+        self.laggards.hand(outbox, group.unseen_by(outbox))
+        if group.holds_anything():
+            group.newcomers[outbox] = self.seq
+
+    def current_topics(self) -> Mapping[str, TopicHistory]:
+        """Return every topic that is known, by name, its freshness brought up to date."""
+        self.expire()
+        return self.topics
+
     def snapshot(self, selectors: Iterable[str]) -> list[TopicHistory]:
-        """The topics with a value among those selected, by id."""
+        """Return the topics with a value among those selected, by id, their freshness brought up to date."""
+        self.expire()
         found: dict[str, TopicHistory] = {}
         for selector in selectors:
             if topics.is_pattern(selector):
@@ -429,13 +446,16 @@ class Hub:
         )
 
     def _since(self, added: Sequence[TopicHistory], group: Group, seq: int) -> list[Frame]:
+        """Return what a client lacks that has seen everything up to `seq`, and what was held back for it below that.
+
+        Such a value comes under the client's own position: an older id would take the client back there.
+        """
         frames: list[Frame] = []
         for topic in added:
             lacking = topic.since(seq)
-            # A throttled value may have been waiting, below the cursor, when the connection broke.
-            last = topic.last
-            if not lacking and last is not None and not last.log and group.listens[topic.name]:
-                lacking = [last]
+            last, event = topic.last, topic.event
+            if not lacking and last is not None and last.overtaken and event is not None and group.listens[topic.name]:
+                lacking = [envelope.update(event, f"{self.epoch}-{seq}", seq)]
             frames += lacking
         return frames
 
@@ -476,8 +496,7 @@ class Hub:
             group.newcomers[outbox] = self.seq
         member.group, member.selection = group, dict(selection)
         wanted = [frame for frame in unseen if frame.topic in group.listens]
-        if wanted:
-            self.laggards.answer(outbox, wanted, self.seq)
+        self.laggards.hand(outbox, wanted)
         return group
 
     def _leave_group(self, outbox: Outbox, member: Member) -> list[Frame]:
@@ -564,7 +583,7 @@ class Hub:
         """As `close`, for a client that has done nothing wrong: what is held back for it comes first, if it reads."""
         member = self.members.get(outbox)
         if member is not None:
-            self.laggards.answer(outbox, self._leave_group(outbox, member), self.seq)
+            self.laggards.hand(outbox, self._leave_group(outbox, member))
             self.laggards.let_out(outbox)
         self.close(outbox, closing, after_ms)
 

@@ -223,6 +223,7 @@ class Session:
         good = self._permitted(good, req)
         if not good or self.outbox.closed:
             return
+        self.hub.let_out(self.outbox)
         held = self.hub.snapshot(good)
         if not self._pay(len(held) // TOPICS_AN_OP):
             return

@@ -434,14 +434,18 @@ def test_a_value_that_was_held_back_when_the_connection_broke_is_sent_on_resume(
     listener = rig.client()
     listener.subscribe("price.BTC", interval_ms=1000)
     listener.subscribe("price.ETH")
-    held = rig.say("price.BTC")
+    rig.say("price.BTC", "held")
+    first = rig.hub.topics["price.BTC"]
+    assert first.event is not None
     cursor = rig.say("price.ETH")
     rig.clock.turn()
     assert listener.outline()[-1] == cursor
     rig.hub.leave(listener.outbox)
     again = rig.client()
     again.subscribe("price.BTC", since=cursor, interval_ms=1000)
-    assert again.outline() == ["subscribed", held, "synced"]
+    _, value, synced = again.take()
+    assert value["data"] == first.event.data and value["ts"] == first.event.ts
+    assert (value["id"], synced["id"]) == (cursor, cursor), "no id is below the position that the client has"
 
 
 # --- on demand ---
@@ -982,6 +986,23 @@ def test_a_snapshot_lists_the_selected_topics_that_have_a_value_by_id() -> None:
         rig.say(topic, log=topic == "news")
     assert [topic.name for topic in rig.hub.snapshot(["price.*", "price.A", "ohlcv.X.1m"])] == ["price.A", "price.B"]
     assert [topic.name for topic in rig.hub.snapshot([">"])] == ["price.A", "news", "price.B"]
+
+
+@pytest.mark.parametrize("read", ["snapshot", "current_topics", "subscribe"])
+def test_after_a_standstill_every_reader_of_freshness_finds_old_values_stale(read: str) -> None:
+    rig = HubRig(ttl_s=10.0)
+    rig.say("price.A")
+    rig.clock.turn()
+    rig.clock.seconds += 11.0  # without any housekeeping
+    match read:
+        case "snapshot":
+            assert [topic.stale for topic in rig.hub.snapshot(["price.A"])] == [True]
+        case "current_topics":
+            assert rig.hub.current_topics()["price.A"].stale
+        case _:
+            client = rig.client()
+            client.subscribe("price.A")
+            assert client.outline() == ["subscribed", "e1-1", "stale", "synced"]
 
 
 def test_a_pattern_means_whole_words() -> None:

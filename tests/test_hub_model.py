@@ -483,8 +483,10 @@ class HubModel(RuleBasedStateMachine):
                 changed = known.changed_since(cursor)
                 intervals = client.at_server | selectors
                 throttled = min(ms for selector, ms in intervals.items() if topics.matches(selector, topic)) > 0
-                if not changed and throttled and known.last is not None and not known.last.log:
-                    changed = last  # it may have been held back when the connection broke
+                if not changed and throttled and known.last is not None and not known.last.log and cursor:
+                    frame = self.hub.topics[topic].last
+                    if frame is not None and frame.overtaken:  # it may have been held back when a connection broke
+                        changed = [cursor]
             else:
                 changed = last
             updates += [(seq, topic) for seq in changed]

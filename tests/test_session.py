@@ -24,8 +24,8 @@ BASES = ("BTC", "ETH", "SOL")
 class Talk(HubRig):
     """One session on a hub, with a few markets listed."""
 
-    def __init__(self, bases: tuple[str, ...] = BASES, inflates: bool = False) -> None:
-        super().__init__()
+    def __init__(self, bases: tuple[str, ...] = BASES, inflates: bool = False, ttl_s: float | None = None) -> None:
+        super().__init__(ttl_s=ttl_s)
         self.symbols = Symbols()
         self.symbols.learn(Pair(f"{base}USDT", base, "USDT") for base in bases)
         self.pipe = FakePipe()
@@ -175,6 +175,23 @@ def test_snapshot_gives_last_values_with_their_position_and_subscribes_nothing()
     rig.say("price.BTC")
     rig.clock.turn()
     assert rig.pipe.messages == []
+
+
+def test_a_snapshot_after_a_standstill_says_which_values_are_stale() -> None:
+    rig = Talk(ttl_s=10.0).opened()
+    rig.say("price.BTC")
+    rig.clock.seconds += 11.0  # without any housekeeping
+    (answer,) = rig.ask(op="snapshot", topics=["price.BTC"])
+    assert answer["stale"] == ["price.BTC"]
+
+
+def test_a_snapshot_on_a_throttled_connection_comes_after_what_is_held() -> None:
+    rig = talk()
+    rig.ask(op="subscribe", topics=["price.BTC"], interval_ms=60_000)
+    rig.say("price.BTC")
+    update, answer = rig.ask(op="snapshot", topics=["price.ETH"])
+    assert (update["type"], answer["type"]) == ("update", "snapshot")
+    assert update["id"] == answer["id"] == "e1-1"
 
 
 def test_batch_turns_frames_into_arrays_and_back() -> None:

@@ -60,7 +60,7 @@ class _Kept:
 
 def _from_series(context: Context, pair: Pair, query: CandleQuery, max_age_ms: float | None) -> _Kept | None:
     series = context.market.series.get((pair.symbol, query.interval))
-    topic = context.hub.topics.get(topics.ohlcv(pair.base, query.interval))
+    topic = context.hub.current_topics().get(topics.ohlcv(pair.base, query.interval))
     if series is None or topic is None or topic.event is None:
         return None
     rows = _select(series, query)

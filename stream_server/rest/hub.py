@@ -67,7 +67,7 @@ async def list_topics(request: web.Request) -> web.Response:
             "events": topic.events,
             "held_log_events": len(topic.ring),
         }
-        for topic in sorted(context.hub.topics.values(), key=lambda topic: topic.name)
+        for topic in sorted(context.hub.current_topics().values(), key=lambda topic: topic.name)
         if topic.last is not None and topic.event is not None and claims.allow(topic.name)
     ]
     fed = [

@@ -183,7 +183,8 @@ def from_hub(context: Context, wanted: Sequence[str], max_age_ms: float | None) 
 
 def _held(context: Context, wanted: Sequence[str], max_age_ms: float | None) -> list[TopicHistory]:
     now = context.clock.now()
-    found = [context.hub.topics.get(topics.price(base)) for base in wanted]
+    current = context.hub.current_topics()
+    found = [current.get(topics.price(base)) for base in wanted]
     return [
         topic
         for topic in found

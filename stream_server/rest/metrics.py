@@ -148,7 +148,7 @@ class ServiceCollector(Collector):
 
     def _hub(self) -> Iterator[Metric]:
         hub = self.context.hub
-        held = [topic for topic in hub.topics.values() if topic.last is not None]
+        held = [topic for topic in hub.current_topics().values() if topic.last is not None]
         yield _counter("events", "Events published.", hub.seq)
         yield _gauge("topics", "Topics with a value.", len(held))
         yield _gauge("topics_stale", "Topics that outlived their time.", sum(topic.stale for topic in held))

@@ -325,7 +325,7 @@ async def unified_prices(request: web.Request) -> web.Response:
 def _most_traded(context: Context) -> list[str]:
     """The bases that the hub has a price of, by what was traded of them."""
     volumes: dict[str, float] = {}
-    for topic in context.hub.topics.values():
+    for topic in context.hub.current_topics().values():
         if topic.event is not None and topics.category_of(topic.name) == "price":
             volume = topic.event.data.get("quote_volume_24h")
             volumes[topics.base_of(topic.name) or ""] = volume if isinstance(volume, float) else 0.0

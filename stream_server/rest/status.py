@@ -55,8 +55,8 @@ def status_report(context: Context) -> dict[str, object]:
         "hub": {
             "epoch": hub.epoch,
             "position": hub.position,
-            "topics": sum(1 for topic in hub.topics.values() if topic.last is not None),
-            "stale_topics": sum(1 for topic in hub.topics.values() if topic.stale),
+            "topics": sum(1 for topic in hub.current_topics().values() if topic.last is not None),
+            "stale_topics": sum(1 for topic in hub.current_topics().values() if topic.stale),
             "groups": len(hub.groups.by_key),
             "messages_delivered": hub.delivered,
         },
@@ -102,8 +102,9 @@ def disagreeing(context: Context) -> list[Disagreement]:
     meant = sources.identities.compared(table.value.good)
     theirs = {base: SaidPrice(coin.price, table.source, coin.ts) for base, coin in meant.items()}
     ours = {}
+    current = context.hub.current_topics()
     for symbol in theirs:
-        topic = context.hub.topics.get(topics.price(symbol))
+        topic = current.get(topics.price(symbol))
         price = topic.event.data.get("price") if topic is not None and topic.event is not None else None
         if isinstance(price, float) and topic is not None and topic.event is not None:
             ours[symbol] = SaidPrice(price, topic.event.source, topic.event.ts)
