@@ -218,7 +218,7 @@ async def test_a_silent_line_is_noticed_within_five_seconds_of_the_usual_pace_an
     is_cut_everywhere(seen, "silent")
     # Nothing answered the question, so the line is dead.
     await scene.page.clock.run_for(6_000)
-    await scene.page.wait_for_function("lines.length > 1")
+    await scene.page.wait_for_function("() => lines.length > 1")
     await scene.until(pill="^Connected$")
     await scene.page.clock.run_for(1_000)
     await scene.until(**LIVE)
