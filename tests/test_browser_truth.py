@@ -288,6 +288,24 @@ async def test_a_coin_that_no_exchange_lists_is_shown_with_its_source_and_age_an
     assert seen["quote"] == "stale"
 
 
+async def test_candles_that_nobody_streams_now_say_how_old_they_are_and_are_asked_for_again(scene: Scene) -> None:
+    await scene.page.clock.install()
+    scene.rows = [candle("BTC", "closed")]
+    scene.price()
+    scene.status()
+    await scene.page.goto(scene.service.url)
+    await is_live(scene.page)
+    await scene.until(legend="^closed$", note="binance · 1 candles")
+    asked = len(scene.asked)
+    for _ in range(4):
+        await scene.page.clock.run_for(10_000)
+        scene.price()
+    await scene.until(pill="Connected", note=r"not streamed now: asked every minute, 4\ds old")
+    await scene.page.clock.run_for(22_000)
+    await scene.until(note="binance · 1 candles")
+    assert len(scene.asked) == asked + 1
+
+
 async def test_without_any_network_one_line_says_so_and_candles_are_asked_for_ever_more_seldom(scene: Scene) -> None:
     await scene.page.clock.install()
     scene.rows = None
