@@ -45,7 +45,7 @@ from stream_server.hub import Hub, HubPolicy
 from stream_server.inflow import Turnstile
 from stream_server.jwks import KeyFile
 from stream_server.light import ENTER_A_TURN, Front
-from stream_server.peers import RequestRates
+from stream_server.peers import CONNECTIONS_PER_IP, REST_RATE_PER_S, Connections, RequestRates
 from stream_server.probe import Probe
 from stream_server.pulse import Pulse
 from stream_server.rest import status_report
@@ -208,13 +208,19 @@ async def service(
             feed, sources = await _live_feeds(stack, settings, run, hub, market, clock, rng, status)
             feeds = [feed, *sources.feeds]
             demand.starts = feed.starts
+        per_address = settings.max_connections_per_ip
+        if per_address is None:
+            per_address = CONNECTIONS_PER_IP
+        rate_per_s = settings.rest_rate_per_s
+        if rate_per_s is None:
+            rate_per_s = REST_RATE_PER_S
         supervisor = demand.feeds = Supervisor(feeds, clock, rng)
         context = Context(
             settings,
             clock,
             rng,
             hub,
-            Clients(hub, clock, rng, most, settings.heartbeat_s, settings.max_connections_per_ip),
+            Clients(hub, clock, rng, most, settings.heartbeat_s, per_address),
             market.symbols,
             market,
             sources,
@@ -222,7 +228,10 @@ async def service(
             started_ms=clock.wall_ms(),
             mode="live" if run.tape is None else "tape",
             access=_access(settings),
-            rates=RequestRates(settings.rest_rate_per_s, clock),
+            rates=RequestRates(rate_per_s, clock),
+            connections=Connections(
+                per_address, settings.trusted_proxies or (), spares_near=settings.max_connections_per_ip is None
+            ),
             pulse=Pulse(clock, rng),
             probe=Probe(hub, clock, settings.probe_s),
             demand=demand,

@@ -21,7 +21,7 @@ from stream_server.hub import Hub
 from stream_server.inflow import STEPS_A_TURN, Turnstile
 from stream_server.meters import Requests
 from stream_server.outbox import Outbox
-from stream_server.peers import RequestRates, is_loopback
+from stream_server.peers import Connections, RequestRates, is_loopback
 from stream_server.probe import PROBE, Probe
 from stream_server.pulse import Pulse
 from stream_server.session import Session
@@ -46,6 +46,7 @@ class Context:
     mode: str
     access: Access
     rates: RequestRates
+    connections: Connections
     pulse: Pulse
     probe: Probe
     demand: Demands
@@ -56,6 +57,8 @@ class Context:
     refusals: Counter[str] = field(default_factory=Counter)
     """What was refused, to whomever and over whatever, by its code."""
     bodies: Bodies = field(default_factory=Bodies)
+    silent: dict[object, None] = field(default_factory=dict)
+    """Connections that have not sent a byte, the oldest first."""
     messages: Turnstile = field(default_factory=lambda: Turnstile(STEPS_A_TURN))
     """Where what WebSocket clients send waits to be read."""
     safe_headers: dict[str, str] = field(init=False)

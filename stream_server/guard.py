@@ -14,10 +14,10 @@ from aiohttp import web
 from feeds import topics
 from feeds.chains import UnknownChainError, chain_named
 from feeds.symbols import Symbols
-from stream_server.access import ANYONE, TICKET_S, Claims
+from stream_server.access import TICKET_S, Claims
 from stream_server.bodies import check_body
 from stream_server.context import CLAIMS, CONTEXT, Context, origin_allowed
-from stream_server.peers import ADDRESS, address_of, rate_headers
+from stream_server.peers import ADDRESS, address_of, is_exempt, is_loopback, rate_headers
 from stream_server.refusals import Refusal
 from stream_server.rest.answers import OURS, REQUEST_ID, Answer, Handler, respond
 from stream_server.rest.parameters import Asked, Parameters
@@ -43,15 +43,24 @@ PUBLIC = frozenset(
 )
 """Paths, as they are mounted, that need no token. Every other one does, also one that is added later."""
 
+RELAYED = ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via")
+"""What proxies add to a request of somebody else."""
 EVERYTHING = [">"]
 Reads = Callable[[Parameters, Symbols], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """What a request says of who asks; `address` is the one that limits count by."""
+    """What a request says of who asks.
+
+    `address` is the one that limits count by. For those of streams and of requests it is empty where they do not apply.
+    """
 
     address: str
+    streams: str
+    requests: str
+    is_local: bool
+    """Whether it comes from this machine itself, and not through a proxy on it."""
     origin: str | None
     host: str
     authorization: str | None
@@ -73,8 +82,16 @@ class Caller:
             return ", ".join(values) if values else None
 
         host = str(peer[0]) if isinstance(peer, tuple) else ""
-        address = address_of(host, headers("X-Forwarded-For"), context.settings.trusted_proxies or ())
-        return cls(address, only("Origin"), only("Host") or "", only("Authorization"), ticket)
+        settings = context.settings
+        trusted = settings.trusted_proxies or ()
+        address = address_of(host, headers("X-Forwarded-For"), trusted)
+        exempt = is_exempt(host, address, trusted)
+        streams = "" if exempt and settings.max_connections_per_ip is None else address
+        requests = "" if exempt and settings.rest_rate_per_s is None else address
+        relayed = any(headers(name) for name in RELAYED)
+        is_local = is_loopback(address) and not (relayed and address == host)
+        host_header = only("Host") or ""
+        return cls(address, streams, requests, is_local, only("Origin"), host_header, only("Authorization"), ticket)
 
 
 def caller_of(context: Context, request: web.BaseRequest, *, reads_ticket: bool = False) -> Caller:
@@ -93,7 +110,7 @@ def enter(context: Context, caller: Caller) -> Claims:
     """Let a new WebSocket in. Raises Refusal; a ticket is spent only by one that enters."""
     if not origin_allowed(caller.origin, caller.host, context.settings.allowed_origins):
         raise Refusal("forbidden", "pages of this origin may not connect (ALLOWED_ORIGINS)", 403)
-    check_room(context, caller.address)
+    check_room(context, caller.streams)
     return context.access.claims_of(caller.authorization, caller.ticket)
 
 
@@ -144,9 +161,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     # Where headers can be set, a URL that ends up in logs is not the place for credentials.
     caller = caller_of(context, request, reads_ticket=path == "/sse")
     request[ADDRESS] = caller.address
-    request[CLAIMS] = ANYONE
-    if context.rates.per_s or not context.access.is_open:
-        request[CLAIMS] = _admit(context, request, caller, path)
+    request[CLAIMS] = _admit(context, request, caller, path)
     # After a pause requests come before housekeeping, and would find old values that look fresh.
     context.hub.expire()
     if path not in TAKES_BODY:
@@ -156,7 +171,9 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _admit(context: Context, request: web.Request, caller: Caller, path: str) -> Claims:
-    context.rates.check(caller.address)
+    context.rates.check(caller.requests)
+    if path == "/metrics" and context.access.is_open and not (caller.is_local or context.settings.metrics_open):
+        raise Refusal("forbidden", "metrics are given to this machine alone (METRICS_OPEN)", 403)
     try:
         claims = context.access.claims_of(caller.authorization, caller.ticket)
     except Refusal as refusal:

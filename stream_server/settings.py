@@ -77,15 +77,18 @@ class Settings:
     """Take JSON Web Tokens without `exp`, which can only be called back by taking away their key."""
     trusted_proxies: tuple[Network, ...] | None = None
     """Whose `X-Forwarded-For` is believed."""
-    max_connections_per_ip: int = 0
-    """0 for no limit: behind a proxy that is not named above, all clients have one address."""
+    max_connections_per_ip: int | None = None
+    """0 for no limit. Unset: 256, and none for this machine, private networks and named proxies, as through a
+    proxy that is not named all clients have one address."""
     max_demand_topics: int = 500
     """Topics that clients may have started upstream, all together: candles that OHLCV_SYMBOLS and OHLCV_INTERVALS do
     not name. 500 series cost some 50 MB and a tenth of Binance's allowance."""
     max_demand_topics_per_ip: int = 100
     """Of these, how many one address may have started; 0 for no limit. This machine's own addresses have none."""
-    rest_rate_per_s: float = 0.0
-    """Requests a second from one address, twice as many in a burst; 0 for no limit."""
+    rest_rate_per_s: float | None = None
+    """Requests a second from one address, twice as many in a burst; 0 for none. Unset: 50, and none for the same."""
+    metrics_open: bool = False
+    """Give `/metrics` to other machines, too. Where tokens are set, it takes one of them from anywhere."""
     ask_rate_per_s: float = 1.0
     """Questions a second from one address that only a source can answer, thirty in a burst; 0 for no limit. This
     machine's own address has none."""
@@ -441,6 +444,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "max_demand_topics_per_ip": _whole(0, 100_000),
     "rest_rate_per_s": _zero_or(0.01, 1_000_000),
     "ask_rate_per_s": _zero_or(0.01, 1_000_000),
+    "metrics_open": _switch,
     "light_connections": _switch,
     "max_connections": _whole(1, 1_000_000),
     "symbols": _symbols,

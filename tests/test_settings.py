@@ -123,6 +123,7 @@ BAD = {
     "MAX_DEMAND_TOPICS": ["-1", "many"],
     "MAX_DEMAND_TOPICS_PER_IP": ["-1", "many"],
     "REST_RATE_PER_S": ["-1", "nan", "fast", "0.001"],
+    "METRICS_OPEN": ["2", "perhaps"],
     "LIGHT_CONNECTIONS": ["2", "perhaps"],
     "MAX_CONNECTIONS": ["0", "many"],
     "SYMBOLS": ["*,BTC", "B.TC", "X" * 41],
