@@ -55,7 +55,7 @@ from orchestrator.clock import Clock
 from orchestrator.http import Transport
 from orchestrator.pool import Fetched, Pool, PoolPolicy
 from orchestrator.provider import Provider, Steps, anything
-from orchestrator.state import BanFile, Kept, Shelf
+from orchestrator.state import BanFile, Kept, Shelf, entries_skipped, set_aside
 from orchestrator.upstream import Upstream
 
 log = logging.getLogger(__name__)
@@ -526,20 +526,36 @@ class Sources:
         totals = self._restore_one("global", self.global_market, EVERYTHING, events.global_from_json)
         if totals is not None:
             self._publish(events.market_global(totals.value, totals.source, totals.received_ms), totals)
-        days = self._restore_one("fear_greed", self.fear_greed, HISTORY_DAYS, alternative_me.from_json)
+        days = self._restore_one(
+            "fear_greed", self.fear_greed, HISTORY_DAYS, self._entries("fear_greed", alternative_me.from_json)
+        )
         if days is not None and days.value:
             self._publish(events.fear_greed(days.value[0], days.source, days.received_ms), days)
-        self._restore_one("catalogue", self.catalogue, CATALOGUE, crypto_api_clean.from_json)
+        resources = self._entries("catalogue", crypto_api_clean.from_json)
+        self._restore_one("catalogue", self.catalogue, CATALOGUE, lambda kept: tuple(resources(kept)))
+
+    def _entries(self, name: str, decode: Callable[[bytes], Rows[T]]) -> Callable[[bytes], list[T]]:
+        """Decode a list entry by entry; those that cannot be read are named in the log. Raises: ValueError for none."""
+
+        def entries(kept: bytes) -> list[T]:
+            read = decode(kept)
+            if self.shelf is not None:
+                entries_skipped(self.shelf.path(name), read.rejected)
+            if not read.good:
+                raise ValueError("no readable entry")
+            return read.good
+
+        return entries
 
     def _restore_one(self, name: str, pool: Pool[Q, T], query: Q, decode: Callable[[bytes], T]) -> Fetched[T] | None:
         """Give a pool its last answer; returns it with its age, as far as that can be told."""
         kept = self.shelf.get(name) if self.shelf is not None else None
-        if kept is None:
+        if self.shelf is None or kept is None:
             return None
         try:
             value = decode(kept.text)
-        except (ValueError, KeyError, TypeError) as error:
-            log.warning("state_unreadable", extra={"file": name, "cause": type(error).__name__})
+        except ValueError as error:
+            set_aside(self.shelf.path(name), str(error))
             return None
         pool.restore(query, value, kept.source, kept.received_ms)
         return pool.peek(query) if kept.received_ms <= self.clock.wall_ms() else None

@@ -173,24 +173,25 @@ def to_json(resources: Iterable[Resource]) -> bytes:
     return orjson.dumps(list(resources))
 
 
-def from_json(kept: bytes) -> tuple[Resource, ...]:
-    """Read what `to_json` wrote. Raises ValueError for anything else."""
+def from_json(kept: bytes) -> Rows[Resource]:
+    """Read what `to_json` wrote, row by row. Raises ValueError for what is no list."""
     body = orjson.loads(kept)
     if not isinstance(body, list):
         raise ValueError("no list of resources")
-    return tuple(_kept(mapping(row)) for row in body)
+    return rows(body, _kept)
 
 
-def _kept(row: Mapping[str, object]) -> Resource:
+def _kept(kept: object) -> Resource:
+    row = mapping(kept)
     return Resource(
         category=text(row, "category"),
         id=text(row, "id"),
         name=text(row, "name"),
-        base_url=maybe_text(row, "base_url"),
-        auth=text(row, "auth"),
-        docs_url=maybe_text(row, "docs_url"),
-        endpoints=row.get("endpoints"),
-        notes=maybe_text(row, "notes"),
+        base_url=maybe_text(row, "base_url", MAX_TEXT_CHARS),
+        auth=maybe_text(row, "auth") or "unknown",
+        docs_url=maybe_text(row, "docs_url", MAX_TEXT_CHARS),
+        endpoints=_endpoints(row, None),
+        notes=maybe_text(row, "notes", MAX_TEXT_CHARS),
     )
 
 
