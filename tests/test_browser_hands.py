@@ -181,23 +181,21 @@ async def test_no_tab_stop_lies_behind_the_bars_and_the_first_one_skips_the_head
     assert await shown.evaluate(hidden) == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_every_text_can_be_read_while_values_hold_and_when_they_do_not(
-    stage: Stage, browser: Browser, scheme: str
-) -> None:
-    page = await browser.new_page(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
-    await opened(page, stage)
-    say_prices(stage)
+async def test_every_text_can_be_read_while_values_hold_and_when_they_do_not(stage: Stage, shown: Page) -> None:
+    async def are_readable() -> None:
+        for scheme in ("light", "dark"):
+            await shown.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            assert await shown.evaluate(LOW_CONTRAST) == [], scheme
+
     say_everything(stage)
-    await expect(page.locator("#market tbody tr")).to_have_count(100)
-    await expect(page.locator("tr[data-symbol=BTC][data-state=live]")).to_be_visible()
-    assert await page.evaluate(LOW_CONTRAST) == []
-    await page.route_web_socket("**/ws*", lambda socket: None)
+    await expect(shown.locator("#market tbody tr")).to_have_count(100)
+    await expect(shown.locator("tr[data-symbol=BTC][data-state=live]")).to_be_visible()
+    await are_readable()
+    await shown.route_web_socket("**/ws*", lambda socket: None)
     await stage.service.context.clients.dismiss(within_s=0.1)
-    await expect(page.locator("tr[data-symbol=BTC][data-state=cut]")).to_be_visible()
-    await expect(page.locator("tr[data-symbol=BTC] td.age")).to_contain_text("not connected")
-    assert await page.evaluate(LOW_CONTRAST) == []
-    await page.close()
+    await expect(shown.locator("tr[data-symbol=BTC][data-state=cut]")).to_be_visible()
+    await expect(shown.locator("tr[data-symbol=BTC] td.age")).to_contain_text("not connected")
+    await are_readable()
 
 
 async def test_a_finger_on_the_chart_scrolls_the_page(stage: Stage, browser: Browser) -> None:

@@ -28,6 +28,7 @@ browser, complaints, page = chromium.browser, chromium.complaints, chromium.page
 CANDLE_MS = 60_000
 MUTED = """
     const Real = WebSocket;
+    Math.random = () => 0.1;
     window.lines = [];
     // A line that is muted stays open: nothing comes and nothing goes, and nobody says so.
     window.WebSocket = class extends Real {
