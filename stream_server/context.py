@@ -12,6 +12,7 @@ from feeds.market import BinanceMarket
 from feeds.supervisor import Supervisor
 from feeds.symbols import Symbols
 from orchestrator.clock import Clock
+from stream_server import origins
 from stream_server.access import Access, Claims
 from stream_server.bodies import Bodies
 from stream_server.browsers import safe_headers
@@ -96,7 +97,7 @@ class Context:
         if any(each != "*" for each in allowed) or not allowed:
             vary(response, "Origin")
         origin = request.headers.get("Origin")
-        if origin is not None and origin != "*" and origin in allowed:
+        if origin is not None and origins.is_allowed(origin, allowed):
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Access-Control-Allow-Credentials"] = "true"
         elif "*" in allowed:
@@ -117,10 +118,3 @@ EXPOSED = (
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)
 CLAIMS = web.RequestKey("claims", Claims)
 """What whoever sent a request may read."""
-
-
-def origin_allowed(origin: str | None, host: str, allowed: tuple[str, ...]) -> bool:
-    """Whether a page of this origin may open a WebSocket. What is no page sends no Origin; our own page may."""
-    if origin is None or "*" in allowed or origin in allowed:
-        return True
-    return origin.partition("://")[2] == host

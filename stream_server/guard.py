@@ -14,10 +14,11 @@ from aiohttp import web
 from feeds import topics
 from feeds.chains import UnknownChainError, chain_named
 from feeds.symbols import Symbols
+from stream_server import origins
 from stream_server.access import TICKET_S, Claims
 from stream_server.bodies import check_body
-from stream_server.context import CLAIMS, CONTEXT, Context, origin_allowed
-from stream_server.peers import ADDRESS, address_of, is_exempt, is_loopback, rate_headers
+from stream_server.context import CLAIMS, CONTEXT, Context
+from stream_server.peers import ADDRESS, address_of, is_exempt, is_loopback, rate_headers, scheme_of
 from stream_server.refusals import Refusal
 from stream_server.rest.answers import OURS, REQUEST_ID, Answer, Handler, respond
 from stream_server.rest.parameters import Asked, Parameters
@@ -61,6 +62,8 @@ class Caller:
     requests: str
     is_local: bool
     """Whether it comes from this machine itself, and not through a proxy on it."""
+    scheme: str
+    """What its page was asked for by, as far as a trusted proxy says so; we speak HTTP without TLS."""
     origin: str | None
     host: str
     authorization: str | None
@@ -90,8 +93,18 @@ class Caller:
         requests = "" if exempt and settings.rest_rate_per_s is None else address
         relayed = any(headers(name) for name in RELAYED)
         is_local = is_loopback(address) and not (relayed and address == host)
-        host_header = only("Host") or ""
-        return cls(address, streams, requests, is_local, only("Origin"), host_header, only("Authorization"), ticket)
+        scheme = scheme_of(host, headers("X-Forwarded-Proto"), trusted)
+        return cls(
+            address,
+            streams,
+            requests,
+            is_local,
+            scheme,
+            only("Origin"),
+            only("Host") or "",
+            only("Authorization"),
+            ticket,
+        )
 
 
 def caller_of(context: Context, request: web.BaseRequest, *, reads_ticket: bool = False) -> Caller:
@@ -108,10 +121,18 @@ def ticket_of(asked: Asked) -> str | None:
 
 def enter(context: Context, caller: Caller) -> Claims:
     """Let a new WebSocket in. Raises Refusal; a ticket is spent only by one that enters."""
-    if not origin_allowed(caller.origin, caller.host, context.settings.allowed_origins):
-        raise Refusal("forbidden", "pages of this origin may not connect (ALLOWED_ORIGINS)", 403)
+    check_origin(context, caller)
     check_room(context, caller.streams)
     return context.access.claims_of(caller.authorization, caller.ticket)
+
+
+def check_origin(context: Context, caller: Caller) -> None:
+    """Refuse what comes from a page that is not ours nor allowed. What is no page sends no Origin. Raises Refusal."""
+    allowed = context.settings.allowed_origins
+    if caller.origin is None or origins.ANY in allowed or origins.is_allowed(caller.origin, allowed):
+        return
+    if not origins.is_same(caller.origin, caller.scheme, caller.host):
+        raise Refusal("forbidden", "pages of this origin may not connect (ALLOWED_ORIGINS)", 403)
 
 
 def check_room(context: Context, address: str) -> None:
@@ -172,6 +193,9 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def _admit(context: Context, request: web.Request, caller: Caller, path: str) -> Claims:
     context.rates.check(caller.requests)
+    if request.method == "POST":
+        # A page may send a text without asking first, and need not be able to read the answer.
+        check_origin(context, caller)
     if path == "/metrics" and context.access.is_open and not (caller.is_local or context.settings.metrics_open):
         raise Refusal("forbidden", "metrics are given to this machine alone (METRICS_OPEN)", 403)
     try:

@@ -46,6 +46,14 @@ NEAR = tuple(
 it: limits that nobody has set do not count it."""
 
 
+def scheme_of(peer: str, forwarded: Sequence[str], trusted: Sequence[Network]) -> str:
+    """Return the scheme that a page was asked for by: `X-Forwarded-Proto` of a trusted proxy, else that of ours."""
+    nearest = read_address(peer)
+    if nearest is None or not forwarded or not any(nearest in network for network in trusted):
+        return "http"
+    return forwarded[-1].rpartition(",")[2].strip().lower()
+
+
 def is_exempt(peer: str, address: str, trusted: Sequence[Network]) -> bool:
     """Return whether the limits that nobody has set leave out a connection from `peer` that asks for `address`."""
     nearest = read_address(peer)

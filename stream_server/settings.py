@@ -19,7 +19,7 @@ from dotenv import dotenv_values
 from feeds.intervals import INTERVALS
 from feeds.providers.rss import DEFAULT_FEEDS
 from feeds.tape import venue_of
-from stream_server import jwks
+from stream_server import jwks, origins
 
 T = TypeVar("T")
 
@@ -340,12 +340,7 @@ def _key(text: str) -> str:
 
 
 def _origins(text: str) -> tuple[str, ...]:
-    origins = _list(text)
-    for origin in origins:
-        parts = urlsplit(origin)
-        if origin != "*" and (not parts.scheme or not parts.hostname or parts.path):
-            raise ValueError(f"{origin!r} is no origin such as https://example.org")
-    return origins
+    return tuple(dict.fromkeys(origins.read_allowed(origin) for origin in _list(text)))
 
 
 def _ancestors(text: str) -> tuple[str, ...]:

@@ -100,7 +100,18 @@ BAD = {
     "PORT": ["-1", "65536", "x", "80.5"],
     "LOG_LEVEL": ["LOUD"],
     "LOG_FORMAT": ["xml"],
-    "ALLOWED_ORIGINS": ["example.org", "https://example.org/path"],
+    "ALLOWED_ORIGINS": [
+        *(
+            "example.org",
+            "https://example.org/path",
+            "*.example.org",
+            "https://*",
+            "https://a.*.org",
+            "null",
+            "https://",
+        ),
+        *("https://user@example.org", "https://example.org?x", "https://example.org:99999", "https://*.*.org", "**"),
+    ],
     "FRAME_ANCESTORS": [
         ",",
         "none,https://a.example",
@@ -202,6 +213,22 @@ def test_proxies_are_addresses_or_networks() -> None:
 )
 def test_frame_ancestors_are_read_as_a_policy_has_them_or_as_a_list(text: str, read: tuple[str, ...]) -> None:
     assert Settings.parse({"FRAME_ANCESTORS": text}).frame_ancestors == read
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("HTTPS://Example.ORG", ("https://example.org",)),
+        ("https://example.org:443, http://example.org:80/", ("https://example.org", "http://example.org")),
+        ("http://example.org:443,https://example.org:8443", ("http://example.org:443", "https://example.org:8443")),
+        ("https://*.Example.org:443,https://*.example.org", ("https://*.example.org",)),
+        ("http://[::1]:7860", ("http://[::1]:7860",)),
+        ("https://bücher.example", ("https://xn--bcher-kva.example",)),
+        ("capacitor://localhost", ("capacitor://localhost",)),
+    ],
+)
+def test_origins_have_one_spelling(text: str, read: tuple[str, ...]) -> None:
+    assert Settings.parse({"ALLOWED_ORIGINS": text}).allowed_origins == read
 
 
 def test_every_setting_that_can_be_wrong_is_tried_above() -> None:
