@@ -353,7 +353,8 @@ class Hub:
         message = f"no more topics are started on demand now; not subscribed: {named}"
         fields = {"code": "demand_limit", "message": message, "topics": refused, "req": req}
         self.post(outbox, [envelope.control("error", fields)])
-        return [selector for selector in selectors if selector not in set(refused)]
+        left_out = set(refused)
+        return [selector for selector in selectors if selector not in left_out]
 
     def unsubscribe(self, outbox: Outbox, selectors: Iterable[str]) -> list[str]:
         """Take selectors off a client's selection; returns those that were on it."""
