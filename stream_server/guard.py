@@ -92,7 +92,7 @@ class Caller:
         streams = "" if exempt and settings.max_connections_per_ip is None else address
         requests = "" if exempt and settings.rest_rate_per_s is None else address
         relayed = any(headers(name) for name in RELAYED)
-        is_local = is_loopback(address) and not (relayed and address == host)
+        is_local = is_loopback(address) and not (relayed and address == address_of(host, (), ()))
         scheme = scheme_of(host, headers("X-Forwarded-Proto"), trusted)
         return cls(
             address,

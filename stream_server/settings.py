@@ -53,6 +53,7 @@ class Settings:
     """Names are those of the environment, in lower case. Times wear their unit."""
 
     host: str = "0.0.0.0"  # noqa: S104 - a container's port is reached from outside it
+    """An address or a name; `*` and `::` for every address of both families."""
     port: int = 7860
     log_level: str = "INFO"
     log_format: str = "text"
