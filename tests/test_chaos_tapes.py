@@ -13,6 +13,7 @@ from tests.chaos.faults import EXCHANGE_KINDS, Fault, How, Kind, dump, fault_tap
 from tests.chaos.player import Player
 from tests.chaos.proxy import ChaosProxy
 from tests.fakes.binance import FakeBinance
+from tests.fakes.coingecko import FakeCoinGecko
 
 STREAMS = ("!miniTicker@arr", "btcusdt@kline_1m")
 KLINES = STREAMS[1]
@@ -123,7 +124,7 @@ def klines_in(said: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("proxied", [True, False], ids=["proxied", "direct"])
-@pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.CRASH])
+@pytest.mark.parametrize("kind", EXCHANGE_KINDS)
 def test_every_kind_of_fault_is_felt_while_it_lasts_and_gone_after(kind: Kind, proxied: bool) -> None:
     fault = Fault(AT_S, kind, 10.0, status=503)
     if kind in (Kind.HALF_OPEN, Kind.CUT, Kind.RESET):
@@ -215,3 +216,15 @@ async def test_by_hand_a_player_does_what_is_due_and_no_more() -> None:
         (True, ["killed", "started"]),
     ]
     assert [(at_s, word, fault.kind) for at_s, word, fault in player.log][-1] == (6.5, "ends", Kind.CRASH)
+
+
+async def test_a_namesake_is_listed_above_all_others_while_it_lasts() -> None:
+    tape = [Fault(1.0, Kind.NAMESAKE, 5.0, coin="BTC")]
+    async with FakeBinance() as exchange, FakeCoinGecko() as aggregator:
+        player = Player(exchange, tape, aggregator=aggregator)
+        await player.turn_to(1.0)
+        namesake = aggregator.coins["btc-namesake"]
+        assert (namesake.symbol, aggregator.ranks[namesake.id]) == ("btc", 1)
+        assert namesake.price > 10 * aggregator.coins["bitcoin"].price
+        await player.turn_to(6.0)
+        assert "btc-namesake" not in aggregator.coins

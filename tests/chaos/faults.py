@@ -42,6 +42,8 @@ class Kind(StrEnum):
     """REST answers about candles fail: with `status`, or half a body, or none at all (`how`)."""
     DOWN = "down"
     """The exchange is away: connections are reset, new ones refused."""
+    NAMESAKE = "namesake"
+    """An aggregator lists another coin of the ticker `coin`, at another price and above all others."""
     CRASH = "crash"
     """The service itself is killed, and started again after `for_s`."""
 
@@ -55,7 +57,7 @@ class How(StrEnum):
     HTML = "html"
 
 
-EXCHANGE_KINDS = tuple(kind for kind in Kind if kind is not Kind.CRASH)
+EXCHANGE_KINDS = tuple(kind for kind in Kind if kind not in (Kind.CRASH, Kind.NAMESAKE))
 """What can happen to any client of an exchange."""
 
 
@@ -75,6 +77,7 @@ class Fault:
     times: int | None = None
     how: How | None = None
     after_bytes: int | None = None
+    coin: str | None = None
 
     @property
     def end_s(self) -> float:
@@ -84,13 +87,16 @@ class Fault:
     def __str__(self) -> str:
         details = ", ".join(
             f"{name}={value}"
-            for name in ("stream", "status", "retry_after_s", "times", "how", "after_bytes")
+            for name in ("stream", "status", "retry_after_s", "times", "how", "after_bytes", "coin")
             if (value := getattr(self, name)) is not None
         )
         length = f" for {self.for_s:g} s" if self.for_s else ""
         return f"{self.at_s:7.2f} s  {self.kind}{length}" + (f" ({details})" if details else "")
 
 
+COINS = ("BTC", "NEIRO", "TWIN")
+"""Tickers that a namesake may take: of a coin in the table of known ones, of one that the aggregator does not have, and
+of one that is matched by its price."""
 FIRST_AT_S = 5.0
 PAUSE_S = 22.0
 """Between the beginnings of two faults, on average; some overlap."""
@@ -131,6 +137,8 @@ def _draw(rng: random.Random, at_s: float, kind: Kind, streams: Sequence[str]) -
                 status = rng.choice([429, 500, 503])
                 return Fault(at_s, kind, lasting, None, status, rng.randint(1, 5) if status == 429 else None)
             return Fault(at_s, kind, lasting, how=rng.choice(list(How)))
+        case Kind.NAMESAKE:
+            return Fault(at_s, kind, round(rng.uniform(30.0, 120.0), 2), coin=rng.choice(COINS))
         case Kind.CRASH:
             return Fault(at_s, kind, round(rng.choice([rng.uniform(0.0, 5.0), rng.uniform(60.0, 150.0)]), 2))
         case _:

@@ -15,7 +15,8 @@ Two ways to drive it, by the same tape:
 
 `active` are the faults that last now, `log` what has begun and ended, in order. Without a proxy `half_open` is played
 by the exchange (it stands still both ways) and `reset` tears a frame at a fixed place. `crash` is the service's own
-death: `service` knows how to die and to begin anew; without one a crash is passed over.
+death: `service` knows how to die and to begin anew; without one a crash is passed over. Without an `aggregator` so are
+namesakes.
 """
 
 import asyncio
@@ -29,9 +30,12 @@ from tests.chaos.proxy import ChaosProxy, Link
 from tests.fakes.binance import FakeBinance, Frame, Hang, RestFault, Stall, Swap, duplicate, withhold_closes
 from tests.fakes.binance_connection import Connection
 from tests.fakes.binance_faults import HTML_BODY, Tamper
+from tests.fakes.coingecko import FakeCoinGecko, Listed
 
 SILENT = {Kind.STALL: Stall.DATA, Kind.FREEZE: Stall.ALL, Kind.HALF_OPEN: Stall.ALL}
 
+NAMESAKE_FACTOR = 13.0
+"""By so much the price of a namesake is higher."""
 RESET_WITHIN_S = 3.0
 """A connection on which too few bytes come for a reset within a frame is reset without one."""
 
@@ -64,10 +68,12 @@ class Player:
         tape: Sequence[Fault],
         proxy: ChaosProxy | None = None,
         service: Mortal | None = None,
+        aggregator: FakeCoinGecko | None = None,
     ) -> None:
         self.exchange = exchange
         self.proxy = proxy
         self.service = service
+        self.aggregator = aggregator
         self.at_s = 0.0
         self.active: list[Fault] = []
         self.log: list[tuple[float, str, Fault]] = []
@@ -146,10 +152,19 @@ class Player:
                 self._break_rest(fault)
             case Kind.DOWN:
                 return self._down(fault)
+            case Kind.NAMESAKE if self.aggregator is not None:
+                self._namesake(fault, self.aggregator)
             case Kind.CRASH if self.service is not None:
                 self._lasts(fault, self.service.start)
                 return self.service.kill()
         return None
+
+    def _namesake(self, fault: Fault, aggregator: FakeCoinGecko) -> None:
+        ticker = fault.coin or ""
+        price = float(self.exchange.price(f"{ticker}USDT")) * NAMESAKE_FACTOR
+        namesake = Listed(f"{ticker.lower()}-namesake", ticker.lower(), f"Another {ticker}", price, 1e15 / price)
+        aggregator.list_coin(namesake)
+        self._lasts(fault, lambda: aggregator.delist(namesake.id))
 
     def _lasts(self, fault: Fault, end: Callable[[], Awaitable[None] | None]) -> None:
         """Have it end in its time."""
