@@ -366,7 +366,9 @@ class Sources:
     def _news_pools(self) -> list[Pool[NewsQuery, Rows[Article]]]:
         """One pool an outlet: their articles add up, none stands in for another but the last."""
         account, key = self.accounts, self.accounts.key
-        panic = cryptopanic.CryptoPanic(key("CRYPTOPANIC_API_KEY"), account.cryptopanic_plan)
+        panic = cryptopanic.CryptoPanic(
+            key("CRYPTOPANIC_API_KEY"), account.cryptopanic_plan, self.identities.is_another
+        )
         posts = reddit.Reddit(
             key("REDDIT_CLIENT_ID"), key("REDDIT_CLIENT_SECRET"), self.clock, account.reddit_tokens_url
         )
