@@ -122,6 +122,8 @@ class Sources:
             clock,
             self.shelf,
         )
+        self.learned: tuple[int, int] | None = None
+        """The version of the table that was matched last, and of how many coins the exchange had told a price then."""
         self._build_market_pools()
         self._build_chain_pools()
         self._build_sentiment_pools()
@@ -478,7 +480,11 @@ class Sources:
     def learn_again(self) -> None:
         """Match what could not be matched when the table arrived: the exchange had not told those prices yet."""
         table = self.market.peek(TABLE)
-        if table is not None:
+        if table is None:
+            return
+        mark = (table.version, len(self.market_state.told))
+        if mark != self.learned:
+            self.learned = mark
             self._learn(table.value.good, table.received_ms)
 
     def _market_received(self, query: MarketQuery, fetched: Fetched[Rows[Coin]]) -> None:
