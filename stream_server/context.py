@@ -68,6 +68,9 @@ class Context:
     def __post_init__(self) -> None:
         self.safe_headers = safe_headers(self.settings.frame_ancestors)
 
+    turned_away: int = 0
+    """Connections that are one too many, and wait for their first bytes to be told so."""
+
     def trouble(self) -> str | None:
         """Why this process should get no new clients now."""
         return self.pulse.trouble() or self.supervisor.trouble() or self.probe.trouble()

@@ -48,6 +48,10 @@ SILENT_CUT_A_TURN = 16
 ENTER_A_TURN = 16
 """A handshake costs some 300 µs."""
 _OURS = (b"GET /ws?", b"GET /ws ")
+_EVENTS = (b"GET /sse?", b"GET /sse ")
+TURNED_AWAY_WITHIN_S = 0.5
+TURNED_AWAY_AT_ONCE = 32
+"""So many connections that are one too many may show whether they are an EventSource; others are refused at once."""
 
 Factory = Callable[[str], asyncio.Protocol]
 
@@ -67,7 +71,7 @@ def no_room(safe_headers: dict[str, str], status: str = "503 Service Unavailable
 class Front(asyncio.Protocol):
     """Looks at a new connection's first bytes and hands it to whom it is for."""
 
-    __slots__ = ("buffer", "context", "limit", "peer", "since", "stock", "transport", "turnstile")
+    __slots__ = ("buffer", "context", "limit", "peer", "refusal", "since", "stock", "transport", "turnstile")
 
     def __init__(self, context: Context, stock: Factory, turnstile: Turnstile) -> None:
         self.context = context
@@ -77,6 +81,7 @@ class Front(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.limit: asyncio.TimerHandle | None = None
         self.peer = ""
+        self.refusal = b""
         self.since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -100,7 +105,18 @@ class Front(asyncio.Protocol):
         assert self.transport is not None  # noqa: S101 - set when the connection was made
         self.context.clients.refused += 1
         self.context.refusals[code] += 1
-        self.transport.write(no_room(self.context.safe_headers, status))
+        self.refusal = no_room(self.context.safe_headers, status)
+        self.context.turned_away += 1
+        if self.context.turned_away > TURNED_AWAY_AT_ONCE:
+            self._turn_away()
+        else:
+            self.limit = asyncio.get_running_loop().call_later(TURNED_AWAY_WITHIN_S, self._turn_away)
+
+    def _turn_away(self) -> None:
+        """Say that there is no room; but hang up on an EventSource, which comes back unless it is given a status."""
+        assert self.transport is not None  # noqa: S101 - set when the connection was made
+        if not self.buffer.startswith(_EVENTS):
+            self.transport.write(self.refusal)
         self.transport.close()
 
     def _cut_the_silent(self) -> None:
@@ -119,10 +135,16 @@ class Front(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if self.limit is not None:
             self.limit.cancel()
+        if self.refusal:
+            self.context.turned_away -= 1
         self.context.silent.pop(self, None)
         self.context.connections.leave(self.peer)
 
     def data_received(self, data: bytes) -> None:
+        if self.refusal:
+            self.buffer += data
+            self._turn_away()
+            return
         if not self.buffer:
             self.context.silent.pop(self, None)
             self._within(HEAD_WITHIN_S)
