@@ -23,7 +23,7 @@ from stream_server.refusals import Refusal
 from stream_server.rest.answers import OURS, REQUEST_ID, Answer, Handler, respond
 from stream_server.rest.parameters import Asked, Parameters
 from stream_server.rest.sentiment import MAX_BODY_BYTES
-from stream_server.selectors import resolve
+from stream_server.selectors import extra_cost, resolve
 
 log = logging.getLogger(__name__)
 
@@ -158,6 +158,8 @@ def told(caller: Caller, refusal: Refusal, request_id: str) -> Refusal:
     return refusal
 
 
+NAMES_TOPICS = ("/sse", "/api/snapshot")
+"""Paths whose work grows with the topics and patterns that are named."""
 TAKES_BODY = {"/api/sentiment/analyze": MAX_BODY_BYTES, "/api/ticket": 1024}
 """The most bytes of a body by the path that takes one. Some libraries send an empty object with every POST."""
 
@@ -192,7 +194,8 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _admit(context: Context, request: web.Request, caller: Caller, path: str) -> Claims:
-    context.rates.check(caller.requests)
+    extra = extra_cost(Parameters(request).topics()) if path in NAMES_TOPICS else 0
+    context.rates.check(caller.requests, 1 + extra)
     if request.method == "POST":
         # A page may send a text without asking first, and need not be able to read the answer.
         check_origin(context, caller)

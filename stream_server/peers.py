@@ -153,8 +153,11 @@ class RequestRates:
     buckets: dict[str, TokenBucket] = field(default_factory=dict)
     refused: int = 0
 
-    def check(self, address: str) -> None:
-        """Count one request. Raises Refusal 429 when this address asks too often; an empty one has no limit."""
+    def check(self, address: str, cost: int = 1) -> None:
+        """Count a request, or one that costs as much as several.
+
+        Raises Refusal 429 when this address asks too often; an empty one has no limit.
+        """
         if not self.per_s or not address:
             return
         burst = max(1.0, self.burst_s * self.per_s)
@@ -162,7 +165,7 @@ class RequestRates:
         self.buckets[address] = bucket  # the last one now: who has long been silent is forgotten first
         if len(self.buckets) > BUCKETS_KEPT:
             del self.buckets[next(iter(self.buckets))]
-        if not bucket.take():
+        if not bucket.take(min(cost, burst)):
             self.refused += 1
             message = f"more than {self.per_s:g} {self.what} a second from your address"
             wait_s = bucket.wait_s()
