@@ -390,8 +390,9 @@ class Sources:
 
     def _pollers(self) -> list[Feed]:
         policy = self.policy
+        # It stands in for a stream, which never pauses either; and REST clients are no listeners.
         self.price_poller = self._poller(
-            "prices", self.quotes, EVERYTHING, policy.market_poll_s, ["price"], due=self.prices_fail
+            "prices", self.quotes, EVERYTHING, policy.market_poll_s, ["price"], due=self.prices_fail, idle=1.0
         )
         feeds: list[Feed] = [
             self.price_poller,
@@ -422,12 +423,14 @@ class Sources:
         every_s: float,
         serves: Sequence[str],
         due: Callable[[], bool] | None = None,
+        idle: float = IDLE,
     ) -> Poller[Q, T]:
+        """Return a feed that asks every so many seconds, and `idle` times as rarely while nobody listens."""
         return Poller(
             name,
             pool,
             query,
-            Pace(every_s, IDLE * every_s),
+            Pace(every_s, idle * every_s),
             serves,
             self.clock,
             self.rng,
