@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from feeds.backfill import Backfills
+from feeds.binance import BinanceFeed
 from feeds.identity import Identities
 from feeds.model import Quote
 from stream_server.hub import Hub
@@ -78,6 +79,18 @@ def test_a_service_that_does_not_fetch_what_is_missing_is_found_out(monkeypatch:
     monkeypatch.setattr(Backfills, "_complete", only_to_begin_with)
     found = run(Plan(0, SPAN_S, (Fault(50.0, Kind.DOWN, 70.0),))).findings
     assert any("steady ws: ohlcv.BTC.1m: holds nothing after" in finding for finding in found), found
+
+
+def test_a_service_that_believes_a_list_for_an_hour_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    run(Plan(0, SPAN_S, ()))
+    tape = (Fault(30.0, Kind.LISTED, 25.0, listed="HALT"), Fault(40.0, Kind.CRASH, 2.0))
+    assert run(Plan(0, SPAN_S, tape)).findings == ()
+    doubted = BinanceFeed._list_is_doubted
+    monkeypatch.setattr(
+        BinanceFeed, "_list_is_doubted", lambda self, now: not self.pairs_confirmed and doubted(self, now)
+    )
+    found = run(Plan(0, SPAN_S, tape)).findings
+    assert any("is said to be {'HALT'" in finding for finding in found), found
 
 
 def test_a_service_that_does_not_say_what_has_grown_old_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,14 +2,16 @@
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import replace
 from pathlib import Path
 
+import aiohttp
 import pytest
 import websockets
 from websockets.asyncio.client import connect
 
 from tests.chaos import virtual
-from tests.chaos.faults import EXCHANGE_KINDS, Fault, How, Kind, dump, fault_tape, load
+from tests.chaos.faults import EXCHANGE_KINDS, GONE, Fault, How, Kind, dump, fault_tape, load
 from tests.chaos.player import Player
 from tests.chaos.proxy import ChaosProxy
 from tests.fakes.binance import FakeBinance
@@ -134,6 +136,8 @@ def test_every_kind_of_fault_is_felt_while_it_lasts_and_gone_after(kind: Kind, p
     match kind:
         case Kind.DROP | Kind.STALL | Kind.FREEZE | Kind.HALF_OPEN:
             assert during == []
+        case Kind.LISTED:
+            assert any("NEW1USDT" in text for text in during)
         case Kind.DUPLICATE:
             assert len(during) > 20
             assert during[::2] == during[1::2]
@@ -228,3 +232,22 @@ async def test_a_namesake_is_listed_above_all_others_while_it_lasts() -> None:
         assert namesake.price > 10 * aggregator.coins["bitcoin"].price
         await player.turn_to(6.0)
         assert "btc-namesake" not in aggregator.coins
+
+
+def test_the_list_of_pairs_lies_for_a_while_and_a_newcomer_comes_and_goes() -> None:
+    async def lists() -> list[dict[str, str]]:
+        told = []
+        async with FakeBinance() as exchange, aiohttp.ClientSession() as http:
+            fault = Fault(5.0, Kind.LISTED, 10.0, pair="BTCUSDT", listed=GONE)
+            player = Player(exchange, [fault, replace(fault, at_s=20.0, pair=None, listed="HALT")])
+            for at_s in (0.0, 6.0, 16.0, 21.0, 40.0):
+                await player.turn_to(at_s)
+                async with http.get(f"{exchange.rest_url}/api/v3/exchangeInfo") as answer:
+                    told.append({row["symbol"]: row["status"] for row in (await answer.json())["symbols"]})
+        return told
+
+    before, gone, back, halted, after = asyncio.run(lists())
+    assert before["BTCUSDT"] == back["BTCUSDT"] == after["BTCUSDT"] == "TRADING"
+    assert "BTCUSDT" not in gone and gone["NEW1USDT"] == "TRADING"
+    assert set(halted.values()) == {"HALT"} and "NEW2USDT" in halted
+    assert before == back == after

@@ -46,6 +46,9 @@ class Kind(StrEnum):
     """An aggregator lists another coin of the ticker `coin`, at another price and above all others."""
     CRASH = "crash"
     """The service itself is killed, and started again after `for_s`."""
+    LISTED = "listed"
+    """The list of pairs tells a state (`listed`) of one pair or all that is not true, or leaves the pair out (`GONE`).
+    A new pair trades meanwhile, so that the list is asked for, and is then delisted."""
 
 
 class How(StrEnum):
@@ -57,8 +60,14 @@ class How(StrEnum):
     HTML = "html"
 
 
-EXCHANGE_KINDS = tuple(kind for kind in Kind if kind not in (Kind.CRASH, Kind.NAMESAKE))
-"""What can happen to any client of an exchange."""
+EXCHANGE_KINDS = tuple(kind for kind in Kind if kind not in (Kind.CRASH, Kind.NAMESAKE, Kind.LISTED))
+"""What can happen to any client of an exchange, whether or not it reads the list of pairs."""
+
+GONE = "GONE"
+LISTINGS = ("HALT", "BREAK", "CANCEL_ONLY", GONE)
+"""What the list may tell of a pair that trades."""
+LONGEST_LIE_S = 25.0
+"""A pair that two lists lack is gone, and they may be half a minute apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,8 @@ class Fault:
     how: How | None = None
     after_bytes: int | None = None
     coin: str | None = None
+    pair: str | None = None
+    listed: str | None = None
 
     @property
     def end_s(self) -> float:
@@ -87,7 +98,7 @@ class Fault:
     def __str__(self) -> str:
         details = ", ".join(
             f"{name}={value}"
-            for name in ("stream", "status", "retry_after_s", "times", "how", "after_bytes", "coin")
+            for name in ("stream", "status", "retry_after_s", "times", "how", "after_bytes", "coin", "pair", "listed")
             if (value := getattr(self, name)) is not None
         )
         length = f" for {self.for_s:g} s" if self.for_s else ""
@@ -139,6 +150,11 @@ def _draw(rng: random.Random, at_s: float, kind: Kind, streams: Sequence[str]) -
             return Fault(at_s, kind, lasting, how=rng.choice(list(How)))
         case Kind.NAMESAKE:
             return Fault(at_s, kind, round(rng.uniform(30.0, 120.0), 2), coin=rng.choice(COINS))
+        case Kind.LISTED:
+            symbols = sorted({each.partition("@")[0].upper() for each in streams if "@kline" in each})
+            listed = rng.choice(LISTINGS)
+            pair = rng.choice(symbols if listed == GONE else [None, *symbols])
+            return Fault(at_s, kind, min(lasting, LONGEST_LIE_S), pair=pair, listed=listed)
         case Kind.CRASH:
             return Fault(at_s, kind, round(rng.choice([rng.uniform(0.0, 5.0), rng.uniform(60.0, 150.0)]), 2))
         case _:

@@ -22,12 +22,23 @@ namesakes.
 import asyncio
 import heapq
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from tests.chaos.faults import Fault, How, Kind
+from tests.chaos.faults import GONE, Fault, How, Kind
 from tests.chaos.proxy import ChaosProxy, Link
-from tests.fakes.binance import FakeBinance, Frame, Hang, RestFault, Stall, Swap, duplicate, withhold_closes
+from tests.fakes.binance import (
+    FakeBinance,
+    Frame,
+    Hang,
+    Pair,
+    RestFault,
+    Stall,
+    Status,
+    Swap,
+    duplicate,
+    withhold_closes,
+)
 from tests.fakes.binance_connection import Connection
 from tests.fakes.binance_faults import HTML_BODY, Tamper
 from tests.fakes.coingecko import FakeCoinGecko, Listed
@@ -36,6 +47,7 @@ SILENT = {Kind.STALL: Stall.DATA, Kind.FREEZE: Stall.ALL, Kind.HALF_OPEN: Stall.
 
 NAMESAKE_FACTOR = 13.0
 """By so much the price of a namesake is higher."""
+NEWCOMER = Pair("NEWUSDT", "NEW", "USDT", "1.5")
 RESET_WITHIN_S = 3.0
 """A connection on which too few bytes come for a reset within a frame is reset without one."""
 
@@ -80,6 +92,7 @@ class Player:
         self.changes: list[_Change] = []
         self.number = 0
         self.downs = 0
+        self.newcomers = 0
         for fault in tape:
             self._at(fault.at_s, lambda fault=fault: self._begin(fault))  # type: ignore[misc]
 
@@ -154,6 +167,8 @@ class Player:
                 return self._down(fault)
             case Kind.NAMESAKE if self.aggregator is not None:
                 self._namesake(fault, self.aggregator)
+            case Kind.LISTED:
+                self._lie_about_pairs(fault)
             case Kind.CRASH if self.service is not None:
                 self._lasts(fault, self.service.start)
                 return self.service.kill()
@@ -233,6 +248,20 @@ class Player:
             case _:
                 answer = RestFault(status=fault.status or 500, headers=headers, body=b"{}")
         self._lasts(fault, self.exchange.break_rest("klines", answer).stop)
+
+    def _lie_about_pairs(self, fault: Fault) -> None:
+        """Tell states that are not true while a newcomer makes everyone ask for the list."""
+        self.newcomers += 1
+        newcomer = replace(NEWCOMER, symbol=f"NEW{self.newcomers}USDT", base=f"NEW{self.newcomers}")
+        self.exchange.list_pair(replace(newcomer, listed_ms=self.exchange.now_ms))
+        listed = None if fault.listed == GONE else Status(fault.listed or Status.HALT)
+        self.exchange.list_as(listed, *([fault.pair] if fault.pair else []))
+
+        def over() -> None:
+            self.exchange.list_truly()
+            self.exchange.delist(newcomer.symbol)
+
+        self._lasts(fault, over)
 
     async def _down(self, fault: Fault) -> None:
         self.downs += 1

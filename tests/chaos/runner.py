@@ -29,7 +29,7 @@ from tests.chaos.clients import STEP_MS, Client, Mood, Told
 from tests.chaos.faults import Fault, Kind, fault_tape
 from tests.chaos.player import Player
 from tests.chaos.proxy import ChaosProxy
-from tests.fakes.binance import DEFAULT_PAIRS, START_MS, FakeBinance, Pair, Rule
+from tests.fakes.binance import DEFAULT_PAIRS, START_MS, FakeBinance, Pair, Rule, Status
 from tests.fakes.coingecko import FakeCoinGecko, Listed
 from tests.harness import ELSEWHERE
 
@@ -58,6 +58,8 @@ MARKETS = 3
 """So many different markets; a run without faults of each serves all its seeds."""
 HOLES_MS = {2: (120_000, 180_000)}
 """By market: when after its beginning the exchange itself lost the candles of its first pair."""
+HALTS_MS = {1: (120_000, 180_000)}
+"""By market: when after its beginning the exchange halted its second pair."""
 TTL_S = 10
 WARM_UP_S = 15.0
 HEAL_S = 80.0
@@ -185,10 +187,24 @@ async def _at_work(plan: Plan, tape: Sequence[Fault]) -> AsyncIterator[tuple[Ser
         player.service = served
         stack.push_async_callback(lambda: served.life.aclose())
         await served.start()
-        pump = asyncio.create_task(exchange.run(1.0))
+        pump = asyncio.create_task(_trade(exchange, HALTS_MS.get(plan.market)))
         stack.callback(pump.cancel)
         await asyncio.sleep(WARM_UP_S)
         yield served, player, clock
+
+
+async def _trade(exchange: FakeBinance, halted_ms: tuple[int, int] | None) -> None:
+    """Let the market go on, a second a second, until cancelled; its second pair is halted for a while."""
+    halt_ms, resume_ms = halted_ms or (None, None)
+    loop = asyncio.get_running_loop()
+    due_s = loop.time()
+    while True:
+        due_s += 1.0
+        await asyncio.sleep(max(0.0, due_s - loop.time()))
+        passed_ms = exchange.now_ms - START_MS
+        if passed_ms in (halt_ms, resume_ms):
+            exchange.set_status(PAIRS[1].symbol, Status.HALT if passed_ms == halt_ms else Status.TRADING)
+        exchange.advance(1.0)
 
 
 async def _run(plan: Plan, tape: Sequence[Fault], moods: Sequence[Mood]) -> tuple[list[Told], list[str]]:
@@ -244,6 +260,11 @@ async def _at_the_end(url: str, exchange: FakeBinance, http: aiohttp.ClientSessi
             ]
             if told != truth[-len(told) :] or len(told) < limit - 1:
                 wrong.append(f"REST: {base} {interval} differs from the exchange")
+    async with http.get(f"{url}/api/status") as answer:
+        feeds = orjson.loads(await answer.read())["data"]["feeds"]
+    states = next(feed["pair_states"] for feed in feeds if feed["name"] == "binance")
+    if states.keys() - {"TRADING", "UNLISTED"}:  # a newcomer that has just been delisted may still be waited for
+        wrong.append(f"/api/status: every pair trades, and is said to be {states}")
     async with http.get(f"{url}/api/market/price?symbols=BTC") as answer:
         body = orjson.loads(await answer.read())
     # With all stream hosts blocked prices are polled, and may well be stale; then they have to be called so.
