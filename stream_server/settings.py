@@ -18,6 +18,7 @@ from dotenv import dotenv_values
 
 from feeds.intervals import INTERVALS
 from feeds.providers.rss import DEFAULT_FEEDS
+from feeds.symbols import LONGEST_NAME, is_plausible
 from feeds.tape import venue_of
 from stream_server import jwks, origins
 
@@ -268,13 +269,13 @@ def _some(text: str) -> tuple[str, ...]:
 
 
 def _symbols(text: str) -> tuple[str, ...]:
-    names = tuple(name.upper().replace("-", "").replace("/", "") for name in _list(text))
+    names = tuple(name.upper() for name in _list(text))
     if "*" in names:
         if len(names) > 1:
             raise ValueError("is either * or a list of symbols")
         return ()
     for name in names:
-        if len(name) > 40 or any(mark in name for mark in ".*> "):
+        if len(name) > LONGEST_NAME or not is_plausible(name):
             raise ValueError(f"{name!r} is no symbol")
     return names
 
