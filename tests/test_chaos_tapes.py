@@ -160,6 +160,9 @@ def test_every_kind_of_fault_is_felt_while_it_lasts_and_gone_after(kind: Kind, p
             assert during == ["torn", "refused"]
         case Kind.REST:
             assert len(during) > 8, "the streams go on"
+        case Kind.DAMAGE:
+            assert len(during) > 8
+            assert all('"damaged":NaN' in text for text in during)
 
 
 def test_a_fault_may_befall_one_stream_alone() -> None:

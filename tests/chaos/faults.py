@@ -12,6 +12,8 @@ from pathlib import Path
 
 import orjson
 
+from tests.damage import Damage
+
 
 class Kind(StrEnum):
     """What goes wrong. Where a fault lasts, it does so for its `for_s`; the others happen once."""
@@ -40,6 +42,8 @@ class Kind(StrEnum):
     """Every connection is reset, and handshakes are answered with `status` for `for_s`, the first `times` at most."""
     REST = "rest"
     """REST answers about candles fail: with `status`, or half a body, or none at all (`how`)."""
+    DAMAGE = "damage"
+    """Every frame (of one stream) and every REST answer has damaged text in it, and is whole otherwise (`damage`)."""
     DOWN = "down"
     """The exchange is away: connections are reset, new ones refused."""
     NAMESAKE = "namesake"
@@ -60,8 +64,8 @@ class How(StrEnum):
     HTML = "html"
 
 
-EXCHANGE_KINDS = tuple(kind for kind in Kind if kind not in (Kind.CRASH, Kind.NAMESAKE, Kind.LISTED))
-"""What can happen to any client of an exchange, whether or not it reads the list of pairs."""
+EXCHANGE_KINDS = tuple(kind for kind in Kind if kind not in (Kind.CRASH, Kind.NAMESAKE, Kind.LISTED, Kind.DAMAGE))
+"""What can happen to any client of an exchange, however it reads, and whether or not it reads the list of pairs."""
 
 GONE = "GONE"
 LISTINGS = ("HALT", "BREAK", "CANCEL_ONLY", GONE)
@@ -85,6 +89,7 @@ class Fault:
     retry_after_s: int | None = None
     times: int | None = None
     how: How | None = None
+    damage: Damage | None = None
     after_bytes: int | None = None
     coin: str | None = None
     pair: str | None = None
@@ -98,7 +103,18 @@ class Fault:
     def __str__(self) -> str:
         details = ", ".join(
             f"{name}={value}"
-            for name in ("stream", "status", "retry_after_s", "times", "how", "after_bytes", "coin", "pair", "listed")
+            for name in (
+                "stream",
+                "status",
+                "retry_after_s",
+                "times",
+                "how",
+                "damage",
+                "after_bytes",
+                "coin",
+                "pair",
+                "listed",
+            )
             if (value := getattr(self, name)) is not None
         )
         length = f" for {self.for_s:g} s" if self.for_s else ""
@@ -155,6 +171,8 @@ def _draw(rng: random.Random, at_s: float, kind: Kind, streams: Sequence[str]) -
             listed = rng.choice(LISTINGS)
             pair = rng.choice(symbols if listed == GONE else [None, *symbols])
             return Fault(at_s, kind, min(lasting, LONGEST_LIE_S), pair=pair, listed=listed)
+        case Kind.DAMAGE:
+            return Fault(at_s, kind, lasting, stream, damage=rng.choice(list(Damage)))
         case Kind.CRASH:
             return Fault(at_s, kind, round(rng.choice([rng.uniform(0.0, 5.0), rng.uniform(60.0, 150.0)]), 2))
         case _:
@@ -177,7 +195,8 @@ def load(path: Path) -> tuple[Fault, ...]:
             if unknown := row.keys() - known:
                 raise ValueError(f"unknown {', '.join(sorted(unknown))}")
             how = How(row["how"]) if "how" in row else None
-            faults.append(Fault(**{**row, "kind": Kind(row["kind"]), "how": how}))
+            damage = Damage(row["damage"]) if "damage" in row else None
+            faults.append(Fault(**{**row, "kind": Kind(row["kind"]), "how": how, "damage": damage}))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}, line {number}: {error}") from None
     return tuple(sorted(faults, key=lambda fault: fault.at_s))

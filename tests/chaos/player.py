@@ -25,8 +25,11 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+import orjson
+
 from tests.chaos.faults import GONE, Fault, How, Kind
 from tests.chaos.proxy import ChaosProxy, Link
+from tests.damage import Damage, damaged
 from tests.fakes.binance import (
     FakeBinance,
     Frame,
@@ -163,6 +166,8 @@ class Player:
                 self._refuse(fault)
             case Kind.REST:
                 self._break_rest(fault)
+            case Kind.DAMAGE:
+                self._damage(fault)
             case Kind.DOWN:
                 return self._down(fault)
             case Kind.NAMESAKE if self.aggregator is not None:
@@ -263,6 +268,23 @@ class Player:
 
         self._lasts(fault, over)
 
+    def _damage(self, fault: Fault) -> None:
+        kind = fault.damage or Damage.NAN
+
+        def spoil(frames: Sequence[Frame]) -> Iterable[Frame]:
+            return [replace(frame, text=damaged(_combined(frame), kind)) for frame in frames]
+
+        frames = self.exchange.tamper(_on(fault.stream, spoil))
+        answers = self.exchange.break_rest(
+            "*", RestFault(change=lambda body: damaged(body if isinstance(body, bytes) else orjson.dumps(body), kind))
+        )
+
+        def whole() -> None:
+            frames.stop()
+            answers.stop()
+
+        self._lasts(fault, whole)
+
     async def _down(self, fault: Fault) -> None:
         self.downs += 1
         await self.exchange.kill()
@@ -279,6 +301,11 @@ def _reset_all(links: Sequence[Link]) -> None:
     for link in links:
         if link.is_open:
             link.reset()
+
+
+def _combined(frame: Frame) -> bytes:
+    """A frame as a combined stream has it."""
+    return frame.text or b'{"stream":%b,"data":%b}' % (orjson.dumps(frame.stream), frame.payload)
 
 
 def _on(stream: str | None, tamper: Tamper) -> Tamper:
