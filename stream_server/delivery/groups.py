@@ -159,18 +159,13 @@ class PickingGroup(Group):
         return True
 
     def pick(self, burst: Burst) -> None:
-        count = len(burst.frames)
-        end = burst.first + count  # the property would take longer
+        end = burst.end
         if self.place < end:
             if self.known != burst.numbers.given:
                 self.known = burst.numbers.given
                 self.learn()
-            self.effort += count >> 2
-            frames = burst.wanted(self.listens, self.place)
-            if self.pending:
-                self.pending += frames
-            else:
-                self.pending = frames
+            self.effort += len(burst.frames) >> 2
+            self.pending += burst.wanted(self.listens, self.place)
             self.place = end
 
     def joined(self, burst: Burst) -> tuple[bytes, int] | None:

@@ -1,0 +1,335 @@
+"""Breakages of the hub, to prove that the programs find such things: each is a small edit of its source.
+
+They run in a copy of the tree, each until it is found or its share of the time is over. An edit that does not apply
+exactly once, because the source has changed, is an error of this verb: write it again for the new source.
+"""
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PARTS = ("stream_server", "feeds", "orchestrator", "tests", "static", "pyproject.toml")
+LEAST_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One edit: `before` becomes `after` in a file of `stream_server/`. `item` is what it brings back, if anything."""
+
+    name: str
+    file: str
+    before: str
+    after: str
+    item: str = ""
+    more: tuple[tuple[str, str], ...] = ()
+    """Further edits of the same file, for what is held by two guards."""
+
+    def apply(self, tree: Path) -> None:
+        """Break a tree. Raises ValueError if the source is not what it was."""
+        path = tree / "stream_server" / self.file
+        text = path.read_text(encoding="utf-8")
+        for before, after in ((self.before, self.after), *self.more):
+            found = text.count(before)
+            if found != 1:
+                raise ValueError(f"mutant {self.name}: its text is {found} times in {self.file}, not once")
+            text = text.replace(before, after)
+        path.write_text(text, encoding="utf-8")
+
+
+MUTANTS = (
+    Mutant(
+        "a throttled group picks without its interval",
+        "delivery/groups.py",
+        "            elif interval_ms := self.listens[frame.topic]:\n                self.hold(frame, interval_ms)\n",
+        "            elif (interval_ms := self.listens[frame.topic]) and len(self.members) > 1:\n"
+        "                self.hold(frame, interval_ms)\n",
+        "1",
+    ),
+    Mutant(
+        "one interval of a mixed selection is not asked",
+        "delivery/groups.py",
+        "if listens.get(name, interval_ms) >= interval_ms:",
+        "if listens.get(name, interval_ms) <= interval_ms:",
+        "1",
+    ),
+    Mutant(
+        "a write contains only what a lost peer raises",
+        "delivery/rounds.py",
+        "            except Exception as error:\n                self.faults.blame(outbox, error)\n",
+        "            except LookupError as error:\n                self.faults.blame(outbox, error)\n",
+        "3",
+    ),
+    Mutant(
+        "nobody who is blamed is ended", "delivery/faults.py", "            self.end(outbox)", "            pass", "3"
+    ),
+    Mutant(
+        "an interrupted delivery takes the place of the one before",
+        "delivery/rounds.py",
+        "                    self.unfinished.append(delivery)",
+        "                    self.unfinished.clear()\n                    self.unfinished.append(delivery)",
+        "5",
+    ),
+    Mutant(
+        "an interrupted delivery is forgotten when its group changes",
+        "delivery/rounds.py",
+        "            self._deliver(delivery, ALL_WRITES)\n            self.unfinished.remove(delivery)",
+        "            self.unfinished.remove(delivery)",
+        "5",
+    ),
+    Mutant(
+        "positions pass over what is held when a snapshot is given",
+        "session.py",
+        "        self.hub.let_out(self.outbox)\n",
+        "",
+        "10",
+    ),
+    Mutant(
+        "what was held back is sent under its old id",
+        "hub.py",
+        'lacking = [envelope.update(event, f"{self.epoch}-{seq}", seq)]',
+        "lacking = [last]",
+        "10",
+    ),
+    Mutant(
+        "what was held back is not sent on a resume",
+        "hub.py",
+        "last is not None and last.overtaken and event",
+        "last is not None and last.log and event",
+        "10",
+    ),
+    Mutant(
+        "a snapshot says what was fresh a while ago",
+        "hub.py",
+        'their freshness brought up to date."""\n        self.expire()\n',
+        'their freshness brought up to date."""\n',
+        "11",
+    ),
+    Mutant(
+        "an early timer lets out at once, and beats again",
+        "delivery/beats.py",
+        "        if last is not None and number <= last:\n            number = last + 1\n",
+        "",
+        "9",
+        (("self.heap[0].due <= now + SAME_TIME_S:", "self.heap[0].due <= now + 0.001:"),),
+    ),
+    Mutant(
+        "each event adds a beat",
+        "delivery/beats.py",
+        "        if interval_ms in group.beats:\n            return\n",
+        "",
+        "8",
+    ),
+    Mutant(
+        "beats outlive their group",
+        "delivery/beats.py",
+        "                beat.group = None\n                self.dead += 1",
+        "                pass",
+        "8",
+    ),
+    Mutant(
+        "timers gather",
+        "delivery/beats.py",
+        "if not self.wakeups or min(self.wakeups) > now + delay_s + SAME_TIME_S:",
+        "if True:",
+        "8",
+    ),
+    Mutant(
+        "a newcomer gets what its snapshot had",
+        "delivery/rounds.py",
+        "if not frame.topic or frame.seq > seen]",
+        "if not frame.topic or frame.seq > 0]",
+    ),
+    Mutant(
+        "a newcomer is taken for any other member",
+        "delivery/rounds.py",
+        "            if outbox.ready and outbox not in delivery.newcomers:",
+        "            if outbox.ready:",
+    ),
+    Mutant("newcomers stay newcomers", "delivery/rounds.py", "            group.newcomers.clear()", "            pass"),
+    Mutant(
+        "the only member has no pending",
+        "delivery/groups.py",
+        "or self.pending or self.place > burst.first",
+        "or self.place > burst.first",
+    ),
+    Mutant(
+        "a group that joined late gets the whole burst",
+        "delivery/groups.py",
+        "or self.pending or self.place > burst.first",
+        "or self.pending",
+    ),
+    Mutant(
+        "every burst rises",
+        "delivery/bursts.py",
+        "self.rising = self.rising and number > self.highest",
+        "self.rising = self.rising and number >= 0",
+    ),
+    Mutant(
+        "a burst rises that repeats a topic",
+        "delivery/bursts.py",
+        "self.rising = self.rising and number > self.highest",
+        "self.rising = self.rising and number >= self.highest",
+    ),
+    Mutant(
+        "a picker is kept when a topic appears",
+        "delivery/groups.py",
+        "        self.picker = None\n        return True",
+        "        return True",
+    ),
+    Mutant(
+        "a log event overtakes what is held",
+        "delivery/groups.py",
+        "                self.release()  # what may not wait must not overtake lower ids either\n",
+        "",
+    ),
+    Mutant(
+        "what is held goes out unsorted",
+        "delivery/groups.py",
+        "        self.pending += sorted(frames, key=_seq)",
+        "        self.pending += reversed(sorted(frames, key=_seq))",
+    ),
+    Mutant(
+        "log events count as values in a burst",
+        "delivery/bursts.py",
+        "self.calm = all(frame.topic and not frame.log for frame in self.frames)",
+        "self.calm = all(frame.topic for frame in self.frames)",
+    ),
+    Mutant(
+        "of the places of a burst the last is left out",
+        "delivery/bursts.py",
+        "        self.placed = len(self.topics)\n        return",
+        "        self.placed = len(self.topics) - 1\n        return",
+    ),
+    Mutant(
+        "a burst starts a place too late",
+        "delivery/bursts.py",
+        "start = max(0, place - self.first)",
+        "start = max(0, place - self.first + (place > self.first))",
+    ),
+    Mutant(
+        "a turn ends a round",
+        "delivery/rounds.py",
+        "        if not self.unfinished and not self.due:\n",
+        "        if not self.unfinished:\n",
+    ),
+    Mutant(
+        "an unfinished delivery does not ask for a turn",
+        "delivery/rounds.py",
+        "            if self.unfinished or self.due or self.dirty",
+        "            if self.due or self.dirty",
+    ),
+    Mutant(
+        "a round forgets who has something of its own",
+        "delivery/rounds.py",
+        "self.due, self.dirty = self.dirty | self.groups.wanting(self.round), {}",
+        "self.due, self.dirty = dict(self.groups.wanting(self.round)), {}",
+    ),
+    Mutant(
+        "a member that left late is not settled",
+        "hub.py",
+        "        self.rounds.settle(group)\n        group.members[outbox] = None",
+        "        group.members[outbox] = None",
+    ),
+    Mutant(
+        "what was held is lost with the selection",
+        "hub.py",
+        "        self.laggards.hand(outbox, wanted)\n        return group",
+        "        return group",
+    ),
+    Mutant(
+        "an answer overtakes what came before",
+        "hub.py",
+        "            self.rounds.settle(member.group)\n        self.laggards.answer",
+        "            pass\n        self.laggards.answer",
+    ),
+    Mutant(
+        "a resume begins one too early",
+        "history.py",
+        "frames = [frame for frame in self.ring if frame.seq > seq]",
+        "frames = [frame for frame in self.ring if frame.seq >= seq]",
+    ),
+    Mutant(
+        "a resume does not know of what was evicted",
+        "history.py",
+        "            self.evicted = self.ring[0].seq",
+        "            self.evicted = 0",
+    ),
+    Mutant(
+        "what was merged is miscounted",
+        "outbox.py",
+        "            if old is not None and self.paced:",
+        "            if old is not None and not frame.seq:",
+    ),
+    Mutant(
+        "a laggard's values are not sorted",
+        "outbox.py",
+        "entries = sorted([*newest, *self.queue], key=_place)",
+        "entries = [*newest, *self.queue]",
+    ),
+    Mutant(
+        "a paced client's turns bar nothing",
+        "outbox.py",
+        "        replaced = [(frame.seq, frame) for frame in turn if self.held[frame.topic].seq > last]",
+        "        replaced = [(frame.seq, frame) for frame in turn if self.held[frame.topic].seq >= last]",
+    ),
+    Mutant(
+        "old values are shown as fresh",
+        "hub.py",
+        "            if now - topic.updated_at < ttl_s:",
+        "            if now - topic.updated_at < 2 * ttl_s:",
+    ),
+    Mutant(
+        "what was received out of order ages in that order",
+        "hub.py",
+        "        if waited_s > IN_ORDER_S:\n            self.disordered.add(ttl_s)\n",
+        "",
+    ),
+)
+
+
+def report(names: Sequence[str], seconds: float) -> int:
+    """Break the hub in all ways, or in those whose name has one of the words; returns the exit status."""
+    chosen = [mutant for mutant in MUTANTS if not names or any(name in mutant.name for name in names)]
+    share_s = max(LEAST_S, seconds / max(1, len(chosen)))
+    killed, broken = 0, 0
+    print(f"{len(chosen)} mutants, at most {share_s:.0f} s each", flush=True)
+    for mutant in chosen:
+        started = time.monotonic()
+        try:
+            found = _found(mutant, share_s)
+        except ValueError as error:
+            broken += 1
+            print(f"ERROR     {error}", flush=True)
+            continue
+        killed += found is not None
+        item = f" [item {mutant.item}]" if mutant.item else ""
+        took_s = time.monotonic() - started
+        print(f"{'killed  ' if found else 'SURVIVED'}  {mutant.name}{item}, {took_s:.1f} s: {found}", flush=True)
+    print(f"{killed} of {len(chosen)} killed, {broken} do not apply")
+    return 0 if killed == len(chosen) else 1
+
+
+def _found(mutant: Mutant, seconds: float) -> str | None:
+    """Hunt a mutant; returns what was found first."""
+    with TemporaryDirectory() as folder:
+        tree = Path(folder)
+        for part in PARTS:
+            if (ROOT / part).is_dir():
+                shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / part, tree / part)
+        mutant.apply(tree)
+        command = [sys.executable, "-m", "tests.hunt", "--seed", "0", "--no-sockets", "--quick"]
+        ran = subprocess.run(
+            [*command, "--minutes", str(seconds / 60)], cwd=tree, capture_output=True, text=True, check=False
+        )
+        if ran.returncode == 0:
+            return None
+        lines = [line for line in ran.stdout.splitlines() if line.startswith("seed ")]
+        return lines[0][:150] if lines else f"status {ran.returncode}: {ran.stderr.strip()[-150:]}"

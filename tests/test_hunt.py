@@ -1,0 +1,23 @@
+"""Fixed programs of the hunt (`tests/hunt/`), and that together they take every way through the hub that has a name."""
+
+import pytest
+
+from tests.hunt import paths, programs
+
+SEEDS = range(21)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_hub_keeps_the_contract_under_the_program_of_a_seed(seed: int) -> None:
+    failure = programs.hunt(seed, shrink=False)
+    assert failure is None, str(failure)
+
+
+def test_a_seed_draws_the_same_program_again() -> None:
+    assert [programs.drawn(seed) for seed in SEEDS] == [programs.drawn(seed) for seed in SEEDS]
+
+
+def test_every_way_through_the_hub_is_taken() -> None:
+    reached, situations = paths.reached_by([*range(2, 21), 40])
+    assert not reached.untaken(), "no program takes these ways: nobody checks them"
+    assert not paths.SITUATIONS - set(situations)
