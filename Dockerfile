@@ -20,5 +20,5 @@ USER app
 ENV PYTHONUNBUFFERED=1 PORT=7860
 EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s \
-    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/health/live', timeout=4)"]
+    CMD ["python", "-c", "import os, urllib.request as u; u.build_opener(u.ProxyHandler({})).open(f'http://localhost:{os.environ[\"PORT\"]}/health/live', timeout=4)"]
 CMD ["stream-server"]

@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 ARGS ?=
 
-.PHONY: help run test lint format demo chaos bench bench-quick bench-continuity soak hunt fuzz autobahn audit lock clean
+.PHONY: help run test lint format demo chaos bench bench-quick bench-continuity soak hunt fuzz autobahn clients audit lock clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -76,6 +76,16 @@ autobahn: $(VENV)/.dev  ## the Autobahn test suite on /ws (needs a PYTHON2)
 	@test -x $(VENV)/autobahn/bin/wstest || PYTHONUSERBASE=$(CURDIR)/$(VENV)/autobahn $(PYTHON2) -m pip install \
 		--quiet --user --no-warn-script-location --disable-pip-version-check autobahntestsuite==25.10.1
 	@PYTHONUSERBASE=$(CURDIR)/$(VENV)/autobahn $(BIN)/python -m tests.autobahn $(VENV)/autobahn/bin/wstest $(ARGS)
+
+# Not in the locks: it takes node, ruby with typhoeus and Java besides. Each generator goes into a folder of its own.
+CLIENTS := $(VENV)/clients
+clients: $(VENV)/.dev  ## generate clients in three languages and let each make three calls (needs node, ruby, Java)
+	@test -x $(CLIENTS)/bin/python || $(PYTHON) -m venv $(CLIENTS)
+	@$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check \
+		openapi-python-client==0.29.1 openapi-generator-cli==7.26.0
+	@test -d $(CLIENTS)/node_modules || npm install --silent --no-save --prefix $(CLIENTS) \
+		oazapfts@7.5.0 @oazapfts/runtime@1.2.0 typescript@5.9.3 @types/node@20
+	@$(BIN)/python -m tests.generators $(CLIENTS)
 
 audit:  ## ask whether any locked package has a known vulnerability
 	@PYTHON=$(PYTHON) locks/audit $(ARGS)

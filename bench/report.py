@@ -1,4 +1,4 @@
-"""Samples into figures, and figures into a page and a picture."""
+"""Turn samples into figures, and figures into a page and a picture."""
 
 import json
 import platform
@@ -189,8 +189,8 @@ def page(results: Results) -> str:
         "",
         f"Written by `make bench` on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC; do not edit. Everything runs on one",
         "machine over loopback, the server on one core and the load generator on another, with 1000 clients unless",
-        f"said otherwise. Medians of {results.rounds} alternating rounds, with minimum and maximum.",
-        "**Absolute figures move with the machine; the ratios of one run hold.** Less is better everywhere.",
+        f"noted otherwise. Medians of {results.rounds} alternating rounds, with minimum and maximum.",
+        "**Absolute figures depend on the machine; the ratios within one run hold.** Less is better everywhere.",
         "",
         "![CPU seconds a million messages](delivery.svg)",
         "",
@@ -208,11 +208,11 @@ def page(results: Results) -> str:
         "",
         "## Goals",
         "",
-        "A cost of bare C of 90 % means: bare C needs 90 % of the CPU time that we need.",
+        '"S1, of bare C: 90 %" means that bare C needs 90 % of the CPU time that the service needs.',
         "",
         *goals(results),
         "",
-        "## All that was seen",
+        "## All results",
         "",
         *(line for scenario in results.scenarios for line in details(results, scenario)),
         "## Who took part",
@@ -222,15 +222,15 @@ def page(results: Results) -> str:
         "",
         "## How",
         "",
-        "- Ours is the whole service of this repository: events enter through `Hub.publish`, so encoding, ids,",
-        "  history, groups and the handlers are all in the figure. Its messages wear their envelope; the peers' have",
-        "  none, and are as long.",
+        "- stream-server is the whole service of this repository: events enter through `Hub.publish`, so encoding,",
+        "  ids, history, groups and handlers all count. Its messages include their envelope; the messages of the",
+        "  others have no envelope and the same length.",
         f"- For the cost of a message every server paces itself to keep its core {LOAD:.0%} busy, so none is driven",
-        "  into its queues. CPU time is the kernel's account of the server with its threads, over whole ticks only.",
-        "- NATS and nchan are fed over the network, which is how they work; that is part of their figure. socketify",
-        "  runs on libuv's own loop: its asyncio one polls without rest, which would count as the price of messages.",
-        "- Bare C sends ready bytes and does nothing else. Nothing that serves 1000 sockets one by one can be cheaper.",
-        "- Again on your machine: `make bench` (some 40 minutes), `make bench-quick` (under 2).",
+        "  into its queues. CPU time is what the kernel accounts to the server and its threads, over whole ticks only.",
+        "- NATS and nchan are fed over the network, as they are in use; that counts as their cost. socketify runs on",
+        "  libuv's own loop, because its asyncio loop polls without pause, which would count as the cost of messages.",
+        "- Bare C sends ready bytes and does nothing else. Nothing that writes to 1000 sockets one by one is cheaper.",
+        "- Run it on your machine: `make bench` (about 40 minutes), `make bench-quick` (under 2).",
         "",
         "## Machine and versions",
         "",
@@ -248,7 +248,7 @@ def study_goals(results: Results) -> list[str]:
 
 
 QUICK_STUDIES = (
-    "**Made with `--quick`: short windows, each looked at once. A full run may judge the close ones otherwise.**"
+    "**Made with `--quick`: short windows, one of each. A full run may give another verdict where it is close.**"
 )
 
 

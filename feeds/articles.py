@@ -15,8 +15,19 @@ from hashlib import blake2b
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from feeds.model import Article
-from feeds.providers.fields import BadFieldError, Rows
-from orchestrator.texts import HIDDEN, visible
+from feeds.providers.fields import (
+    BadFieldError,
+    Rows,
+    at_most,
+    maybe,
+    maybe_mapping,
+    maybe_text,
+    number,
+    text,
+    whole,
+)
+from orchestrator.state import LATEST_MS
+from orchestrator.texts import HIDDEN, one_line, visible
 
 MAX_TITLE = 300
 MAX_SUMMARY = 600
@@ -104,6 +115,34 @@ def article(
     )
 
 
+def kept_article(row: Mapping[str, object]) -> Article:
+    """An article as it was written to disk. Raises: BadFieldError for one that we cannot have written."""
+    identifier, kind = text(row, "id"), text(row, "kind")
+    title = plain(text(row, "title", MAX_TITLE), MAX_TITLE)
+    if not re.fullmatch(r"[0-9a-f]{16}", identifier):
+        raise BadFieldError("id")
+    if kind not in KINDS:
+        raise BadFieldError("kind")
+    if not title:
+        raise BadFieldError("title")
+    symbols, votes = row.get("symbols"), maybe_mapping(row, "votes")
+    counts = {name: maybe(at_most(MAX_VOTES, number), {"votes": votes[name]}, "votes") for name in list(votes)[:20]}
+    return Article(
+        id=identifier,
+        title=title,
+        url=clean_url(maybe_text(row, "url", MAX_URL)),
+        outlet=text(row, "outlet", 40),
+        kind=kind,
+        published_at=at_most(LATEST_MS, whole)(row, "published_at"),
+        summary=plain(maybe_text(row, "summary", MAX_SUMMARY) or "", MAX_SUMMARY) or None,
+        symbols=_merged(each for each in symbols if isinstance(each, str)) if isinstance(symbols, list) else (),
+        votes={one_line(name, 40): int(count) for name, count in counts.items() if count is not None} or None,
+        published_estimated=row.get("published_estimated") is True,
+    )
+
+
+KINDS = ("news", "social")
+MAX_VOTES = 10**9
 WITHDRAWN = re.compile(r"\[ ?(?:removed|deleted)(?: by (?:reddit|user|moderators?|author))? ?\]", re.IGNORECASE)
 """What stands for a title or text that its author, its outlet or a moderator has taken back."""
 

@@ -55,7 +55,7 @@ from orchestrator.clock import Clock
 from orchestrator.http import Transport
 from orchestrator.pool import Fetched, Pool, PoolPolicy
 from orchestrator.provider import Provider, Steps, anything
-from orchestrator.state import BanFile, Kept, Shelf
+from orchestrator.state import BanFile, Kept, Shelf, entries_skipped, set_aside
 from orchestrator.upstream import Upstream
 
 log = logging.getLogger(__name__)
@@ -122,6 +122,8 @@ class Sources:
             clock,
             self.shelf,
         )
+        self.learned: tuple[int, int] | None = None
+        """The version of the table that was matched last, and of how many coins the exchange had told a price then."""
         self._build_market_pools()
         self._build_chain_pools()
         self._build_sentiment_pools()
@@ -366,7 +368,9 @@ class Sources:
     def _news_pools(self) -> list[Pool[NewsQuery, Rows[Article]]]:
         """One pool an outlet: their articles add up, none stands in for another but the last."""
         account, key = self.accounts, self.accounts.key
-        panic = cryptopanic.CryptoPanic(key("CRYPTOPANIC_API_KEY"), account.cryptopanic_plan)
+        panic = cryptopanic.CryptoPanic(
+            key("CRYPTOPANIC_API_KEY"), account.cryptopanic_plan, self.identities.is_another
+        )
         posts = reddit.Reddit(
             key("REDDIT_CLIENT_ID"), key("REDDIT_CLIENT_SECRET"), self.clock, account.reddit_tokens_url
         )
@@ -386,8 +390,9 @@ class Sources:
 
     def _pollers(self) -> list[Feed]:
         policy = self.policy
+        # It stands in for a stream, which never pauses either; and REST clients are no listeners.
         self.price_poller = self._poller(
-            "prices", self.quotes, EVERYTHING, policy.market_poll_s, ["price"], due=self.prices_fail
+            "prices", self.quotes, EVERYTHING, policy.market_poll_s, ["price"], due=self.prices_fail, idle=1.0
         )
         feeds: list[Feed] = [
             self.price_poller,
@@ -418,12 +423,14 @@ class Sources:
         every_s: float,
         serves: Sequence[str],
         due: Callable[[], bool] | None = None,
+        idle: float = IDLE,
     ) -> Poller[Q, T]:
+        """Return a feed that asks every so many seconds, and `idle` times as rarely while nobody listens."""
         return Poller(
             name,
             pool,
             query,
-            Pace(every_s, IDLE * every_s),
+            Pace(every_s, idle * every_s),
             serves,
             self.clock,
             self.rng,
@@ -476,7 +483,11 @@ class Sources:
     def learn_again(self) -> None:
         """Match what could not be matched when the table arrived: the exchange had not told those prices yet."""
         table = self.market.peek(TABLE)
-        if table is not None:
+        if table is None:
+            return
+        mark = (table.version, len(self.market_state.told))
+        if mark != self.learned:
+            self.learned = mark
             self._learn(table.value.good, table.received_ms)
 
     def _market_received(self, query: MarketQuery, fetched: Fetched[Rows[Coin]]) -> None:
@@ -526,20 +537,36 @@ class Sources:
         totals = self._restore_one("global", self.global_market, EVERYTHING, events.global_from_json)
         if totals is not None:
             self._publish(events.market_global(totals.value, totals.source, totals.received_ms), totals)
-        days = self._restore_one("fear_greed", self.fear_greed, HISTORY_DAYS, alternative_me.from_json)
+        days = self._restore_one(
+            "fear_greed", self.fear_greed, HISTORY_DAYS, self._entries("fear_greed", alternative_me.from_json)
+        )
         if days is not None and days.value:
             self._publish(events.fear_greed(days.value[0], days.source, days.received_ms), days)
-        self._restore_one("catalogue", self.catalogue, CATALOGUE, crypto_api_clean.from_json)
+        resources = self._entries("catalogue", crypto_api_clean.from_json)
+        self._restore_one("catalogue", self.catalogue, CATALOGUE, lambda kept: tuple(resources(kept)))
+
+    def _entries(self, name: str, decode: Callable[[bytes], Rows[T]]) -> Callable[[bytes], list[T]]:
+        """Decode a list entry by entry; those that cannot be read are named in the log. Raises: ValueError for none."""
+
+        def entries(kept: bytes) -> list[T]:
+            read = decode(kept)
+            if self.shelf is not None:
+                entries_skipped(self.shelf.path(name), read.rejected)
+            if not read.good:
+                raise ValueError("no readable entry")
+            return read.good
+
+        return entries
 
     def _restore_one(self, name: str, pool: Pool[Q, T], query: Q, decode: Callable[[bytes], T]) -> Fetched[T] | None:
         """Give a pool its last answer; returns it with its age, as far as that can be told."""
         kept = self.shelf.get(name) if self.shelf is not None else None
-        if kept is None:
+        if self.shelf is None or kept is None:
             return None
         try:
             value = decode(kept.text)
-        except (ValueError, KeyError, TypeError) as error:
-            log.warning("state_unreadable", extra={"file": name, "cause": type(error).__name__})
+        except ValueError as error:
+            set_aside(self.shelf.path(name), str(error))
             return None
         pool.restore(query, value, kept.source, kept.received_ms)
         return pool.peek(query) if kept.received_ms <= self.clock.wall_ms() else None

@@ -6,7 +6,22 @@ import orjson
 
 from feeds import topics
 from feeds.model import Article, ChainStats, Coin, Event, FearGreed, Gas, GlobalMarket, Quote, Sentiment
+from feeds.providers.fields import (
+    at_most,
+    mapping,
+    maybe_amount,
+    maybe_mapping,
+    maybe_number,
+    maybe_positive,
+    maybe_whole,
+    positive,
+    whole,
+)
+from orchestrator.state import LATEST_MS
+from orchestrator.texts import one_line
 
+MAX_SHARES = 100
+MAX_SHARE_NAME = 40
 TOP_COINS = 100
 """Rows of the topic `market`; REST serves as many as are held."""
 
@@ -61,8 +76,24 @@ def global_json(value: GlobalMarket) -> bytes:
 
 
 def global_from_json(kept: bytes) -> GlobalMarket:
-    """Read what `global_json` wrote. Raises ValueError or TypeError for anything else."""
-    return GlobalMarket(**orjson.loads(kept))
+    """Read what `global_json` wrote; what makes no sense of its decoration is None. Raises ValueError for the rest."""
+    row = mapping(orjson.loads(kept))
+    shares = maybe_mapping(row, "dominance_pct")
+    return GlobalMarket(
+        total_market_cap=positive(row, "total_market_cap"),
+        total_volume_24h=maybe_positive(row, "total_volume_24h"),
+        market_cap_change_24h_pct=maybe_number(row, "market_cap_change_24h_pct"),
+        btc_dominance_pct=maybe_amount(row, "btc_dominance_pct"),
+        eth_dominance_pct=maybe_amount(row, "eth_dominance_pct"),
+        dominance_pct={
+            one_line(name, MAX_SHARE_NAME): share
+            for name in list(shares)[:MAX_SHARES]
+            if (share := maybe_amount({"share": shares[name]}, "share")) is not None
+        },
+        active_cryptocurrencies=maybe_whole(row, "active_cryptocurrencies"),
+        markets=maybe_whole(row, "markets"),
+        ts=at_most(LATEST_MS, whole)(row, "ts"),
+    )
 
 
 def market_global(value: GlobalMarket, source: str, received_ms: int) -> Event:

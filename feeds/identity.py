@@ -118,6 +118,8 @@ class Identities:
         self.shelf = shelf
         self.contradicted: set[str] = set()
         """Bases whose match last gave a price that cannot be theirs."""
+        self.seen: dict[str, float] = {}
+        """By id: the price of each coin that an answer had while the exchange was alive."""
         self.saved_ms = 0
         self.matches: dict[str, Match] = self._load()
 
@@ -135,6 +137,13 @@ class Identities:
         """The base asset of the exchange that this id is matched to."""
         bases = (base for base in self._bases() if (match := self.match_of(base)) and match.coin_id == coin_id)
         return next(bases, None)
+
+    def is_another(self, ticker: str, coin_id: str | None, price: float | None) -> bool:
+        """Whether a coin that a source names so is not the exchange's: its price, or that of its id, differs."""
+        pair = self.symbols.by_base.get(ticker)
+        ours = self.last_price(ticker) if pair is not None and pair.quote in DOLLARS else None
+        theirs = price or self.seen.get(coin_id or "")
+        return ours is not None and theirs is not None and differs(theirs, ours, DIFFERS_BEYOND)
 
     def unmatched(self) -> list[str]:
         """The served bases that trade and have no match, sorted."""
@@ -171,6 +180,9 @@ class Identities:
         it fits again or another does.
         """
         by_id, by_ticker = _indexed(rows)
+        if len(self.seen) > MAX_KEPT:
+            self.seen.clear()
+        self.seen |= {coin_id: row.price for coin_id, row in by_id.items()}
         changed = False
         for base in self.symbols.by_base:
             price = self.exchange_price(base)

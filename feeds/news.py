@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import orjson
 
 from feeds import events, topics
-from feeds.articles import Novelty, SeenArticles
+from feeds.articles import Novelty, SeenArticles, kept_article
 from feeds.model import Article, Event, Sentiment, Sink
-from feeds.providers.fields import Rows
-from feeds.sentiment import SymbolSentiment, Texts
+from feeds.providers.fields import Rows, at_most, mapping, rows, text, whole
+from feeds.sentiment import SymbolSentiment, Texts, kept_sentiment
 from orchestrator.clock import Clock
 from orchestrator.errors import ProviderError
 from orchestrator.pool import Exhausted, Fetched, Pool
-from orchestrator.state import Kept, Shelf
+from orchestrator.state import LATEST_MS, Kept, Shelf, entries_skipped, set_aside
 
 log = logging.getLogger(__name__)
 
@@ -190,17 +190,17 @@ class NewsDesk:
 
     def _load(self) -> None:
         kept = self.shelf.get("news") if self.shelf is not None else None
-        if kept is None:
+        if self.shelf is None or kept is None:
             return
-        try:
-            for row in orjson.loads(kept.text):
-                article = Article(**{**row["article"], "symbols": tuple(row["article"]["symbols"])})
-                sentiment = Sentiment(**row["sentiment"]) if row["sentiment"] is not None else None
-                self.held[article.id] = Held(article, sentiment, row["source"], row["received_ms"])
-        except (TypeError, KeyError, ValueError) as error:
-            self.held.clear()
-            log.warning("state_unreadable", extra={"file": "news", "cause": type(error).__name__})
+        listed = orjson.loads(kept.text)
+        if not isinstance(listed, list):
+            set_aside(self.shelf.path("news"), "no list of articles")
             return
+        read = rows(listed, kept_held)
+        entries_skipped(self.shelf.path("news"), read.rejected)
+        if not read.good:
+            return
+        self.held = {each.article.id: each for each in read.good[-HELD:]}
         self.from_disk = True
         now, wall_ms = self.clock.now(), self.clock.wall_ms()
         for each in self.held.values():
@@ -240,6 +240,18 @@ class NewsDesk:
             "articles_published": self.published,
             "scored_by": self.scorer.last_source,
         }
+
+
+def kept_held(kept: object) -> Held:
+    """An article as an earlier run wrote it, each field judged as if it were a stranger's. Raises: BadFieldError."""
+    row = mapping(kept)
+    said = row.get("sentiment")
+    return Held(
+        kept_article(mapping(row.get("article"), "article")),
+        None if said is None else kept_sentiment(mapping(said, "sentiment")),
+        text(row, "source"),
+        at_most(LATEST_MS, whole)(row, "received_ms"),
+    )
 
 
 def _text(article: Article) -> str:

@@ -10,10 +10,12 @@ A model is a provider like any other, in one file of `feeds/providers` with thre
 model is the latter kind too (and `heavy`, which takes it off the event loop): one file, and its place in the pool.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypedDict
 
 from feeds.model import Sentiment
+from feeds.providers.fields import BadFieldError, amount, at_most, maybe, number, text
 
 NEUTRAL_BELOW = 0.2
 """A score nearer to 0 is neutral. Of two classes, where there is no third for it, 60 to 40 is a toss of a coin."""
@@ -36,6 +38,19 @@ def label_of(score: float, neutral_below: float = NEUTRAL_BELOW) -> str:
     if score >= neutral_below:
         return "positive"
     return "negative" if score <= -neutral_below else "neutral"
+
+
+def kept_sentiment(row: Mapping[str, object]) -> Sentiment:
+    """What a model read, as it was written to disk. Raises: BadFieldError for what we cannot have written."""
+    label, score = text(row, "label"), at_most(1, number)(row, "score")
+    if label not in LABELS:
+        raise BadFieldError("label")
+    if score < -1:
+        raise BadFieldError("score")
+    return Sentiment(label, score, text(row, "model"), maybe(at_most(1, amount), row, "confidence"))
+
+
+LABELS = ("positive", "neutral", "negative")
 
 
 class CoinSentiment(TypedDict):

@@ -147,7 +147,7 @@ class Symbols:
         rank = {quote: place for place, quote in enumerate(self.quotes)}
         best: dict[str, Pair] = {}
         for pair in self.listed.values():
-            named = pair.symbol in self.wanted
+            named = self._is_named(pair)
             if not (named or pair.quote in rank):
                 continue
             if self.wanted and not named and pair.base not in self.wanted:
@@ -158,8 +158,14 @@ class Symbols:
         self.by_base = best
         self.by_symbol = {pair.symbol: pair for pair in best.values()}
 
+    def _is_named(self, pair: Pair) -> bool:
+        """Whether the settings name this very pair, with or without a mark between its assets."""
+        if not self.wanted or pair.symbol in self.wanted:
+            return bool(self.wanted)
+        return any(f"{pair.base}{mark}{pair.quote}" in self.wanted for mark in MARKS)
+
     def _order(self, pair: Pair, rank: dict[str, int]) -> tuple[bool, bool, int]:
-        return (pair.symbol not in self.wanted, pair.status in (ENDED, UNLISTED), rank.get(pair.quote, len(rank)))
+        return (not self._is_named(pair), pair.status in (ENDED, UNLISTED), rank.get(pair.quote, len(rank)))
 
     def base_of(self, name: str) -> str:
         """The base asset a client's spelling means: `btc`, `BTCUSDT`, `BTC-USDT`, `BTC/USDT`, `bitcoin`.

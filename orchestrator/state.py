@@ -4,9 +4,11 @@ Small JSON files, written whole beside their place and then moved there, so that
 one. A disk that fails costs the memory, never the service.
 """
 
+import contextlib
 import errno
 import logging
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +16,13 @@ import orjson
 
 from orchestrator.clock import Clock
 from orchestrator.retry import MAX_RETRY_AFTER_S
+from orchestrator.texts import one_line
 
 log = logging.getLogger(__name__)
 
+
+LATEST_MS = 10**14
+"""No time that we have written is later."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 """What ails a disk that may be well again."""
@@ -44,6 +50,32 @@ def write_whole(path: Path, text: bytes) -> None:
         log.warning("state_not_saved", extra={"file": str(path), "cause": error.strerror})
 
 
+def read_state(path: Path) -> object:
+    """Return what an earlier run wrote; None if there is nothing. What is no JSON is set aside under another name."""
+    try:
+        return orjson.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        log.warning("state_unreadable", extra={"file": str(path), "cause": type(error).__name__})
+    except ValueError as error:
+        set_aside(path, type(error).__name__)
+    return None
+
+
+def set_aside(path: Path, cause: str) -> None:
+    """Keep a file that cannot be read under another name, for a person to look at, and say so in the log."""
+    log.warning("state_unreadable", extra={"file": str(path), "cause": cause})
+    with contextlib.suppress(OSError):
+        path.replace(path.with_name(f"{path.name}.bad"))
+
+
+def entries_skipped(path: Path, skipped: Mapping[str, int]) -> None:
+    """Say in the log how many entries of a file could not be read, by the field at fault; nothing if all could."""
+    if skipped:
+        log.warning("state_entries_unreadable", extra={"file": str(path), "fields": dict(skipped)})
+
+
 class BanFile:
     """Until when each provider has shut us out, in Unix milliseconds."""
 
@@ -53,14 +85,15 @@ class BanFile:
         self.untils = self._load()
 
     def _load(self) -> dict[str, int]:
-        try:
-            rows = orjson.loads(self.path.read_bytes())
-            return {str(name): int(until) for name, until in rows.items()}
-        except FileNotFoundError:
+        rows = read_state(self.path)
+        if rows is None:
             return {}
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            log.warning("state_unreadable", extra={"file": str(self.path), "cause": type(error).__name__})
+        if not isinstance(rows, dict):
+            set_aside(self.path, "not an object")
             return {}
+        untils = {name: until for name, until in rows.items() if type(until) is int and until > 0}
+        entries_skipped(self.path, {"until": len(rows) - len(untils)} if len(untils) < len(rows) else {})
+        return untils
 
     def until_ms(self, name: str) -> int:
         """When it may be asked again; 0 if nothing forbids it. No ban is believed to last longer than any known one."""
@@ -92,19 +125,23 @@ class Shelf:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def path(self, name: str) -> Path:
+        """Where an answer is kept."""
+        return self.folder / f"{name}.json"
+
     def put(self, name: str, kept: Kept) -> None:
         """Keep an answer."""
         row = {"source": kept.source, "received_ms": kept.received_ms, "value": orjson.Fragment(kept.text)}
-        write_whole(self.folder / f"{name}.json", orjson.dumps(row))
+        write_whole(self.path(name), orjson.dumps(row))
 
     def get(self, name: str) -> Kept | None:
-        """The answer that was kept, or None."""
-        path = self.folder / f"{name}.json"
-        try:
-            row = orjson.loads(path.read_bytes())
-            return Kept(orjson.dumps(row["value"]), str(row["source"]), int(row["received_ms"]))
-        except FileNotFoundError:
+        """The answer that was kept, or None. What `put` did not write is set aside."""
+        row = read_state(self.path(name))
+        if row is None:
             return None
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            log.warning("state_unreadable", extra={"file": str(path), "cause": type(error).__name__})
-            return None
+        match row:
+            case {"source": str(source), "received_ms": int(received_ms), "value": value}:
+                if source == one_line(source) != "" and 0 < received_ms <= LATEST_MS:
+                    return Kept(orjson.dumps(value), source, received_ms)
+        set_aside(self.path(name), "no kept answer")
+        return None

@@ -42,7 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
             check_writable(settings.state_dir)
         _loop_runner()(serve(settings, run))
     except OSError as error:
-        where = error.filename or f"{settings.host}:{settings.port}"
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        where = error.filename or f"{host}:{settings.port}"
         print(f"stream-server: cannot start: {where}: {error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import os
@@ -10,7 +11,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,7 +46,7 @@ from stream_server.hub import Hub, HubPolicy
 from stream_server.inflow import Turnstile
 from stream_server.jwks import KeyFile
 from stream_server.light import ENTER_A_TURN, Front
-from stream_server.peers import RequestRates
+from stream_server.peers import CONNECTIONS_PER_IP, REST_RATE_PER_S, Connections, RequestRates
 from stream_server.probe import Probe
 from stream_server.pulse import Pulse
 from stream_server.rest import status_report
@@ -55,6 +56,8 @@ from stream_server.websocket import websocket
 
 log = logging.getLogger(__name__)
 
+BOTH_FAMILIES = ("*", "::")
+"""Hosts that mean every address, of IPv4 and of IPv6; asyncio by itself would leave IPv4 out of the second."""
 BACKLOG = 4096
 """The default of 128 would turn a storm of reconnects into refusals."""
 
@@ -208,13 +211,19 @@ async def service(
             feed, sources = await _live_feeds(stack, settings, run, hub, market, clock, rng, status)
             feeds = [feed, *sources.feeds]
             demand.starts = feed.starts
+        per_address = settings.max_connections_per_ip
+        if per_address is None:
+            per_address = CONNECTIONS_PER_IP
+        rate_per_s = settings.rest_rate_per_s
+        if rate_per_s is None:
+            rate_per_s = REST_RATE_PER_S
         supervisor = demand.feeds = Supervisor(feeds, clock, rng)
         context = Context(
             settings,
             clock,
             rng,
             hub,
-            Clients(hub, clock, rng, most, settings.heartbeat_s, settings.max_connections_per_ip),
+            Clients(hub, clock, rng, most, settings.heartbeat_s, per_address),
             market.symbols,
             market,
             sources,
@@ -222,7 +231,10 @@ async def service(
             started_ms=clock.wall_ms(),
             mode="live" if run.tape is None else "tape",
             access=_access(settings),
-            rates=RequestRates(settings.rest_rate_per_s, clock),
+            rates=RequestRates(rate_per_s, clock),
+            connections=Connections(
+                per_address, settings.trusted_proxies or (), spares_near=settings.max_connections_per_ip is None
+            ),
             pulse=Pulse(clock, rng),
             probe=Probe(hub, clock, settings.probe_s),
             demand=demand,
@@ -397,15 +409,40 @@ async def listen(runner: web.AppRunner, context: Context) -> asyncio.Server:
         auto_decompress=False,
     )
     turnstile = Turnstile(ENTER_A_TURN)
+    listening = both_families(settings.port) if settings.host in BOTH_FAMILIES else None
+    where = {"sock": listening} if listening is not None else {"host": one_family(settings.host), "port": settings.port}
     server = await loop.create_server(
-        lambda: Front(context, heavy, turnstile), settings.host, settings.port, backlog=descriptors.ACCEPTS_A_TURN
+        lambda: Front(context, heavy, turnstile), backlog=descriptors.ACCEPTS_A_TURN, **where
     )
     # asyncio takes one number for both; the queue of those that wait may be longer than what is taken in one turn.
-    for listening in server.sockets:
-        with socket.socket(fileno=os.dup(listening.fileno())) as same:
+    for each in server.sockets:
+        with socket.socket(fileno=os.dup(each.fileno())) as same:
             same.listen(BACKLOG)
     context.probe.listens(server.sockets[0].getsockname())
     return server
+
+
+def both_families(port: int) -> socket.socket | None:
+    """Return a socket that takes IPv4 and IPv6, None where the system has none. Raises OSError if the port is taken."""
+    if not socket.has_dualstack_ipv6():
+        return None
+    try:
+        return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    except OSError as error:
+        if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # IPv6 is switched off
+            return None
+        raise
+
+
+def one_family(host: str) -> str:
+    """Return the address to listen on where one socket takes one family."""
+    return "0.0.0.0" if host == "*" else host  # noqa: S104 - as asked
+
+
+def url_of(host: str, sockname: Sequence[object]) -> str:
+    """Return the URL that a socket is reached by, with the host as it was asked for if it names one."""
+    shown = str(sockname[0]) if host == "*" else host
+    return f"http://{f'[{shown}]' if ':' in shown else shown}:{sockname[1]}"
 
 
 def runner_of(app: web.Application) -> web.AppRunner:
@@ -426,9 +463,9 @@ async def serve(settings: Settings, run: Run) -> None:
         await runner.setup()
         try:
             server = await listen(runner, context)
-            port = server.sockets[0].getsockname()[1]
             calm_the_collector()
-            log.info("serving", extra={"url": f"http://{settings.host}:{port}", "mode": context.mode})
+            url = url_of(settings.host, server.sockets[0].getsockname())
+            log.info("serving", extra={"url": url, "mode": context.mode})
             await stop.wait()
             log.info("stopping", extra={"clients": len(context.clients.connected)})
             context.draining = True

@@ -63,15 +63,15 @@ class Clients:
 
     def full_for(self, address: str) -> bool:
         """Whether this address may have no further one."""
-        return 0 < self.per_address <= self.by_address.get(address, 0)
+        return bool(address) and 0 < self.per_address <= self.by_address.get(address, 0)
 
     def join(self, outbox: Outbox, address: str = "", expires_in_s: float | None = None) -> Client:
         """Count a connection in."""
         expires_at = None if expires_in_s is None else self.clock.now() + expires_in_s
-        client = Client(outbox, address if self.per_address else "", expires_at)
+        client = Client(outbox, address if self.per_address else "", expires_at)  # an empty address is not counted
         self.connected[client] = None
         self.counts[outbox.wire.transport] += 1
-        if self.per_address:
+        if client.address:
             self.by_address[address] = self.by_address.get(address, 0) + 1
         self.accepted += 1
         return client
@@ -83,7 +83,7 @@ class Clients:
             transport = client.outbox.wire.transport
             self.counts[transport] -= 1
             self.ended[transport, client.outbox.ended_with] += 1
-            if self.per_address:
+            if client.address:
                 self._count_out(client.address)
         self.hub.leave(client.outbox)
 

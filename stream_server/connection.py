@@ -23,6 +23,8 @@ from stream_server.transport import SocketPipe
 SHOWN_CHARS = 100
 
 
+HEAD_WITHIN_S = 15.0
+"""From its first byte to its last."""
 BREACHES = {1002: b"\x83\x80\0\0\0\0", 1009: b"\x81\xff\x40" + bytes(7)}
 """Frames for which aiohttp's parser ends a connection with these codes: a reserved opcode, and far too many bytes."""
 
@@ -80,14 +82,36 @@ class Metered(Inflow):
 class Connection(web.RequestHandler):
     """One connection of aiohttp's server."""
 
-    __slots__ = ("context", "inflow")
+    __slots__ = ("context", "head_limit", "inflow", "peer")
 
-    def __init__(self, context: Context, server: web.Server, **options: Any) -> None:
-        """`options` are those of aiohttp."""
+    def __init__(self, context: Context, server: web.Server, peer: str, **options: Any) -> None:
+        """`peer` is what its place is counted by, `options` are those of aiohttp."""
         super().__init__(server, **options)
         self.context = context
+        self.peer = peer
+        self.head_limit: asyncio.TimerHandle | None = None
         self.inflow: Metered | None = None
         """The frames of a WebSocket, once it is one."""
+
+    def data_received(self, data: bytes) -> None:
+        """Give a head that has begun its time, apart from that of an idle connection and of a body."""
+        heads = self._request_count
+        super().data_received(data)
+        if self._request_count != heads or self._upgraded:
+            self._end_limit()
+        elif self.head_limit is None and self._current_request is None and self.transport is not None:
+            self.head_limit = self._loop.call_later(HEAD_WITHIN_S, self.transport.abort)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._end_limit()
+        self.context.connections.leave(self.peer)
+        self.peer = ""
+        super().connection_lost(exc)
+
+    def _end_limit(self) -> None:
+        if self.head_limit is not None:
+            self.head_limit.cancel()
+            self.head_limit = None
 
     def set_parser(self, parser: WebSocketReader, data_received_cb: Callable[[], None] | None = None) -> None:
         """Put our gate before the parser of a WebSocket."""

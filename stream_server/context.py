@@ -12,6 +12,7 @@ from feeds.market import BinanceMarket
 from feeds.supervisor import Supervisor
 from feeds.symbols import Symbols
 from orchestrator.clock import Clock
+from stream_server import origins
 from stream_server.access import Access, Claims
 from stream_server.bodies import Bodies
 from stream_server.browsers import safe_headers
@@ -21,7 +22,7 @@ from stream_server.hub import Hub
 from stream_server.inflow import STEPS_A_TURN, Turnstile
 from stream_server.meters import Requests
 from stream_server.outbox import Outbox
-from stream_server.peers import RequestRates, is_loopback
+from stream_server.peers import Connections, RequestRates, is_loopback
 from stream_server.probe import PROBE, Probe
 from stream_server.pulse import Pulse
 from stream_server.session import Session
@@ -46,6 +47,7 @@ class Context:
     mode: str
     access: Access
     rates: RequestRates
+    connections: Connections
     pulse: Pulse
     probe: Probe
     demand: Demands
@@ -56,6 +58,8 @@ class Context:
     refusals: Counter[str] = field(default_factory=Counter)
     """What was refused, to whomever and over whatever, by its code."""
     bodies: Bodies = field(default_factory=Bodies)
+    silent: dict[object, None] = field(default_factory=dict)
+    """Connections that have not sent a byte, the oldest first."""
     messages: Turnstile = field(default_factory=lambda: Turnstile(STEPS_A_TURN))
     """Where what WebSocket clients send waits to be read."""
     safe_headers: dict[str, str] = field(init=False)
@@ -63,6 +67,9 @@ class Context:
 
     def __post_init__(self) -> None:
         self.safe_headers = safe_headers(self.settings.frame_ancestors)
+
+    turned_away: int = 0
+    """Connections that are one too many, and wait for their first bytes to be told so."""
 
     def trouble(self) -> str | None:
         """Why this process should get no new clients now."""
@@ -93,7 +100,7 @@ class Context:
         if any(each != "*" for each in allowed) or not allowed:
             vary(response, "Origin")
         origin = request.headers.get("Origin")
-        if origin is not None and origin != "*" and origin in allowed:
+        if origin is not None and origins.is_allowed(origin, allowed):
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Access-Control-Allow-Credentials"] = "true"
         elif "*" in allowed:
@@ -114,10 +121,3 @@ EXPOSED = (
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)
 CLAIMS = web.RequestKey("claims", Claims)
 """What whoever sent a request may read."""
-
-
-def origin_allowed(origin: str | None, host: str, allowed: tuple[str, ...]) -> bool:
-    """Whether a page of this origin may open a WebSocket. What is no page sends no Origin; our own page may."""
-    if origin is None or "*" in allowed or origin in allowed:
-        return True
-    return origin.partition("://")[2] == host

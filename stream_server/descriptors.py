@@ -57,5 +57,11 @@ def scarce(transport: asyncio.BaseTransport, limit: int | None) -> bool:
     return limit is not None and connection is not None and connection.fileno() >= limit - _kept(limit)
 
 
+def getting_scarce(transport: asyncio.BaseTransport, limit: int | None) -> bool:
+    """Whether less than a quarter of the descriptors is left behind this new connection."""
+    connection = transport.get_extra_info("socket")
+    return limit is not None and connection is not None and connection.fileno() >= (limit - _kept(limit)) * 3 // 4
+
+
 def _kept(limit: int) -> int:
     return min(KEPT, limit // 2)

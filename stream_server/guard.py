@@ -14,15 +14,16 @@ from aiohttp import web
 from feeds import topics
 from feeds.chains import UnknownChainError, chain_named
 from feeds.symbols import Symbols
-from stream_server.access import ANYONE, TICKET_S, Claims
+from stream_server import origins
+from stream_server.access import TICKET_S, Claims
 from stream_server.bodies import check_body
-from stream_server.context import CLAIMS, CONTEXT, Context, origin_allowed
-from stream_server.peers import ADDRESS, address_of, rate_headers
+from stream_server.context import CLAIMS, CONTEXT, Context
+from stream_server.peers import ADDRESS, address_of, is_exempt, is_loopback, rate_headers, scheme_of
 from stream_server.refusals import Refusal
 from stream_server.rest.answers import OURS, REQUEST_ID, Answer, Handler, respond
 from stream_server.rest.parameters import Asked, Parameters
 from stream_server.rest.sentiment import MAX_BODY_BYTES
-from stream_server.selectors import resolve
+from stream_server.selectors import extra_cost, resolve
 
 log = logging.getLogger(__name__)
 
@@ -43,15 +44,26 @@ PUBLIC = frozenset(
 )
 """Paths, as they are mounted, that need no token. Every other one does, also one that is added later."""
 
+RELAYED = ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via")
+"""What proxies add to a request of somebody else."""
 EVERYTHING = [">"]
 Reads = Callable[[Parameters, Symbols], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """What a request says of who asks; `address` is the one that limits count by."""
+    """What a request says of who asks.
+
+    `address` is the one that limits count by. For those of streams and of requests it is empty where they do not apply.
+    """
 
     address: str
+    streams: str
+    requests: str
+    is_local: bool
+    """Whether it comes from this machine itself, and not through a proxy on it."""
+    scheme: str
+    """What its page was asked for by, as far as a trusted proxy says so; we speak HTTP without TLS."""
     origin: str | None
     host: str
     authorization: str | None
@@ -73,8 +85,26 @@ class Caller:
             return ", ".join(values) if values else None
 
         host = str(peer[0]) if isinstance(peer, tuple) else ""
-        address = address_of(host, headers("X-Forwarded-For"), context.settings.trusted_proxies or ())
-        return cls(address, only("Origin"), only("Host") or "", only("Authorization"), ticket)
+        settings = context.settings
+        trusted = settings.trusted_proxies or ()
+        address = address_of(host, headers("X-Forwarded-For"), trusted)
+        exempt = is_exempt(host, address, trusted)
+        streams = "" if exempt and settings.max_connections_per_ip is None else address
+        requests = "" if exempt and settings.rest_rate_per_s is None else address
+        relayed = any(headers(name) for name in RELAYED)
+        is_local = is_loopback(address) and not (relayed and address == address_of(host, (), ()))
+        scheme = scheme_of(host, headers("X-Forwarded-Proto"), trusted)
+        return cls(
+            address,
+            streams,
+            requests,
+            is_local,
+            scheme,
+            only("Origin"),
+            only("Host") or "",
+            only("Authorization"),
+            ticket,
+        )
 
 
 def caller_of(context: Context, request: web.BaseRequest, *, reads_ticket: bool = False) -> Caller:
@@ -91,10 +121,18 @@ def ticket_of(asked: Asked) -> str | None:
 
 def enter(context: Context, caller: Caller) -> Claims:
     """Let a new WebSocket in. Raises Refusal; a ticket is spent only by one that enters."""
-    if not origin_allowed(caller.origin, caller.host, context.settings.allowed_origins):
-        raise Refusal("forbidden", "pages of this origin may not connect (ALLOWED_ORIGINS)", 403)
-    check_room(context, caller.address)
+    check_origin(context, caller)
+    check_room(context, caller.streams)
     return context.access.claims_of(caller.authorization, caller.ticket)
+
+
+def check_origin(context: Context, caller: Caller) -> None:
+    """Refuse what comes from a page that is not ours nor allowed. What is no page sends no Origin. Raises Refusal."""
+    allowed = context.settings.allowed_origins
+    if caller.origin is None or origins.ANY in allowed or origins.is_allowed(caller.origin, allowed):
+        return
+    if not origins.is_same(caller.origin, caller.scheme, caller.host):
+        raise Refusal("forbidden", "pages of this origin may not connect (ALLOWED_ORIGINS)", 403)
 
 
 def check_room(context: Context, address: str) -> None:
@@ -120,6 +158,8 @@ def told(caller: Caller, refusal: Refusal, request_id: str) -> Refusal:
     return refusal
 
 
+NAMES_TOPICS = ("/sse", "/api/snapshot")
+"""Paths whose work grows with the topics and patterns that are named."""
 TAKES_BODY = {"/api/sentiment/analyze": MAX_BODY_BYTES, "/api/ticket": 1024}
 """The most bytes of a body by the path that takes one. Some libraries send an empty object with every POST."""
 
@@ -144,9 +184,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     # Where headers can be set, a URL that ends up in logs is not the place for credentials.
     caller = caller_of(context, request, reads_ticket=path == "/sse")
     request[ADDRESS] = caller.address
-    request[CLAIMS] = ANYONE
-    if context.rates.per_s or not context.access.is_open:
-        request[CLAIMS] = _admit(context, request, caller, path)
+    request[CLAIMS] = _admit(context, request, caller, path)
     # After a pause requests come before housekeeping, and would find old values that look fresh.
     context.hub.expire()
     if path not in TAKES_BODY:
@@ -156,7 +194,13 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def _admit(context: Context, request: web.Request, caller: Caller, path: str) -> Claims:
-    context.rates.check(caller.address)
+    extra = extra_cost(Parameters(request).topics()) if path in NAMES_TOPICS else 0
+    context.rates.check(caller.requests, 1 + extra)
+    if request.method == "POST":
+        # A page may send a text without asking first, and need not be able to read the answer.
+        check_origin(context, caller)
+    if path == "/metrics" and context.access.is_open and not (caller.is_local or context.settings.metrics_open):
+        raise Refusal("forbidden", "metrics are given to this machine alone (METRICS_OPEN)", 403)
     try:
         claims = context.access.claims_of(caller.authorization, caller.ticket)
     except Refusal as refusal:

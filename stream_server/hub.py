@@ -8,21 +8,23 @@ live, nor into both, because nothing else runs in that block: a property test ho
 import contextlib
 import logging
 import math
-import re
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from feeds import topics
 from feeds.model import Event
 from orchestrator.clock import Clock
 from stream_server import envelope
+from stream_server.delivery import resume
 from stream_server.delivery.beats import Beats
 from stream_server.delivery.faults import Faults
+from stream_server.delivery.freshness import Freshness
 from stream_server.delivery.groups import Group, Groups, ThrottledGroup
+from stream_server.delivery.interest import Demand, Interest
 from stream_server.delivery.laggards import Laggards
 from stream_server.delivery.policy import FAREWELL_S, PAUSED_S, HubPolicy, Scheduler
+from stream_server.delivery.resume import Cursor
 from stream_server.delivery.rounds import Rounds
 from stream_server.delivery.word_trees import PatternTree
 from stream_server.envelope import Frame, Wire
@@ -36,30 +38,9 @@ __all__ = ["Demand", "Hub", "HubPolicy", "Member", "Scheduler"]
 log = logging.getLogger(__name__)
 
 POS_AFTER_S = 30.0
-IN_ORDER_S = 1.0
-"""A value that was received no longer ago is not sorted in: it is found stale by so much too late at most."""
 NAMED_IN_AN_ERROR = 10
 DROPPED_KEPT = 1000
 """Topics with a past that no feed brings any more, of which it is still known when that began."""
-
-EARLIEST = "earliest"
-_CURSOR = re.compile(r"([0-9a-z]{1,20})-([0-9]{1,18})", re.ASCII)
-
-
-class Demand(Protocol):
-    """Who is told which topics somebody listens to."""
-
-    def want(self, topic: str) -> None:
-        """The first client has subscribed to this very topic."""
-
-    def drop(self, topic: str) -> bool:
-        """No client has listened to it for a while; True if it is no longer brought from now on."""
-
-    def is_full(self) -> bool:
-        """Whether no further topic may be started on demand."""
-
-    def charge(self, topics: Iterable[str], account: str) -> list[str]:
-        """Put on an account what these topics start upstream. Returns those that may not be started now."""
 
 
 @dataclass(slots=True)
@@ -70,14 +51,6 @@ class Member:
     group: Group | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
-    """Where a client stands: a position, or the reason why that is not known."""
-
-    seq: int | None
-    reason: str | None
-
-
 class Hub:
     """The pub/sub heart of one process. A feed's `Sink`."""
 
@@ -85,7 +58,6 @@ class Hub:
         self.epoch = epoch
         self.clock = clock
         self.scheduler = scheduler
-        self.demand = demand
         self.policy = policy
         self.seq = 0
         self.aged = 0
@@ -97,16 +69,12 @@ class Hub:
         self.laggards = Laggards(clock, scheduler, policy, self.faults, self.close)
         self.rounds = Rounds(clock, scheduler, self.groups, self.laggards, self.faults)
         self.members: dict[Outbox, Member] = {}
-        self.interest: dict[str, int] = {}
-        self.idle_since: dict[str, float] = {}
+        self.interest = Interest(clock, demand, policy.idle_topic_s, self.groups.is_listened)
+        self.freshness = Freshness(clock, self._outlived)
         self.dropped: dict[str, None] = {}
         """Topics that were dropped, the longest ago first."""
         self.forgotten_at = -1
         """The position at which a topic was last forgotten. A cursor from before may lack events of an unknown one."""
-        self.expiring: dict[float, dict[str, TopicHistory]] = {}
-        """By TTL: the topics with a good value, the longest received first, but for those of `disordered`."""
-        self.disordered: set[float] = set()
-        self.expired_at = clock.now()
         self.cut = 0
         self.resumes: Counter[str] = Counter()
         """How subscriptions with a cursor came out: `resumed`, or the reason why not."""
@@ -143,8 +111,8 @@ class Hub:
         groups = self.groups
         return {
             "topics": len(self.topics),
-            "interest": len(self.interest),
-            "idle": len(self.idle_since),
+            "interest": len(self.interest.counts),
+            "idle": len(self.interest.idle_since),
             "dropped": len(self.dropped),
             "groups": len(groups.by_key),
             "listeners": len(groups.listeners),
@@ -161,7 +129,7 @@ class Hub:
     def publish(self, event: Event) -> None:
         """Give an event its place in the order, for every group that listens."""
         now = self.clock.now()
-        if now - self.expired_at >= PAUSED_S:
+        if now - self.freshness.expired_at >= PAUSED_S:
             self.expire()  # what waited in the sockets comes before housekeeping: first say what has grown old
         self.seq += 1
         frame = envelope.update(event, f"{self.epoch}-{self.seq}", self.seq)
@@ -172,38 +140,17 @@ class Hub:
         topic = self._topic(event.topic)
         topic.append(frame)
         topic.event = event
-        topic.updated_at = now
-        if topic.ttl_s is not None:
-            bucket = self.expiring.setdefault(topic.ttl_s, {})
-            bucket.pop(event.topic, None)
-            bucket[event.topic] = topic
         # One from before a restart, or that had to be scored first, was received earlier than now.
-        waited_s = (self.clock.wall_ms() - event.received) / 1000
-        is_good = waited_s <= 0 or self._is_still_good(topic, waited_s)
-        self._spread(event.topic, frame)
+        waited_s = max(0.0, (self.clock.wall_ms() - event.received) / 1000)
+        topic.updated_at = now - waited_s
+        is_good = self.freshness.renew(topic, waited_s)
+        if self.groups.listeners[event.topic]:
+            self.rounds.publish(event.topic, frame)
         if not is_good:
             self._outlived(topic)
         elif topic.stale:
             topic.stale, topic.stale_reason = False, NO_UPDATE
             self._tell_freshness(topic, "fresh", "update")
-
-    def _spread(self, name: str, frame: Frame) -> None:
-        """Publish a frame to every group that listens to its topic."""
-        if self.groups.listeners[name]:
-            self.rounds.publish(name, frame)
-
-    def _is_still_good(self, topic: TopicHistory, waited_s: float) -> bool:
-        """Count the age of a new value from its receipt. False if it has outlived its time already."""
-        topic.updated_at -= waited_s
-        ttl_s = topic.ttl_s
-        if ttl_s is None:
-            return True
-        if waited_s >= ttl_s:
-            del self.expiring[ttl_s][topic.name]
-            return False
-        if waited_s > IN_ORDER_S:
-            self.disordered.add(ttl_s)
-        return True
 
     def _outlived(self, topic: TopicHistory) -> None:
         if not topic.stale:
@@ -216,7 +163,7 @@ class Hub:
 
     def stale(self, topic: str, reason: str) -> None:
         """Mark a topic as stale until its next value; one that nobody has heard of or waits for stays unknown."""
-        if topic in self.topics or topic in self.interest:
+        if topic in self.topics or topic in self.interest.counts:
             self._become_stale(self._topic(topic), reason)
 
     def gap(self, topic: str, start_ms: int, end_ms: int) -> None:
@@ -225,7 +172,8 @@ class Hub:
         self.seq += 1
         frame = envelope.hole(topic, self.position, self.seq, start_ms, end_ms)
         self._topic(topic).remember(frame)
-        self._spread(topic, frame)
+        if self.groups.listeners[topic]:
+            self.rounds.publish(topic, frame)
 
     def refuse(self, topic: str, reason: str) -> None:
         """Tell those who wait for a topic that nobody can feed it, and take it off their selections."""
@@ -234,8 +182,7 @@ class Hub:
             fields = {"code": "unknown_topic", "message": message, "topics": [topic]}
             self.post(outbox, [envelope.control("error", fields)])
             self.unsubscribe(outbox, [topic])
-        self.idle_since.pop(topic, None)
-        self.demand.drop(topic)
+        self.interest.drop(topic)
 
     def _topic(self, name: str) -> TopicHistory:
         topic = self.topics.get(name)
@@ -276,7 +223,7 @@ class Hub:
         member = self.members.pop(outbox, None)
         if member is not None:
             self._leave_group(outbox, member)
-            self._lose_interest(member.selection)
+            self.interest.lose(member.selection)
         self.laggards.forget(outbox)  # last, because its group's farewell may have found it behind
 
     def selection_of(self, outbox: Outbox) -> Mapping[str, int]:
@@ -301,7 +248,7 @@ class Hub:
             return
         self.expire()
         selectors = self._within_demand(outbox, member, selectors, req)
-        cursor = self._cursor(since)
+        cursor = Cursor.read(since, self.epoch, self.seq)
         known = self._heard_by(member)
         before = member.selection
         selection = before | dict.fromkeys(selectors, interval_ms)
@@ -314,8 +261,8 @@ class Hub:
         resumed = reason is None
         if reason != "no_cursor":
             self.resumes[reason or "resumed"] += 1
-        if resumed or since == EARLIEST:
-            updates = self._since(added, group, cursor.seq or 0)
+        if resumed or since == resume.EARLIEST:
+            updates = resume.since(added, group.listens, self.epoch, cursor.or_start)
         else:
             updates = [topic.last for topic in added if topic.last is not None]
         updates.sort(key=lambda frame: frame.seq)
@@ -334,7 +281,12 @@ class Hub:
             for selector in filter(topics.is_pattern, before):
                 patterns.put(selector, selector)
             unheard = [name for name in gained if name not in self.topics and not patterns.matching(name)]
-            frames += self._gaps(added, unheard, reason, since, cursor)
+            firsts = resume.first_after_gap(added, unheard, cursor, self.position, self.forgotten_at)
+            self.gaps[reason] += len(firsts)
+            frames += [
+                envelope.control("gap", {"topic": name, "reason": reason, "from": since, "to": first})
+                for name, first in firsts.items()
+            ]
         frames += updates
         frames += [self._freshness(topic, "stale", topic.stale_reason) for topic in added if topic.stale]
         frames.append(self._synced(req))
@@ -344,16 +296,17 @@ class Hub:
     def _within_demand(self, outbox: Outbox, member: Member, selectors: Sequence[str], req: object) -> Sequence[str]:
         """Return the selectors without those that would start too much upstream; an error names these."""
         new = [selector for selector in selectors if selector not in member.selection and topics.is_fed(selector)]
-        if self.demand.is_full():
+        if self.interest.demand.is_full():
             self._drop_idle(math.inf)
-        refused = self.demand.charge(new, outbox.account)
+        refused = self.interest.demand.charge(new, outbox.account)
         if not refused:
             return selectors
         named = ", ".join(map(repr, refused[:NAMED_IN_AN_ERROR])) + (", …" if len(refused) > NAMED_IN_AN_ERROR else "")
         message = f"no more topics are started on demand now; not subscribed: {named}"
         fields = {"code": "demand_limit", "message": message, "topics": refused, "req": req}
         self.post(outbox, [envelope.control("error", fields)])
-        return [selector for selector in selectors if selector not in set(refused)]
+        left_out = set(refused)
+        return [selector for selector in selectors if selector not in left_out]
 
     def unsubscribe(self, outbox: Outbox, selectors: Iterable[str]) -> list[str]:
         """Take selectors off a client's selection; returns those that were on it."""
@@ -365,7 +318,7 @@ class Hub:
             rest = {selector: ms for selector, ms in member.selection.items() if selector not in gone}
             group = self._change_selection(outbox, member, rest)
             outbox.drop_values(group.listens)
-            self._lose_interest(gone)
+            self.interest.lose(gone)
         return list(gone)
 
     def reach(self, outbox: Outbox) -> int:
@@ -424,19 +377,6 @@ class Hub:
 
     # --- positions ---
 
-    def _cursor(self, since: str | None) -> Cursor:
-        if since is None or since == "":
-            return Cursor(None, "no_cursor")
-        if since == EARLIEST:
-            return Cursor(0, "no_cursor")
-        match = _CURSOR.fullmatch(since)
-        if match is None:
-            return Cursor(None, "bad_cursor")
-        if match[1] != self.epoch:
-            return Cursor(None, "epoch")
-        seq = int(match[2])
-        return Cursor(None, "bad_cursor") if seq > self.seq else Cursor(seq, None)
-
     def _may_lack(self, added: Sequence[TopicHistory], gained: Sequence[str], seq: int) -> bool:
         """Whether a client that has seen everything up to `seq` may lack log events that are not held."""
         if any(topic.misses_after(seq) for topic in added):
@@ -444,38 +384,6 @@ class Hub:
         return seq <= self.forgotten_at and any(
             name not in self.topics and topics.kind_of(name) != "state" for name in gained
         )
-
-    def _since(self, added: Sequence[TopicHistory], group: Group, seq: int) -> list[Frame]:
-        """Return what a client lacks that has seen everything up to `seq`, and what was held back for it below that.
-
-        Such a value comes under the client's own position: an older id would take the client back there.
-        """
-        frames: list[Frame] = []
-        for topic in added:
-            lacking = topic.since(seq)
-            last, event = topic.last, topic.event
-            if not lacking and last is not None and last.overtaken and event is not None and group.listens[topic.name]:
-                lacking = [envelope.update(event, f"{self.epoch}-{seq}", seq)]
-            frames += lacking
-        return frames
-
-    def _gaps(
-        self, added: Sequence[TopicHistory], unheard: Iterable[str], reason: str, since: str | None, cursor: Cursor
-    ) -> list[Frame]:
-        """For each topic of which a log event may be missing, those among them that have not spoken in this epoch."""
-        firsts = {
-            topic.name: topic.last.cursor if topic.last is not None else self.position
-            for topic in added
-            if cursor.seq is None or topic.snapshot_skips(cursor.seq)
-        }
-        if cursor.seq is None or cursor.seq <= self.forgotten_at:
-            firsts |= dict.fromkeys(unheard, self.position)
-        firsts = {name: first for name, first in firsts.items() if topics.kind_of(name) != "state"}
-        self.gaps[reason] += len(firsts)
-        return [
-            envelope.control("gap", {"topic": name, "reason": reason, "from": since, "to": first})
-            for name, first in firsts.items()
-        ]
 
     def _synced(self, req: object) -> Frame:
         return envelope.control("synced", {"id": self.position, "req": req}, cursor=self.position)
@@ -520,28 +428,13 @@ class Hub:
         return set(member.group.listens)
 
     def _gain_interest(self, selectors: Iterable[str]) -> None:
-        for topic in selectors:
-            count = self.interest.get(topic, 0)
-            self.interest[topic] = count + 1
-            if not count:
-                if self.idle_since.pop(topic, None) is None:
-                    self.dropped.pop(topic, None)
-                    history = self.topics.get(topic)
-                    if history is not None:
-                        history.resume_at(self.seq)
-                try:
-                    self.demand.want(topic)
-                except Exception:  # a feed's fault is not this client's
-                    log.exception("want_failed", extra={"topic": topic})
-
-    def _lose_interest(self, selectors: Iterable[str]) -> None:
-        for topic in selectors:
-            count = self.interest.get(topic)
-            if count == 1:
-                del self.interest[topic]
-                self.idle_since[topic] = self.clock.now()
-            elif count is not None:
-                self.interest[topic] = count - 1
+        for name in selectors:
+            if self.interest.gain(name):
+                self.dropped.pop(name, None)
+                topic = self.topics.get(name)
+                if topic is not None:
+                    topic.resume_at(self.seq)
+            self.interest.want(name)
 
     # --- clients and their connections ---
 
@@ -613,39 +506,18 @@ class Hub:
 
     def expire(self) -> None:
         """Mark the values that have outlived their time, and say so."""
-        self.expired_at = now = self.clock.now()
-        for ttl_s in self.disordered:
-            in_order = sorted(self.expiring[ttl_s].items(), key=lambda entry: entry[1].updated_at)
-            self.expiring[ttl_s] = dict(in_order)
-        self.disordered.clear()
-        for ttl_s, bucket in self.expiring.items():
-            while bucket:
-                topic = next(iter(bucket.values()))
-                if now - topic.updated_at < ttl_s:
-                    break
-                del bucket[topic.name]
-                self._outlived(topic)
+        self.freshness.expire()
 
     def _drop_idle(self, now: float) -> None:
-        for topic, since in list(self.idle_since.items()):
-            if now - since < self.policy.idle_topic_s or self.groups.is_listened(topic):
-                continue
-            del self.idle_since[topic]
-            try:
-                dropped = self.demand.drop(topic)
-            except Exception:  # a feed's fault must not stop the housekeeping
-                log.exception("drop_failed", extra={"topic": topic})
-                continue
-            if dropped:
-                self._interrupt(topic)
+        for name in self.interest.drop_idle(now):
+            self._interrupt(name)
 
     def _interrupt(self, name: str) -> None:
         """No feed brings this topic any more: what is held of it would only grow old."""
         topic = self._topic(name)  # also one that never spoke: while nobody brings it, something may be missed
         topic.interrupt()
         self.aged += 1
-        if topic.ttl_s is not None:
-            self.expiring.get(topic.ttl_s, {}).pop(name, None)
+        self.freshness.forget(topic)
         self.dropped.pop(name, None)
         self.dropped[name] = None
 

@@ -24,13 +24,15 @@ from stream_server import envelope
 from stream_server.access import Claims
 from stream_server.browsers import SERVER
 from stream_server.clients import Client
+from stream_server.connection import HEAD_WITHIN_S
 from stream_server.context import Context
-from stream_server.descriptors import NO_DESCRIPTOR, scarce
+from stream_server.descriptors import NO_DESCRIPTOR, getting_scarce, scarce
 from stream_server.envelope import Wire
 from stream_server.frames import FrameError, FrameReader, Message, Opcode
 from stream_server.guard import Caller, enter, ticket_of
 from stream_server.inflow import Inflow, Turnstile
 from stream_server.outbox import HIGH_WATER_BYTES, Outbox
+from stream_server.peers import SLACK
 from stream_server.refusals import Refusal
 from stream_server.session import MAX_MESSAGE_BYTES
 from stream_server.transport import CLOSE_GRACE_S, SocketPipe
@@ -39,19 +41,25 @@ from stream_server.websocket import BINARY, SUBPROTOCOLS, Opening, subprotocol_o
 log = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES = 16 * 1024
-HEAD_WITHIN_S = 10.0
 FIRST_BYTE_WITHIN_S = 75.0
+FIRST_BYTE_SOON_S = 5.0
+"""The same for a connection that is one too many: descriptors are scarce, or its address has its share."""
+SILENT_CUT_A_TURN = 16
 ENTER_A_TURN = 16
 """A handshake costs some 300 µs."""
 _OURS = (b"GET /ws?", b"GET /ws ")
+_EVENTS = (b"GET /sse?", b"GET /sse ")
+TURNED_AWAY_WITHIN_S = 0.5
+TURNED_AWAY_AT_ONCE = 32
+"""So many connections that are one too many may show whether they are an EventSource; others are refused at once."""
 
-Factory = Callable[[], asyncio.Protocol]
+Factory = Callable[[str], asyncio.Protocol]
 
 
-def no_room(safe_headers: dict[str, str]) -> bytes:
+def no_room(safe_headers: dict[str, str], status: str = "503 Service Unavailable") -> bytes:
     """Return the answer to a connection that is closed before it could ask."""
     lines = (
-        "HTTP/1.1 503 Service Unavailable",
+        f"HTTP/1.1 {status}",
         "Retry-After: 30",
         "Connection: close",
         "Content-Length: 0",
@@ -63,7 +71,7 @@ def no_room(safe_headers: dict[str, str]) -> bytes:
 class Front(asyncio.Protocol):
     """Looks at a new connection's first bytes and hands it to whom it is for."""
 
-    __slots__ = ("buffer", "context", "limit", "stock", "transport", "turnstile")
+    __slots__ = ("buffer", "context", "limit", "peer", "refusal", "since", "stock", "transport", "turnstile")
 
     def __init__(self, context: Context, stock: Factory, turnstile: Turnstile) -> None:
         self.context = context
@@ -72,18 +80,51 @@ class Front(asyncio.Protocol):
         self.buffer = b""
         self.transport: asyncio.Transport | None = None
         self.limit: asyncio.TimerHandle | None = None
+        self.peer = ""
+        self.refusal = b""
+        self.since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from it
+        connections = self.context.connections
+        self.peer = connections.enter(transport.get_extra_info("peername"))
+        excess = connections.excess(self.peer)
         if scarce(transport, self.context.descriptors):
-            self.context.clients.refused += 1
-            self.context.refusals[NO_DESCRIPTOR] += 1
-            self.transport.write(no_room(self.context.safe_headers))
-            self.transport.close()
-        elif self.context.settings.light_connections:
-            self._within(FIRST_BYTE_WITHIN_S)
+            self._refuse(NO_DESCRIPTOR, "503 Service Unavailable")
+        elif excess > SLACK:
+            self._refuse("connection_limit", "429 Too Many Requests")
         else:
-            self._hand_over()
+            few_left = getting_scarce(transport, self.context.descriptors)
+            if few_left:
+                self._cut_the_silent()
+            self.since = asyncio.get_running_loop().time()
+            self.context.silent[self] = None
+            self._within(FIRST_BYTE_SOON_S if few_left or excess else FIRST_BYTE_WITHIN_S)
+
+    def _refuse(self, code: str, status: str) -> None:
+        assert self.transport is not None  # noqa: S101 - set when the connection was made
+        self.context.clients.refused += 1
+        self.context.refusals[code] += 1
+        self.refusal = no_room(self.context.safe_headers, status)
+        self.context.turned_away += 1
+        if self.context.turned_away > TURNED_AWAY_AT_ONCE:
+            self._turn_away()
+        else:
+            self.limit = asyncio.get_running_loop().call_later(TURNED_AWAY_WITHIN_S, self._turn_away)
+
+    def _turn_away(self) -> None:
+        """Say that there is no room; but hang up on an EventSource, which comes back unless it is given a status."""
+        assert self.transport is not None  # noqa: S101 - set when the connection was made
+        if not self.buffer.startswith(_EVENTS):
+            self.transport.write(self.refusal)
+        self.transport.close()
+
+    def _cut_the_silent(self) -> None:
+        """End those that have had their time, by what counts when few descriptors are left; the oldest come first."""
+        late = asyncio.get_running_loop().time() - FIRST_BYTE_SOON_S
+        for front in [front for front, _ in zip(self.context.silent, range(SILENT_CUT_A_TURN), strict=False)]:
+            if isinstance(front, Front) and front.since <= late and front.transport is not None:
+                front.transport.abort()
 
     def _within(self, seconds: float) -> None:
         if self.limit is not None:
@@ -94,13 +135,22 @@ class Front(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if self.limit is not None:
             self.limit.cancel()
+        if self.refusal:
+            self.context.turned_away -= 1
+        self.context.silent.pop(self, None)
+        self.context.connections.leave(self.peer)
 
     def data_received(self, data: bytes) -> None:
+        if self.refusal:
+            self.buffer += data
+            self._turn_away()
+            return
         if not self.buffer:
+            self.context.silent.pop(self, None)
             self._within(HEAD_WITHIN_S)
         self.buffer += data
         start = self.buffer[: len(_OURS[0])]
-        may_be_ours = any(prefix.startswith(start) for prefix in _OURS)
+        may_be_ours = self.context.settings.light_connections and any(prefix.startswith(start) for prefix in _OURS)
         if not may_be_ours or b"\r\n\r\n" in self.buffer or len(self.buffer) > MAX_HEAD_BYTES:
             assert self.transport is not None  # noqa: S101 - data came after the connection
             self.transport.pause_reading()
@@ -112,7 +162,8 @@ class Front(asyncio.Protocol):
         if self.transport.is_closing():
             return
         self.transport.resume_reading()
-        if not (self.buffer.startswith(_OURS) and b"\r\n\r\n" in self.buffer and self._upgrade()):
+        is_ours = self.context.settings.light_connections and self.buffer.startswith(_OURS)
+        if not (is_ours and b"\r\n\r\n" in self.buffer and self._upgrade()):
             self._hand_over()
 
     def eof_received(self) -> bool:
@@ -121,7 +172,7 @@ class Front(asyncio.Protocol):
     def _hand_over(self) -> None:
         """Let aiohttp have it, from the first byte on."""
         transport, data = self._release()
-        stock = self.stock()
+        stock = self.stock(self.peer)
         transport.set_protocol(stock)
         stock.connection_made(transport)
         if data:
@@ -167,7 +218,7 @@ class Front(asyncio.Protocol):
         inflates = deflate is not None and deflate.local_max_window_bits == zlib.MAX_WBITS
         transport, _ = self._release()
         light = LightWebSocket(
-            self.context, transport, caller.address, claims, deflates=deflate is not None, inflates=inflates
+            self.context, transport, self.peer, caller, claims, deflates=deflate is not None, inflates=inflates
         )
         transport.set_protocol(light)
         transport.write(answer)
@@ -178,38 +229,40 @@ class Front(asyncio.Protocol):
 
     def _admit(self, caller: Caller) -> Claims | None:
         rates = self.context.rates
-        if rates.exhausted(caller.address):
+        if rates.exhausted(caller.requests):
             return None
         try:
             claims = enter(self.context, caller)
         except Refusal:
             return None
-        rates.check(caller.address)
+        rates.check(caller.requests)
         return claims
 
 
 class LightWebSocket(asyncio.Protocol, Inflow):
     """One client after its handshake: bytes to messages to session, and nothing more."""
 
-    __slots__ = ("client", "context", "reader", "session")
+    __slots__ = ("client", "context", "peer", "reader", "session")
 
     def __init__(
         self,
         context: Context,
         transport: asyncio.Transport,
-        address: str,
+        peer: str,
+        caller: Caller,
         claims: Claims,
         *,
         deflates: bool,
         inflates: bool,
     ) -> None:
         self.context = context
+        self.peer = peer
         self.reader = FrameReader(MAX_MESSAGE_BYTES, deflates)
         Inflow.__init__(self, self.reader, transport, context.messages)
         outbox = Outbox(SocketPipe(transport), Wire.WEBSOCKET)
         outbox.watch(transport.write)
         transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
-        self.client: Client = context.new_client(outbox, address, claims)
+        self.client: Client = context.new_client(outbox, caller.streams, claims)
         self.session = context.new_session(outbox, claims, inflates=inflates)
 
     def data_received(self, data: bytes) -> None:
@@ -279,6 +332,8 @@ class LightWebSocket(asyncio.Protocol, Inflow):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.stop_listening()
+        self.context.connections.leave(self.peer)
+        self.peer = ""
         self.context.clients.leave(self.client)
 
 

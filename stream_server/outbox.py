@@ -197,9 +197,9 @@ class Outbox:
         """Remember what the transport holds at this look."""
         self.last_buffered = buffered
 
-    def forgive(self, late_s: float) -> None:
-        """Give back the time for which we stood still ourselves."""
-        self.progress_at += late_s
+    def forgive(self, late_s: float, now: float) -> None:
+        """Give back the time for which we stood still ourselves, but no more than has passed for this client."""
+        self.progress_at = min(now, self.progress_at + late_s)
 
     def catch_up(self, most_bytes: int | None = None) -> int:
         """Send what is held, in id order, and say what was merged; returns how many values those are.

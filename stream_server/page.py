@@ -7,8 +7,9 @@ service may stand under any path of a proxy.
 
 import functools
 import mimetypes
+import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +70,11 @@ def front() -> Front:
         Path(litecharts.__file__).parent / "js" / "lightweight-charts.js"
     ).read_bytes()
     version = digest(*(part for name in sorted(found) for part in (name.encode(), found[name])))
-    pages = {name: _versioned(content, version) for name, content in found.items() if name.endswith(".html")}
+    pages = {
+        name: _versioned(content, version, _modules_of(content, found))
+        for name, content in found.items()
+        if name.endswith(".html")
+    }
     return Front(
         version,
         {name: Asset.of(content, "text/html; charset=utf-8") for name, content in pages.items()},
@@ -77,8 +82,25 @@ def front() -> Front:
     )
 
 
-def _versioned(html: bytes, version: str) -> bytes:
-    """Name the version in every address of a file."""
+def _modules_of(html: bytes, files: Mapping[str, bytes]) -> list[str]:
+    """Return the modules that a page imports by way of others, which a browser would find one after the other."""
+    named = re.findall(rb'src="static/([^"]+)" type="module"', html)
+    pending = [name.decode() for name in named]
+    found: dict[str, None] = {}
+    while pending:
+        name = pending.pop()
+        for imported in re.findall(rb'^import .*? from "([^"]+)";$', files[name], re.MULTILINE | re.DOTALL):
+            module = posixpath.normpath(posixpath.join(posixpath.dirname(name), imported.decode()))
+            if module not in found:
+                found[module] = None
+                pending.append(module)
+    return list(found)
+
+
+def _versioned(html: bytes, version: str, modules: Iterable[str]) -> bytes:
+    """Name the version in every address of a file, and all modules before the first of them has been read."""
+    links = "".join(f'  <link rel="modulepreload" href="static/{name}">\n' for name in modules)
+    html = html.replace(b"</head>", links.encode() + b"</head>")
     return re.sub(rb'((?:src|href)="static/)', rb"\g<1>" + version.encode() + b"/", html)
 
 

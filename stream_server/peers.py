@@ -6,6 +6,7 @@
 
 import ipaddress
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,11 @@ from orchestrator.clock import Clock
 from orchestrator.limiter import TokenBucket
 from stream_server.refusals import Refusal
 
+CONNECTIONS_PER_IP = 256
+REST_RATE_PER_S = 50.0
+"""What one address may have and ask where the settings do not say: many visitors behind one router, or a dashboard."""
+SLACK = 8
+"""Connections of an address above its limit that are listened to, so that each is refused in a way that it can read."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -27,6 +33,70 @@ LOOPBACK_NETWORK = "::/64"
 """How `::1` is counted."""
 IPV6_PREFIX = 64
 """One subscriber has a whole network of this size."""
+
+
+NEAR = tuple(
+    ipaddress.ip_network(each)
+    for each in (
+        *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10"),
+        *("::1/128", "fc00::/7", "fe80::/10"),
+    )
+)
+"""This machine and private networks. What comes from there may be a proxy that nobody has named, with everybody behind
+it: limits that nobody has set do not count it."""
+
+
+def scheme_of(peer: str, forwarded: Sequence[str], trusted: Sequence[Network]) -> str:
+    """Return the scheme that a page was asked for by: `X-Forwarded-Proto` of a trusted proxy, else that of ours."""
+    nearest = read_address(peer)
+    if nearest is None or not forwarded or not any(nearest in network for network in trusted):
+        return "http"
+    return forwarded[-1].rpartition(",")[2].strip().lower()
+
+
+def is_exempt(peer: str, address: str, trusted: Sequence[Network]) -> bool:
+    """Return whether the limits that nobody has set leave out a connection from `peer` that asks for `address`."""
+    nearest = read_address(peer)
+    if nearest is None:
+        return True  # no address, as of a Unix socket
+    return _counted(nearest, peer) == address and any(nearest in network for network in (*NEAR, *trusted))
+
+
+@dataclass(slots=True)
+class Connections:
+    """Every connection from its acceptance on, by the address at its other end; `most` of one, 0 for no limit."""
+
+    most: int
+    trusted: Sequence[Network]
+    spares_near: bool
+    """Whether private networks have no limit, as where nobody has set one."""
+    by_peer: Counter[str] = field(default_factory=Counter)
+    refused: int = 0
+
+    def enter(self, peername: object) -> str:
+        """Count a connection in; returns what `leave` wants to know of it, empty if it is not counted.
+
+        A trusted proxy brings many clients.
+        """
+        peer = str(peername[0]) if isinstance(peername, tuple) else ""
+        found = read_address(peer)
+        spared = (*self.trusted, *NEAR) if self.spares_near else self.trusted
+        if not self.most or found is None or any(found in network for network in spared):
+            return ""
+        key = _counted(found, peer)
+        self.by_peer[key] += 1
+        return key
+
+    def excess(self, key: str) -> int:
+        """Return by how many an address is above its limit."""
+        return max(0, self.by_peer[key] - self.most) if key else 0
+
+    def leave(self, key: str) -> None:
+        """Count a connection out."""
+        if key:
+            self.by_peer[key] -= 1
+            if not self.by_peer[key]:
+                del self.by_peer[key]
 
 
 def address_of(peer: str, forwarded: Sequence[str], trusted: Sequence[Network]) -> str:
@@ -83,16 +153,19 @@ class RequestRates:
     buckets: dict[str, TokenBucket] = field(default_factory=dict)
     refused: int = 0
 
-    def check(self, address: str) -> None:
-        """Count one request. Raises Refusal 429 when this address asks too often."""
-        if not self.per_s:
+    def check(self, address: str, cost: int = 1) -> None:
+        """Count a request, or one that costs as much as several.
+
+        Raises Refusal 429 when this address asks too often; an empty one has no limit.
+        """
+        if not self.per_s or not address:
             return
         burst = max(1.0, self.burst_s * self.per_s)
         bucket = self.buckets.pop(address, None) or TokenBucket(self.per_s, burst, self.clock)
         self.buckets[address] = bucket  # the last one now: who has long been silent is forgotten first
         if len(self.buckets) > BUCKETS_KEPT:
             del self.buckets[next(iter(self.buckets))]
-        if not bucket.take():
+        if not bucket.take(min(cost, burst)):
             self.refused += 1
             message = f"more than {self.per_s:g} {self.what} a second from your address"
             wait_s = bucket.wait_s()

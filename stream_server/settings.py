@@ -18,8 +18,9 @@ from dotenv import dotenv_values
 
 from feeds.intervals import INTERVALS
 from feeds.providers.rss import DEFAULT_FEEDS
+from feeds.symbols import LONGEST_NAME, is_plausible
 from feeds.tape import venue_of
-from stream_server import jwks
+from stream_server import jwks, origins
 
 T = TypeVar("T")
 
@@ -53,6 +54,7 @@ class Settings:
     """Names are those of the environment, in lower case. Times wear their unit."""
 
     host: str = "0.0.0.0"  # noqa: S104 - a container's port is reached from outside it
+    """An address or a name; `*` and `::` for every address of both families."""
     port: int = 7860
     log_level: str = "INFO"
     log_format: str = "text"
@@ -77,15 +79,18 @@ class Settings:
     """Take JSON Web Tokens without `exp`, which can only be called back by taking away their key."""
     trusted_proxies: tuple[Network, ...] | None = None
     """Whose `X-Forwarded-For` is believed."""
-    max_connections_per_ip: int = 0
-    """0 for no limit: behind a proxy that is not named above, all clients have one address."""
+    max_connections_per_ip: int | None = None
+    """0 for no limit. Unset: 256, and none for this machine, private networks and named proxies, as through a
+    proxy that is not named all clients have one address."""
     max_demand_topics: int = 500
     """Topics that clients may have started upstream, all together: candles that OHLCV_SYMBOLS and OHLCV_INTERVALS do
     not name. 500 series cost some 50 MB and a tenth of Binance's allowance."""
     max_demand_topics_per_ip: int = 100
     """Of these, how many one address may have started; 0 for no limit. This machine's own addresses have none."""
-    rest_rate_per_s: float = 0.0
-    """Requests a second from one address, twice as many in a burst; 0 for no limit."""
+    rest_rate_per_s: float | None = None
+    """Requests a second from one address, twice as many in a burst; 0 for none. Unset: 50, and none for the same."""
+    metrics_open: bool = False
+    """Give `/metrics` to other machines, too. Where tokens are set, it takes one of them from anywhere."""
     ask_rate_per_s: float = 1.0
     """Questions a second from one address that only a source can answer, thirty in a burst; 0 for no limit. This
     machine's own address has none."""
@@ -264,13 +269,13 @@ def _some(text: str) -> tuple[str, ...]:
 
 
 def _symbols(text: str) -> tuple[str, ...]:
-    names = tuple(name.upper().replace("-", "").replace("/", "") for name in _list(text))
+    names = tuple(name.upper() for name in _list(text))
     if "*" in names:
         if len(names) > 1:
             raise ValueError("is either * or a list of symbols")
         return ()
     for name in names:
-        if len(name) > 40 or any(mark in name for mark in ".*> "):
+        if len(name) > LONGEST_NAME or not is_plausible(name):
             raise ValueError(f"{name!r} is no symbol")
     return names
 
@@ -337,12 +342,7 @@ def _key(text: str) -> str:
 
 
 def _origins(text: str) -> tuple[str, ...]:
-    origins = _list(text)
-    for origin in origins:
-        parts = urlsplit(origin)
-        if origin != "*" and (not parts.scheme or not parts.hostname or parts.path):
-            raise ValueError(f"{origin!r} is no origin such as https://example.org")
-    return origins
+    return tuple(dict.fromkeys(origins.read_allowed(origin) for origin in _list(text)))
 
 
 def _ancestors(text: str) -> tuple[str, ...]:
@@ -441,6 +441,7 @@ READERS: dict[str, Callable[[str], object]] = {
     "max_demand_topics_per_ip": _whole(0, 100_000),
     "rest_rate_per_s": _zero_or(0.01, 1_000_000),
     "ask_rate_per_s": _zero_or(0.01, 1_000_000),
+    "metrics_open": _switch,
     "light_connections": _switch,
     "max_connections": _whole(1, 1_000_000),
     "symbols": _symbols,

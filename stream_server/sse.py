@@ -46,7 +46,7 @@ async def sse(request: web.Request) -> web.StreamResponse:
     since = parameters.cursor(_header_of(request))
     parameters.check()
     check_rights(claims, selectors)
-    address = caller_of(context, request).address
+    address = caller_of(context, request).streams
     try:
         check_room(context, address)
     except Refusal:

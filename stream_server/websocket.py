@@ -98,7 +98,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         await _refuse(ws, pipe, clients, closing, Wire.WEBSOCKET_BATCH if batched else Wire.WEBSOCKET)
         return ws
     outbox = Outbox(pipe, Wire.WEBSOCKET)
-    client = context.new_client(outbox, caller.address, claims)
+    client = context.new_client(outbox, caller.streams, claims)
     # A smaller window than zlib's would need a compressor of its own; such a client gets plain frames.
     talk = context.new_session(outbox, claims, inflates=ws.compress == zlib.MAX_WBITS)
     inflow.session = talk
@@ -172,7 +172,7 @@ def _admit(context: Context, caller: Caller) -> Claims:
     ours = context.probe.claims_of(caller.ticket)
     if ours is not None:
         return ours
-    context.rates.check(caller.address)
+    context.rates.check(caller.requests)
     return enter(context, caller)
 
 

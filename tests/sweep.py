@@ -121,12 +121,13 @@ def sweep(case: Case) -> Figures:
     figures = Figures()
     sound = [_plain(each) for each in case.read(case.response(case.body))]
     for number in range(ROWS_SWEPT):
-        for path in _paths(_row(case, case.body, number)):
+        for path in list(_paths(_row(case, case.body, number))):
             for label, value in VALUES.items():
                 figures.mutations += 1
-                body = copy.deepcopy(case.body)
-                before = _set(_row(case, body, number), path, value)
-                _hold(case, sound, path, label, body, before, figures)
+                row = _row(case, case.body, number)
+                before = _set(row, path, value)
+                _hold(case, sound, path, label, case.response(case.body), before, figures)
+                _set(row, path, before)
     return figures
 
 
@@ -135,7 +136,7 @@ def _hold(
     sound: list[object],
     path: tuple[str | int, ...],
     label: str,
-    body: object,
+    response: HttpResponse,
     before: object,
     figures: Figures,
 ) -> None:
@@ -143,7 +144,7 @@ def _hold(
     essential = _is_essential(case, path)
     with repairs.noted() as notes:
         try:
-            read = [_plain(each) for each in case.read(case.response(body))]
+            read = [_plain(each) for each in case.read(response)]
         except (ProviderError, BadFieldError) as error:
             figures.rows_lost += 1
             if not essential:

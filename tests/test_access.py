@@ -664,6 +664,73 @@ async def test_an_origin_that_is_not_allowed_gets_403_before_any_upgrade(tmp_pat
     assert seen == wanted
 
 
+ORIGINS = {
+    "https://good.example": True,
+    "HTTPS://GOOD.example:443": True,
+    "http://good.example": False,
+    "https://good.example:8443": False,
+    "https://a.wide.example": True,
+    "https://b.a.wide.example:443": True,
+    "https://wide.example": False,
+    "https://evilwide.example": False,
+    "https://a.wide.example.evil": False,
+    "http://a.wide.example": False,
+    "https://a.wide.example:8443": False,
+    "https://.wide.example": False,
+    "null": False,
+    "": False,
+    "https://good.example, https://evil.example": False,
+}
+
+
+@pytest.mark.parametrize("light", ["1", "0"])
+async def test_every_spelling_of_an_allowed_origin_may_and_nothing_beside_it(tmp_path: Path, light: str) -> None:
+    settings = {"ALLOWED_ORIGINS": "HTTPS://Good.Example:443,https://*.wide.example", "LIGHT_CONNECTIONS": light}
+    async with running(None, tmp_path, None, **settings) as service:
+        for origin, may in ORIGINS.items():
+            await hold_to(service, {"Origin": origin}, may)
+            async with service.http.get(service.url + "/api/topics", headers={"Origin": origin}) as answer:
+                assert answer.status == 200
+                assert (answer.headers.get("Access-Control-Allow-Origin") == origin) is may, origin
+
+
+@pytest.mark.parametrize("light", ["1", "0"])
+async def test_our_own_page_is_known_by_scheme_and_host_as_a_trusted_proxy_says_them(
+    tmp_path: Path, light: str
+) -> None:
+    plain = {"http://%s": True, "HTTP://%s": True, "https://%s": False, "ftp://%s": False, "http://%s1": False}
+    settings = {"ALLOWED_ORIGINS": "https://good.example", "LIGHT_CONNECTIONS": light}
+    async with running(None, tmp_path, None, **settings) as service:
+        host = service.url.removeprefix("http://")
+        for origin, may in plain.items():
+            await hold_to(service, {"Origin": origin.replace("%s", host)}, may)
+        await hold_to(service, {"Origin": f"https://{host}", "X-Forwarded-Proto": "https"}, False)
+    async with running(None, tmp_path, None, TRUSTED_PROXIES="127.0.0.1", **settings) as service:
+        host = service.url.removeprefix("http://")
+        for proto, scheme, may in [
+            ("https", "https", True),
+            ("https", "http", False),
+            ("http, https", "https", True),
+            ("http", "http", True),
+        ]:
+            await hold_to(service, {"Origin": f"{scheme}://{host}", "X-Forwarded-Proto": proto}, may)
+
+
+async def hold_to(service: Running, headers: dict[str, str], may: bool) -> None:
+    """A page of this origin may open a WebSocket and post a text, or neither."""
+    try:
+        async with websocket(service, additional_headers=headers):
+            opened = True
+    except InvalidStatus as refused:
+        opened = refused.response.status_code != 403
+    assert opened is may, headers
+    simple = headers | {"Content-Type": "text/plain"}
+    body = '{"texts":["Bitcoin climbs"]}'
+    for path in ("/api/sentiment/analyze", "/api/ticket"):
+        async with service.http.post(service.url + path, data=body, headers=simple) as answer:
+            assert (answer.status != 403) is may, (path, headers)
+
+
 async def test_cors_follows_the_same_setting(tmp_path: Path) -> None:
     async with running(None, tmp_path, ALLOWED_ORIGINS="https://good.example") as service:
         allowed = {}

@@ -150,10 +150,16 @@ def test_a_missing_page_is_the_providers_failing() -> None:
 
 def test_what_is_kept_on_disk_reads_back_the_same() -> None:
     kept = [TODAY, YESTERDAY, BEFORE]
-    assert from_json(to_json(kept)) == kept
+    assert from_json(to_json(kept)).good == kept
 
 
-@pytest.mark.parametrize("kept", [b"", b"{}", b"[1]", b'[{"value":140}]', b'{"data"', b"\xff\x00"])
+def test_a_spoiled_day_on_disk_costs_only_itself() -> None:
+    read = from_json(orjson.dumps([1, {"value": 140}, TODAY]))
+    assert read.good == [TODAY]
+    assert read.rejected == {"row": 1, "ts": 1}
+
+
+@pytest.mark.parametrize("kept", [b"", b"{}", b'{"data"', b"\xff\x00"])
 def test_a_spoiled_file_is_a_value_error(kept: bytes) -> None:
     with pytest.raises(ValueError):
         from_json(kept)

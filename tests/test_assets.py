@@ -160,3 +160,25 @@ async def test_a_part_is_one_of_the_plain_form(
         if part is not None:
             assert await answer.read() == front().files["app.js"].body[part]
             assert "Content-Encoding" not in answer.headers
+
+
+async def test_a_page_names_every_module_it_imports_so_that_all_are_fetched_at_once() -> None:
+    for page, entry in (("index.html", "app.js"), ("docs.html", "docs/main.js")):
+        html = front().pages[page].body.decode()
+        named = set(re.findall(rf'"modulepreload" href="static/{front().version}/([^"]+)"', html))
+        wanted = set()
+        for name in {entry, *named}:
+            text = front().files[name].body.decode()
+            for imported in re.findall(r'\bfrom "([^"]+)"', text):
+                wanted.add(urljoin(name, imported))
+        assert named == wanted, page
+        assert len(named) > 5
+
+
+async def test_a_cache_is_told_all_that_an_answer_depends_on(tmp_path: Path) -> None:
+    async with (
+        running(None, tmp_path, ALLOWED_ORIGINS="https://friend.example") as service,
+        service.http.get(service.url + module()) as answer,
+    ):
+        varies = {each.strip() for line in answer.headers.getall("Vary") for each in line.split(",")}
+    assert varies == {"Accept-Encoding", "Origin"}

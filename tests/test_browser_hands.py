@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, FloatRect, Page, expect
 
 from tests import browser as chromium
 from tests.browser import Complaints, is_live
@@ -75,6 +75,24 @@ SPELLINGS = {
     "nothing": [],
     "": ["BTC", "SOL", "BTCDOM", "PEPE"],
 }
+
+
+def candle(number: int) -> dict[str, object]:
+    prices = {"open": 1.0, "high": 2.0, "low": 0.5, "close": 1.5, "volume": 3.0}
+    shape = {"symbol": "BTC", "interval": "5m", "open_time": 1_795_000_000_000 + 300_000 * number}
+    return shape | prices | {"closed": True, "state": "closed"}
+
+
+async def charted(page: Page) -> FloatRect:
+    """Chart 200 candles; return where the chart is."""
+    candles = [candle(number) for number in range(200)]
+    body = {"success": True, "data": candles, "source": "binance", "stale": False, "position": None}
+    await page.route("**/api/market/ohlc?*", lambda route: route.fulfill(json=body))
+    await page.locator("#interval button[value='5m']").click()
+    await expect(page.locator("#chart")).to_have_attribute("data-candles", "200")
+    box = await page.locator("#chart").bounding_box()
+    assert box is not None
+    return box
 
 
 @pytest_asyncio.fixture(loop_scope="module")
@@ -163,37 +181,47 @@ async def test_no_tab_stop_lies_behind_the_bars_and_the_first_one_skips_the_head
     assert await shown.evaluate(hidden) == []
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_every_text_can_be_read_while_values_hold_and_when_they_do_not(
-    stage: Stage, browser: Browser, scheme: str
-) -> None:
-    page = await browser.new_page(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
-    await opened(page, stage)
-    say_prices(stage)
+async def test_every_text_can_be_read_while_values_hold_and_when_they_do_not(stage: Stage, shown: Page) -> None:
+    async def are_readable() -> None:
+        for scheme in ("light", "dark"):
+            await shown.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            assert await shown.evaluate(LOW_CONTRAST) == [], scheme
+
     say_everything(stage)
-    await expect(page.locator("#market tbody tr")).to_have_count(100)
-    await expect(page.locator("tr[data-symbol=BTC][data-state=live]")).to_be_visible()
-    assert await page.evaluate(LOW_CONTRAST) == []
-    await page.route_web_socket("**/ws*", lambda socket: None)
+    await expect(shown.locator("#market tbody tr")).to_have_count(100)
+    await expect(shown.locator("tr[data-symbol=BTC][data-state=live]")).to_be_visible()
+    await are_readable()
+    await shown.route_web_socket("**/ws*", lambda socket: None)
     await stage.service.context.clients.dismiss(within_s=0.1)
-    await expect(page.locator("tr[data-symbol=BTC][data-state=cut]")).to_be_visible()
-    await expect(page.locator("tr[data-symbol=BTC] td.age")).to_contain_text("not connected")
-    assert await page.evaluate(LOW_CONTRAST) == []
-    await page.close()
+    await expect(shown.locator("tr[data-symbol=BTC][data-state=cut]")).to_be_visible()
+    await expect(shown.locator("tr[data-symbol=BTC] td.age")).to_contain_text("not connected")
+    await are_readable()
 
 
 async def test_a_finger_on_the_chart_scrolls_the_page(stage: Stage, browser: Browser) -> None:
     page = await browser.new_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     await opened(page, stage)
-    box = await page.locator("#chart").bounding_box()
-    assert box is not None
+    box = await charted(page)
     touch = await page.context.new_cdp_session(page)
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     for kind, moved in [("Start", 0), *(("Move", 20 * step) for step in range(1, 11)), ("End", None)]:
         points = [] if moved is None else [{"x": x, "y": y - moved}]
         await touch.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": points})
-    await page.wait_for_function("scrollY > 100")
+    await page.wait_for_function("() => scrollY > 100")
     await page.close()
+
+
+async def test_a_chart_that_is_scrolled_back_offers_the_way_to_now(stage: Stage, page: Page) -> None:
+    await opened(page, stage)
+    box = await charted(page)
+    back = page.locator("#back-to-live")
+    await expect(back).to_be_hidden()
+    await page.mouse.move(box["x"] + 200, box["y"] + 100)
+    await page.mouse.down()
+    await page.mouse.move(box["x"] + 500, box["y"] + 100, steps=5)
+    await page.mouse.up()
+    await back.click()
+    await expect(back).to_be_hidden()
 
 
 async def test_without_the_chart_library_everything_else_works(stage: Stage, page: Page) -> None:

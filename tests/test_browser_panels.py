@@ -377,9 +377,14 @@ async def test_provider_health_is_told_in_words_with_the_order_of_sources_and_wh
     await expect(route.locator("td").nth(2)).to_have_text("75%")
     await expect(page.locator(".disagreements li")).to_have_text("FET binance 1.370 · coingecko 1.412 3.0% apart")
 
-    well = [provider("binance"), provider("coingecko"), provider("coingecko_pro", "disabled", **off)]
+    well = [
+        provider("binance"),
+        provider("coingecko", calls=0, success_pct=None),
+        provider("coingecko_pro", "disabled", **off),
+    ]
     stage.say("status", report | {"providers": well, "disagreements": []}, "stream_server")
     await expect(page.locator("#providers .summary")).to_have_text("2 of 2 active, 1 disabled")
+    await expect(rows.nth(1).locator("td.state")).to_have_text("not asked")
     await expect(page.locator(".disagreements")).to_have_text("None: sources agree.")
 
 

@@ -28,6 +28,7 @@ browser, complaints, page = chromium.browser, chromium.complaints, chromium.page
 CANDLE_MS = 60_000
 MUTED = """
     const Real = WebSocket;
+    Math.random = () => 0.1;
     window.lines = [];
     // A line that is muted stays open: nothing comes and nothing goes, and nobody says so.
     window.WebSocket = class extends Real {
@@ -218,7 +219,7 @@ async def test_a_silent_line_is_noticed_within_five_seconds_of_the_usual_pace_an
     is_cut_everywhere(seen, "silent")
     # Nothing answered the question, so the line is dead.
     await scene.page.clock.run_for(6_000)
-    await scene.page.wait_for_function("lines.length > 1")
+    await scene.page.wait_for_function("() => lines.length > 1")
     await scene.until(pill="^Connected$")
     await scene.page.clock.run_for(1_000)
     await scene.until(**LIVE)
@@ -286,6 +287,24 @@ async def test_a_coin_that_no_exchange_lists_is_shown_with_its_source_and_age_an
     scene.grow_old("market")
     seen = await scene.until(title="^stale", icon="stale")
     assert seen["quote"] == "stale"
+
+
+async def test_candles_that_nobody_streams_now_say_how_old_they_are_and_are_asked_for_again(scene: Scene) -> None:
+    await scene.page.clock.install()
+    scene.rows = [candle("BTC", "closed")]
+    scene.price()
+    scene.status()
+    await scene.page.goto(scene.service.url)
+    await is_live(scene.page)
+    await scene.until(legend="^closed$", note="binance · 1 candles")
+    asked = len(scene.asked)
+    for _ in range(4):
+        await scene.page.clock.run_for(10_000)
+        scene.price()
+    await scene.until(pill="Connected", note=r"not streamed now: asked every minute, 4\ds old")
+    await scene.page.clock.run_for(22_000)
+    await scene.until(note="binance · 1 candles")
+    assert len(scene.asked) == asked + 1
 
 
 async def test_without_any_network_one_line_says_so_and_candles_are_asked_for_ever_more_seldom(scene: Scene) -> None:

@@ -4,14 +4,18 @@ A test of the checker by what it finds once the service is broken on purpose is 
 made by hand is in test_chaos_checker.py.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from feeds.backfill import Backfills
+from feeds.binance import BinanceFeed
+from feeds.identity import Identities
+from feeds.model import Quote
 from stream_server.hub import Hub
 from tests.chaos import __main__ as command
-from tests.chaos.faults import Fault, Kind
+from tests.chaos.faults import COINS, Fault, Kind
 from tests.chaos.runner import Outcome, Plan, run
 
 SPAN_S = 120.0
@@ -77,8 +81,32 @@ def test_a_service_that_does_not_fetch_what_is_missing_is_found_out(monkeypatch:
     assert any("steady ws: ohlcv.BTC.1m: holds nothing after" in finding for finding in found), found
 
 
+def test_a_service_that_believes_a_list_for_an_hour_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    run(Plan(0, SPAN_S, ()))
+    tape = (Fault(30.0, Kind.LISTED, 25.0, listed="HALT"), Fault(40.0, Kind.CRASH, 2.0))
+    assert run(Plan(0, SPAN_S, tape)).findings == ()
+    doubted = BinanceFeed._list_is_doubted
+    monkeypatch.setattr(
+        BinanceFeed, "_list_is_doubted", lambda self, now: not self.pairs_confirmed and doubted(self, now)
+    )
+    found = run(Plan(0, SPAN_S, tape)).findings
+    assert any("is said to be {'HALT'" in finding for finding in found), found
+
+
 def test_a_service_that_does_not_say_what_has_grown_old_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     run(Plan(0, SPAN_S, ()))
     monkeypatch.setattr(Hub, "expire", lambda self: None)
     found = run(Plan(0, SPAN_S, (Fault(40.0, Kind.DOWN, 70.0),))).findings
     assert any("steady sse: price.BTC: a value" in finding and "no stale" in finding for finding in found), found
+
+
+def test_a_service_that_takes_a_ticker_for_a_coin_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def by_ticker(self: Identities, rows: Iterable[Quote]) -> dict[str, Quote]:
+        return {row.symbol: row for row in reversed(list(rows)) if row.symbol in self.symbols.by_base}
+
+    tape = (*(Fault(20.0, Kind.NAMESAKE, 90.0, coin=coin) for coin in COINS), Fault(40.0, Kind.DOWN, 60.0))
+    assert run(Plan(0, SPAN_S, tape)).findings == ()
+    monkeypatch.setattr(Identities, "quotes", by_ticker)
+    found = run(Plan(0, SPAN_S, tape)).findings
+    for coin in COINS:
+        assert any(f"price.{coin} was" in finding and "another coin's" in finding for finding in found), found

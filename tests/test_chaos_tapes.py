@@ -2,17 +2,20 @@
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import replace
 from pathlib import Path
 
+import aiohttp
 import pytest
 import websockets
 from websockets.asyncio.client import connect
 
 from tests.chaos import virtual
-from tests.chaos.faults import EXCHANGE_KINDS, Fault, How, Kind, dump, fault_tape, load
+from tests.chaos.faults import EXCHANGE_KINDS, GONE, Fault, How, Kind, dump, fault_tape, load
 from tests.chaos.player import Player
 from tests.chaos.proxy import ChaosProxy
 from tests.fakes.binance import FakeBinance
+from tests.fakes.coingecko import FakeCoinGecko
 
 STREAMS = ("!miniTicker@arr", "btcusdt@kline_1m")
 KLINES = STREAMS[1]
@@ -123,7 +126,7 @@ def klines_in(said: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("proxied", [True, False], ids=["proxied", "direct"])
-@pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.CRASH])
+@pytest.mark.parametrize("kind", EXCHANGE_KINDS)
 def test_every_kind_of_fault_is_felt_while_it_lasts_and_gone_after(kind: Kind, proxied: bool) -> None:
     fault = Fault(AT_S, kind, 10.0, status=503)
     if kind in (Kind.HALF_OPEN, Kind.CUT, Kind.RESET):
@@ -133,6 +136,8 @@ def test_every_kind_of_fault_is_felt_while_it_lasts_and_gone_after(kind: Kind, p
     match kind:
         case Kind.DROP | Kind.STALL | Kind.FREEZE | Kind.HALF_OPEN:
             assert during == []
+        case Kind.LISTED:
+            assert any("NEW1USDT" in text for text in during)
         case Kind.DUPLICATE:
             assert len(during) > 20
             assert during[::2] == during[1::2]
@@ -155,6 +160,9 @@ def test_every_kind_of_fault_is_felt_while_it_lasts_and_gone_after(kind: Kind, p
             assert during == ["torn", "refused"]
         case Kind.REST:
             assert len(during) > 8, "the streams go on"
+        case Kind.DAMAGE:
+            assert len(during) > 8
+            assert all('"damaged":NaN' in text for text in during)
 
 
 def test_a_fault_may_befall_one_stream_alone() -> None:
@@ -215,3 +223,34 @@ async def test_by_hand_a_player_does_what_is_due_and_no_more() -> None:
         (True, ["killed", "started"]),
     ]
     assert [(at_s, word, fault.kind) for at_s, word, fault in player.log][-1] == (6.5, "ends", Kind.CRASH)
+
+
+async def test_a_namesake_is_listed_above_all_others_while_it_lasts() -> None:
+    tape = [Fault(1.0, Kind.NAMESAKE, 5.0, coin="BTC")]
+    async with FakeBinance() as exchange, FakeCoinGecko() as aggregator:
+        player = Player(exchange, tape, aggregator=aggregator)
+        await player.turn_to(1.0)
+        namesake = aggregator.coins["btc-namesake"]
+        assert (namesake.symbol, aggregator.ranks[namesake.id]) == ("btc", 1)
+        assert namesake.price > 10 * aggregator.coins["bitcoin"].price
+        await player.turn_to(6.0)
+        assert "btc-namesake" not in aggregator.coins
+
+
+def test_the_list_of_pairs_lies_for_a_while_and_a_newcomer_comes_and_goes() -> None:
+    async def lists() -> list[dict[str, str]]:
+        told = []
+        async with FakeBinance() as exchange, aiohttp.ClientSession() as http:
+            fault = Fault(5.0, Kind.LISTED, 10.0, pair="BTCUSDT", listed=GONE)
+            player = Player(exchange, [fault, replace(fault, at_s=20.0, pair=None, listed="HALT")])
+            for at_s in (0.0, 6.0, 16.0, 21.0, 40.0):
+                await player.turn_to(at_s)
+                async with http.get(f"{exchange.rest_url}/api/v3/exchangeInfo") as answer:
+                    told.append({row["symbol"]: row["status"] for row in (await answer.json())["symbols"]})
+        return told
+
+    before, gone, back, halted, after = asyncio.run(lists())
+    assert before["BTCUSDT"] == back["BTCUSDT"] == after["BTCUSDT"] == "TRADING"
+    assert "BTCUSDT" not in gone and gone["NEW1USDT"] == "TRADING"
+    assert set(halted.values()) == {"HALT"} and "NEW2USDT" in halted
+    assert before == back == after

@@ -343,10 +343,17 @@ def test_a_key_that_auth_names_survives_nowhere(secret: str, place: str, form: s
 
 def test_what_is_kept_on_disk_reads_back_the_same() -> None:
     whole = drive(catalogue(), sample("categories"), sample("rpc_nodes"), sample("market_data_apis"))
-    assert from_json(to_json(whole)) == whole
+    assert tuple(from_json(to_json(whole)).good) == whole
 
 
-@pytest.mark.parametrize("kept", [b"", b"{}", b"[1]", b'[{"id":"a"}]', b'[{"id"', b"\xff"])
+def test_a_spoiled_row_on_disk_costs_only_itself() -> None:
+    whole = drive(catalogue(), sample("categories"), sample("rpc_nodes"), sample("market_data_apis"))
+    read = from_json(orjson.dumps([1, {"id": "a"}, *whole]))
+    assert tuple(read.good) == whole
+    assert read.rejected == {"row": 1, "category": 1}
+
+
+@pytest.mark.parametrize("kept", [b"", b"{}", b'[{"id"', b"\xff"])
 def test_a_spoiled_file_is_a_value_error(kept: bytes) -> None:
     with pytest.raises(ValueError):
         from_json(kept)

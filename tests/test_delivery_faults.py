@@ -164,7 +164,7 @@ class BrokenDemand(FakeDemand):
 
 def test_a_feed_that_fails_on_demand_harms_neither_the_client_nor_the_housekeeping() -> None:
     rig = HubRig()
-    rig.demand = rig.hub.demand = BrokenDemand()
+    rig.demand = rig.hub.interest.demand = BrokenDemand()
     client = rig.client()
     client.subscribe("price.A", "price.B")
     assert rig.demand.wanted == ["price.A", "price.B"]
@@ -253,7 +253,7 @@ def test_every_entry_point_is_nothing_for_a_client_that_has_left(
     pass_time(rig, 2)
     assert (client.pipe.writes, client.pipe.closed_times, rig.hub.cut) == before
     hub = rig.hub
-    assert not hub.members and not hub.groups.by_key and not hub.interest and not hub.behind
+    assert not hub.members and not hub.groups.by_key and not hub.interest.counts and not hub.behind
     assert not hub.laggards.swamped and not len(hub.beats)
 
 

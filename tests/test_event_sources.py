@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from stream_server import light
 from stream_server import sse as shell
 from tests.eventsource import EventSource, State, event_source
 from tests.harness import Running, running, until
@@ -82,6 +83,29 @@ async def test_a_busy_address_is_told_to_wait_and_its_programs_read_the_status(
             assert int(program.headers["Retry-After"]) > 0
             async with event_source(service.http, url, Gate()) as source:
                 assert (await refused(service, source))["code"] == 4013
+
+
+async def test_a_source_that_gets_no_descriptor_comes_back_and_others_read_the_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(None, tmp_path) as service:
+        url, gate = f"{service.url}/sse?topics=status", Gate()
+        with monkeypatch.context() as scarcity:
+            scarcity.setattr(light, "scarce", lambda *_: True)
+            async with service.http.get(f"{service.url}/health/live") as answer:
+                assert answer.status == 503
+            host, _, port = service.url.removeprefix("http://").partition(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            async with asyncio.timeout(5):  # without a word of its own it is told after a moment
+                assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
+            writer.close()
+            async with event_source(service.http, url, gate) as source:
+                await until(lambda: gate.asked)
+                assert (source.state, source.statuses) == (State.CONNECTING, [])
+                scarcity.undo()
+                gate.turns.release()
+                await until(lambda: source.state is State.OPEN)
+        await until(lambda: not service.context.turned_away)
 
 
 async def test_a_fault_of_ours_does_not_end_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ import pytest
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse
 
-from stream_server import app, bodies, inflow, light, logs, transport
+from stream_server import bodies, connection, inflow, light, logs, transport
 from tests.clients import serving, sse, websocket
 from tests.fakes.binance import FakeBinance, synthetic_pairs
 from tests.harness import Running, running, until
@@ -260,7 +260,7 @@ async def test_of_many_who_come_at_once_a_few_enter_in_each_turn_of_the_loop_and
 
 async def test_what_never_ends_its_request_is_cut_head_or_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # C11
-    monkeypatch.setattr(app, "KEEPALIVE_S", 0.4)
+    monkeypatch.setattr(connection, "HEAD_WITHIN_S", 0.4)
     monkeypatch.setattr(light, "HEAD_WITHIN_S", 0.4)
     monkeypatch.setattr(light, "FIRST_BYTE_WITHIN_S", 0.4)
     monkeypatch.setattr(bodies, "BODY_WITHIN_S", 0.4)
@@ -278,14 +278,16 @@ async def test_what_never_ends_its_request_is_cut_head_or_body(tmp_path: Path, m
     body = b"POST /api/ticket HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
     async with running(None, tmp_path) as service:
         began = time.monotonic()
-        idle, head, upgrade, posted = await asyncio.gather(
+        idle, head, second, upgrade, posted = await asyncio.gather(
             dripped(service, b""),
             dripped(service, b"GET /api/topics HTTP/1.1\r\nX: "),
+            dripped(service, b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\nGET /api/topics HTTP/1.1\r\nX: "),
             dripped(service, b"GET /ws HTTP/1.1\r\nX: "),
             dripped(service, body),
         )
         took_s = time.monotonic() - began
     assert (idle, head, upgrade) == (b"", b"", b"")
+    assert second.count(b"HTTP/1.1 200 ") == 1
     assert posted.startswith(b"HTTP/1.1 408 ")
     assert b"body_timeout" in posted
     assert took_s < 5

@@ -255,7 +255,7 @@ def test_who_has_left_gets_nothing_and_is_kept_nowhere() -> None:
     rig.clock.advance(1)
     hub = rig.hub
     assert listener.take() == []
-    assert not (hub.members or hub.groups.by_key or hub.interest or hub.behind or hub.beats)
+    assert not (hub.members or hub.groups.by_key or hub.interest.counts or hub.behind or hub.beats)
     assert not any(hub.groups.listeners.values())
 
 

@@ -69,3 +69,18 @@ def test_a_quiet_paced_client_gets_what_is_held_back_for_it_before_it_is_dismiss
     said = rig.say("ohlcv.A.1m", log=True)
     rig.hub.dismiss(client.outbox, SHUTTING_DOWN, 1000)
     assert client.outline() == [said, "goodbye"]
+
+
+def test_a_client_that_fell_behind_after_a_standstill_is_not_forgiven_for_it() -> None:
+    rig = HubRig()
+    early = rig.listener("ohlcv.A.1m")
+    early.pipe.clog()
+    rig.say("ohlcv.A.1m", log=True)
+    rig.clock.turn()
+    rig.clock.seconds += 11.0  # a standstill: the timer has not fired yet
+    late = rig.listener("ohlcv.A.1m")
+    late.pipe.clog()
+    rig.say("ohlcv.A.1m", log=True)
+    rig.clock.turn()
+    rig.clock.advance(29.0)
+    assert late.pipe.close_code() == 4008

@@ -12,12 +12,15 @@ from typing import Any
 import orjson
 import pytest
 
+from feeds.catalog import LATEST
 from stream_server.context import Context
 from stream_server.rest.status import disagreeing
 from tests.clients import Message, WebSocketClient, market_start, websocket
 from tests.fakes.binance import FakeBinance, Pair
 from tests.fakes.binance_market import DEFAULT_PAIRS
 from tests.fakes.coingecko import FakeCoinGecko, Listed
+from tests.fakes.cryptopanic import FakeCryptoPanic
+from tests.fakes.upstream import Fault
 from tests.harness import Running, running, until
 
 PAIRS = (
@@ -185,6 +188,34 @@ async def test_namesakes_are_no_disagreement_and_the_status_names_them(tmp_path:
         assert {each["symbol"] for each in told["disagreements"]} <= {"TWIN", "MOVE", "BTC", "ETH"}
         assert told["identities"]["unmatched_symbols"] == ["GONE", "NEIRO"]
         assert (told["identities"]["matched"], told["identities"]["unmatched"]) == (5, 2)
+
+
+def instrument(code: str, slug: str | None, price: float | None) -> dict[str, object]:
+    return {"code": code, "slug": slug, "price_in_usd": price}
+
+
+async def test_news_of_a_namesake_are_not_news_of_the_coin(tmp_path: Path) -> None:
+    coins = {
+        "By price": (instrument("NEIRO", None, 0.0052), []),
+        "By id": (instrument("NEIRO", "neiro-on-eth", None), []),
+        "The coin itself": (instrument("NEIRO", None, 0.00041), ["NEIRO"]),
+        "Nothing known": (instrument("NEIRO", "unheard-of", None), ["NEIRO"]),
+        "Another ticker": (instrument("WIF", "neiro-on-eth", 0.0052), ["WIF"]),
+    }
+    posts = [
+        {"title": title, "url": f"https://news.example/{number}", "instruments": [coin]}
+        for number, (title, (coin, _)) in enumerate(coins.items())
+    ]
+    async with FakeCryptoPanic() as panic:
+        settings = {"CRYPTOPANIC_URL": f"{panic.url}/api/developer/v2", "CRYPTOPANIC_API_KEY": "panic-token"}
+        async with world(tmp_path, **settings) as (_, _, service):
+            panic.always = Fault(body=orjson.dumps({"results": posts}))
+            sources = service.context.sources
+            assert sources is not None
+            pool = next(pool for pool in sources.news if pool.name == "news:cryptopanic")
+            fetched = await pool.fetch(LATEST, max_age_s=0)
+            told = {each.title: list(each.symbols) for each in fetched.value.good}
+    assert {title: told[title] for title in coins} == {title: symbols for title, (_, symbols) in coins.items()}
 
 
 @pytest.mark.parametrize("path", ["/api/market/price", "/api/new-sources/prices/unified"])

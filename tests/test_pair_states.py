@@ -2,7 +2,9 @@
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -172,7 +174,7 @@ def test_a_pair_that_is_delisted_leaves_nothing_once_its_listeners_are_told_or_g
             await asyncio.sleep(60)
             assert len(exchange.requests_to("klines", symbol="ETHUSDT")) == asked
         assert ("ETHUSDT", "5m") not in market.context.market.series
-        assert "ohlcv.ETH.5m" not in hub.interest
+        assert "ohlcv.ETH.5m" not in hub.interest.counts
         status, _ = await market.get("/api/market/ohlc?symbol=ETH&interval=1m")
         assert status == 404
 
@@ -213,3 +215,49 @@ def test_after_a_restart_the_list_on_disk_is_checked_until_the_exchange_has_answ
             dead.stop()
 
     virtual.run(run())
+
+
+@pytest.mark.parametrize("base", ["A-B", "A_B", "A.B", "1.2-3_4"])
+def test_a_base_with_marks_is_served_under_every_spelling_through_every_entry(tmp_path: Path, base: str) -> None:
+    pair = Pair(f"{base}USDT", base, "USDT", "1.5", listed_ms=START_MS - 600_000)
+
+    async def story(market: Marketplace) -> None:
+        await market.until(lambda: price_of(market, base), 10)
+        for name in (base.lower(), f"{base}USDT", f"{base}-USDT", f"{base}_USDT", quote(f"{base}/USDT", safe="")):
+            wanted = (f"price.{name}", f"ohlcv.{name}.1m", f"ohlcv.{name}.>", "ohlcv.*.3m")
+            async with market.listener(*wanted) as listener:
+                assert listener.of("error") == []
+                assert listener.of("subscribed")[0]["topics"] == [
+                    f"price.{base}", f"ohlcv.{base}.1m", f"ohlcv.{base}.>", "ohlcv.*.3m",
+                ]  # fmt: skip
+                await market.until(partial(listener.of, "update", f"ohlcv.{base}.1m"), 10)
+            for path in (f"price?symbols={name}", f"ohlc?symbol={name}&interval=1m&limit=3"):
+                status, body = await market.get(f"/api/market/{path}")
+                assert (status, body["data"][0]["symbol"]) == (200, base)
+            for topics in (f"price.{name}", f"ohlcv.{name}.>"):
+                status, body = await market.get(f"/api/snapshot?topics={topics}")
+                assert (status, len(body["data"])) == (200, 1)
+
+    play(tmp_path, story, (*PAIRS[:1], pair), OHLCV_SYMBOLS="none")
+
+
+def with_doubles(rows: object) -> object:
+    """An answer that holds some of its rows twice."""
+    assert isinstance(rows, list)
+    return [*rows, *rows[-3:], rows[0]]
+
+
+def test_a_candle_that_rest_gives_twice_is_one_candle(tmp_path: Path) -> None:
+    async def story(market: Marketplace) -> None:
+        market.exchange.break_rest("klines", RestFault(change=with_doubles))
+        await asyncio.sleep(1)
+        for interval in ("1m", "3m"):
+            _, body = await market.get(f"/api/market/ohlc?symbol=ETH&interval={interval}&limit=20")
+            opens = [row["open_time"] for row in body["data"]]
+            assert opens == sorted(set(opens)) and len(opens) >= 19
+        async with market.listener("ohlcv.SOL.1m") as listener:
+            await asyncio.sleep(130)
+            closed = [each["data"]["open_time"] for each in listener.of("update") if each["data"]["closed"]]
+            assert closed == sorted(set(closed)) and len(closed) >= 2
+
+    play(tmp_path, story, PAIRS)

@@ -102,6 +102,8 @@ async def test_prices_fail_over_to_coingecko_and_return(tmp_path: Path) -> None:
         assert polled["data"]["market_cap"] > 0
         feed = service.context.supervisor.feeds[0].report()
         assert feed["state"] != "live"
+        (poller,) = [each.report() for each in service.context.supervisor.feeds if each.name == "prices"]
+        assert poller["every_s"] == 1.0, "a stream has no idle pace, and neither has what stands in for it"
         await exchange.revive()
         exchange.advance(1)
         await until(lambda: exchange.connections)

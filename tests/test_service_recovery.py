@@ -325,4 +325,4 @@ def _assert_empty(service: Running) -> None:
     hub = service.context.hub
     assert not hub.members
     assert not hub.groups.by_key
-    assert not hub.interest
+    assert not hub.interest.counts

@@ -78,7 +78,7 @@ def test_every_setting_reads_its_value() -> None:
         allowed_origins=("https://a.example", "http://b.example:8080"),
         light_connections=False,
         max_connections=1,
-        symbols=("BTC", "ETHUSDT", "BNBEUR"),
+        symbols=("BTC", "ETH-USDT", "BNB/EUR"),
         ohlcv_symbols=(),
         ohlcv_intervals=("1M", "1m"),
         snapshot_ttl_s=1.0,
@@ -100,7 +100,18 @@ BAD = {
     "PORT": ["-1", "65536", "x", "80.5"],
     "LOG_LEVEL": ["LOUD"],
     "LOG_FORMAT": ["xml"],
-    "ALLOWED_ORIGINS": ["example.org", "https://example.org/path"],
+    "ALLOWED_ORIGINS": [
+        *(
+            "example.org",
+            "https://example.org/path",
+            "*.example.org",
+            "https://*",
+            "https://a.*.org",
+            "null",
+            "https://",
+        ),
+        *("https://user@example.org", "https://example.org?x", "https://example.org:99999", "https://*.*.org", "**"),
+    ],
     "FRAME_ANCESTORS": [
         ",",
         "none,https://a.example",
@@ -123,9 +134,10 @@ BAD = {
     "MAX_DEMAND_TOPICS": ["-1", "many"],
     "MAX_DEMAND_TOPICS_PER_IP": ["-1", "many"],
     "REST_RATE_PER_S": ["-1", "nan", "fast", "0.001"],
+    "METRICS_OPEN": ["2", "perhaps"],
     "LIGHT_CONNECTIONS": ["2", "perhaps"],
     "MAX_CONNECTIONS": ["0", "many"],
-    "SYMBOLS": ["*,BTC", "B.TC", "X" * 41],
+    "SYMBOLS": ["*,BTC", "B..TC", "B*TC", "X" * 51],
     "OHLCV_SYMBOLS": ["*", "B*"],
     "OHLCV_INTERVALS": ["7m", "1m,1D"],
     "SNAPSHOT_TTL_S": ["0", "0.5", "nan", "inf", "-3", "soon"],
@@ -201,6 +213,22 @@ def test_proxies_are_addresses_or_networks() -> None:
 )
 def test_frame_ancestors_are_read_as_a_policy_has_them_or_as_a_list(text: str, read: tuple[str, ...]) -> None:
     assert Settings.parse({"FRAME_ANCESTORS": text}).frame_ancestors == read
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("HTTPS://Example.ORG", ("https://example.org",)),
+        ("https://example.org:443, http://example.org:80/", ("https://example.org", "http://example.org")),
+        ("http://example.org:443,https://example.org:8443", ("http://example.org:443", "https://example.org:8443")),
+        ("https://*.Example.org:443,https://*.example.org", ("https://*.example.org",)),
+        ("http://[::1]:7860", ("http://[::1]:7860",)),
+        ("https://bücher.example", ("https://xn--bcher-kva.example",)),
+        ("capacitor://localhost", ("capacitor://localhost",)),
+    ],
+)
+def test_origins_have_one_spelling(text: str, read: tuple[str, ...]) -> None:
+    assert Settings.parse({"ALLOWED_ORIGINS": text}).allowed_origins == read
 
 
 def test_every_setting_that_can_be_wrong_is_tried_above() -> None:

@@ -147,6 +147,18 @@ async def test_every_way_to_name_topics_has_the_same_limit(service: Running) -> 
             assert_as_expected(await over_ws_or_its_end(service, "", op=op, topics=names), wrong)
 
 
+async def test_patterns_count_as_requests_of_their_address(tmp_path: Path) -> None:
+    patterns = ",".join(f"ohlcv.S{number}.*" for number in range(MAX_PATTERNS))
+    for path in ("/api/snapshot", "/sse"):
+        async with running(None, tmp_path, REST_RATE_PER_S="20") as service:
+            for topics, refused in (("price.BTC", False), (patterns, True)):
+                statuses = []
+                for _ in range(8):
+                    async with service.http.get(f"{service.url}{path}?topics={topics}") as answer:
+                        statuses.append(answer.status)
+                assert (429 in statuses) == refused, (path, statuses)
+
+
 def assert_as_expected(heard: list[Message], wrong: str | None) -> None:
     errors = [message["message"] for message in heard if message["type"] == "error"]
     if wrong is None:

@@ -137,6 +137,9 @@ def test_a_base_with_marks_in_it_goes_by_every_spelling_that_others_go_by(base: 
     symbols.learn([*LISTED, Pair(f"{base}USDT", base, "USDT")])
     for spelling in (base, f"{base}USDT", *(f"{base}{mark}USDT" for mark in MARKS)):
         assert symbols.base_of(spelling) == symbols.base_of(f" {spelling.lower()} ") == base
+        chosen = Symbols([spelling, "ETH-BTC"])
+        chosen.learn([*LISTED, Pair(f"{base}USDT", base, "USDT"), Pair(f"{base}EUR", base, "EUR")])
+        assert {name: pair.symbol for name, pair in chosen.by_base.items()} == {base: f"{base}USDT", "ETH": "ETHBTC"}
 
 
 def test_of_several_quotes_the_first_is_preferred() -> None:

@@ -24,8 +24,6 @@ AT_ONCE, REST_S = 4, 3.0
 MOST_BEHIND_MS = 2000
 """An exchange that is later than this would be measured instead of its client."""
 OUTPUT = ROOT / "docs" / "benchmarks"
-README = ROOT / "README.md"
-BEGIN, END = "<!-- continuity: written by make bench-continuity -->", "<!-- /continuity -->"
 
 
 def main() -> int:
@@ -133,16 +131,6 @@ def _write(results: Results, folder: Path) -> None:
     (folder / "continuity.md").write_text(page.page(results))
     (folder / "continuity.json").write_text(json.dumps(page.raw(results), indent=1) + "\n")
     print(f"written to {folder}: continuity.md, continuity.json")
-    if folder == OUTPUT:
-        README.write_text(_quoted(README.read_text(), page.short(results)))
-        print(f"written to {README}: the table")
-
-
-def _quoted(readme: str, table: Sequence[str]) -> str:
-    """The README with this table in the place that is kept for it."""
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    return "\n".join([before + begin, *table, end + after]) if end else readme
 
 
 if __name__ == "__main__":

@@ -93,28 +93,28 @@ CONTESTANTS = (
     Contestant(
         OURS,
         None,
-        "the service as it is started in earnest, and a plain WebSocket client that follows its protocol. Prices are "
-        "polled each 5 s instead of 30 while the stream is silent (`MARKET_POLL_S`)",
+        "the whole service, and a plain WebSocket client that follows its protocol. Prices are polled every 5 s "
+        "instead of 30 while the stream is silent (`MARKET_POLL_S`)",
         _ours,
     ),
     Contestant(
         "ccxt.pro",
         "ccxt",
-        "a loop of `watch_ohlcv` and one of `watch_ticker` for each market, which try again after a `NetworkError`, as "
-        "its examples show. A candle is taken for closed when the next one begins: ccxt has no other sign",
+        "a loop of `watch_ohlcv` and one of `watch_ticker` for each market, which retry after a `NetworkError`, as the "
+        "examples of ccxt do. A candle counts as closed when the next one begins: ccxt gives no other sign",
         _library("ccxt", "ccxt_pro"),
     ),
     Contestant(
         "python-binance",
         "python-binance",
-        "`multiplex_socket` with `kline_1m` and `miniTicker`; reconnects by itself, and is closed and opened anew when "
-        "it says that it gave up, as its documentation asks. Queue of 10,000 messages instead of 100",
+        "`multiplex_socket` with `kline_1m` and `miniTicker`; reconnects by itself, and is closed and opened again "
+        "when it reports that it gave up, as its documentation asks. Queue of 10,000 messages instead of 100",
         _library("python-binance", "python_binance"),
     ),
     Contestant(
         "cryptofeed",
         "cryptofeed",
-        "`FeedHandler` with `CANDLES` (closed ones only) and `TRADES`; reconnects by itself, for ever instead of ten "
+        "`FeedHandler` with `CANDLES` (closed ones only) and `TRADES`; reconnects by itself, forever instead of ten "
         "times. Its watchdog is set to 10 s instead of 120 s, which suits markets that trade each second",
         _library("cryptofeed", "cryptofeed_feed"),
         by_trade=True,

@@ -78,7 +78,7 @@ def run(lab: Lab) -> Findings:
 STUDY = Study(
     "Crowd",
     f"{CLIENTS} clients: stalls, memory, idling",
-    "A timer in the server's event loop notes how late it fires. A stall is ours as far as the loop's own thread had "
-    "the CPU meanwhile; on the clock it may be longer, where another process had the core.",
+    "A timer in the server's event loop records how late it fires. Only the time for which the loop's own thread had "
+    "the CPU counts as a stall; on the clock it may be longer when another process had the core.",
     run,
 )

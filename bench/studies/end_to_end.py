@@ -144,11 +144,12 @@ def _lines(file: Path, began_ns: float, ended_ns: float, kind: str) -> list[dict
 STUDY = Study(
     "End to end",
     f"from an upstream frame of {PAIRS} tickers to the last client's last byte",
-    "The service as it is started in earnest reads an exchange of our own, which sends `!miniTicker@arr` with "
-    f"{PAIRS} pairs each second; every client wants `price.*`. Times run from just before the frame is sent until a "
-    "client, or the last of all, has read all of its values. CPU milliseconds of the server's main thread by stage: "
-    "parse is reading the frame; publish is comparing, encoding, ids and history; flush is joining and handing over; "
-    "the rest is the kernel's part of the writes, reading the frame from its socket, and the loop. A stall is what the "
-    "loop's thread computed while a timer waited; on the clock it may be longer, where others had the core.",
+    f"The whole service reads a fake exchange that sends `!miniTicker@arr` with {PAIRS} pairs every second; every "
+    "client subscribes to `price.*`. Times run from just before the frame is sent until one client, or the last of "
+    "all, has read all of its values. CPU milliseconds of the server's main thread by stage: parse is decoding the "
+    "frame; publish is comparing, encoding, ids and history; flush is joining frames and handing them to the "
+    "transports; the rest is the kernel's part of the writes, reading the frame from its socket, and the loop. A "
+    "stall is the CPU time of the loop's thread while a timer waited; on the clock it may be longer when another "
+    "process had the core.",
     run,
 )

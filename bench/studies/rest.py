@@ -121,9 +121,9 @@ def _ask(lab: Lab, wrk: str, target: Target, path: str, tagged: bool) -> Run:
 STUDY = Study(
     "REST",
     "REST beside FastAPI",
-    "One process each, 32 connections of wrk. FastAPI runs on uvicorn with uvloop and httptools and does the same: "
-    "reads the same parameters, wraps the same values in the same envelope, tags them by a version; once returning a "
-    "dict, as most do, and once the bytes of orjson, as the quick do. Without a tag all values change each second; "
-    "with one nothing changes, and all answers are 304.",
+    "One process each, 32 connections of wrk. FastAPI runs on uvicorn with uvloop and httptools and does the same "
+    "work: it reads the same parameters, wraps the same values in the same envelope and tags them by a version. It "
+    "returns a dict, as most applications do, or the bytes of orjson, as fast ones do. Without a tag all values "
+    "change every second; with a tag nothing changes, and all answers are 304.",
     run,
 )

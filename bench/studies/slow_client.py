@@ -83,10 +83,10 @@ STUDY = Study(
     "Slow client",
     "the age of what a slow client reads",
     "One client reads at a quarter of the rate at which the others get their topics, evenly as through a narrow line. "
-    "The age of a value is the time from its publication until that client has read it, looked at from "
-    f"{WARM_S:.0f} s after it came ({SELDOM_WARM_S:.0f} s at 300 topics, 1/s). Of which topics it hears at all in "
-    "those 20 s counts as well. A WebSocket client is pinged to learn what it has read, and gets no more than it can "
-    "take; over SSE only the transport's buffer tells. A queue with a task for each client cannot carry 200 such "
-    "clients, so the peers serve 10.",
+    f"The age of a value is the time from its publication until that client has read it, measured from {WARM_S:.0f} s "
+    f"after the client connected ({SELDOM_WARM_S:.0f} s at 300 topics, 1/s). The number of topics that it receives at "
+    "all in those 20 s counts as well. The server pings a WebSocket client to learn what it has read, and sends no "
+    "more than it can take; over SSE only the transport's buffer shows it. A queue with a task for each client cannot "
+    "carry 200 such clients, so the other servers serve 10.",
     run,
 )

@@ -149,10 +149,10 @@ def _storm(lab: Lab, target: Target, effort: Effort) -> Iterator[Storm]:
 STUDY = Study(
     "Storm",
     f"{STORM} clients come at once",
-    f"{INSIDE.connections} clients get 50 topics ten times a second. Then {STORM} more come from {PROCESSES} processes "
-    "and as many addresses, as fast as they can, on the core of the load generator but behind it. Each is to be taken, "
-    "or refused: by 503 before its upgrade, a hundred at a time by close code 4504, which pages can read. The p99 of "
-    "those inside has the clients' own core in it, which the storm shares; a stall is what the server's loop computed "
-    "while a timer of its own waited.",
+    f"{INSIDE.connections} clients get 50 topics ten times a second. Then {STORM} more connect from {PROCESSES} "
+    "processes and as many addresses, as fast as they can, on the core of the load generator but at lower priority. "
+    "The server accepts or refuses each: with 503 before the upgrade, or, a hundred at a time, with close code 4504, "
+    "which pages can read. The p99 of the clients inside includes their own core, which the storm shares; a stall is "
+    "the CPU time of the server's loop while one of its timers waited.",
     run,
 )

@@ -42,14 +42,15 @@ def run(lab: Lab) -> Findings:
     dead = max(window["dead"] - window["dead_poor"] for window in seen)
     found.remarks.append(f"{dead:.0f} of the others lost their connection.")
     age = [window["age_p99_us"] / 1e6 for window in with_them]
-    found.remarks.append(f"The slow ones read values of an age of {spread(age)} s (p99), as soon as they come.")
+    found.remarks.append(f"The slow ones read values that are {spread(age)} s old (p99), from their first second on.")
     return found
 
 
 STUDY = Study(
     "Stuck clients",
     "what stuck and slow clients cost the others",
-    f"2000 clients get the same 50 topics ten times a second. In every other window {POOR} more come who never read "
-    f"and {POOR} who read at a quarter of the rate; the median of the ratios of neighbouring windows counts.",
+    f"2000 clients get the same 50 topics ten times a second. In every other window {POOR} clients that never read and "
+    f"{POOR} that read at a quarter of the rate connect as well; the median of the ratios of neighbouring windows "
+    "counts.",
     run,
 )

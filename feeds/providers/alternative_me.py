@@ -12,11 +12,23 @@ from dataclasses import replace
 import orjson
 
 from feeds.model import FearGreed
-from feeds.providers.fields import BadFieldError, Rows, mapping, maybe_amount, maybe_text, some_rows, whole
+from feeds.providers.fields import (
+    BadFieldError,
+    Rows,
+    at_most,
+    mapping,
+    maybe_amount,
+    maybe_text,
+    maybe_whole,
+    rows,
+    some_rows,
+    whole,
+)
 from orchestrator import http
 from orchestrator.errors import Malformed, NotFound, Outdated, ProviderError, RateLimited, Unavailable
 from orchestrator.http import HttpRequest, HttpResponse, json_body, maybe_json
 from orchestrator.provider import Steps
+from orchestrator.state import LATEST_MS
 
 NAME = "alternative_me"
 PATH = "/fng/"
@@ -92,12 +104,12 @@ def to_json(days: Sequence[FearGreed]) -> bytes:
     return orjson.dumps(list(days))
 
 
-def from_json(kept: bytes) -> list[FearGreed]:
-    """Read what `to_json` wrote. Raises ValueError for anything else."""
+def from_json(kept: bytes) -> Rows[FearGreed]:
+    """Read what `to_json` wrote, day by day. Raises ValueError for what is no list."""
     body = orjson.loads(kept)
     if not isinstance(body, list):
         raise ValueError("no list of days")
-    return [_kept_day(mapping(row)) for row in body]
+    return rows(body, _kept_day)
 
 
 def _day(row: Mapping[str, object], now_ms: int) -> FearGreed:
@@ -107,14 +119,10 @@ def _day(row: Mapping[str, object], now_ms: int) -> FearGreed:
     return FearGreed(_value(row), _label(row, "value_classification"), ts, _until_update_s(row))
 
 
-def _kept_day(row: Mapping[str, object]) -> FearGreed:
-    next_update = row.get("next_update_s")
-    return FearGreed(
-        _value(row),
-        _label(row, "classification"),
-        whole(row, "ts"),
-        None if next_update is None else whole(row, "next_update_s"),
-    )
+def _kept_day(kept: object) -> FearGreed:
+    row = mapping(kept)
+    ts = at_most(LATEST_MS, whole)(row, "ts")
+    return FearGreed(_value(row), _label(row, "classification"), ts, maybe_whole(row, "next_update_s"))
 
 
 def _value(row: Mapping[str, object]) -> int:

@@ -173,24 +173,25 @@ def to_json(resources: Iterable[Resource]) -> bytes:
     return orjson.dumps(list(resources))
 
 
-def from_json(kept: bytes) -> tuple[Resource, ...]:
-    """Read what `to_json` wrote. Raises ValueError for anything else."""
+def from_json(kept: bytes) -> Rows[Resource]:
+    """Read what `to_json` wrote, row by row. Raises ValueError for what is no list."""
     body = orjson.loads(kept)
     if not isinstance(body, list):
         raise ValueError("no list of resources")
-    return tuple(_kept(mapping(row)) for row in body)
+    return rows(body, _kept)
 
 
-def _kept(row: Mapping[str, object]) -> Resource:
+def _kept(kept: object) -> Resource:
+    row = mapping(kept)
     return Resource(
         category=text(row, "category"),
         id=text(row, "id"),
         name=text(row, "name"),
-        base_url=maybe_text(row, "base_url"),
-        auth=text(row, "auth"),
-        docs_url=maybe_text(row, "docs_url"),
-        endpoints=row.get("endpoints"),
-        notes=maybe_text(row, "notes"),
+        base_url=maybe_text(row, "base_url", MAX_TEXT_CHARS),
+        auth=maybe_text(row, "auth") or "unknown",
+        docs_url=maybe_text(row, "docs_url", MAX_TEXT_CHARS),
+        endpoints=_endpoints(row, None),
+        notes=maybe_text(row, "notes", MAX_TEXT_CHARS),
     )
 
 
@@ -296,6 +297,9 @@ _RUN = re.compile(r"eyJ[\w\-]{8,}(?:\.[\w\-]*){0,2}|[\w\-]{15,}", re.ASCII)
 _PREFIXED = re.compile(r"(?:(?:hf|sk|pk|ghp|gho|pat|pub|proapi|rnd|xox[bp]|CG)[_\-]|AIza|AKIA)(?P<rest>[\w\-]{12,})")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SHORTEST_SECRET = 6
+_LONGEST_SECRET = 400
+"""What is longer is no key, and looking for it in every text would take seconds."""
+_MOST_SECRETS = 5000
 _OF_AUTH = ("type", "param_name", "header_name", "name", "in")
 """What describes a key and is none."""
 
@@ -384,14 +388,15 @@ def _secrets_in(raw: Iterable[object]) -> re.Pattern[str] | None:
     for row in raw:
         for value in _values_under_key_names(row, MAX_DEPTH):
             word = _SCHEME_WORD.sub("", value)  # of "Bearer abc" the abc
-            if " " in word:
+            if " " in word or len(word) > 2 * _LONGEST_SECRET:
                 continue  # prose
             harmless = _HARMLESS.fullmatch(word) or _STAND_IN.fullmatch(word) or _AUTH_KIND.fullmatch(word)
-            if len(word) >= _SHORTEST_SECRET and not harmless:
+            if _SHORTEST_SECRET <= len(word) <= _LONGEST_SECRET and not harmless:
                 found.update((word, quote(word, safe=""), unquote(word)))
     if not found:
         return None
-    return re.compile("|".join(re.escape(each) for each in sorted(found, key=len, reverse=True)))
+    longest_first = sorted(found, key=len, reverse=True)[:_MOST_SECRETS]
+    return re.compile("|".join(re.escape(each) for each in longest_first))
 
 
 def _values_under_key_names(value: object, depth: int, under_key: bool = False) -> Iterator[str]:

@@ -6,7 +6,7 @@ the path, and the token, which is a query parameter, comes back in the answer's 
 Source: client libraries and project notes of 2025-26; the official page could not be read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from feeds.articles import MAX_URL, READ_AT_MOST, NewsQuery, article, newest, outlet_name
@@ -38,12 +38,18 @@ SMALL_BODY = 4096
 """Errors are short; only such answers are looked through for one before they are read."""
 
 
-class CryptoPanic:
-    """An account with CryptoPanic."""
+IsAnother = Callable[[str, str | None, float | None], bool]
 
-    def __init__(self, token: str, plan: str = "developer") -> None:
+
+class CryptoPanic:
+    """An account with CryptoPanic. `is_another` tells whether a coin of this ticker, slug and price in dollars is
+    certainly not the one that the ticker means here; posts are not counted as news of that one.
+    """
+
+    def __init__(self, token: str, plan: str = "developer", is_another: IsAnother = lambda *coin: False) -> None:
         self.token = token
         self.plan = plan
+        self.is_another = is_another
 
     def articles(self, query: NewsQuery) -> Steps[Rows[Article]]:
         """The newest posts, of `hot` and `important` those readers have voted so. One request, one page.
@@ -56,7 +62,7 @@ class CryptoPanic:
         if query.symbol is not None:
             params["currencies"] = query.symbol
         response = yield HttpRequest(f"/api/{self.plan}/v2/posts/", params, secrets={"auth_token": self.token})
-        read = read_posts(response)
+        read = read_posts(response, self.is_another)
         if query.symbol is None:
             return newest(read, query)
         # Low plans name no coins; what was asked for is what was given.
@@ -67,7 +73,7 @@ def _of(each: Article, symbol: str) -> Article:
     return each if symbol in each.symbols else replace(each, symbols=(*each.symbols, symbol))
 
 
-def read_posts(response: HttpResponse) -> Rows[Article]:
+def read_posts(response: HttpResponse, is_another: IsAnother = lambda *coin: False) -> Rows[Article]:
     """Read the body of `/posts/`, of any plan, v2 (`instruments`) or v1 (`currencies`).
 
     Raises: Malformed if it holds no list of posts; Unauthorized or RateLimited if it says so instead.
@@ -76,10 +82,10 @@ def read_posts(response: HttpResponse) -> Rows[Article]:
     posts = body.get("results") if isinstance(body, dict) else None
     if not isinstance(posts, list):
         raise _spoken(NAME, body) or Malformed(NAME, "no list of posts")
-    return some_rows(NAME, posts, lambda row: _post(row, response.received_ms))
+    return some_rows(NAME, posts, lambda row: _post(row, response.received_ms, is_another))
 
 
-def _post(row: object, received_ms: int) -> Article | None:
+def _post(row: object, received_ms: int, is_another: IsAnother) -> Article | None:
     post = mapping(row)
     source = maybe_mapping(post, "source")
     domain = maybe_text(source, "domain") or maybe_text(post, "domain")
@@ -93,15 +99,24 @@ def _post(row: object, received_ms: int) -> Article | None:
         published_ms=maybe_iso_ms(post, "published_at") or maybe_iso_ms(post, "created_at"),
         received_ms=received_ms,
         summary=maybe_text(post, "description", READ_AT_MOST),
-        symbols=_codes(post.get("instruments") or post.get("currencies")),
+        symbols=_codes(post.get("instruments") or post.get("currencies"), is_another),
         votes=_votes(maybe_mapping(post, "votes")),
         key=f"{NAME}:{post_id}" if isinstance(post_id, int | str) else None,
     )
 
 
-def _codes(coins: object) -> list[str]:
-    found = [coin.get("code") for coin in coins if isinstance(coin, dict)] if isinstance(coins, list) else []
-    return [code for code in found if isinstance(code, str)]
+def _codes(coins: object, is_another: IsAnother) -> list[str]:
+    """The tickers of the coins that a post names, without those of namesakes."""
+    found = []
+    for coin in coins if isinstance(coins, list) else ():
+        if not isinstance(coin, dict) or not isinstance(code := coin.get("code"), str):
+            continue
+        slug, price = coin.get("slug"), coin.get("price_in_usd")
+        slug = slug if isinstance(slug, str) else None
+        price = float(price) if isinstance(price, int | float) and not isinstance(price, bool) and price > 0 else None
+        if not is_another(code.upper(), slug, price):
+            found.append(code)
+    return found
 
 
 def _votes(votes: Mapping[str, object]) -> Mapping[str, int] | None:

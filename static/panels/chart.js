@@ -11,6 +11,7 @@ const FIRST_RETRY_MS = 15_000;
 const MOST_RETRY_MS = 300_000;
 // What no exchange streams is asked for, as often as a source of that kind has news.
 const POLL_MS = 60_000;
+const STREAM_WITHIN_MS = 20_000;
 // A server that keeps saying "gap" must not make us ask for history in a loop.
 const RELOAD_MS = 5_000;
 
@@ -46,7 +47,7 @@ export function mountChart(client, truth, selection, notice) {
     let position = null;
     try {
       const answer = await history({ symbol, interval }, signal);
-      candles = merged(answer.data);
+      candles = merged(answer.data, answer.source ?? "");
       ({ position } = answer);
       answered = { source: answer.source ?? "", since: performance.now() - (answer.age_ms ?? 0), stale: Boolean(answer.stale) };
       failure = null;
@@ -90,11 +91,12 @@ export function mountChart(client, truth, selection, notice) {
   }
 
   /** These candles, and those before them that are held already, if they join. */
-  function merged(rows) {
+  function merged(rows, source) {
     const first = rows[0]?.open_time;
     const held = [...candles.values()];
     const older = held.filter(({ open_time }) => open_time < first);
-    const joins = held.some(({ open_time }) => open_time === first);
+    // What another source says of the same minutes is another series.
+    const joins = source === answered?.source && held.some(({ open_time }) => open_time === first);
     reachesBack = joins && older.length ? reachesBack : rows.length >= PAGE; // a source that gives less has no more
     return new Map([...(joins ? older : []), ...rows].map((candle) => [candle.open_time, candle]));
   }
@@ -106,13 +108,20 @@ export function mountChart(client, truth, selection, notice) {
     topic = subscribed = next;
     if (unstreamed.has(next)) subscribed = null;
     if (subscribed) client.subscribe([next], { since });
-    else if (next) again(POLL_MS);
+    if (next && !failure) again(POLL_MS, () => !isStreamed());
   }
 
-  /** Ask for the history once more, later; while nobody answers, when somebody does. */
-  function again(inMs) {
+  /** Whether the stream has said anything of this chart. */
+  const isStreamed = () => Boolean(subscribed) && truth.values.has(topic);
+
+  /** Ask for the history once more, later, if it is wanted then; while nobody answers, when somebody does. */
+  function again(inMs, wanted = () => true) {
     clearTimeout(timer);
-    timer = setTimeout(() => (truth.link.name === "live" ? load({ keep: true }) : again(inMs)), inMs);
+    timer = setTimeout(() => {
+      if (!wanted()) return;
+      if (truth.link.name === "live") load({ keep: true });
+      else again(inMs, wanted);
+    }, inMs);
   }
 
   function history({ symbol, interval, end }, signal) {
@@ -173,7 +182,7 @@ export function mountChart(client, truth, selection, notice) {
 
   /** Whether the newest candle holds, as the truth tells it; `asked` if nobody streams it. */
   function mark() {
-    if (subscribed && truth.values.has(topic)) return truth.of(topic);
+    if (isStreamed()) return truth.of(topic);
     if (!answered) return { state: "none", ageMs: null, reason: "" };
     const ageMs = performance.now() - answered.since;
     if (answered.stale) return { state: "stale", ageMs, reason: "the source cannot be reached" };
@@ -228,16 +237,19 @@ export function mountChart(client, truth, selection, notice) {
     // Without candles, the message in the chart's place has said it.
     if (!candles.size) return setText(note, "");
     const last = [...candles.values()].at(-1);
-    const source = (subscribed && truth.values.get(topic)?.source) || answered?.source;
+    const source = (isStreamed() && truth.values.get(topic).source) || answered?.source;
+    const asked = unstreamed.has(topic) ? `${unstreamed.get(topic)}: asked every minute` : "not streamed now: asked every minute";
+    // A moment passes before the stream speaks, too.
+    const old = state === "asked" && (unstreamed.has(topic) || ageMs > STREAM_WITHIN_MS);
     const parts = [
       source, last.derived_from && `derived from ${last.derived_from}`,
       failure && `history is missing: ${failure.message}`,
-      unstreamed.has(topic) && `${unstreamed.get(topic)}: asked every minute, ${formatAge(ageMs)} old`,
+      old && `${asked}, ${formatAge(ageMs)} old`,
       lost && `${truth.warningOf({ state, ageMs })}${state === "stale" && reason ? ` (${reason})` : ""}`,
       `${candles.size} candles, UTC`,
     ];
     setText(note, parts.filter(Boolean).join(" · "));
-    setData(note, "warn", lost || failure || unstreamed.has(topic) ? "" : null);
+    setData(note, "warn", lost || failure || old ? "" : null);
   }
 
   view.onHover((openTime) => {

@@ -159,13 +159,18 @@ class PickingGroup(Group):
         return True
 
     def pick(self, burst: Burst) -> None:
-        end = burst.end
+        count = len(burst.frames)
+        end = burst.first + count  # the property would take longer
         if self.place < end:
             if self.known != burst.numbers.given:
                 self.known = burst.numbers.given
                 self.learn()
-            self.effort += len(burst.frames) >> 2
-            self.pending += burst.wanted(self.listens, self.place)
+            self.effort += count >> 2
+            frames = burst.wanted(self.listens, self.place)
+            if self.pending:
+                self.pending += frames
+            else:
+                self.pending = frames
             self.place = end
 
     def joined(self, burst: Burst) -> tuple[bytes, int] | None:

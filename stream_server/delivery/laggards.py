@@ -103,7 +103,7 @@ class Laggards:
             for outbox in list(self.behind):
                 try:
                     if late_s >= PAUSED_S:
-                        outbox.forgive(late_s)  # nobody could take anything while we stood still
+                        outbox.forgive(late_s, now)  # nobody could take anything while we stood still
                     self._look_after(outbox, now)
                 except Exception as error:  # of one client, which must not harm the others
                     self.faults.blame(outbox, error)

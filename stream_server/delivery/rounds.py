@@ -143,7 +143,13 @@ class Rounds:
         while self.due and budget > 0:
             group, _ = self.due.popitem()
             try:
-                budget -= self._write_to(group, budget)
+                if len(group.members) == 1 and not group.newcomers:
+                    budget -= self._write_alone(group)
+                else:
+                    budget -= self._write_joined(group, budget)
+                if group.effort:
+                    budget -= group.effort // EFFORT_A_WRITE
+                    group.effort = 0
             except Exception as error:  # what this group was to get is lost: its members have to resume
                 for outbox in group.members:
                     self.faults.blame(outbox, error)
@@ -160,32 +166,26 @@ class Rounds:
             for tally in self.sent.values():
                 tally.end(waited_s)
 
-    def _write_to(self, group: Group, budget: int) -> int:
-        """Give a group its turn. Returns how many writes that was worth."""
-        if len(group.members) == 1 and not group.newcomers:
-            worth = self._write_alone(group)
-        else:
-            group.pick(self.round)
-            delivery = self._gathered(group)
-            worth = 1
-            if delivery is not None:
-                worth = self._deliver(delivery, budget)
-                if not delivery.is_done:
-                    self.unfinished.append(delivery)
-        if group.effort:
-            worth += group.effort // EFFORT_A_WRITE
-            group.effort = 0
+    def _write_joined(self, group: Group, budget: int) -> int:
+        """Write to the members of a group, as far as the budget goes. Returns how many writes that was worth."""
+        group.pick(self.round)
+        delivery = self._gathered(group)
+        if delivery is None:
+            return 1
+        worth = self._deliver(delivery, budget)
+        if not delivery.is_done:
+            self.unfinished.append(delivery)
         return worth
 
     def _write_alone(self, group: Group) -> int:
         """Write to the only member of a group. Returns how many writes that was worth."""
         (outbox,) = group.members
+        frames: Sequence[Frame] = ()
         joined = group.joined(self.round) if outbox.ready else None
         if joined is not None:
             payload, count = joined
             if not count:
                 return 1
-            frames: Sequence[Frame] = ()
         else:
             group.pick(self.round)
             frames = group.gather()
@@ -193,12 +193,14 @@ class Rounds:
                 return 1
             payload, count = group.key.wire.payload(frames), len(frames)
         group.last_sent = self.clock.now()
-        if outbox.ready:
-            outbox.tally.add(count, len(payload))
-            self._put((outbox,), payload)
-        else:
+        size = len(payload)
+        if self._put((outbox,), payload):
             self.laggards.hand(outbox, frames, payload)
-        return 1 + len(payload) // BYTES_A_WRITE
+        else:
+            tally = outbox.tally
+            tally.messages += count  # a call would take longer than both
+            tally.bytes += size
+        return 1 + size // BYTES_A_WRITE
 
     def _gathered(self, group: Group) -> Delivery | None:
         """Take what has gathered, joined once for all members."""
@@ -215,14 +217,17 @@ class Rounds:
         """Write to the next members, `most` writes' worth. Returns what it was."""
         start, worth = delivery.done, delivery.worth
         delivery.done = end = min(start + max(1, most // worth), len(delivery.outboxes))
-        ready: list[Outbox] = []
-        for outbox in delivery.outboxes[start:end]:
-            if outbox.ready and outbox not in delivery.newcomers:
-                ready.append(outbox)
-            else:
-                self._hand(delivery, outbox)
-        self._put(ready, delivery.payload)
-        delivery.outboxes[0].tally.add(len(ready) * len(delivery.frames), len(ready) * len(delivery.payload))
+        outboxes = delivery.outboxes[start:end]
+        newcomers = delivery.newcomers
+        aside: list[Outbox] = []
+        if newcomers:
+            aside = [outbox for outbox in outboxes if outbox in newcomers]
+            outboxes = [outbox for outbox in outboxes if outbox not in newcomers]
+        aside += self._put(outboxes, delivery.payload)
+        for outbox in aside:
+            self._hand(delivery, outbox)
+        written = end - start - len(aside)
+        delivery.outboxes[0].tally.add(written * len(delivery.frames), written * len(delivery.payload))
         return (end - start) * worth
 
     def _hand(self, delivery: Delivery, outbox: Outbox) -> None:
@@ -233,13 +238,18 @@ class Rounds:
         else:
             self.laggards.hand(outbox, [frame for frame in delivery.frames if not frame.topic or frame.seq > seen])
 
-    def _put(self, outboxes: Sequence[Outbox], payload: bytes) -> None:
-        """Write to clients that keep up. What one of them raises does not reach the others."""
+    def _put(self, outboxes: Sequence[Outbox], payload: bytes) -> list[Outbox]:
+        """Write to those who keep up; returns the others. What one connection raises does not reach the others."""
+        others: list[Outbox] = []
         for outbox in outboxes:
-            write = outbox.write  # called through the slot it would be looked up the slow way
-            try:
-                write(payload)
-            except GONE:
-                outbox.clogged()
-            except Exception as error:
-                self.faults.blame(outbox, error)
+            if outbox.ready:
+                write = outbox.write  # called through the slot it would be looked up the slow way
+                try:
+                    write(payload)
+                except GONE:
+                    outbox.clogged()
+                except Exception as error:
+                    self.faults.blame(outbox, error)
+            else:
+                others.append(outbox)
+        return others

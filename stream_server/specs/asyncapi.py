@@ -238,7 +238,11 @@ CONTROL = {
             "after_ms": 1375,
         },
         {
-            "code": {"enum": [closing.code for closing in CLOSINGS], "description": "The close code that follows"},
+            "code": {
+                "type": "integer",
+                "enum": [closing.code for closing in CLOSINGS],
+                "description": "The close code that follows",
+            },
             "reason": text("For people"),
             "reconnect": flag("Whether to come back, with your position"),
             "after_ms": whole("When", minimum=0),

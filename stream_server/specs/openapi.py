@@ -580,7 +580,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         method="post",
         body={
             "schema": {
-                "oneOf": [
+                "anyOf": [
                     record(
                         {"texts": several(A_TEXT, "To be scored", minItems=1, maxItems=MAX_TEXTS), "model": MODEL},
                         optional=["model"],

@@ -46,8 +46,14 @@ def word(choices: Iterable[str], description: str) -> Schema:
 
 
 def always(value: object, description: str = "") -> Schema:
-    """This and nothing else."""
-    return {"const": value, **({"description": description} if description else {})}
+    """This and nothing else. Its type is named for generators of clients, which do not look at the value.
+
+    Some make texts of a boolean's only value, and then refuse every answer: so of a boolean it stands in words.
+    """
+    if isinstance(value, bool):
+        return flag(f"Always {str(value).lower()}{'. ' if description else ''}{description}")
+    kind = "integer" if isinstance(value, int) else "string"
+    return {"type": kind, "const": value, **({"description": description} if description else {})}
 
 
 def maybe(schema: Schema) -> Schema:
@@ -536,20 +542,6 @@ VALUES: dict[str, Schema] = {
 """The data of every topic, by the names that REST answers refer to as well."""
 
 
-def update(pattern: str, data: str) -> Schema:
-    """The message of an event of the topics that match a pattern."""
-    fields = {
-        "type": always("update"),
-        "topic": text("Its name", pattern=pattern),
-        "id": ID,
-        "ts": time_ms("When it was true at the source"),
-        "received": time_ms("When it reached this service"),
-        "source": SOURCE,
-        "data": ref(data),
-    }
-    return record(fields, description=VALUES[data]["description"])
-
-
 DATA_OF = {
     "price.<SYM>": "Price",
     "ohlcv.<SYM>.<interval>": "Candle",
@@ -576,13 +568,29 @@ def pattern_of(template: str) -> str:
     return f"^{joined}$"
 
 
-UPDATES = {f"{data}Update": update(pattern_of(template), data) for template, data in DATA_OF.items()}
+def update(template: str, data: str) -> Schema:
+    """The message of an event of the topics that a template means."""
+    is_one = "<" not in template
+    fields = {
+        "type": always("update"),
+        "topic": always(template, "Its name") if is_one else text("Its name", pattern=pattern_of(template)),
+        "id": ID,
+        "ts": time_ms("When it was true at the source"),
+        "received": time_ms("When it reached this service"),
+        "source": SOURCE,
+        "data": ref(data),
+    }
+    return record(fields, description=VALUES[data]["description"])
+
+
+UPDATES = {f"{data}Update": update(template, data) for template, data in DATA_OF.items()}
 SCHEMAS: dict[str, Schema] = {
     **VALUES,
     **UPDATES,
     "Update": {
         "description": "The last message of a topic, as the streams carry it.",
-        "oneOf": [ref(name) for name in UPDATES],
+        # Not `oneOf`: what tells them apart is the pattern of `topic`, which generators of clients do not look at.
+        "anyOf": [ref(name) for name in UPDATES],
     },
 }
 """What both documents share."""

@@ -5,7 +5,7 @@ without any fault, byte for byte.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tests.chaos.clients import STEP_MS, Heard, Told, Visit, holes
 
@@ -25,6 +25,8 @@ class Expected:
     """How long a state value is good."""
     ended_ms: int
     """When the clients were taken off; by then all had had time to heal."""
+    prices: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """By symbol: the lowest and the highest price that can be true."""
 
 
 def findings(clients: Sequence[Told], expected: Expected) -> list[str]:
@@ -39,6 +41,7 @@ def _of_client(client: Told, expected: Expected) -> Iterator[str]:
     for visit in client.visits:
         yield from _order(visit)
         yield from _refusals(visit)
+        yield from _prices(visit, expected)
     yield from _resumes(client)
     yield from _freshness(client, expected)
     for topic in client.topics:
@@ -89,6 +92,20 @@ def _refusals(visit: Visit) -> Iterator[str]:
     for heard in visit.heard:
         if heard.kind in ("error", "conflated"):
             yield f"was told {heard.text.decode()}"
+
+
+# --- prices ---
+
+
+def _prices(visit: Visit, expected: Expected) -> Iterator[str]:
+    """No price of another coin, whoever gives it."""
+    for heard in visit.heard:
+        if heard.kind != "update" or not heard.topic.startswith("price."):
+            continue
+        price, base = heard.message["data"]["price"], heard.topic.partition(".")[2]
+        low, high = expected.prices.get(base, (0.0, float("inf")))
+        if not low <= price <= high:
+            yield f"{heard.topic} was {price} by {heard.message['source']}: that is another coin's"
 
 
 # --- freshness ---

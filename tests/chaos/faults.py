@@ -12,6 +12,8 @@ from pathlib import Path
 
 import orjson
 
+from tests.damage import Damage
+
 
 class Kind(StrEnum):
     """What goes wrong. Where a fault lasts, it does so for its `for_s`; the others happen once."""
@@ -40,10 +42,17 @@ class Kind(StrEnum):
     """Every connection is reset, and handshakes are answered with `status` for `for_s`, the first `times` at most."""
     REST = "rest"
     """REST answers about candles fail: with `status`, or half a body, or none at all (`how`)."""
+    DAMAGE = "damage"
+    """Every frame (of one stream) and every REST answer has damaged text in it, and is whole otherwise (`damage`)."""
     DOWN = "down"
     """The exchange is away: connections are reset, new ones refused."""
+    NAMESAKE = "namesake"
+    """An aggregator lists another coin of the ticker `coin`, at another price and above all others."""
     CRASH = "crash"
     """The service itself is killed, and started again after `for_s`."""
+    LISTED = "listed"
+    """The list of pairs tells a state (`listed`) of one pair or all that is not true, or leaves the pair out (`GONE`).
+    A new pair trades meanwhile, so that the list is asked for, and is then delisted."""
 
 
 class How(StrEnum):
@@ -55,8 +64,14 @@ class How(StrEnum):
     HTML = "html"
 
 
-EXCHANGE_KINDS = tuple(kind for kind in Kind if kind is not Kind.CRASH)
-"""What can happen to any client of an exchange."""
+EXCHANGE_KINDS = tuple(kind for kind in Kind if kind not in (Kind.CRASH, Kind.NAMESAKE, Kind.LISTED, Kind.DAMAGE))
+"""What can happen to any client of an exchange, however it reads, and whether or not it reads the list of pairs."""
+
+GONE = "GONE"
+LISTINGS = ("HALT", "BREAK", "CANCEL_ONLY", GONE)
+"""What the list may tell of a pair that trades."""
+LONGEST_LIE_S = 25.0
+"""A pair that two lists lack is gone, and they may be half a minute apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +89,11 @@ class Fault:
     retry_after_s: int | None = None
     times: int | None = None
     how: How | None = None
+    damage: Damage | None = None
     after_bytes: int | None = None
+    coin: str | None = None
+    pair: str | None = None
+    listed: str | None = None
 
     @property
     def end_s(self) -> float:
@@ -84,13 +103,27 @@ class Fault:
     def __str__(self) -> str:
         details = ", ".join(
             f"{name}={value}"
-            for name in ("stream", "status", "retry_after_s", "times", "how", "after_bytes")
+            for name in (
+                "stream",
+                "status",
+                "retry_after_s",
+                "times",
+                "how",
+                "damage",
+                "after_bytes",
+                "coin",
+                "pair",
+                "listed",
+            )
             if (value := getattr(self, name)) is not None
         )
         length = f" for {self.for_s:g} s" if self.for_s else ""
         return f"{self.at_s:7.2f} s  {self.kind}{length}" + (f" ({details})" if details else "")
 
 
+COINS = ("BTC", "NEIRO", "TWIN")
+"""Tickers that a namesake may take: of a coin in the table of known ones, of one that the aggregator does not have, and
+of one that is matched by its price."""
 FIRST_AT_S = 5.0
 PAUSE_S = 22.0
 """Between the beginnings of two faults, on average; some overlap."""
@@ -131,6 +164,15 @@ def _draw(rng: random.Random, at_s: float, kind: Kind, streams: Sequence[str]) -
                 status = rng.choice([429, 500, 503])
                 return Fault(at_s, kind, lasting, None, status, rng.randint(1, 5) if status == 429 else None)
             return Fault(at_s, kind, lasting, how=rng.choice(list(How)))
+        case Kind.NAMESAKE:
+            return Fault(at_s, kind, round(rng.uniform(30.0, 120.0), 2), coin=rng.choice(COINS))
+        case Kind.LISTED:
+            symbols = sorted({each.partition("@")[0].upper() for each in streams if "@kline" in each})
+            listed = rng.choice(LISTINGS)
+            pair = rng.choice(symbols if listed == GONE else [None, *symbols])
+            return Fault(at_s, kind, min(lasting, LONGEST_LIE_S), pair=pair, listed=listed)
+        case Kind.DAMAGE:
+            return Fault(at_s, kind, lasting, stream, damage=rng.choice(list(Damage)))
         case Kind.CRASH:
             return Fault(at_s, kind, round(rng.choice([rng.uniform(0.0, 5.0), rng.uniform(60.0, 150.0)]), 2))
         case _:
@@ -153,7 +195,8 @@ def load(path: Path) -> tuple[Fault, ...]:
             if unknown := row.keys() - known:
                 raise ValueError(f"unknown {', '.join(sorted(unknown))}")
             how = How(row["how"]) if "how" in row else None
-            faults.append(Fault(**{**row, "kind": Kind(row["kind"]), "how": how}))
+            damage = Damage(row["damage"]) if "damage" in row else None
+            faults.append(Fault(**{**row, "kind": Kind(row["kind"]), "how": how, "damage": damage}))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}, line {number}: {error}") from None
     return tuple(sorted(faults, key=lambda fault: fault.at_s))

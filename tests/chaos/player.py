@@ -15,23 +15,42 @@ Two ways to drive it, by the same tape:
 
 `active` are the faults that last now, `log` what has begun and ended, in order. Without a proxy `half_open` is played
 by the exchange (it stands still both ways) and `reset` tears a frame at a fixed place. `crash` is the service's own
-death: `service` knows how to die and to begin anew; without one a crash is passed over.
+death: `service` knows how to die and to begin anew; without one a crash is passed over. Without an `aggregator` so are
+namesakes.
 """
 
 import asyncio
 import heapq
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from tests.chaos.faults import Fault, How, Kind
+import orjson
+
+from tests.chaos.faults import GONE, Fault, How, Kind
 from tests.chaos.proxy import ChaosProxy, Link
-from tests.fakes.binance import FakeBinance, Frame, Hang, RestFault, Stall, Swap, duplicate, withhold_closes
+from tests.damage import Damage, damaged
+from tests.fakes.binance import (
+    FakeBinance,
+    Frame,
+    Hang,
+    Pair,
+    RestFault,
+    Stall,
+    Status,
+    Swap,
+    duplicate,
+    withhold_closes,
+)
 from tests.fakes.binance_connection import Connection
 from tests.fakes.binance_faults import HTML_BODY, Tamper
+from tests.fakes.coingecko import FakeCoinGecko, Listed
 
 SILENT = {Kind.STALL: Stall.DATA, Kind.FREEZE: Stall.ALL, Kind.HALF_OPEN: Stall.ALL}
 
+NAMESAKE_FACTOR = 13.0
+"""By so much the price of a namesake is higher."""
+NEWCOMER = Pair("NEWUSDT", "NEW", "USDT", "1.5")
 RESET_WITHIN_S = 3.0
 """A connection on which too few bytes come for a reset within a frame is reset without one."""
 
@@ -64,16 +83,19 @@ class Player:
         tape: Sequence[Fault],
         proxy: ChaosProxy | None = None,
         service: Mortal | None = None,
+        aggregator: FakeCoinGecko | None = None,
     ) -> None:
         self.exchange = exchange
         self.proxy = proxy
         self.service = service
+        self.aggregator = aggregator
         self.at_s = 0.0
         self.active: list[Fault] = []
         self.log: list[tuple[float, str, Fault]] = []
         self.changes: list[_Change] = []
         self.number = 0
         self.downs = 0
+        self.newcomers = 0
         for fault in tape:
             self._at(fault.at_s, lambda fault=fault: self._begin(fault))  # type: ignore[misc]
 
@@ -144,12 +166,25 @@ class Player:
                 self._refuse(fault)
             case Kind.REST:
                 self._break_rest(fault)
+            case Kind.DAMAGE:
+                self._damage(fault)
             case Kind.DOWN:
                 return self._down(fault)
+            case Kind.NAMESAKE if self.aggregator is not None:
+                self._namesake(fault, self.aggregator)
+            case Kind.LISTED:
+                self._lie_about_pairs(fault)
             case Kind.CRASH if self.service is not None:
                 self._lasts(fault, self.service.start)
                 return self.service.kill()
         return None
+
+    def _namesake(self, fault: Fault, aggregator: FakeCoinGecko) -> None:
+        ticker = fault.coin or ""
+        price = float(self.exchange.price(f"{ticker}USDT")) * NAMESAKE_FACTOR
+        namesake = Listed(f"{ticker.lower()}-namesake", ticker.lower(), f"Another {ticker}", price, 1e15 / price)
+        aggregator.list_coin(namesake)
+        self._lasts(fault, lambda: aggregator.delist(namesake.id))
 
     def _lasts(self, fault: Fault, end: Callable[[], Awaitable[None] | None]) -> None:
         """Have it end in its time."""
@@ -219,6 +254,37 @@ class Player:
                 answer = RestFault(status=fault.status or 500, headers=headers, body=b"{}")
         self._lasts(fault, self.exchange.break_rest("klines", answer).stop)
 
+    def _lie_about_pairs(self, fault: Fault) -> None:
+        """Tell states that are not true while a newcomer makes everyone ask for the list."""
+        self.newcomers += 1
+        newcomer = replace(NEWCOMER, symbol=f"NEW{self.newcomers}USDT", base=f"NEW{self.newcomers}")
+        self.exchange.list_pair(replace(newcomer, listed_ms=self.exchange.now_ms))
+        listed = None if fault.listed == GONE else Status(fault.listed or Status.HALT)
+        self.exchange.list_as(listed, *([fault.pair] if fault.pair else []))
+
+        def over() -> None:
+            self.exchange.list_truly()
+            self.exchange.delist(newcomer.symbol)
+
+        self._lasts(fault, over)
+
+    def _damage(self, fault: Fault) -> None:
+        kind = fault.damage or Damage.NAN
+
+        def spoil(frames: Sequence[Frame]) -> Iterable[Frame]:
+            return [replace(frame, text=damaged(_combined(frame), kind)) for frame in frames]
+
+        frames = self.exchange.tamper(_on(fault.stream, spoil))
+        answers = self.exchange.break_rest(
+            "*", RestFault(change=lambda body: damaged(body if isinstance(body, bytes) else orjson.dumps(body), kind))
+        )
+
+        def whole() -> None:
+            frames.stop()
+            answers.stop()
+
+        self._lasts(fault, whole)
+
     async def _down(self, fault: Fault) -> None:
         self.downs += 1
         await self.exchange.kill()
@@ -235,6 +301,11 @@ def _reset_all(links: Sequence[Link]) -> None:
     for link in links:
         if link.is_open:
             link.reset()
+
+
+def _combined(frame: Frame) -> bytes:
+    """A frame as a combined stream has it."""
+    return frame.text or b'{"stream":%b,"data":%b}' % (orjson.dumps(frame.stream), frame.payload)
 
 
 def _on(stream: str | None, tamper: Tamper) -> Tamper:

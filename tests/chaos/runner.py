@@ -29,7 +29,8 @@ from tests.chaos.clients import STEP_MS, Client, Mood, Told
 from tests.chaos.faults import Fault, Kind, fault_tape
 from tests.chaos.player import Player
 from tests.chaos.proxy import ChaosProxy
-from tests.fakes.binance import DEFAULT_PAIRS, START_MS, FakeBinance, Rule
+from tests.fakes.binance import DEFAULT_PAIRS, START_MS, FakeBinance, Pair, Rule, Status
+from tests.fakes.coingecko import FakeCoinGecko, Listed
 from tests.harness import ELSEWHERE
 
 BASES = ("BTC", "ETH")
@@ -39,13 +40,26 @@ PAIRS = tuple(
     replace(pair, trades_per_s=1, listed_ms=START_MS - LISTED_S * 1000)
     for pair in DEFAULT_PAIRS[:2]
 )
+NAMED_PAIRS = tuple(
+    Pair(f"{base}USDT", base, "USDT", price, tick="0.00000001", listed_ms=START_MS - LISTED_S * 1000)
+    for base, price in (("NEIRO", "0.00040000"), ("TWIN", "2.00000000"))
+)
+"""Coins that share their tickers with others. The aggregator has the second alone."""
+TWIN = Listed("twin-small", "twin", "Twin", 2.0, 1e8)
+PRICED_WITHIN = 1.3
+"""A price is a coin's own if it is at most so many times higher or lower than at the beginning."""
 INTERVALS = ("1m", "3m")
-TOPICS = ("price.BTC", "price.ETH", "ohlcv.BTC.1m", "ohlcv.BTC.3m", "ohlcv.ETH.1m")
+TOPICS = ("price.BTC", "price.ETH", "price.NEIRO", "price.TWIN", "ohlcv.BTC.1m", "ohlcv.BTC.3m", "ohlcv.ETH.1m")
 STREAMS = (ALL_MINI_TICKERS, *(kline_stream(pair.symbol, interval) for pair in PAIRS for interval in INTERVALS))
+PRICES = {
+    pair.base: (float(pair.price) / PRICED_WITHIN, float(pair.price) * PRICED_WITHIN) for pair in (*PAIRS, *NAMED_PAIRS)
+}
 MARKETS = 3
 """So many different markets; a run without faults of each serves all its seeds."""
 HOLES_MS = {2: (120_000, 180_000)}
 """By market: when after its beginning the exchange itself lost the candles of its first pair."""
+HALTS_MS = {1: (120_000, 180_000)}
+"""By market: when after its beginning the exchange halted its second pair."""
 TTL_S = 10
 WARM_UP_S = 15.0
 HEAL_S = 80.0
@@ -147,12 +161,13 @@ async def _at_work(plan: Plan, tape: Sequence[Fault]) -> AsyncIterator[tuple[Ser
     """The exchange and the service, up and in good health."""
     clock = virtual.VirtualClock(START_MS + plan.skew_ms)
     async with contextlib.AsyncExitStack() as stack:
-        exchange = await stack.enter_async_context(FakeBinance(PAIRS, seed=plan.market))
+        exchange = await stack.enter_async_context(FakeBinance((*PAIRS, *NAMED_PAIRS), seed=plan.market))
         if plan.market in HOLES_MS:
             begins_ms, ends_ms = HOLES_MS[plan.market]
             exchange.lose_candles(PAIRS[0].symbol, START_MS + begins_ms, START_MS + ends_ms)
         proxy = await stack.enter_async_context(ChaosProxy(exchange.port, seed=plan.seed))
-        player = Player(exchange, tape, proxy)
+        aggregator = await stack.enter_async_context(FakeCoinGecko(clock.wall_ms, per_minute=500, extra=[TWIN]))
+        player = Player(exchange, tape, proxy, aggregator=aggregator)
         settings = {
             **ELSEWHERE,
             "BINANCE_WS_URLS": f"{player.ws_url},{player.ws_url.replace('127.0.0.1', 'localhost')}",
@@ -160,6 +175,9 @@ async def _at_work(plan: Plan, tape: Sequence[Fault]) -> AsyncIterator[tuple[Ser
             "OHLCV_SYMBOLS": ",".join(BASES),
             "OHLCV_INTERVALS": ",".join(INTERVALS),
             "SNAPSHOT_TTL_S": str(TTL_S),
+            "COINGECKO_URL": aggregator.url,
+            "MARKET_POLL_S": "5",
+            "CACHE_TTL_S": "2",
             # Of no matter here.
             **{f"{name}_POLL_S": "3600" for name in ("NEWS", "SENTIMENT", "GAS")},
         }
@@ -169,10 +187,24 @@ async def _at_work(plan: Plan, tape: Sequence[Fault]) -> AsyncIterator[tuple[Ser
         player.service = served
         stack.push_async_callback(lambda: served.life.aclose())
         await served.start()
-        pump = asyncio.create_task(exchange.run(1.0))
+        pump = asyncio.create_task(_trade(exchange, HALTS_MS.get(plan.market)))
         stack.callback(pump.cancel)
         await asyncio.sleep(WARM_UP_S)
         yield served, player, clock
+
+
+async def _trade(exchange: FakeBinance, halted_ms: tuple[int, int] | None) -> None:
+    """Let the market go on, a second a second, until cancelled; its second pair is halted for a while."""
+    halt_ms, resume_ms = halted_ms or (None, None)
+    loop = asyncio.get_running_loop()
+    due_s = loop.time()
+    while True:
+        due_s += 1.0
+        await asyncio.sleep(max(0.0, due_s - loop.time()))
+        passed_ms = exchange.now_ms - START_MS
+        if passed_ms in (halt_ms, resume_ms):
+            exchange.set_status(PAIRS[1].symbol, Status.HALT if passed_ms == halt_ms else Status.TRADING)
+        exchange.advance(1.0)
 
 
 async def _run(plan: Plan, tape: Sequence[Fault], moods: Sequence[Mood]) -> tuple[list[Told], list[str]]:
@@ -228,6 +260,11 @@ async def _at_the_end(url: str, exchange: FakeBinance, http: aiohttp.ClientSessi
             ]
             if told != truth[-len(told) :] or len(told) < limit - 1:
                 wrong.append(f"REST: {base} {interval} differs from the exchange")
+    async with http.get(f"{url}/api/status") as answer:
+        feeds = orjson.loads(await answer.read())["data"]["feeds"]
+    states = next(feed["pair_states"] for feed in feeds if feed["name"] == "binance")
+    if states.keys() - {"TRADING", "UNLISTED"}:  # a newcomer that has just been delisted may still be waited for
+        wrong.append(f"/api/status: every pair trades, and is said to be {states}")
     async with http.get(f"{url}/api/market/price?symbols=BTC") as answer:
         body = orjson.loads(await answer.read())
     # With all stream hosts blocked prices are polled, and may well be stale; then they have to be called so.
@@ -252,5 +289,5 @@ def run(plan: Plan) -> Outcome:
     truth = truth_of(fair)
     told, wrong = virtual.run(_run(plan, plan.tape, MOODS))
     ended_ms = START_MS + plan.skew_ms + round((WARM_UP_S + plan.span_s + HEAL_S) * 1000)
-    found = findings(told, Expected(truth, TTL_S * 1000, ended_ms))
+    found = findings(told, Expected(truth, TTL_S * 1000, ended_ms, PRICES))
     return Outcome(plan, (*wrong, *found), tuple(told))

@@ -111,6 +111,14 @@ class FakeCoinGecko(FakeUpstream):
     def list_coin(self, coin: Listed) -> None:
         """List a coin, instead of what its id meant before; those listed so have ranks."""
         self.coins[coin.id] = coin
+        self._rank()
+
+    def delist(self, coin_id: str) -> None:
+        """List a coin no more."""
+        self.coins.pop(coin_id, None)
+        self._rank()
+
+    def _rank(self) -> None:
         ranked = [each for each in self.coins.values() if each not in NAMESAKES]
         ranked.sort(key=lambda each: each.price * each.supply, reverse=True)
         self.ranks = {each.id: rank for rank, each in enumerate(ranked, 1)}

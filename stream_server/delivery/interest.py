@@ -1,0 +1,81 @@
+"""Which topics clients name, and what feeds are asked for because of it."""
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from orchestrator.clock import Clock
+
+log = logging.getLogger(__name__)
+
+
+class Demand(Protocol):
+    """Who is told which topics somebody listens to."""
+
+    def want(self, topic: str) -> None:
+        """The first client has subscribed to this very topic."""
+
+    def drop(self, topic: str) -> bool:
+        """No client has listened to it for a while; True if it is no longer brought from now on."""
+
+    def is_full(self) -> bool:
+        """Whether no further topic may be started on demand."""
+
+    def charge(self, topics: Iterable[str], account: str) -> list[str]:
+        """Put on an account what these topics start upstream. Returns those that may not be started now."""
+
+
+class Interest:
+    """Counts the clients that name each topic. A feed that fails when it is asked harms neither client nor hub."""
+
+    def __init__(self, clock: Clock, demand: Demand, idle_topic_s: float, is_listened: Callable[[str], bool]) -> None:
+        """A topic to which nobody `is_listened` any more is dropped after `idle_topic_s`."""
+        self.clock = clock
+        self.demand = demand
+        self.idle_topic_s = idle_topic_s
+        self.is_listened = is_listened
+        self.counts: dict[str, int] = {}
+        self.idle_since: dict[str, float] = {}
+
+    def gain(self, topic: str) -> bool:
+        """Count one more client. True if the topic has to be brought again, because it was not even idle."""
+        count = self.counts.get(topic, 0)
+        self.counts[topic] = count + 1
+        return not count and self.idle_since.pop(topic, None) is None
+
+    def want(self, topic: str) -> None:
+        """Ask the feeds for a topic, if this client is the first."""
+        if self.counts.get(topic) != 1:
+            return
+        try:
+            self.demand.want(topic)
+        except Exception:  # a feed's fault is not this client's
+            log.exception("want_failed", extra={"topic": topic})
+
+    def lose(self, topics: Iterable[str]) -> None:
+        """Count one client less for each of these."""
+        for topic in topics:
+            count = self.counts.get(topic)
+            if count == 1:
+                del self.counts[topic]
+                self.idle_since[topic] = self.clock.now()
+            elif count is not None:
+                self.counts[topic] = count - 1
+
+    def drop(self, topic: str) -> bool:
+        """Tell the feeds that nobody wants a topic; True if it is no longer brought."""
+        self.idle_since.pop(topic, None)
+        try:
+            return self.demand.drop(topic)
+        except Exception:  # a feed's fault must not stop the housekeeping
+            log.exception("drop_failed", extra={"topic": topic})
+            return False
+
+    def drop_idle(self, now: float) -> list[str]:
+        """Drop the topics that have been idle for too long. Returns those that are no longer brought."""
+        idle = [
+            topic
+            for topic, since in self.idle_since.items()
+            if now - since >= self.idle_topic_s and not self.is_listened(topic)
+        ]
+        return [topic for topic in idle if self.drop(topic)]
