@@ -61,8 +61,8 @@ MUTANTS = (
     Mutant(
         "a write contains only what a lost peer raises",
         "delivery/rounds.py",
-        "            except Exception as error:\n                self.faults.blame(outbox, error)\n",
-        "            except LookupError as error:\n                self.faults.blame(outbox, error)\n",
+        "                except Exception as error:\n                    self.faults.blame(outbox, error)\n",
+        "                except LookupError as error:\n                    self.faults.blame(outbox, error)\n",
         "3",
     ),
     Mutant(
@@ -71,8 +71,8 @@ MUTANTS = (
     Mutant(
         "an interrupted delivery takes the place of the one before",
         "delivery/rounds.py",
-        "                    self.unfinished.append(delivery)",
-        "                    self.unfinished.clear()\n                    self.unfinished.append(delivery)",
+        "            self.unfinished.append(delivery)",
+        "            self.unfinished.clear()\n            self.unfinished.append(delivery)",
         "5",
     ),
     Mutant(
@@ -91,14 +91,14 @@ MUTANTS = (
     ),
     Mutant(
         "what was held back is sent under its old id",
-        "hub.py",
-        'lacking = [envelope.update(event, f"{self.epoch}-{seq}", seq)]',
+        "delivery/resume.py",
+        'lacking = [envelope.update(event, f"{epoch}-{seq}", seq)]',
         "lacking = [last]",
         "10",
     ),
     Mutant(
         "what was held back is not sent on a resume",
-        "hub.py",
+        "delivery/resume.py",
         "last is not None and last.overtaken and event",
         "last is not None and last.log and event",
         "10",
@@ -148,8 +148,8 @@ MUTANTS = (
     Mutant(
         "a newcomer is taken for any other member",
         "delivery/rounds.py",
-        "            if outbox.ready and outbox not in delivery.newcomers:",
-        "            if outbox.ready:",
+        "        if newcomers:\n            aside",
+        "        if len(newcomers) > 1:\n            aside",
     ),
     Mutant("newcomers stay newcomers", "delivery/rounds.py", "            group.newcomers.clear()", "            pass"),
     Mutant(
@@ -280,13 +280,13 @@ MUTANTS = (
     ),
     Mutant(
         "old values are shown as fresh",
-        "hub.py",
-        "            if now - topic.updated_at < ttl_s:",
-        "            if now - topic.updated_at < 2 * ttl_s:",
+        "delivery/freshness.py",
+        "                if now - topic.updated_at < ttl_s:",
+        "                if now - topic.updated_at < 2 * ttl_s:",
     ),
     Mutant(
         "what was received out of order ages in that order",
-        "hub.py",
+        "delivery/freshness.py",
         "        if waited_s > IN_ORDER_S:\n            self.disordered.add(ttl_s)\n",
         "",
     ),

@@ -114,7 +114,7 @@ WAYS = {
     "joined from the table of a rising burst": "parts = picker(burst.by_number())",
     "alone, and joined": "payload, count = joined",
     "alone, and lagging": "self.laggards.hand(outbox, frames, payload)",
-    "shared by a group": "ready.append(outbox)",
+    "shared by a group": "written = end - start - len(aside)",
     "interrupted by the end of a turn": "self.unfinished.append(delivery)",
     "interrupted, and gone on with": "delivery = self.unfinished[0]",
     "interrupted, and settled": "self.unfinished.remove(delivery)",
