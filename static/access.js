@@ -1,4 +1,4 @@
-/** The token of a server that asks for one. It lives in this page's memory only: a reload asks again. */
+/** Holds the token of a server that requires one, in this page's memory only: a reload asks for it again. */
 
 import { addressOf } from "./base.js";
 
@@ -6,20 +6,20 @@ let token = null;
 let asking = null;
 let needed = false;
 
-/** The headers of a request as its caller; nothing while no token was needed. */
+/** Return the headers that authorise a request; none while no token is needed. */
 export function authorization() {
   return token ? { Authorization: `Bearer ${token}` } : {};
 }
 
-/** Whether this server has asked for a token; `tokenneeded` is dispatched on the window when it first does. */
+/** Return whether this server requires a token; `tokenneeded` is dispatched on the window when it first does. */
 export function tokenNeeded() {
   return needed;
 }
 
-/** Ask for a token, once for all who need one; false if none is given. `refused` are the headers that were not taken. */
+/** Ask for a token once for all callers; false if none is given. `refused` are the headers that the server refused. */
 export function askForToken(refused = {}) {
   const dialog = document.getElementById("token");
-  if (token && refused.Authorization !== authorization().Authorization) return Promise.resolve(true); // there is a newer one
+  if (token && refused.Authorization !== authorization().Authorization) return Promise.resolve(true); // a newer token exists
   if (refused.Authorization) document.getElementById("token-refused").hidden = false;
   token = null;
   if (!needed) {
@@ -40,7 +40,7 @@ function answerOf(dialog) {
       token = input.value.trim();
       dialog.close();
     };
-    // Escape closes it, too, without an answer.
+    // Escape closes the dialog too, without an answer.
     dialog.onclose = () => {
       input.value = "";
       resolve(token !== null);
@@ -48,7 +48,7 @@ function answerOf(dialog) {
   });
 }
 
-/** Good for one WebSocket or EventSource, which cannot set headers; null while no token is needed. */
+/** Return a ticket for one WebSocket or EventSource, which cannot set headers; null while no token is needed. */
 export function ticket() {
   return token ? fetchTicket() : null;
 }
@@ -57,7 +57,7 @@ async function fetchTicket() {
   const headers = authorization();
   const answer = await fetch(addressOf("/api/ticket"), { method: "POST", headers });
   if (answer.status === 401) {
-    if (!(await askForToken(headers))) throw new Error("the server wants a token");
+    if (!(await askForToken(headers))) throw new Error("the server requires a token");
     return fetchTicket();
   }
   if (!answer.ok) throw new Error(`no ticket: ${answer.status} ${answer.statusText}`.trim());

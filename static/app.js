@@ -24,7 +24,7 @@ import { mountTotals } from "./panels/totals.js";
 import { mountTrouble } from "./panels/trouble.js";
 
 const client = new StreamClient(BASE, { ticket, transport: rememberedTransport() });
-const truth = new Truth(client); // first, so that all others find it up to date
+const truth = new Truth(client); // first, so that all others see current values
 const status = new Status(client);
 const selection = new Selection();
 const notice = mountNotice();
@@ -45,7 +45,7 @@ mountNews(client, truth, status, selection);
 mountProviders(client, truth, status);
 mountFeeds(truth, status);
 
-// The address after "#" is the chart's, so the link that skips the bar must not change it.
+// The hash belongs to the chart, so the skip link must not change it.
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   document.getElementById("panels").focus();
@@ -53,13 +53,13 @@ document.querySelector(".skip").addEventListener("click", (event) => {
 
 document.getElementById("theme").addEventListener("click", () => globalThis.toggleTheme());
 
-// The first row of panels ends where the status bar begins, and that grows with what has to be said in it.
+// The first row of panels ends where the status bar begins, and that bar grows with its text.
 const foot = document.querySelector(".status");
 new ResizeObserver(() => {
   document.documentElement.style.setProperty("--status-h", `${foot.offsetHeight}px`);
 }).observe(foot);
 
-// A coin may be chosen far below its chart.
+// The chosen coin may be far below the chart.
 let charted = selection.symbol;
 selection.addEventListener("change", () => {
   if (charted === selection.symbol) return;
@@ -71,7 +71,7 @@ client.on("state", ({ name, code }) => {
   if (name === "closed" && code === UNAUTHORISED) askForToken().then((given) => given && client.connect());
 });
 
-// Without a link the chart is Bitcoin's, unless there is none here, as on a tape of other markets.
+// Without a link the chart shows Bitcoin, unless it is missing, as on a tape of other markets.
 if (!location.hash) {
   const symbols = new Set();
   const stop = client.on("update", ({ topic }) => {

@@ -1,4 +1,4 @@
-/** Delays that double from one attempt to the next, each drawn at random from its upper half. */
+/** Delays that double with each attempt; each is drawn at random from the upper half of its range. */
 
 export class Backoff {
   #attempts = 0;
@@ -7,7 +7,7 @@ export class Backoff {
     Object.assign(this, { firstMs, mostMs });
   }
 
-  /** The next delay; not less than what the server asked for. */
+  /** Return the next delay; at least what the server asked for. */
   next(atLeastMs = 0) {
     const ceiling = Math.min(this.mostMs, this.firstMs * 2 ** this.#attempts++);
     return Math.max(atLeastMs, ceiling * (0.5 + Math.random() / 2));

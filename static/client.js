@@ -1,31 +1,31 @@
 /**
  * A client for the stream, over WebSocket or Server-Sent Events, for any page or runtime that has
- * `WebSocket`, `EventSource` and `fetch`. It has no DOM in it: copy it.
+ * `WebSocket`, `EventSource` and `fetch`. It does not use the DOM, so you can copy it.
  *
- *   const stream = new StreamClient("https://host"); // or "https://host/path", where a proxy serves it there
+ *   const stream = new StreamClient("https://host"); // or "https://host/path" behind a proxy
  *   stream.on("update", (message, live) => console.log(message.topic, message.data));
  *   stream.on("state", (state) => console.log(state.name, state.reason));
  *   stream.subscribe(["price.*", "news"]);
  *   stream.connect();
  *
- * Where the server wants tokens, `ticket` is a function that resolves to what `POST /api/ticket` gave, for each
- * connection anew, or returns null while none is needed. A connection without its ticket ends with code 4500.
+ * If the server requires tokens, `ticket` is a function that resolves to a new ticket from `POST /api/ticket` for
+ * each connection, or to null while none is needed. A connection without its ticket ends with code 4500.
  *
- * Events: `state`, `message` (every message), and each message type of the protocol by its name: `hello`
- * `subscribed` `synced` `update` `stale` `fresh` `gap` `conflated` `pos` `error` `goodbye`. An `error` also names
- * the `topics` it refused.
+ * Events: `state`, `message` (every message), and each message type of the protocol: `hello`
+ * `subscribed` `synced` `update` `stale` `fresh` `gap` `conflated` `pos` `error` `goodbye`. An `error` also has
+ * the refused `topics`.
  */
 
 const CONNECT_MS = 15_000;
 const PROOF_MS = 5_000;
-// The server breaks every silence with `pos` after 30 s, so a longer one means the line is dead.
+// The server sends `pos` after 30 s of silence, so a longer silence means a dead line.
 const SILENCE_MS = 45_000;
-// A connection that dies young must not reset the backoff, or a crash loop would be hammered.
+// A connection that ends early must not reset the backoff, or the page would hammer a server in a crash loop.
 const STABLE_MS = 10_000;
 const FIRST_RETRY_MS = 500;
 const MAX_RETRY_MS = 30_000;
 
-/** The close code of who may not connect, and what a refusal of SSE is told as. */
+/** The close code for clients that may not connect; a refusal of SSE is reported with it too. */
 export const UNAUTHORISED = 4500;
 
 const MESSAGE_TYPES = [
@@ -33,7 +33,7 @@ const MESSAGE_TYPES = [
 ];
 const RECONNECTABLE = new Set([1000, 1001, 1005, 1006, 1011, 1012, 1013, 1015]);
 
-/** Whether a WebSocket close code invites us back. */
+/** Return whether a WebSocket close code allows a reconnect. */
 export function mayReconnect(code) {
   return code >= 4000 ? code < 4500 : RECONNECTABLE.has(code);
 }
@@ -45,14 +45,14 @@ export function parseId(id) {
   return dash > 0 && Number.isSafeInteger(seq) ? { epoch: id.slice(0, dash), seq } : null;
 }
 
-/** The cursor that misses nothing of either; null (meaning: a full snapshot) when they cannot be compared. */
+/** Return the earlier of two cursors; null (a full snapshot) if they cannot be compared. */
 function olderOf(a, b) {
   const [left, right] = [parseId(a), parseId(b)];
   if (!left || left.epoch !== right?.epoch) return null;
   return left.seq <= right.seq ? a : b;
 }
 
-/** Does `price.*` or `ohlcv.BTC.>` cover this topic? */
+/** Return whether a pattern such as `price.*` or `ohlcv.BTC.>` covers this topic. */
 export function topicMatches(pattern, topic) {
   const wanted = pattern.split(".");
   const parts = topic.split(".");
@@ -63,14 +63,14 @@ export function topicMatches(pattern, topic) {
   return parts.length === wanted.length;
 }
 
-/** The topics that a refusal is about, on SSE only by its words `topic 'price.NOPE': …`; `otherwise` if it names none. */
+/** Return the topics of a refusal, parsed on SSE from `topic 'price.NOPE': …`; `otherwise` if it names none. */
 function namedIn({ message, topics: about }, topics, otherwise) {
   const named = topics.filter((topic) => (about ? about.includes(topic) : message?.includes(`'${topic}'`)));
   return named.length ? named : otherwise;
 }
 
 export class StreamClient {
-  /** Where the stream stands; send it as `since` to miss nothing. Null before the first `synced`. */
+  /** The position of the stream; send it as `since` to miss nothing. Null before the first `synced`. */
   cursor = null;
   state = { name: "closed", code: null, reason: "not started", retryAt: null };
 
@@ -98,7 +98,7 @@ export class StreamClient {
   #proof = null;
 
   constructor(base, { transport = "websocket", ticket = () => null } = {}) {
-    // With its slash, so that what follows is within it.
+    // The trailing slash keeps relative paths below it.
     this.#base = new URL(base);
     this.#base.pathname = this.#base.pathname.replace(/\/?$/, "/");
     this.#transport = transport;
@@ -113,14 +113,14 @@ export class StreamClient {
     return [...this.#wanted.keys()];
   }
 
-  /** Call `listener` for each event of this type; the result stops it. */
+  /** Call `listener` for each event of this type; returns a function that stops it. */
   on(type, listener) {
     if (!this.#listeners.has(type)) this.#listeners.set(type, new Set());
     this.#listeners.get(type).add(listener);
     return () => this.#listeners.get(type).delete(listener);
   }
 
-  /** Ask for topics or patterns. `since` is the `position` of a REST answer or an id; without it: a snapshot. */
+  /** Subscribe to topics or patterns. `since` is an id or the `position` of a REST answer; without it a snapshot is sent. */
   subscribe(topics, { since = null } = {}) {
     for (const topic of topics) this.#wanted.set(topic, { since, held: false, req: null });
     this.#queueFlush();
@@ -137,7 +137,7 @@ export class StreamClient {
     this.#queueFlush();
   }
 
-  /** Connect, or do now what a backoff would do later. */
+  /** Connect, or reconnect now instead of after the backoff. */
   connect() {
     clearTimeout(this.#retryTimer);
     this.#watchdog ??= setInterval(() => this.#watch(), 2_000);
@@ -152,7 +152,7 @@ export class StreamClient {
     this.#setState("closed", { reason: "closed by this client" });
   }
 
-  /** Go on over the other transport, from the same cursor. */
+  /** Continue over the other transport, from the same cursor. */
   use(transport) {
     if (transport === this.#transport) return;
     this.#transport = transport;
@@ -160,11 +160,11 @@ export class StreamClient {
     this.connect();
   }
 
-  /** Ask the server for a sign of life, and reconnect if none comes within `withinMs`. */
+  /** Ping the server, and reconnect if it does not answer within `withinMs`. */
   prove(withinMs = PROOF_MS) {
     const link = this.#link;
     if (this.state.name !== "live" || this.#proof) return;
-    // Nothing can be asked over SSE; a new stream, from the same cursor, is a sign as well.
+    // SSE has no ping; a new stream from the same cursor is an answer as well.
     if (this.#transport === "sse") return this.#open();
     const askedAt = Date.now();
     this.#send({ op: "ping" });
@@ -174,7 +174,7 @@ export class StreamClient {
     }, withinMs);
   }
 
-  /** The server's clock, from its greeting and live messages; on a tape that is the time of the recording. */
+  /** Return the server's clock, from `hello` and live messages; on a tape that is the time of the recording. */
   serverNow() {
     return Date.now() - (this.#clockOffsetMs ?? 0);
   }
@@ -200,7 +200,7 @@ export class StreamClient {
 
   #openWith(ticket) {
     const open = this.#transport === "sse" ? openEvents : openSocket;
-    // A link that was replaced may still speak; only the present one is heard.
+    // A replaced link may still deliver; only the current one counts.
     const present = (act) => (...args) => link === this.#link && act(...args);
     const link = open(this.#base, this.#plan(), ticket, {
       renewed: () => this.#ticket(),
@@ -227,7 +227,7 @@ export class StreamClient {
     const goodbye = this.#goodbye;
     this.#drop();
     if (refused) {
-      // SSE answers for all topics at once, so one that is refused must not silence the others.
+      // SSE answers for all topics at once, so one refused topic must not silence the others.
       const fresh = this.topics.filter((topic) => !this.#wanted.get(topic).held);
       const topics = namedIn(refused, this.topics, fresh);
       topics.forEach((topic) => this.#wanted.delete(topic));
@@ -250,13 +250,13 @@ export class StreamClient {
     this.#setState("reconnecting", { ...why, retryAt: Date.now() + delayMs });
   }
 
-  /** `EventSource` is reconnecting by itself, with the last id it saw. */
+  /** Handle an `EventSource` that reconnects by itself, with the last id it saw. */
   #retriedByBrowser() {
-    // In mid-snapshot its last id is that of an old value, not a position; ours is right.
+    // Within a snapshot its last id is that of an old value, not a position; `#cursor` is right.
     if (this.state.name === "connecting" || this.#syncing || this.#goodbye) {
       return this.#lost({ reason: "connection lost", reconnect: true });
     }
-    // If the browser's retries stay fruitless, the watchdog takes over, with backoff.
+    // If the browser's retries fail, the watchdog takes over, with backoff.
     this.#setState("reconnecting", { reason: "connection lost" });
   }
 
@@ -281,7 +281,7 @@ export class StreamClient {
 
   // --- subscriptions
 
-  /** What to ask of a new connection: held topics resume at the cursor, new ones from where they said. */
+  /** Return the subscriptions of a new connection: held topics resume at the cursor, new ones at their own `since`. */
   #plan() {
     return this.topics.map((topic) => {
       const { held, since } = this.#wanted.get(topic);
@@ -292,7 +292,7 @@ export class StreamClient {
   #queueFlush() {
     if (this.#flushQueued) return;
     this.#flushQueued = true;
-    // Changes made together travel together; for SSE that is one new stream instead of several.
+    // Changes made together are sent together; on SSE that is one new stream instead of several.
     queueMicrotask(() => {
       this.#flushQueued = false;
       if (!this.#link) return;
@@ -301,7 +301,7 @@ export class StreamClient {
     });
   }
 
-  /** Send what the WebSocket has not been told yet. */
+  /** Send the changes that the WebSocket does not know yet. */
   #ask() {
     if (this.#removed.size) this.#send({ op: "unsubscribe", topics: [...this.#removed] });
     this.#removed.clear();
@@ -326,10 +326,10 @@ export class StreamClient {
     return req;
   }
 
-  /** The server refuses topics by name and serves the others of the same request. */
+  /** Drop refused topics; the server serves the others of the same request. */
   #refused(message) {
     const request = this.#requests.get(message.req);
-    // Without a request it speaks of a topic that it had taken before it knew better.
+    // Without `req` the server refuses a topic that it had accepted before.
     const asked = request?.topics.filter((topic) => this.#wanted.get(topic)?.req === message.req) ?? this.topics;
     const topics = namedIn(message, asked, request ? asked : []);
     topics.forEach((topic) => this.#wanted.delete(topic));
@@ -357,7 +357,7 @@ export class StreamClient {
         if (this.#transport === "websocket") this.#ask();
         break;
       case "subscribed":
-        // From here to `synced`, ids are those of old values and no position.
+        // From here to `synced`, ids belong to old values and are not a position.
         this.#syncing = { req: message.req ?? null, topics: this.#requests.get(message.req)?.topics ?? this.topics };
         break;
       case "synced":
@@ -370,7 +370,7 @@ export class StreamClient {
         return this.#refused(message);
       case "goodbye":
         this.#goodbye = message;
-        // The browser would reconnect at once and not in the moment we were given.
+        // The browser would reconnect at once instead of after `after_ms`.
         if (this.#transport === "sse") setTimeout((link) => link === this.#link && this.#lost({}), 0, this.#link);
         break;
     }
@@ -398,7 +398,7 @@ export class StreamClient {
     const { req, topics } = this.#syncing ?? { req: null, topics: [] };
     for (const topic of topics) {
       const entry = this.#wanted.get(topic);
-      // With another `req` it was dropped and wanted anew, from elsewhere, since we asked.
+      // With another `req` it was dropped and subscribed again, from elsewhere, since this request.
       if (entry?.req === req) entry.held = true;
     }
     this.#requests.delete(req);
@@ -408,7 +408,7 @@ export class StreamClient {
   }
 
   #advance(id) {
-    // While another replay is still to come, a newer cursor would skip it if the line broke now.
+    // While another replay is pending, a newer cursor would skip it if the line broke now.
     if (this.#requests.size) return;
     const [next, now] = [parseId(id), parseId(this.cursor)];
     if (next && !(now?.epoch === next.epoch && now.seq > next.seq)) this.cursor = id;
@@ -419,7 +419,7 @@ export class StreamClient {
 // --- transports: each yields { send, close, ready } and calls `message`, `lost` (and `retrying`)
 
 function openSocket(base, _plan, ticket, on) {
-  // In batches: one array a write is less to parse, and the browser inflates it.
+  // Batched: one array per write is less to parse, and the browser inflates it.
   const url = new URL("ws?batch=1", base);
   if (ticket) url.searchParams.set("ticket", ticket);
   const socket = new WebSocket(url.href.replace(/^http/, "ws"));
@@ -437,7 +437,7 @@ function openSocket(base, _plan, ticket, on) {
 function openEvents(base, plan, ticket, on) {
   const url = new URL("sse", base);
   url.searchParams.set("topics", plan.map(({ topic }) => topic).join(","));
-  // One stream has one cursor: the oldest that any topic needs. What comes twice is dropped on arrival.
+  // One stream has one cursor: the oldest that any topic needs. Duplicates are dropped on arrival.
   const since = plan.map((wanted) => wanted.since).reduce((a, b) => (a === b ? a : olderOf(a, b)), plan[0]?.since);
   if (since) url.searchParams.set("last_event_id", since);
   if (ticket) url.searchParams.set("ticket", ticket);
@@ -449,17 +449,17 @@ function openEvents(base, plan, ticket, on) {
     if (type !== "error") source.addEventListener(type, receive);
   }
   source.addEventListener("error", (event) => {
-    // The protocol's `error` and the browser's own share a name; only ours carries data.
+    // The protocol's `error` and the browser's share a name; only the protocol's carries data.
     if (event.data !== undefined) return receive(event);
     if (source.readyState === EventSource.CLOSED) return refusalOf(url, ticket && on.renewed).then(on.lost);
-    // The browser's own next attempt would show the ticket that is spent.
+    // The browser's next attempt would send the spent ticket again.
     if (ticket) return on.lost({ reason: "connection lost", reconnect: true });
     on.retrying();
   });
   return { ready: true, send() {}, close: () => source.close() };
 }
 
-/** `EventSource` hides why it was refused; asking once more tells. */
+/** Ask once more with `fetch`, because `EventSource` hides why it was refused. */
 async function refusalOf(url, renewed) {
   const abort = new AbortController();
   try {

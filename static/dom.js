@@ -1,4 +1,4 @@
-/** The few DOM habits all panels share: write only what changed, and only as text. */
+/** DOM functions that all panels share: they write only what changed, and only as text. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -27,7 +27,7 @@ export function make(tag, { className, text, ...attributes } = {}, ...children) 
   return element;
 }
 
-/** The same for SVG, whose elements have a namespace of their own. */
+/** Like `make`, for SVG elements, which have a namespace of their own. */
 export function makeSvg(tag, attributes = {}, ...children) {
   const element = document.createElementNS(SVG, tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
@@ -35,7 +35,7 @@ export function makeSvg(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Make `parent` hold exactly these children in this order, moving only those that stand elsewhere. */
+/** Make `parent` hold exactly these children in this order, moving only those out of place. */
 export function place(parent, children) {
   const focused = parent.contains(document.activeElement) ? document.activeElement : null;
   const keep = new Set(children);
@@ -45,11 +45,11 @@ export function place(parent, children) {
     if (child === next) next = next.nextElementSibling;
     else parent.insertBefore(child, next);
   }
-  // What is moved loses the focus.
+  // A moved element loses the focus.
   if (focused?.isConnected && document.activeElement !== focused) focused.focus({ preventScroll: true });
 }
 
-/** Run `act` at most once a frame, however often it is asked for. */
+/** Return a function that runs `act` at most once a frame, however often it is called. */
 export function perFrame(act) {
   let queued = false;
   return () => {
@@ -65,7 +65,7 @@ export function perFrame(act) {
 const FLASH_STEP_MS = 300;
 const flashing = { young: new Set(), old: new Set(), timer: null };
 
-/** Mark a change up or down for the eye, for one or two steps. Not animated: that would paint every frame of it. */
+/** Mark a change up or down for one or two steps. Not animated, because an animation paints every frame. */
 export function flash(element, up) {
   setData(element, "flash", up ? "up" : "down");
   flashing.old.delete(element);

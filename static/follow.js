@@ -1,8 +1,8 @@
 /**
- * Follows topics for one panel: gathers their newest values, and says beside them what every panel says: the source,
- * the age, that they do not hold, or why there are none.
+ * Follows topics for one panel: collects their newest values, and shows beside them what every panel shows: the
+ * source, the age, whether they are stale, or why there are none.
  *
- * A panel needs a `.vitals` for the first and a `.why` for the last; its `data-state` is `empty`, `live` or `stale`.
+ * A panel needs a `.vitals` for source and age, and a `.why` for the cause; its `data-state` is `empty`, `live` or `stale`.
  */
 
 import { perFrame, setData, setText } from "./dom.js";
@@ -10,7 +10,7 @@ import { formatAge } from "./format.js";
 
 /**
  * Selectors are topics, or `word.*`. `draw` runs at most once a frame after a change; `facts`, if given, replaces the
- * default `{ sources, ts, stale }` beside the title. Returns the values of the truth, by topic.
+ * default `{ sources, ts, stale }` beside the title. Returns the values by topic.
  */
 export function follow(client, truth, status, panel, { selectors, except = [], category, draw, facts }) {
   const values = new Map();
@@ -73,7 +73,7 @@ export function follow(client, truth, status, panel, { selectors, except = [], c
   return values;
 }
 
-/** Several topics are as old as their newest, and stale when all of them are: each shows its own staleness besides. */
+/** Return the facts of several topics: as old as the newest, stale if all are. Each also shows its own staleness. */
 export function overall(values) {
   const all = [...values.values()];
   const stale = all.length > 0 && all.every((value) => value.stale);

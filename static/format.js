@@ -1,4 +1,4 @@
-/** Numbers and ages as people read them. Unknown is always "–", never 0. */
+/** Formats numbers and ages for people. Unknown is always "–", never 0. */
 
 export const UNKNOWN = "–";
 
@@ -15,20 +15,20 @@ function fixed(decimals) {
 
 const compact = new Intl.NumberFormat("en-US", { notation: "compact", minimumFractionDigits: 2, maximumFractionDigits: 2 });
 
-/** Decimals that keep four significant digits of any price, and cents of a large one. */
+/** Return the decimals that keep four significant digits of any price, and the cents of a large one. */
 function decimalsFor(price) {
   const size = Math.abs(price);
   if (size >= 100 || size === 0) return 2;
   return Math.min(18, Math.max(2, 3 - Math.floor(Math.log10(size))));
 }
 
-/** Decimals a value is written with, at most 12. */
+/** Return the number of decimals in a value, at most 12. */
 export function decimalsIn(value) {
   const [, fraction = ""] = String(value).includes("e") ? value.toFixed(12).replace(/0+$/, "").split(".") : String(value).split(".");
   return Math.min(12, fraction.length);
 }
 
-/** Decimals to show a price with, `before` being those it was shown with last: as written, so that nothing jumps. */
+/** Return the decimals to show a price with, given those shown `before`: as many as it has, so that nothing jumps. */
 export function settledDecimals(before, price) {
   if (!known(price)) return before;
   return Math.max(before ?? 0, Math.min(decimalsFor(price), Math.max(2, decimalsIn(price))));
@@ -38,7 +38,7 @@ export function formatPrice(price, decimals = known(price) ? decimalsFor(price) 
   return known(price) ? fixed(decimals).format(price) : UNKNOWN;
 }
 
-/** "+1.82", with a true minus, and no sign on what rounds to nothing. */
+/** Format as "+1.82", with a true minus sign, and without a sign if it rounds to zero. */
 export function formatSigned(value) {
   if (!known(value)) return UNKNOWN;
   const text = fixed(2).format(Math.abs(value));
@@ -50,7 +50,7 @@ export function formatPercent(percent) {
   return known(percent) ? `${formatSigned(percent)}%` : UNKNOWN;
 }
 
-/** A part of a whole: no sign. */
+/** Format a share of a whole, without a sign. */
 export function formatShare(percent, decimals = 1) {
   return known(percent) ? `${fixed(decimals).format(percent)}%` : UNKNOWN;
 }

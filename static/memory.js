@@ -1,4 +1,4 @@
-/** What this browser remembers of a visitor's choices. Storage may be forbidden; a choice then lasts for the visit. */
+/** Remembers a visitor's choices in this browser. If storage is forbidden, a choice lasts for the visit. */
 
 export function remember(name, value) {
   try {
@@ -8,7 +8,7 @@ export function remember(name, value) {
   }
 }
 
-/** What was remembered if `isValid` takes it, else null. */
+/** Return the remembered value if `isValid` accepts it, else null. */
 export function recall(name, isValid) {
   try {
     const value = JSON.parse(localStorage.getItem(name));

@@ -1,4 +1,4 @@
-/** One bar for passing news: the newest word wins, and a `subject` can take its own word back. */
+/** One bar for short-lived notices: the newest one wins, and a `subject` can withdraw its own. */
 
 import { setText } from "./dom.js";
 
@@ -10,7 +10,7 @@ export function mountNotice() {
   let subject = null;
   let timer = null;
 
-  /** With `forMs` null it stays until it is taken back or dismissed. */
+  /** Show a notice; with `forMs` null it stays until it is withdrawn or dismissed. */
   function show(about, words, forMs = PASSING_MS) {
     subject = about;
     clearTimeout(timer);

@@ -1,17 +1,17 @@
-/** How often the stream speaks, learned from the last minute, and so which silence is longer than usual. */
+/** Learns the pace of the stream from the last minute, and from it which silence is unusual. */
 
 const BUCKET_MS = 1_000;
 const KEPT = 60;
 const LEARNED_FROM = 5;
 const SLACK_MS = 4_000;
-// The server breaks every silence after 30 s.
+// The server sends `pos` after 30 s of silence.
 const AT_MOST_MS = 34_000;
 
 export class Pace {
-  #longest = []; // { bucket, gapMs }: the longest pause that ended in each second in which something came
+  #longest = []; // { bucket, gapMs }: the longest pause that ended in each second that had a message
   #heardAt = null;
 
-  /** Something came at `now`, in ms of any clock that runs evenly. */
+  /** Record a message at `now`, in ms of any steady clock. */
   heard(now) {
     const gapMs = this.#heardAt === null ? 0 : now - this.#heardAt;
     this.#heardAt = now;
@@ -22,12 +22,12 @@ export class Pace {
     while (this.#longest[0].bucket <= bucket - KEPT || this.#longest.length > KEPT) this.#longest.shift();
   }
 
-  /** How long nothing has come. */
+  /** Return how long there has been no message. */
   silentMs(now) {
     return this.#heardAt === null ? 0 : now - this.#heardAt;
   }
 
-  /** From which silence on something is wrong. One pause longer than the others does not raise it. */
+  /** Return the silence that counts as a fault. A single longer pause does not raise it. */
   get patienceMs() {
     if (this.#longest.length < LEARNED_FROM) return AT_MOST_MS;
     const gaps = this.#longest.map(({ gapMs }) => gapMs).sort((a, b) => a - b);

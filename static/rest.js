@@ -1,4 +1,4 @@
-/** REST answers: the envelope of a success, or an error that says why. */
+/** Asks the REST API: returns the envelope of a success, or throws an error with the cause. */
 
 import { askForToken, authorization } from "./access.js";
 import { addressOf } from "./base.js";
@@ -21,7 +21,7 @@ export async function getJson(path, { signal, timeoutMs = 20_000 } = {}) {
     throw new RestError(deadline.aborted ? "The server took too long to answer." : "The server cannot be reached.");
   }
   if (response.status === 401) {
-    if (!(await askForToken(headers))) throw new RestError("The server wants a token.", { status: 401 });
+    if (!(await askForToken(headers))) throw new RestError("The server requires a token.", { status: 401 });
     return getJson(path, { signal, timeoutMs });
   }
   const body = await response.json().catch(() => null);

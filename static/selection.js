@@ -1,4 +1,4 @@
-/** Which chart is open; the URL hash (`#BTC/1m`) is its memory, so a link opens it. */
+/** Holds which chart is open. The URL hash (`#BTC/1m`) stores it, so a link opens the same chart. */
 
 export const INTERVALS = ["1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M"];
 
@@ -7,7 +7,7 @@ function fromHash() {
   try {
     parts = decodeURIComponent(location.hash.slice(1)).split("/");
   } catch {
-    // A mangled link opens the default chart.
+    // A malformed link opens the default chart.
   }
   return {
     symbol: parts[0]?.trim().toUpperCase() || "BTC",
@@ -26,7 +26,7 @@ export class Selection extends EventTarget {
     return `#${encodeURIComponent(this.symbol)}/${this.interval}`;
   }
 
-  /** With `replace`, the link is only corrected, and "back" does not return to the wrong one. */
+  /** Choose a chart. With `replace` the link is corrected, so "back" does not return to the wrong one. */
   set({ symbol = this.symbol, interval = this.interval }, { replace = false } = {}) {
     if (symbol === this.symbol && interval === this.interval) return;
     Object.assign(this, { symbol, interval });

@@ -1,12 +1,12 @@
-/** Column heads that sort: which column, and which way. */
+/** Column heads that sort, by which column and in which direction. */
 
 import { setAttribute } from "./dom.js";
 import { recall, remember } from "./memory.js";
 
 /**
  * `keys` gives the value to sort by for each `data-sort`; a column in `upFirst` starts with its smallest.
- * `compare` of the result goes into `Array.sort`; `tieBreak` decides among equals. What was chosen is remembered
- * under `name`.
+ * `compare` of the result goes into `Array.sort`; `tieBreak` decides among equals. The choice is remembered under
+ * `name`.
  */
 export function mountSorting(name, heads, keys, { key, down, upFirst = [], tieBreak, onChange }) {
   const memory = `sort.${name}`;
@@ -14,7 +14,7 @@ export function mountSorting(name, heads, keys, { key, down, upFirst = [], tieBr
 
   function compare(a, b) {
     const [x, y] = [keys[sort.key](a) ?? null, keys[sort.key](b) ?? null];
-    // The unknown comes last whichever way we sort.
+    // Unknown values come last in both directions.
     if (x === null || y === null) return (x === null) - (y === null) || tieBreak(a, b);
     if (x === y) return tieBreak(a, b);
     return (x < y) === sort.down ? 1 : -1;

@@ -1,11 +1,11 @@
-/** How people spell what they look for: `BTC`, `btc/usdt`, `BTC-USDT`, `bitcoin`. */
+/** Understands the spellings that people search with: `BTC`, `btc/usdt`, `BTC-USDT`, `bitcoin`. */
 
-/** Letters and digits alone, in upper case. */
+/** Return only the letters and digits, in upper case. */
 export function plain(text) {
   return String(text ?? "").toUpperCase().replace(/[^\p{L}\p{N}]/gu, "");
 }
 
-/** The rank of a match, the best being 0; null for none. `names` are those of the coin, such as its id. */
+/** Return the rank of a match, 0 for the best, null for none. `names` are names of the coin, such as its id. */
 export function matchRank(needle, { symbol, pair, names = [] }) {
   const wanted = plain(needle);
   if (!wanted || wanted === plain(symbol) || wanted === plain(pair)) return 0;

@@ -1,4 +1,4 @@
-/** The newest `status` of the server, for all panels that show a part of it or need a reason. */
+/** Holds the newest `status` of the server, for all panels that show a part of it or need a reason. */
 
 import { unreachable } from "./trouble.js";
 
@@ -15,14 +15,14 @@ export class Status extends EventTarget {
     client.subscribe(["status"]);
   }
 
-  /** Why no source can be reached; null if one can. */
+  /** Return why no source can be reached; null if one can. */
   get unreachable() {
     return unreachable(this.report);
   }
 
-  /** Why the server has no value of this topic or category, in its own words; null if it does not say. */
+  /** Return the server's reason for having no value of this topic or category; null if it gives none. */
   failureOf(category) {
-    // The cause of all is named once, for the whole page.
+    // A common cause is named once for the whole page.
     if (this.unreachable) return "no source can be reached";
     const readiness = Object.entries(this.report?.readiness ?? {});
     const [, word] = readiness.find(([name]) => name === category || name.startsWith(`${category}.`)) ?? [];

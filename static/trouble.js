@@ -1,11 +1,11 @@
-/** What is wrong with the whole system, in one sentence: the first of the causes that explains all that is seen. */
+/** Describes a fault of the whole system in one sentence: the first cause that explains everything else. */
 
 import { formatWord } from "./format.js";
 
 const NO_NAME = /host name not found|name resolution|getaddrinfo/i;
 const STREAMING = new Set(["live", "playing", "ended", "starting", "connecting"]);
 
-/** Why no source can be reached, in the server's words; null if one can, or none was asked. */
+/** Return the server's reason why no source can be reached; null if one can, or none was asked. */
 export function unreachable(report) {
   const providers = Array.isArray(report?.providers) ? report.providers : [];
   const asked = providers.filter(({ calls }) => calls > 0);
@@ -16,9 +16,9 @@ export function unreachable(report) {
   return new Set(causes).size === 1 ? causes[0] : "all of them fail";
 }
 
-/** The sentence, or null while nothing is wrong that a panel does not say by itself. */
+/** Return the sentence, or null if the panels show every fault by themselves. */
 export function troubleOf(link, report) {
-  // What the server said before it was lost is history; that it is lost stands beside the state of the connection.
+  // After the connection is lost, its last status is outdated; the loss itself is shown beside the connection state.
   if (link.name !== "live") return null;
   const cause = unreachable(report);
   if (cause) {
@@ -29,7 +29,7 @@ export function troubleOf(link, report) {
   const exchange = feeds.find(({ state, sockets }) => Array.isArray(sockets) && !STREAMING.has(state));
   if (!exchange || !exchange.last_error) return null;
   const instead = prices?.source
-    ? `prices come from ${prices.source}, less often and by its own account`
-    : "its values grow old";
+    ? `prices come from ${prices.source}, less often`
+    : "its values are getting old";
   return `${exchange.name} does not stream (${formatWord(exchange.state)}): ${instead}.`;
 }

@@ -1,11 +1,11 @@
 /**
- * The one place that knows what is true now: how the connection is, and of each topic its newest value and whether
- * that still holds. Title, icon, headline, legend, feeds and tables are all derived from here, so none can say "live"
- * while another says "lost".
+ * The one place that knows what is true now: the state of the connection, and for each topic its newest value and
+ * whether it still holds. Title, icon, headline, legend, feeds and tables all derive from it, so none can show "live"
+ * while another shows "lost".
  *
- * The link is `connecting`, `live`, `silent` (nothing came for longer than usual), `offline` (the browser says so),
- * `reconnecting` or `closed`. A topic is `none` (no value yet), `live`, `stale` (the server says so, or has restarted
- * without it) or `cut` (there is no live link that could say otherwise).
+ * The link is `connecting`, `live`, `silent` (no message for longer than usual), `offline` (reported by the browser),
+ * `reconnecting` or `closed`. A topic is `none` (no value yet), `live`, `stale` (reported by the server, or missing
+ * after its restart) or `cut` (no live link confirms it).
  */
 
 import { parseId } from "./client.js";
@@ -13,7 +13,7 @@ import { formatAge, formatWord } from "./format.js";
 import { Pace } from "./pace.js";
 
 const BEFORE_RESTART = "the server has restarted and has no newer value";
-// What is on its way when the network goes may still arrive; what comes later shows that the server is within reach.
+// Messages in flight when the network goes may still arrive; later ones show that the server can be reached.
 const LAST_WORDS_MS = 5_000;
 const WORDS = {
   connecting: "Connecting", live: "Connected", silent: "Silent", offline: "Offline", reconnecting: "Reconnecting", closed: "Closed",
@@ -21,7 +21,7 @@ const WORDS = {
 const CUT = { silent: "silent", offline: "offline" };
 
 export class Truth {
-  /** `{ name, words, why, retryAt }`: the state, how to call it, what is the cause, and when the next attempt is due. */
+  /** `{ name, words, why, retryAt }`: the state, its display name, its cause, and when the next attempt is due. */
   link = { name: "connecting", words: WORDS.connecting, why: "", retryAt: null };
   /** By topic: `{ data, ts, received, source, stale, epoch }`, `stale` being null or `{ since, reason }`. */
   values = new Map();
@@ -46,7 +46,7 @@ export class Truth {
     setInterval(() => this.#assess(), 1_000);
   }
 
-  /** What is no longer subscribed is not known to hold. */
+  /** Forget a topic that is no longer subscribed, because nothing confirms its value. */
   forget(topic) {
     this.values.delete(topic);
   }
@@ -56,17 +56,17 @@ export class Truth {
     this.#watchers.link.add(listener);
   }
 
-  /** Call `listener(topic)` when a value, or whether it holds, has changed; not when the link does. */
+  /** Call `listener(topic)` when a value or its state changes, but not when only the link changes. */
   onTopic(listener) {
     this.#watchers.topic.add(listener);
   }
 
-  /** Whether the value of a topic holds: `{ state, ageMs, reason }`. */
+  /** Return whether the value of a topic holds: `{ state, ageMs, reason }`. */
   of(topic) {
     return this.ofValue(this.values.get(topic));
   }
 
-  /** The same of a value. */
+  /** Return the same for a value. */
   ofValue(value) {
     if (!value) return { state: "none", ageMs: null, reason: "" };
     const trueMs = this.#client.serverNow() - value.ts;
@@ -75,7 +75,7 @@ export class Truth {
     return { state: "live", ageMs: trueMs, reason: "" };
   }
 
-  /** What to write beside a value that does not hold, such as "stale 3m"; "" for one that does, or is not there. */
+  /** Return the text beside a value that does not hold, such as "stale 3m"; "" if it holds or is missing. */
   warning(topic) {
     return this.warningOf(this.of(topic));
   }
@@ -114,7 +114,7 @@ export class Truth {
     this.link = this.#linkNow();
     if (this.link.name === before.name && this.link.why === before.why && this.link.retryAt === before.retryAt) return;
     this.#tell("link", this.link);
-    // A dead line looks like a quiet market until somebody asks.
+    // A dead line looks like a quiet market until it is probed.
     if (this.link.name === "silent" && before.name !== "silent") this.#client.prove();
   }
 
@@ -123,7 +123,7 @@ export class Truth {
     const now = performance.now();
     const silentMs = this.#pace.silentMs(now);
     if (!navigator.onLine && now - silentMs <= this.#offlineAt + LAST_WORDS_MS) {
-      return { name: "offline", words: WORDS.offline, why: "the browser says that this device has no network", retryAt: null };
+      return { name: "offline", words: WORDS.offline, why: "the browser reports that this device has no network", retryAt: null };
     }
     if (name === "live" && silentMs > this.#pace.patienceMs) {
       return { name: "silent", words: WORDS.silent, why: `no message for ${formatAge(silentMs)}`, retryAt: null };
@@ -146,7 +146,7 @@ export class Truth {
     this.#tell("topic", topic);
   }
 
-  /** What a server said before it was started again is old, until the new one says it too. */
+  /** Mark values from before a restart of the server as old, until the new server sends them too. */
   #forgetOthers(epoch) {
     for (const [topic, value] of this.values) {
       if (value.epoch === epoch || value.stale) continue;

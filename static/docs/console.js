@@ -1,4 +1,4 @@
-/** A console for the WebSocket: connect, send commands, and read what comes. */
+/** A console for the WebSocket: connect, send commands, and read the messages. */
 
 import { askForToken, authorization, ticket } from "../access.js";
 import { addressOf } from "../base.js";
@@ -13,7 +13,7 @@ const COMMANDS = [
   { op: "ping", req: 4 },
 ].map((command) => JSON.stringify(command));
 
-/** `form` holds the parameters, and its submit connects; `request` gives `{path, query}` of now. */
+/** Make a console. `form` holds the parameters, and its submit connects; `request` returns the current `{path, query}`. */
 export function wsConsole(form, request) {
   const toggle = make("button", { type: "submit", form: form.id, className: "try", text: "Connect" });
   const choice = make("select", { "aria-label": "Commands" }, ...COMMANDS.map((text) => make("option", { value: text, text: JSON.parse(text).op })));

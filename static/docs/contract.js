@@ -1,4 +1,4 @@
-/** A contract (OpenAPI or AsyncAPI): its references, and its schemas in words. */
+/** Reads a contract (OpenAPI or AsyncAPI): resolves its references, and describes its schemas in words. */
 
 import { addressOf } from "../base.js";
 
@@ -15,7 +15,7 @@ export class Contract {
     this.json = json;
   }
 
-  /** What a reference leads to, or the part itself. */
+  /** Return the target of a reference, or the part itself. */
   follow(part) {
     let found = part;
     while (found.$ref) {
@@ -25,7 +25,7 @@ export class Contract {
     return found;
   }
 
-  /** A schema's type in words: "list of Coin", "number or null". */
+  /** Return a schema's type in words: "list of Coin", "number or null". */
   type(schema) {
     if (schema.$ref) return schema.$ref.split("/").at(-1);
     if (schema.title) return schema.title;
@@ -38,7 +38,7 @@ export class Contract {
     return types.join(" or ");
   }
 
-  /** What else holds of it: "1 to 1000", "at most 100". */
+  /** Return a schema's bounds in words: "1 to 1000", "at most 100". */
   bounds(schema) {
     const { minimum, maximum, exclusiveMinimum, minItems, maxItems, maxLength } = schema;
     const found = [];

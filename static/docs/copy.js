@@ -9,7 +9,7 @@ export function copyButton(text) {
       await navigator.clipboard.writeText(text());
       button.textContent = "Copied";
     } catch {
-      // Pages that come over plain HTTP may not write to the clipboard; the text can be selected.
+      // Pages over plain HTTP may not write to the clipboard; the text can still be selected.
       button.textContent = "Select it";
     }
     setTimeout(() => { button.textContent = "Copy"; }, 1500);

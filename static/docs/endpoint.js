@@ -1,4 +1,4 @@
-/** One endpoint: what it takes, what it gives, and the same for real. */
+/** Shows one endpoint: its parameters, its answers, and a form to try it. */
 
 import { tokenNeeded } from "../access.js";
 import { addressOf } from "../base.js";
@@ -97,7 +97,7 @@ function queryOf(inputs) {
 }
 
 function commandOf({ open, method, path, query, body, stream }) {
-  // A variable of the shell, since what is copied may end up where others read it.
+  // A shell variable, because a copied command may end up where others read it.
   const token = tokenNeeded() && !open ? ['-H "Authorization: Bearer $TOKEN"'] : [];
   const target = `${addressOf(path)}${query ? `?${query}` : ""}`;
   if (stream === "ws") return ["websocat", ...token, quoted(target.replace(/^http/, "ws"))].join(" ");
@@ -111,17 +111,17 @@ function oneLine(text) {
   try {
     return JSON.stringify(JSON.parse(text));
   } catch {
-    return text; // what is sent is the caller's own
+    return text; // text that isn't JSON is sent as it is
   }
 }
 
-/** For a shell. */
+/** Quote a text for a shell. */
 function quoted(text) {
   return `'${text.replaceAll("'", String.raw`'\''`)}'`;
 }
 
 function answers(contract, responses) {
-  let refusalShown = false; // all of them look alike
+  let refusalShown = false; // all refusals have the same shape
   const rows = Object.entries(responses).map(([status, response]) => {
     const { description, content = {}, headers = {} } = contract.follow(response);
     const about = make("dd", {}, make("span", { className: "words" }, ...inline(description)));

@@ -1,4 +1,4 @@
-/** JSON as people read it: short things on one line, coloured by kind, and not too much of it at once. */
+/** Shows JSON for people: short values on one line, coloured by kind, long texts folded. */
 
 import { make } from "../dom.js";
 
@@ -6,7 +6,7 @@ const WIDTH = 76;
 const LINES_SHOWN = 300;
 const TOKEN = /("(?:[^"\\]|\\.)*")(\s*:)?|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|\b(?:true|false|null)\b/g;
 
-/** The text of a value, with what fits on one line on one line. */
+/** Return the text of a value; a part that fits on one line gets one line. */
 export function pretty(value, indent = "") {
   const flat = JSON.stringify(value);
   if (value === null || typeof value !== "object" || flat.length + indent.length <= WIDTH) return spaced(value);
@@ -24,7 +24,7 @@ function spaced(value) {
   return `{${Object.entries(value).map(([name, each]) => `${JSON.stringify(name)}: ${spaced(each)}`).join(", ")}}`;
 }
 
-/** An element with the text of a value. */
+/** Return an element with the text of a value. */
 export function jsonBox(value) {
   const lines = pretty(value).split("\n");
   const code = make("code", {}, ...coloured(lines.slice(0, LINES_SHOWN).join("\n")));

@@ -1,4 +1,4 @@
-/** Wires the documentation: reads both contracts, and lists what is in them, group by group. */
+/** Builds the documentation: reads both contracts and lists their contents by group. */
 
 import { make } from "../dom.js";
 import { Contract } from "./contract.js";
@@ -25,7 +25,7 @@ async function main() {
   find.addEventListener("input", () => show(find.value.trim().toLowerCase()));
   addEventListener("hashchange", openLinked);
   openLinked();
-  // What is open can be linked to.
+  // An open entry can be linked to.
   documents.addEventListener("toggle", ({ target }) => {
     if (target.open && target.matches(".entry")) history.replaceState(null, "", `#${target.id}`);
   }, { capture: true });
@@ -47,9 +47,9 @@ function streamGroups(streams) {
   const { description } = streams.json.info;
   const kinds = { "Values": [], "Control messages": [], "Commands": [] };
   const words = {
-    "Values": "One message for each event of a topic; on SSE a default `message` event.",
-    "Control messages": "What is said about the stream; on SSE events of these names.",
-    "Commands": "What a WebSocket client may say.",
+    "Values": "One message per event of a topic. On SSE a default `message` event.",
+    "Control messages": "Messages about the stream. On SSE events of these names.",
+    "Commands": "Commands that a WebSocket client can send.",
   };
   for (const [id, message] of Object.entries(messages)) {
     const kind = id.startsWith("op.") ? "Commands" : message.name === "update" ? "Values" : "Control messages";
@@ -59,13 +59,13 @@ function streamGroups(streams) {
   return [
     group("Streams", description.split("\n\n"), [], "streams"),
     ...Object.entries(kinds).map(([name, entries]) => group(name, [words[name]], entries)),
-    group("Close codes", ["Why a WebSocket ends. A client that may come back hands over its position."], [], "close-codes", codes),
+    group("Close codes", ["Why the server closes a WebSocket. A client that may reconnect sends its position."], [], "close-codes", codes),
   ];
 }
 
 function closeCodes(codes) {
   const rows = codes.map(({ code, reason, reconnect }) =>
-    make("tr", {}, make("th", { scope: "row", text: code }), make("td", { text: reason }), make("td", { text: reconnect ? "come back" : "stay away" })));
+    make("tr", {}, make("th", { scope: "row", text: code }), make("td", { text: reason }), make("td", { text: reconnect ? "reconnect" : "do not reconnect" })));
   return make("table", { className: "codes" }, make("tbody", {}, ...rows));
 }
 
@@ -76,7 +76,7 @@ function group(name, description, entries, id = name.toLowerCase().replaceAll(" 
   return make("section", { className: "group", id }, head, ...entries.map(({ element }) => element), ...more);
 }
 
-/** Show only what has these words in it. */
+/** Show only the entries that contain these words. */
 function show(words) {
   for (const section of documents.querySelectorAll(".group")) {
     const entries = [...section.querySelectorAll(".entry")];
@@ -98,7 +98,7 @@ function openLinked() {
   target.scrollIntoView();
 }
 
-/** Mark in the contents which group is being read. */
+/** Mark the group being read in the table of contents. */
 function followReader() {
   const seen = new IntersectionObserver((changes) => {
     for (const { target, isIntersecting } of changes) {
@@ -110,6 +110,6 @@ function followReader() {
 }
 
 main().catch((error) => {
-  documents.replaceChildren(make("p", { className: "empty", text: `The contract cannot be read: ${error.message}` }));
+  documents.replaceChildren(make("p", { className: "empty", text: `The contract could not be loaded: ${error.message}` }));
   documents.removeAttribute("aria-busy");
 });

@@ -1,4 +1,4 @@
-/** One message of the streams: its fields and an example. */
+/** Shows one message of the streams: its fields and an example. */
 
 import { make } from "../dom.js";
 import { copyButton } from "./copy.js";

@@ -1,4 +1,4 @@
-/** Text of a contract as elements: paragraphs, with code where it has backticks. Never as HTML. */
+/** Turns text of a contract into elements: paragraphs, and code for backticks. Never into HTML. */
 
 import { make } from "../dom.js";
 

@@ -1,11 +1,11 @@
-/** A schema as a table of fields, the inner ones to be opened. */
+/** Shows a schema as a table of fields; inner fields can be opened. */
 
 import { make } from "../dom.js";
 import { inline } from "./prose.js";
 
 const MANY = 8;
 
-/** The fields of a schema, or null if it has none. */
+/** Return the fields of a schema, or null if it has none. */
 export function fieldsOf(contract, schema) {
   const found = contract.follow(schema);
   if (found.properties) return table(contract, found);
@@ -53,7 +53,7 @@ function choices(words) {
   return codes.length > MANY * 2 ? inner(`${codes.length} words`, () => list) : list;
 }
 
-/** What is made only when it is opened. */
+/** Make a part that is filled when it is opened. */
 export function inner(label, content) {
   const details = make("details", { className: "inner" }, make("summary", { text: label }));
   details.addEventListener("toggle", () => details.append(content()), { once: true });

@@ -1,4 +1,4 @@
-/** "Try it": sends the request from here and shows what comes, as it comes. */
+/** "Try it": sends the request from the page and shows the answer as it arrives. */
 
 import { askForToken, authorization } from "../access.js";
 import { addressOf } from "../base.js";
@@ -8,7 +8,7 @@ import { jsonBox } from "./json.js";
 const HEADERS = ["age", "etag", "retry-after", "ratelimit", "x-request-id"];
 const MOST_CHARS = 40_000;
 
-/** `form` is sent by its button here, and by Enter; `request` gives `{method, path, query, body, stream}` of now. */
+/** Make the button that sends `form`, as Enter does; `request` returns the current `{method, path, query, body, stream}`. */
 export function tryIt(form, request) {
   const button = make("button", { type: "submit", form: form.id, className: "try", text: "Try it" });
   const answer = make("div", { className: "answer", role: "status" });
@@ -63,14 +63,14 @@ function shown(text, type) {
     try {
       return jsonBox(JSON.parse(text));
     } catch {
-      // Then it is shown as it is.
+      // Text that isn't JSON is shown as it is.
     }
   }
   const cut = text.length > MOST_CHARS ? `${text.slice(0, MOST_CHARS)}\n…` : text;
   return make("pre", { className: "json", tabindex: 0 }, make("code", { text: cut }));
 }
 
-/** The newest of a text that does not end. */
+/** Keep only the newest part of an endless text. */
 async function showStream(place, response, signal) {
   const code = make("code", {});
   const box = make("pre", { className: "json", tabindex: 0 }, code);

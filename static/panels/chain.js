@@ -1,4 +1,4 @@
-/** The state of each chain: how high, how fast, how full. */
+/** Shows the state of each chain: height, block time, and how full its blocks are. */
 
 import { make, place, setData, setText } from "../dom.js";
 import { follow } from "../follow.js";
@@ -11,8 +11,8 @@ const NAMES = {
 export function mountChain(client, truth, status) {
   const panel = document.getElementById("chain");
   const list = panel.querySelector(".chains");
-  const blocks = new Map(); // topic → what shows it
-  // As for gas: the most usual chain holds the first place.
+  const blocks = new Map(); // topic → its elements
+  // As for gas: Ethereum's place is reserved first.
   list.append(build("ethereum", blocks, "chain.ethereum").block);
 
   follow(client, truth, status, panel, { selectors: ["chain.ethereum", "chain.*"], category: "chain", draw });

@@ -1,4 +1,4 @@
-/** Candles of the selected symbol: history from REST, then the stream from that answer's position. */
+/** Shows candles of the selected symbol: history from REST, then the stream from that answer's position. */
 
 import { Backoff } from "../backoff.js";
 import { make, perFrame, setData, setText } from "../dom.js";
@@ -9,10 +9,10 @@ import { mountView } from "./chartview.js";
 const PAGE = 500;
 const FIRST_RETRY_MS = 15_000;
 const MOST_RETRY_MS = 300_000;
-// What no exchange streams is asked for, as often as a source of that kind has news.
+// Candles that no exchange streams are polled, as often as such a source has new ones.
 const POLL_MS = 60_000;
 const STREAM_WITHIN_MS = 20_000;
-// A server that keeps saying "gap" must not make us ask for history in a loop.
+// Repeated `gap` messages must not cause a loop of history requests.
 const RELOAD_MS = 5_000;
 
 export function mountChart(client, truth, selection, notice) {
@@ -20,7 +20,7 @@ export function mountChart(client, truth, selection, notice) {
   const [holder, message, note, legend, back] = ["chart", "chart-message", "chart-note", "chart-legend", "back-to-live"].map(byId);
   const view = mountView(holder);
   const backoff = new Backoff(FIRST_RETRY_MS, MOST_RETRY_MS);
-  const unstreamed = new Map(); // topic → why nobody streams it
+  const unstreamed = new Map(); // topic → why it is not streamed
 
   let candles = new Map(); // open_time → candle, ascending
   let topic = null; // of the candles shown; null until their history is here
@@ -52,7 +52,7 @@ export function mountChart(client, truth, selection, notice) {
       answered = { source: answer.source ?? "", since: performance.now() - (answer.age_ms ?? 0), stale: Boolean(answer.stale) };
       failure = null;
       backoff.reset();
-      if (!candles.size) say(`No candles of ${symbol} ${interval} yet. The first will appear here when it forms.`);
+      if (!candles.size) say(`There are no candles of ${symbol} ${interval} yet. The first one appears here as it forms.`);
     } catch (error) {
       if (signal.aborted) return;
       failure = error;
@@ -60,8 +60,8 @@ export function mountChart(client, truth, selection, notice) {
     if (signal.aborted) return;
 
     if (failure) {
-      say(`No history of ${symbol} ${interval}.\n${failure.message}`);
-      // What cannot exist will not exist in 15 s either.
+      say(`There is no history of ${symbol} ${interval}.\n${failure.message}`);
+      // An invalid symbol stays invalid, so there is no retry.
       const hopeless = failure.status >= 400 && failure.status < 500 && failure.status !== 429;
       if (hopeless) {
         follow(null);
@@ -69,7 +69,7 @@ export function mountChart(client, truth, selection, notice) {
       }
       again(backoff.next(failure.retryAfterMs ?? 0));
     }
-    // The stream speaks of symbols by their own name, whatever spelling the link used.
+    // The stream uses canonical symbols, whatever spelling the link used.
     const name = candles.values().next().value?.symbol ?? symbol;
     if (name !== symbol) return selection.set({ symbol: name }, { replace: true });
     follow(`ohlcv.${symbol}.${interval}`, position);
@@ -90,14 +90,14 @@ export function mountChart(client, truth, selection, notice) {
     draw();
   }
 
-  /** These candles, and those before them that are held already, if they join. */
+  /** Return these candles, with the earlier ones that are already held if they join without a hole. */
   function merged(rows, source) {
     const first = rows[0]?.open_time;
     const held = [...candles.values()];
     const older = held.filter(({ open_time }) => open_time < first);
-    // What another source says of the same minutes is another series.
+    // Candles of another source are another series.
     const joins = source === answered?.source && held.some(({ open_time }) => open_time === first);
-    reachesBack = joins && older.length ? reachesBack : rows.length >= PAGE; // a source that gives less has no more
+    reachesBack = joins && older.length ? reachesBack : rows.length >= PAGE; // a source that returns fewer has no more
     return new Map([...(joins ? older : []), ...rows].map((candle) => [candle.open_time, candle]));
   }
 
@@ -111,10 +111,10 @@ export function mountChart(client, truth, selection, notice) {
     if (next && !failure) again(POLL_MS, () => !isStreamed());
   }
 
-  /** Whether the stream has said anything of this chart. */
+  /** Return whether the stream has sent anything for this chart. */
   const isStreamed = () => Boolean(subscribed) && truth.values.has(topic);
 
-  /** Ask for the history once more, later, if it is wanted then; while nobody answers, when somebody does. */
+  /** Ask for the history again later, if it is still wanted; while the server does not answer, once it answers. */
   function again(inMs, wanted = () => true) {
     clearTimeout(timer);
     timer = setTimeout(() => {
@@ -143,7 +143,7 @@ export function mountChart(client, truth, selection, notice) {
       redrawAll = true;
       draw();
     } catch {
-      // What is shown stays right; scrolling back again after a change of chart asks again.
+      // The shown candles stay right; scrolling back after a change of chart asks again.
     }
   }
 
@@ -159,8 +159,8 @@ export function mountChart(client, truth, selection, notice) {
   });
   client.on("gap", ({ topic: from, reason, from: first, to }) => {
     if (from !== topic) return;
-    // What the server can still give is repaired without a word; what the exchange itself lacks is lost.
-    if (reason === "upstream") notice.show("gap", `Its source has no candles of ${from} from ${formatTime(first)} to ${formatTime(to)}.`);
+    // Candles that the server still has are repaired silently; candles that the exchange lacks are lost.
+    if (reason === "upstream") notice.show("gap", `The source has no candles of ${from} from ${formatTime(first)} to ${formatTime(to)}.`);
     again(candles.size ? RELOAD_MS * Math.random() : RELOAD_MS);
   });
   client.on("error", ({ code, topics, message: words }) => {
@@ -168,19 +168,19 @@ export function mountChart(client, truth, selection, notice) {
     unstreamed.set(topic, code === "unknown_topic" ? `no exchange here lists ${selection.symbol}` : words);
     subscribed = null;
     again(POLL_MS);
-    if (!candles.size) say(`No candles of ${selection.symbol} ${selection.interval}: ${unstreamed.get(topic)}.`);
+    if (!candles.size) say(`There are no candles of ${selection.symbol} ${selection.interval}: ${unstreamed.get(topic)}.`);
     draw();
   });
   truth.onTopic((changed) => changed === topic && draw());
   truth.onLink(() => {
-    // Whoever came back may have what was missing.
+    // A source that has recovered may have the missing candles.
     if (truth.link.name === "live" && failure) again(RELOAD_MS * Math.random());
     draw();
   });
 
-  // --- what is seen
+  // --- display
 
-  /** Whether the newest candle holds, as the truth tells it; `asked` if nobody streams it. */
+  /** Return whether the newest candle holds, by `truth`; `asked` if it is polled and not streamed. */
   function mark() {
     if (isStreamed()) return truth.of(topic);
     if (!answered) return { state: "none", ageMs: null, reason: "" };
@@ -222,7 +222,7 @@ export function mountChart(client, truth, selection, notice) {
     setData(legend, "sign", Math.sign(candle.close - candle.open));
   }
 
-  /** "live" is only said of a candle that the stream still moves. */
+  /** Describe the state of a candle: "live" only if the stream still moves it. */
   function stateOf(candle) {
     const { state, ...rest } = mark();
     if (candle.state !== "live" || state === "live") return make("span", { className: `candle-${candle.state}`, text: candle.state });
@@ -234,12 +234,12 @@ export function mountChart(client, truth, selection, notice) {
     const { state, ageMs, reason } = mark();
     const lost = state === "stale" || state === "cut";
     setData(holder, "stale", lost ? "true" : null);
-    // Without candles, the message in the chart's place has said it.
+    // Without candles, the message in place of the chart shows it.
     if (!candles.size) return setText(note, "");
     const last = [...candles.values()].at(-1);
     const source = (isStreamed() && truth.values.get(topic).source) || answered?.source;
     const asked = unstreamed.has(topic) ? `${unstreamed.get(topic)}: asked every minute` : "not streamed now: asked every minute";
-    // A moment passes before the stream speaks, too.
+    // The stream needs a moment for its first message too.
     const old = state === "asked" && (unstreamed.has(topic) || ageMs > STREAM_WITHIN_MS);
     const parts = [
       source, last.derived_from && `derived from ${last.derived_from}`,

@@ -2,10 +2,10 @@
 
 import { decimalsIn, formatPrice } from "../format.js";
 
-// Beyond so many candles from its end, the chart no longer shows what is new.
+// Scrolled back further than this many candles, the chart no longer shows new ones.
 const AWAY = 5;
 
-/** The drawing: candles and volume in; hovered open time and scroll position out. */
+/** The drawing: takes candles and volume, reports hovered open time and scroll position. */
 export function mountView(holder) {
   if (!globalThis.LightweightCharts) return withoutLibrary(holder);
   const { CandlestickSeries, HistogramSeries, CrosshairMode, createChart } = globalThis.LightweightCharts;
@@ -36,7 +36,7 @@ export function mountView(holder) {
   function paint() {
     const style = getComputedStyle(document.documentElement);
     const names = ["--panel", "--muted", "--grid", "--line", "--up", "--down", "--up-wash", "--down-wash"];
-    // Registered in style.css as colours, so that they read as values the canvas understands.
+    // Registered in style.css as colours, so that they resolve to values for the canvas.
     colors = Object.fromEntries(names.map((name) => [name, style.getPropertyValue(name)]));
     chart.applyOptions({
       layout: {
@@ -55,7 +55,7 @@ export function mountView(holder) {
   view.reset = (candles) => {
     const other = candles.length && (!shown.length || candles[0].symbol !== shown[0].symbol || candles[0].interval !== shown[0].interval);
     shown = candles;
-    // The median, since a derived candle may end in the dust of a division.
+    // The median, because a derived candle may carry rounding dust of a division.
     const sample = candles.slice(-100).flatMap(({ high, low, close }) => [high, low, close]);
     const written = sample.map(decimalsIn).sort((a, b) => a - b);
     view.decimals = Math.max(2, written[written.length >> 1] ?? 2);
@@ -66,7 +66,7 @@ export function mountView(holder) {
     price.setData(candles.map(bar));
     volume.setData(candles.map(column));
     if (!other) return;
-    // About 7 px a candle is where bodies read well; the rest is one drag away.
+    // Candle bodies are readable at about 7 px; the rest is one drag away.
     chart.timeScale().applyOptions({ barSpacing: 7, timeVisible: !/[dwM]$/.test(candles[0].interval) });
     price.priceScale().applyOptions({ autoScale: true });
     chart.timeScale().scrollToRealTime();
@@ -90,7 +90,7 @@ export function mountView(holder) {
   return view;
 }
 
-/** The same without anything to draw with: the page goes on, and the legend still tells the newest candle. */
+/** A replacement without the chart library: the page works, and the legend still shows the newest candle. */
 function withoutLibrary(holder) {
   holder.textContent = "The chart cannot be drawn: its library did not load.";
   holder.classList.add("empty");

@@ -1,4 +1,4 @@
-/** How the news speak of each coin, the most spoken of first. */
+/** Shows the news sentiment of each coin, most articles first. */
 
 import { make, place, setData, setText } from "../dom.js";
 import { follow } from "../follow.js";
@@ -13,7 +13,7 @@ export function mountCoinSentiment(client, truth, status, selection) {
   const rows = new Map(); // topic → cells
 
   follow(client, truth, status, panel, {
-    selectors: [`${PREFIX}*`], except: [`${PREFIX}global`], category: "news", draw, // it is made of news
+    selectors: [`${PREFIX}*`], except: [`${PREFIX}global`], category: "news", draw, // it is computed from news
   });
 
   function draw(values) {

@@ -1,4 +1,4 @@
-/** How the connection is: state, transport, pace, position, and what the server has to say about it. */
+/** Shows the connection: state, transport, pace, position, and the server's notices about it. */
 
 import { parseId } from "../client.js";
 import { setData, setText } from "../dom.js";
@@ -8,7 +8,7 @@ import { recall, remember } from "../memory.js";
 const TRANSPORTS = ["websocket", "sse"];
 const RATE_WINDOW_S = 5;
 
-/** The transport that was chosen last. */
+/** Return the transport that was chosen last. */
 export function rememberedTransport() {
   return recall("transport", (value) => TRANSPORTS.includes(value)) ?? TRANSPORTS[0];
 }
@@ -39,7 +39,7 @@ export function mountConnection(client, truth, notice) {
     if (name === "live") notice.clear("connection");
   }
 
-  // Not part of the live region: a countdown read aloud each second helps nobody.
+  // Outside the live region, so that screen readers do not read the countdown aloud.
   function showDetail() {
     const { name, why, retryAt } = truth.link;
     const waitS = retryAt && Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
@@ -53,23 +53,23 @@ export function mountConnection(client, truth, notice) {
     if (message.type === "hello") setText(byId("epoch"), message.epoch ?? UNKNOWN);
   });
   client.on("update", (message, live) => {
-    // The server's word on itself would hide that the market has fallen silent.
+    // Values about the server itself would hide that the market has fallen silent.
     if (!live || message.topic === "status") return;
     sources.set(message.source, performance.now());
     latest = Math.max(latest ?? 0, message.ts);
   });
 
   client.on("goodbye", ({ code, reason, reconnect: again }) => {
-    // When, is shown beside the state, and counted down there alone.
-    const next = again ? "This page comes back by itself." : "It asked us not to come back.";
-    notice.show("connection", `The server closes this connection: ${reason} (${code}). ${next}`, null);
+    // The time is shown and counted down beside the state only.
+    const next = again ? "This page reconnects by itself." : "The server asked this page not to reconnect.";
+    notice.show("connection", `The server closed this connection: ${reason} (${code}). ${next}`, null);
   });
   client.on("conflated", ({ skipped }) => {
     const count = Object.values(skipped ?? {}).reduce((sum, n) => sum + n, 0);
-    notice.show("pace", `${count} values merged because this connection is slow.`);
+    notice.show("pace", `${count} values were merged because this connection is slow.`);
   });
   client.on("error", ({ code, message, topics }) => {
-    // Whoever shows a topic says there why it has none.
+    // The panel of a topic shows why it has no value.
     if (!topics.length) notice.show("error", `The server refused a request: ${message} (${code}).`);
   });
 

@@ -1,4 +1,4 @@
-/** The Fear & Greed index: a gauge, and the last month as a line. */
+/** Shows the Fear & Greed index as a gauge, and its last month as a line. */
 
 import { makeSvg, setText } from "../dom.js";
 import { follow } from "../follow.js";
@@ -15,7 +15,7 @@ export function mountFearGreed(client, truth, status) {
   const gauge = mountGauge(panel.querySelector(".gauge"));
   const sparkline = panel.querySelector(".sparkline");
   let past = []; // newest first
-  let askedAt = null; // the index's own time for which the history was asked
+  let askedAt = null; // timestamp of the index for which the history was asked
 
   follow(client, truth, status, panel, { selectors: [TOPIC], category: TOPIC, draw });
 
@@ -32,14 +32,14 @@ export function mountFearGreed(client, truth, status) {
     load();
   }
 
-  // Asked only when there is a value, since without one the server has no history either.
+  // Asked only if there is a value: without one the server has no history either.
   async function load() {
     try {
       const { data } = await getJson(`/api/sentiment/global?limit=${DAYS}`);
       past = (data?.history ?? []).filter(({ value, timestamp }) => Number.isFinite(value) && Number.isFinite(timestamp));
       past.sort((a, b) => b.timestamp - a.timestamp);
     } catch (error) {
-      setText(note, `No history: ${error.message}`);
+      setText(note, `History is missing: ${error.message}`);
     }
     showHistory();
   }
@@ -48,7 +48,7 @@ export function mountFearGreed(client, truth, status) {
     const today = past[0]?.timestamp;
     for (const fact of panel.querySelectorAll("[data-fact]")) {
       const then = today - Number(fact.dataset.fact) * DAY_MS;
-      // A day the source left out is not made up from its neighbours.
+      // A day that the source left out is not interpolated.
       const day = past.find(({ timestamp }) => Math.abs(timestamp - then) < DAY_MS / 2);
       setText(fact, day ? formatCount(day.value) : UNKNOWN);
     }
@@ -71,7 +71,7 @@ function lineOf(past) {
     makeSvg("polyline", { class: "line", points: points.join(" ") }));
 }
 
-/** A half circle from 0 to 100 with a mark on it. */
+/** Make a half circle from 0 to 100 with a mark on it. */
 function mountGauge(holder) {
   const arc = "M 10 60 A 50 50 0 0 1 110 60";
   const mark = makeSvg("circle", { class: "mark", cx: 10, cy: 60, r: 5 });

@@ -1,13 +1,13 @@
-/** Which upstream feeds run, and what is wrong with those that do not. */
+/** Shows which upstream feeds run, and what is wrong with the others. */
 
 import { make, setData, setText } from "../dom.js";
 
 const WELL = new Set(["live", "playing"]);
 const STREAMS = new Set(["live", "playing", "ended", "connecting", "waiting", "starting"]);
-// In trouble first, as far as the line goes.
+// Feeds in trouble come first.
 const ORDER = ["false", "true", "idle"];
 
-// Beyond so many, those in trouble are a number too.
+// More feeds in trouble than this are shown as a number.
 const NAMED = 2;
 
 export function mountFeeds(truth, status) {
@@ -19,9 +19,9 @@ export function mountFeeds(truth, status) {
     const { feeds, server } = status.report;
     mode.hidden = server?.mode !== "tape";
     setText(mode, "Tape replay");
-    // The shape of status may grow and vary; read what is there.
+    // The shape of `status` may grow, so missing parts are tolerated.
     const all = (Array.isArray(feeds) ? feeds : []).map(read).sort((a, b) => ORDER.indexOf(a.well) - ORDER.indexOf(b.well));
-    // What the server said before we lost it is history.
+    // After the connection is lost, the last status is outdated.
     if (truth.link.name !== "live") return showLast(all);
     if (!all.length) return list.replaceChildren(make("li", { text: "none reported" }));
     const polled = all.filter(({ streams }) => !streams);
@@ -61,10 +61,10 @@ function countOf(feeds, word, well) {
 function read(feed) {
   const state = String(feed?.state ?? "unknown");
   const cause = feed?.last_error?.message ?? feed?.last_error;
-  // To poll is the way of some feeds, and of others what is left to them: then they say of what.
+  // Some feeds always poll; others poll only as a fallback, and then give the cause.
   const live = WELL.has(state) || (state === "polling" && !cause);
   const well = live ? "true" : cause ? "false" : "idle";
-  // The last error of a feed that has recovered is history, not news.
+  // The last error of a feed that has recovered is not shown.
   const streams = STREAMS.has(state) || Array.isArray(feed?.sockets);
   return { name: String(feed?.name ?? "feed"), state, well, streams, error: well === "false" ? String(cause) : null };
 }

@@ -1,4 +1,4 @@
-/** What gas costs now, chain by chain. Fees are often far below one gwei, so nothing is rounded away. */
+/** Shows gas fees by chain. They are often far below one gwei, so small fees keep their digits. */
 
 import { make, place, setData, setText } from "../dom.js";
 import { follow } from "../follow.js";
@@ -9,8 +9,8 @@ const SPEEDS = { slow: "Slow", standard: "Standard", fast: "Fast" };
 export function mountGas(client, truth, status) {
   const panel = document.getElementById("gas");
   const list = panel.querySelector(".chains");
-  const blocks = new Map(); // topic → what shows it
-  // The most usual chain holds the place of the first, so that nothing moves when it comes.
+  const blocks = new Map(); // topic → its elements
+  // Ethereum's place is reserved, so that nothing moves when its value arrives.
   list.append(build("ethereum", blocks, "gas.ethereum").block);
 
   follow(client, truth, status, panel, { selectors: ["gas.ethereum", "gas.*"], category: "gas", draw });

@@ -1,4 +1,4 @@
-/** The choice of a candle interval: buttons for the usual ones, a list for the others. */
+/** Lets the visitor choose a candle interval: buttons for the common ones, a list for the others. */
 
 import { make, setData } from "../dom.js";
 import { INTERVALS } from "../selection.js";

@@ -1,4 +1,4 @@
-/** The top coins. Their prices follow the live stream where it has the coin, and the table's own source elsewhere. */
+/** Shows the top coins. Prices come from the live stream if it has the coin, else from the table's own source. */
 
 import { flash, make, perFrame, place, setAttribute, setData, setText } from "../dom.js";
 import { follow } from "../follow.js";
@@ -7,7 +7,7 @@ import { mountSorting } from "../sorting.js";
 
 const TOPIC = "market";
 const PRICE = "price.";
-// Two coins may share a ticker: so far from the table's own price it is another coin's.
+// Two coins may share a ticker: a stream price this far from the table's price is another coin's.
 const SAME_COIN_WITHIN = 2;
 
 const SORT_KEYS = {
@@ -85,7 +85,7 @@ export function mountMarket(client, truth, status, selection) {
     return ratio > SAME_COIN_WITHIN || ratio < 1 / SAME_COIN_WITHIN ? null : { price, source };
   }
 
-  // --- what each row says
+  // --- one row
 
   function writeRow(row) {
     const { cells, coin } = row;

@@ -1,4 +1,4 @@
-/** News, the newest first, with what a model reads in each headline. */
+/** Shows news, newest first, with the sentiment score of each headline. */
 
 import { make, place, setData, setText } from "../dom.js";
 import { follow } from "../follow.js";
@@ -15,7 +15,7 @@ export function mountNews(client, truth, status, selection) {
   const [scroller, list, note, more, waiting] =
     [".scroller", "ul", ".note", ".more", ".waiting"].map((part) => panel.querySelector(part));
   const articles = new Map(); // id → { article, source, item }
-  let listed = new Set(); // ids in the list; what comes while somebody reads it waits
+  let listed = new Set(); // ids in the list; new articles wait while somebody reads it
   let heard = null; // the newest event: { received, stale }
   let asked = false;
 
@@ -24,7 +24,7 @@ export function mountNews(client, truth, status, selection) {
   client.on("update", ({ topic, data, source }, live) => {
     if (topic !== TOPIC) return;
     keep(data, source, live);
-    // Asked only once there is an article, since without one the server has no list either.
+    // Asked only once there is an article: without one the server has no list either.
     if (!asked) load();
   });
   client.on("gap", ({ topic }) => topic === TOPIC && load());
@@ -51,7 +51,7 @@ export function mountNews(client, truth, status, selection) {
 
   // --- the list
 
-  /** Whether the list must hold still, because somebody points at it, is in it, or has scrolled in it. */
+  /** Return whether the list must not move, because it is hovered, focused or scrolled. */
   const reading = () => scroller.scrollTop > 0 || list.matches(":hover") || list.contains(document.activeElement);
 
   function draw() {
@@ -83,7 +83,7 @@ export function mountNews(client, truth, status, selection) {
   }
 
   for (const event of ["pointerleave", "focusout", "scrollend"]) {
-    // A focus that moves within the list has not yet arrived where it goes.
+    // A focus that moves within the list has not arrived at its target yet.
     scroller.addEventListener(event, () => waiting.firstChild && setTimeout(draw), { passive: true });
   }
 
@@ -111,8 +111,8 @@ export function mountNews(client, truth, status, selection) {
   }
 
   function timeOf({ published_at, published_estimated }) {
-    if (!Number.isFinite(published_at)) return make("span", { text: "no time" });
-    const said = published_estimated ? "received (its source gives no time)" : "published";
+    if (!Number.isFinite(published_at)) return make("span", { text: "time unknown" });
+    const said = published_estimated ? "received (the source gives no time)" : "published";
     const time = make("time", { datetime: new Date(published_at).toISOString(), title: `${said} ${formatTime(published_at)}` });
     setData(time, "estimated", published_estimated ? "true" : null);
     showAge(time);
@@ -137,14 +137,14 @@ export function mountNews(client, truth, status, selection) {
   setInterval(() => list.querySelectorAll("time").forEach(showAge), 10_000);
 }
 
-/** The title, linked if its address is one a browser may be sent to. */
+/** Return the title, as a link if its address is safe to open. */
 function headline({ title, url, summary }) {
   let safe = null;
   try {
     const { protocol, href } = new URL(url);
     if (protocol === "https:" || protocol === "http:") safe = href;
   } catch {
-    // No address, or none that can be read: the headline stands alone.
+    // The address is missing or unreadable: show the headline alone.
   }
   const text = String(title);
   const words = { className: "headline", text, dir: "auto", title: typeof summary === "string" ? summary : text };

@@ -1,4 +1,4 @@
-/** The live price table. Built for 1500 symbols a second: a message marks a row, a frame writes what changed. */
+/** Shows the live price table. Built for 1500 symbols a second: a message marks a row, a frame writes the changes. */
 
 import { flash, make, perFrame, setAttribute, setData, setText } from "../dom.js";
 import { formatAge, formatCompact, formatPercent, formatPrice, settledDecimals } from "../format.js";
@@ -6,15 +6,15 @@ import { getJson } from "../rest.js";
 import { mountSorting } from "../sorting.js";
 import { matchRank } from "../spelling.js";
 
-// On a phone the other panels stand below, and should not be a long way off.
+// On a phone the other panels are below, and should not be far away.
 const narrow = matchMedia("(max-width: 59.99rem)");
 const shortList = () => (narrow.matches ? 12 : 50);
-// Rows drawn beyond the edge of the view, so that scrolling meets no blank.
+// Rows drawn beyond the edge of the view, so that scrolling shows no blank.
 const SPARE_ROWS = 12;
 // Rows that jump every second cannot be read or clicked.
 const RESORT_MS = 2_000;
 
-const NOTHING_YET = "No price has arrived yet. The feeds below say why.";
+const NOTHING_YET = "No price has arrived yet. The feeds below show why.";
 
 const SORT_KEYS = {
   symbol: ({ symbol }) => symbol,
@@ -34,11 +34,11 @@ export function mountPrices(client, truth, selection) {
   const rows = new Map(); // symbol → row
   const changed = new Set(); // rows to write in the next frame
   let all = false;
-  let listed = []; // the rows found, in order
+  let listed = []; // the matching rows, in order
   let sortQueued = false;
   let linkWas = null;
-  let refusal = null; // what the server said of a search
-  const names = new Map(); // symbol → what its coin is called
+  let refusal = null; // the server's answer to a failed search
+  const names = new Map(); // symbol → names of its coin
 
   truth.onTopic((topic) => {
     if (topic === "market") return learnNames();
@@ -61,7 +61,7 @@ export function mountPrices(client, truth, selection) {
   function addRow(symbol) {
     const row = { symbol, value: null, decimals: 0, cells: null, shown: undefined };
     rows.set(symbol, row);
-    // The first rows of a snapshot should not wait for the next turn of the clock.
+    // The first rows of a snapshot should not wait for the next tick of the timer.
     if (!sortQueued) setTimeout(arrange, 100);
     sortQueued = true;
     return row;
@@ -84,12 +84,12 @@ export function mountPrices(client, truth, selection) {
     empty.hidden = found.length > 0;
     const needle = search.value.trim();
     const asked = refusal?.needle === needle ? refusal.words : "Press Enter to ask the server.";
-    setText(empty, rows.size ? `Nothing here is called “${needle}”. ${asked}` : NOTHING_YET);
+    setText(empty, rows.size ? `No symbol here matches “${needle}”. ${asked}` : NOTHING_YET);
     showAll.hidden = found.length <= shortList();
     setText(showAll, all ? `Show the first ${shortList()}` : `Show all ${found.length}`);
   }
 
-  /** What is looked for, the best matches first; everything in the chosen order while nothing is. */
+  /** Return the matching rows, best first; without a search, all rows in the chosen order. */
   function foundRows() {
     const needle = search.value.trim();
     if (!needle) return [...rows.values()].sort(sorting.compare);
@@ -104,12 +104,12 @@ export function mountPrices(client, truth, selection) {
 
   const byName = (a, b) => (a.symbol < b.symbol ? -1 : 1);
 
-  /** The part of the list to draw: all of a short one, what is in sight of a long one. */
+  /** Return the part of the list to draw: all of a short list, the visible part of a long one. */
   function span() {
     if (!all) return { first: 0, end: listed.length, rowHeight: 0 };
     const rowHeight = body.rows[0]?.offsetHeight || 28;
     const view = scroller.getBoundingClientRect();
-    // On a phone the page scrolls and not the list, so the window is an edge too.
+    // On a phone the page scrolls instead of the list, so the window is an edge too.
     const start = table.getBoundingClientRect().top + table.tHead.offsetHeight - parseFloat(table.style.marginTop || 0);
     const first = Math.floor((Math.max(0, view.top) - start) / rowHeight) - SPARE_ROWS;
     const end = Math.ceil((Math.min(innerHeight, view.bottom) - start) / rowHeight) + SPARE_ROWS;
@@ -117,7 +117,7 @@ export function mountPrices(client, truth, selection) {
     return { first: within(Math.min(first, listed.length - 2 * SPARE_ROWS)), end: within(Math.max(end, 2 * SPARE_ROWS)), rowHeight };
   }
 
-  /** Make the table show these rows, moving as few as possible. */
+  /** Show these rows in the table, moving as few as possible. */
   function place() {
     const focused = body.contains(document.activeElement) ? document.activeElement : null;
     const { first, end, rowHeight } = span();
@@ -134,10 +134,10 @@ export function mountPrices(client, truth, selection) {
       const tr = (row.cells ??= build(row)).tr;
       tr.ariaRowIndex = index++;
       if (!tr.isConnected) {
-        // A row that was out of the table missed its writes.
+        // A row outside the table missed its writes.
         changed.add(row);
       } else if (next?.nextElementSibling === tr) {
-        // One row fell: move it (its place comes later) rather than all those that it passes.
+        // One row moved down: move it rather than all the rows it passes.
         const fallen = next;
         next = tr;
         body.append(fallen);
@@ -160,7 +160,7 @@ export function mountPrices(client, truth, selection) {
     return { tr, quote: name.lastChild, price, change, volume, age, ageText, ageState };
   }
 
-  // --- what each row says
+  // --- one row
 
   const write = perFrame(() => {
     for (const row of changed) {
@@ -195,11 +195,11 @@ export function mountPrices(client, truth, selection) {
   function writeAge({ cells, value }) {
     const { state, ageMs } = truth.ofValue(value);
     setText(cells.ageText, formatAge(ageMs));
-    // Colour alone tells a screen reader nothing.
+    // Screen readers cannot see colour.
     setText(cells.ageState, state === "live" ? "" : ` ${state === "stale" ? "stale" : "not connected"}`);
   }
 
-  // --- the hands of the user
+  // --- input
 
   function select(tr) {
     if (tr) selection.set({ symbol: tr.dataset.symbol });
@@ -231,7 +231,7 @@ export function mountPrices(client, truth, selection) {
     (next?.querySelector("button") ?? (event.key === "ArrowUp" ? search : event.target)).focus();
   });
 
-  /** Chart the best match; what no row is called, the server may know. */
+  /** Chart the best match; if no row matches, ask the server. */
   async function openFound() {
     const needle = search.value.trim();
     if (!needle) return;
@@ -241,7 +241,7 @@ export function mountPrices(client, truth, selection) {
       const { data } = await getJson(`/api/market/price?${new URLSearchParams({ symbols: needle })}`);
       if (search.value.trim() === needle && data[0]) selection.set({ symbol: data[0].symbol });
     } catch (error) {
-      refusal = { needle, words: `The server says: ${error.message}` };
+      refusal = { needle, words: `The server answered: ${error.message}` };
       arrange();
     }
   }

@@ -1,4 +1,4 @@
-/** Who is asked for data, how well they answer, who comes next when one does not, and where they disagree. */
+/** Shows the providers, how well they answer, who is asked next after a failure, and where they disagree. */
 
 import { make, place, setData, setText } from "../dom.js";
 import { follow } from "../follow.js";
@@ -20,7 +20,7 @@ export function mountProviders(client, truth, status) {
 
   function draw(values) {
     const { data = {} } = values.get(TOPIC) ?? {};
-    // A server without any is not broken: it says nothing of providers.
+    // A server without providers is not broken: it reports none.
     const known = named(data.providers);
     for (const provider of known) writeProvider(provider);
     place(providers, known.map(({ name }) => rows.get(name).cells.tr));
@@ -28,7 +28,7 @@ export function mountProviders(client, truth, status) {
     setData(panel, "none", known.length ? null : "true");
 
     const states = new Map(known.map((provider) => [provider.name, stateOf(provider)]));
-    // A pool of one has nobody to turn to, and its provider stands in the table beside.
+    // A pool of one has no failover, and its provider is already in the table.
     const all = named(data.pools).filter(({ tiers }) => !Array.isArray(tiers) || tiers.flat().length > 1);
     for (const pool of all) writePool(pool, states);
     place(pools, all.map(({ name }) => routes.get(name).tr));
@@ -62,19 +62,19 @@ export function mountProviders(client, truth, status) {
     writeTimes(row);
   }
 
-  /** What changes with the clock alone. */
+  /** Update the parts that change with time. */
   function writeTimes({ cells, provider }) {
     const now = client.serverNow();
     const { open_until, last_success_at, last_error, last_error_at, reason, state } = provider;
     setText(cells.until, open_until > now ? `again in ${formatAge(open_until - now + 999)}` : "");
     setText(cells.ok, Number.isFinite(last_success_at) ? `${formatAge(now - last_success_at)} ago` : UNKNOWN);
     const when = last_error && Number.isFinite(last_error_at) && `${formatAge(now - last_error_at)} ago`;
-    // A cause that all have is named once, for the whole page.
+    // A common cause is named once for the whole page.
     const cause = !status.unreachable && last_error !== reason && last_error;
     const words = [reason, cause, when].filter(Boolean).join(" · ");
     setText(cells.words, words);
     cells.error.title = [words, last_error].filter(Boolean).join("\n");
-    // The last error of one that is well again is history.
+    // The last error of a recovered provider is not shown.
     setData(cells.error, "warn", last_error && state !== "active" ? "" : null);
   }
 
@@ -135,10 +135,10 @@ export function mountProviders(client, truth, status) {
   }
 }
 
-/** What the table and the pools say of a provider: `active` only of one that has been asked. */
+/** Return the state to show for a provider: `active` only if it has been asked. */
 const stateOf = ({ state, calls }) => (state === "active" && calls === 0 ? "not_asked" : state ?? "unknown");
 
-/** What it means that no two sources differ; `readiness` is "value" where there are prices to compare. */
+/** Return the text for no disagreements; `readiness` is "value" if there are prices to compare. */
 function agreement(readiness) {
   return readiness === undefined || readiness === "value" ? "None: sources agree." : "Nothing to compare: there are no prices.";
 }

@@ -1,10 +1,10 @@
-/** The price of the selected symbol: headline, tab title and tab icon, each with its source and whether it holds. */
+/** Shows the price of the selected symbol in headline, tab title and tab icon, with its source and whether it holds. */
 
 import { perFrame, setData, setText } from "../dom.js";
 import { formatAge, formatCompact, formatPercent, formatPrice, settledDecimals } from "../format.js";
 
 const NAME = "stream-server";
-// Younger ages change too often to be read.
+// Smaller ages change too often to be read.
 const OLD_MS = 10_000;
 const ICONS = { live: new URL("../favicon.svg", import.meta.url), other: new URL("../favicon-stale.svg", import.meta.url) };
 
@@ -13,10 +13,10 @@ export function mountQuote(truth, selection) {
   const [holder, title, price, change, origin, age, facts] =
     ["quote", "chart-title", "quote-price", "quote-change", "quote-source", "quote-age", "quote-facts"].map(byId);
   const icon = document.querySelector("link[rel=icon]");
-  const usual = new Map(); // symbol → { source, quote } that an exchange gave
-  const decimals = new Map(); // symbol → decimals its price is shown with
+  const usual = new Map(); // symbol → { source, quote } of an exchange
+  const decimals = new Map(); // symbol → decimals of its shown price
 
-  /** The newest value of a symbol: the stream's, or that of the table of coins. */
+  /** Return the newest value of a symbol, from the stream or else from the table of coins. */
   function valueOf(symbol) {
     const streamed = truth.values.get(`price.${symbol}`);
     if (streamed) return streamed;
@@ -69,7 +69,7 @@ export function mountQuote(truth, selection) {
   }
 
   const draw = perFrame(show);
-  // Title and icon are seen while the tab is not, and no frame is drawn then.
+  // Title and icon stay visible while the tab is hidden, when no frames are drawn.
   const showNow = () => (document.hidden ? show() : draw());
   truth.onTopic((topic) => (topic === `price.${selection.symbol}` || topic === "market") && showNow());
   truth.onLink(showNow);

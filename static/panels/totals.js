@@ -1,11 +1,11 @@
-/** The whole market in one line: its value, its volume, and who holds how much of it. */
+/** Shows the whole market in one line: market cap, volume and dominance. */
 
 import { make, setData, setText } from "../dom.js";
 import { follow } from "../follow.js";
 import { formatCount, formatMoney, formatPercent, formatShare, UNKNOWN } from "../format.js";
 
 const TOPIC = "market.global";
-const NAMED = 3; // of the coins that dominate; the rest is "others"
+const NAMED = 3; // dominating coins shown by name; the rest is "others"
 
 export function mountTotals(client, truth, status) {
   const panel = document.getElementById("totals");

@@ -1,4 +1,4 @@
-/** One line for what is wrong with the whole system. */
+/** Shows a fault of the whole system in one line. */
 
 import { setText } from "../dom.js";
 import { troubleOf } from "../trouble.js";
