@@ -10,10 +10,10 @@ from pathlib import Path
 from bench.pacing import Plan, publish_by
 from bench.trace import Trace
 from feeds.model import Event, Pair
-from stream_server import logs
 from stream_server.__main__ import _loop_runner
 from stream_server.app import Run, calm_the_collector, listen, runner_of, service
-from stream_server.hub import Hub
+from stream_server.delivery.hub import Hub
+from stream_server.observing import logs
 from stream_server.settings import Settings
 
 NOWHERE = "127.0.0.1:9"

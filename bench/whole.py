@@ -17,8 +17,8 @@ from typing import ParamSpec, TypeVar
 from aiohttp import web
 
 from bench.trace import Trace
-from feeds.market import BinanceMarket
-from feeds.providers import binance
+from feeds.exchange.market import BinanceMarket
+from feeds.venues import binance
 from stream_server import __main__ as command
 from stream_server import app
 from stream_server.context import Context

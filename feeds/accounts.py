@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from feeds.providers import (
     alternative_me,
-    binance,
     blockscout,
     coingecko,
     crypto_api_clean,
@@ -23,6 +22,7 @@ from feeds.providers import (
     reddit,
     rss,
 )
+from feeds.venues import binance
 from orchestrator import http
 from orchestrator.breaker import BreakerPolicy
 from orchestrator.clock import Clock
@@ -30,7 +30,7 @@ from orchestrator.errors import ProviderError
 from orchestrator.hosts import Hosts
 from orchestrator.http import HttpResponse, Transport
 from orchestrator.limiter import Allowance, Limiter, spread
-from orchestrator.state import BanFile
+from orchestrator.persistence import BanFile
 from orchestrator.upstream import Upstream, UpstreamPolicy
 
 HOUR_S = 3600.0

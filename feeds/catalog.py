@@ -9,12 +9,12 @@ from typing import Any, Protocol, TypeVar
 
 from feeds import dt_requests, events, topics
 from feeds.accounts import DAY_S, HOUR_S, Accounts, SourcesPolicy
-from feeds.articles import NewsQuery
 from feeds.chain_feed import ChainFeed
 from feeds.chains import Chain
 from feeds.dt_requests import DtQuery
+from feeds.exchange.market import BinanceMarket
+from feeds.fields import Rows
 from feeds.identity import AFTER_MS, BEFORE_MS, NO_MATCHING_SOURCE, Identities, Listed, Unmatched
-from feeds.market import BinanceMarket
 from feeds.model import (
     Article,
     Candle,
@@ -29,11 +29,12 @@ from feeds.model import (
     Sentiment,
     Trending,
 )
-from feeds.news import NewsDesk
+from feeds.news.articles import NewsQuery
+from feeds.news.desk import NewsDesk
+from feeds.news.scores import Texts
 from feeds.poller import IDLE, Pace, Poller
 from feeds.providers import (
     alternative_me,
-    binance,
     blockscout,
     coingecko,
     crypto_api_clean,
@@ -47,15 +48,14 @@ from feeds.providers import (
     reddit,
 )
 from feeds.providers.crypto_api_clean import Health, Stats
-from feeds.providers.fields import Rows
 from feeds.queries import CandleQuery, MarketQuery
-from feeds.sentiment import Texts
 from feeds.supervisor import Feed
+from feeds.venues import binance
 from orchestrator.clock import Clock
 from orchestrator.http import Transport
+from orchestrator.persistence import BanFile, Kept, Shelf, entries_skipped, set_aside
 from orchestrator.pool import Fetched, Pool, PoolPolicy
 from orchestrator.provider import Provider, Steps, anything
-from orchestrator.state import BanFile, Kept, Shelf, entries_skipped, set_aside
 from orchestrator.upstream import Upstream
 
 log = logging.getLogger(__name__)

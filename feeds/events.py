@@ -5,8 +5,7 @@ from dataclasses import asdict
 import orjson
 
 from feeds import topics
-from feeds.model import Article, ChainStats, Coin, Event, FearGreed, Gas, GlobalMarket, Quote, Sentiment
-from feeds.providers.fields import (
+from feeds.fields import (
     at_most,
     mapping,
     maybe_amount,
@@ -17,7 +16,8 @@ from feeds.providers.fields import (
     positive,
     whole,
 )
-from orchestrator.state import LATEST_MS
+from feeds.model import Article, ChainStats, Coin, Event, FearGreed, Gas, GlobalMarket, Quote, Sentiment
+from orchestrator.persistence import LATEST_MS
 from orchestrator.texts import one_line
 
 MAX_SHARES = 100

@@ -21,7 +21,7 @@ from feeds.model import Candle, Quote
 from feeds.symbols import DOLLARS, LONGEST_NAME, Symbols, is_plausible
 from orchestrator.clock import Clock
 from orchestrator.errors import NotFound
-from orchestrator.state import Kept, Shelf
+from orchestrator.persistence import Kept, Shelf
 
 log = logging.getLogger(__name__)
 

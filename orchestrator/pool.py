@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from orchestrator import journal
+from orchestrator import provider_log
 from orchestrator.breaker import State as Circuit
 from orchestrator.clock import Clock
 from orchestrator.errors import BadQuery, NotFound, Outdated, ProviderError
@@ -378,7 +378,7 @@ class Pool(Generic[Q, T]):
             self.counts.failovers += 1
         if self.last_source != provider.name:
             passed = [f"{attempt.provider} {attempt.outcome}" for attempt in attempts[:-1]]
-            journal.rotated(self.name, self.last_source, provider.name, passed)
+            provider_log.rotated(self.name, self.last_source, provider.name, passed)
             self.last_source = provider.name
         self.version += 1
         source = provider.source_of(value) if provider.source_of is not None else provider.name
@@ -492,7 +492,7 @@ class Pool(Generic[Q, T]):
 
     def _exhausted(self, attempts: Sequence[Attempt], query: Q, late: bool) -> Exhausted:
         self.counts.exhausted += 1
-        journal.exhausted(self.name, [f"{attempt.provider} {attempt.outcome}" for attempt in attempts])
+        provider_log.exhausted(self.name, [f"{attempt.provider} {attempt.outcome}" for attempt in attempts])
         retry_s = self._soonest_s(query)
         if any(self._broken(provider, query) for provider in self.providers):
             retry_s = min(retry_s, self._forced_in_s())

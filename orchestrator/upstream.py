@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
-from orchestrator import journal, repairs
+from orchestrator import provider_log, repairs
 from orchestrator.breaker import Breaker, BreakerPolicy, Pass
 from orchestrator.breaker import State as Circuit
 from orchestrator.clock import Clock
@@ -410,7 +410,7 @@ class Upstream:
             return  # our fault: says nothing of the provider
         self.last_error = error.reason
         self.last_error_ms = self.clock.wall_ms()
-        journal.failed(self.name, error)
+        provider_log.failed(self.name, error)
         match error:
             case RateLimited(retry_after_s=asked):
                 self._rest(RATE_LIMITED_REST_S if asked is None else max(1.0, asked), whole=self._shares_limits)
@@ -439,7 +439,7 @@ class Upstream:
         if state is not self.shown:
             if self.shown is not None:
                 cause = None if state is State.ACTIVE else self.last_error
-                journal.changed(self.name, str(self.shown), str(state), cause)
+                provider_log.changed(self.name, str(self.shown), str(state), cause)
             self.shown = state
             self.on_change()
 

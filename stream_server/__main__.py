@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
-from feeds.tape import TapeError, open_tape
-from orchestrator.state import check_writable
-from stream_server import __version__, logs
+from feeds.exchange.tape import TapeError, open_tape
+from orchestrator.persistence import check_writable
+from stream_server import __version__
 from stream_server.app import Run, serve
+from stream_server.observing import logs
 from stream_server.settings import Settings, SettingsError
 
 EPILOG = """\

@@ -21,38 +21,40 @@ from aiohttp import web
 
 from feeds import topics
 from feeds.accounts import SourcesPolicy, rest_of_binance
-from feeds.binance import BinanceFeed, BinancePolicy
 from feeds.catalog import Sources
 from feeds.chain_feed import STATS_SLOWER
-from feeds.market import BinanceMarket
+from feeds.exchange.feed import BinanceFeed, BinancePolicy
+from feeds.exchange.market import BinanceMarket
+from feeds.exchange.tape import Recorder, Tape, TapeClock, TapeFeed, venue_of
 from feeds.model import Event
-from feeds.news import WINDOW_S
+from feeds.news.desk import WINDOW_S
 from feeds.poller import IDLE
 from feeds.supervisor import Feed, Supervisor
 from feeds.symbols import QUOTES, Symbols
-from feeds.tape import Recorder, Tape, TapeClock, TapeFeed, venue_of
 from orchestrator.clock import Clock, SystemClock
 from orchestrator.hosts import Hosts
 from orchestrator.http import AiohttpTransport
-from orchestrator.state import BanFile
-from stream_server import __version__, descriptors, memory, page, rest, specs
-from stream_server.access import Access
-from stream_server.clients import Clients
-from stream_server.connection import Connection
+from orchestrator.persistence import BanFile
+from stream_server import __version__, rest, specs
+from stream_server.access.addresses import CONNECTIONS_PER_IP, REST_RATE_PER_S, Connections, RequestRates
+from stream_server.access.door import guard, issue_ticket, only_wanted_bodies
+from stream_server.access.jwks import KeyFile
+from stream_server.access.tokens import Access
+from stream_server.connections import descriptors
+from stream_server.connections.aiohttp_connection import Connection
+from stream_server.connections.inflow import Turnstile
+from stream_server.connections.light_websocket import ENTER_A_TURN, Front
+from stream_server.connections.sse import keep_event_sources, sse
+from stream_server.connections.websocket import websocket
 from stream_server.context import CONTEXT, Context
-from stream_server.demand import Demands
-from stream_server.guard import guard, issue_ticket, only_wanted_bodies
-from stream_server.hub import Hub, HubPolicy
-from stream_server.inflow import Turnstile
-from stream_server.jwks import KeyFile
-from stream_server.light import ENTER_A_TURN, Front
-from stream_server.peers import CONNECTIONS_PER_IP, REST_RATE_PER_S, Connections, RequestRates
-from stream_server.probe import Probe
-from stream_server.pulse import Pulse
-from stream_server.rest import status_report
+from stream_server.delivery.clients import Clients
+from stream_server.delivery.demand import Demands
+from stream_server.delivery.hub import Hub, HubPolicy
+from stream_server.observing import memory_limit
+from stream_server.observing.loop_monitor import Pulse
+from stream_server.observing.probe import Probe
+from stream_server.rest import page, status_report
 from stream_server.settings import KEYS, Settings
-from stream_server.sse import keep_event_sources, sse
-from stream_server.websocket import websocket
 
 log = logging.getLogger(__name__)
 
@@ -193,7 +195,7 @@ async def service(
         settings.outbox_bytes,
         settings.stall_s,
         settings.idle_topic_s,
-        memory.outboxes_within(settings.outbox_total_bytes, memory.limit_bytes()),
+        memory_limit.outboxes_within(settings.outbox_total_bytes, memory_limit.limit_bytes()),
     )
     limit = descriptors.limit_for(settings.max_connections)
     most = descriptors.connections_within(limit, settings.max_connections)

@@ -8,24 +8,24 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from feeds.catalog import Sources
-from feeds.market import BinanceMarket
+from feeds.exchange.market import BinanceMarket
 from feeds.supervisor import Supervisor
 from feeds.symbols import Symbols
 from orchestrator.clock import Clock
-from stream_server import origins
-from stream_server.access import Access, Claims
-from stream_server.bodies import Bodies
-from stream_server.browsers import safe_headers
-from stream_server.clients import Client, Clients
-from stream_server.demand import Demands
-from stream_server.hub import Hub
-from stream_server.inflow import STEPS_A_TURN, Turnstile
-from stream_server.meters import Requests
-from stream_server.outbox import Outbox
-from stream_server.peers import Connections, RequestRates, is_loopback
-from stream_server.probe import PROBE, Probe
-from stream_server.pulse import Pulse
-from stream_server.session import Session
+from stream_server.access import origins
+from stream_server.access.addresses import Connections, RequestRates, is_loopback
+from stream_server.access.browsers import safe_headers
+from stream_server.access.tokens import Access, Claims
+from stream_server.connections.bodies import Bodies
+from stream_server.connections.inflow import STEPS_A_TURN, Turnstile
+from stream_server.delivery.clients import Client, Clients
+from stream_server.delivery.demand import Demands
+from stream_server.delivery.hub import Hub
+from stream_server.delivery.meters import Requests
+from stream_server.delivery.outbox import Outbox
+from stream_server.delivery.session import Session
+from stream_server.observing.loop_monitor import Pulse
+from stream_server.observing.probe import PROBE, Probe
 from stream_server.settings import Settings
 
 

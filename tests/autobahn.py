@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from stream_server import light, websocket
-from stream_server.session import MAX_MESSAGE_BYTES
+from stream_server.connections import light_websocket, websocket
+from stream_server.delivery.session import MAX_MESSAGE_BYTES
 from tests.echo import echoing
 
 SECTIONS = ("1", "2", "3", "4", "5", "6", "7", "10")
@@ -90,7 +90,7 @@ def main() -> int:
     told = parser.parse_args()
     logging.disable(logging.CRITICAL)  # the upstreams of this service are nowhere, and it would say so
     if told.limit_bytes:
-        for module in (light, websocket):
+        for module in (light_websocket, websocket):
             vars(module)["MAX_MESSAGE_BYTES"] = told.limit_bytes
     told.out.mkdir(parents=True, exist_ok=True)
     asyncio.run(run(told.wstest, told.out.resolve(), tuple(told.sections.split(","))))

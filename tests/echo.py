@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager
 from dataclasses import fields
 from pathlib import Path
 
-from stream_server import envelope
-from stream_server.access import Claims
+from stream_server.access.tokens import Claims
 from stream_server.app import Run, listen, runner_of, service
 from stream_server.context import CONTEXT, Context
-from stream_server.outbox import Outbox
-from stream_server.refusals import Refusal
-from stream_server.session import Session
+from stream_server.delivery.outbox import Outbox
+from stream_server.delivery.session import Session
 from stream_server.settings import Settings
+from stream_server.wire import messages
+from stream_server.wire.refusals import Refusal
 from tests.harness import ELSEWHERE
 
 
@@ -32,10 +32,10 @@ class EchoSession(Session):
 
     def receive(self, text: str | bytes, parts: int = 1) -> None:
         if self.admit(parts):
-            self.outbox.pipe.write(envelope.websocket_frame(0x81, text.encode() if isinstance(text, str) else text))
+            self.outbox.pipe.write(messages.websocket_frame(0x81, text.encode() if isinstance(text, str) else text))
 
     def refuse(self, refusal: Refusal, req: object = None) -> None:
-        self.outbox.pipe.write(envelope.websocket_frame(0x81, refusal.code.encode()))
+        self.outbox.pipe.write(messages.websocket_frame(0x81, refusal.code.encode()))
 
 
 class EchoContext(Context):

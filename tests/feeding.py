@@ -11,13 +11,13 @@ import aiohttp
 import orjson
 
 from feeds.accounts import BINANCE_POLICY, rest_of_binance
-from feeds.binance import BinanceFeed, BinancePolicy
+from feeds.exchange.feed import BinanceFeed, BinancePolicy
+from feeds.exchange.market import BinanceMarket
+from feeds.exchange.stream_socket import SocketPolicy
+from feeds.exchange.tape import Recorder
 from feeds.intervals import next_open
-from feeds.market import BinanceMarket
 from feeds.model import Candle, Event, Pair
 from feeds.symbols import Symbols
-from feeds.tape import Recorder
-from feeds.websocket import SocketPolicy
 from orchestrator.clock import Clock
 from orchestrator.hosts import Hosts
 from orchestrator.http import AiohttpTransport, HttpRequest, HttpResponse, Transport

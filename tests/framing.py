@@ -4,8 +4,8 @@ import asyncio
 from collections import deque
 from typing import cast
 
-from stream_server.frames import FrameError, FrameReader, Message, Opcode
-from stream_server.inflow import Entrant, Inflow, Turnstile
+from stream_server.connections.inflow import Entrant, Inflow, Turnstile
+from stream_server.wire.frames import FrameError, FrameReader, Message, Opcode
 
 
 class OpenDoor:

@@ -2,8 +2,8 @@
 
     $ .venv/bin/python -m tests.sweep
 
-prints the figures. A new provider is swept as soon as its answer is listed in CASES; `tests/test_sweep.py` fails while
-a module of `feeds/providers` has none.
+prints the figures. A new provider is swept as soon as its answer is listed in CASES;
+`tests/feeds/providers/test_sweep.py` fails while a module of `feeds/providers` has none.
 """
 
 import copy
@@ -18,11 +18,12 @@ from xml.sax.saxutils import escape
 
 import orjson
 
-from feeds.articles import NewsQuery
 from feeds.dt_requests import DtQuery, ask
+from feeds.fields import BadFieldError, Rows
+from feeds.news.articles import NewsQuery
+from feeds.news.scores import Texts
 from feeds.providers import (
     alternative_me,
-    binance,
     blockscout,
     coingecko,
     crypto_api_clean,
@@ -34,9 +35,8 @@ from feeds.providers import (
     reddit,
     rss,
 )
-from feeds.providers.fields import BadFieldError, Rows
 from feeds.queries import CandleQuery, MarketQuery
-from feeds.sentiment import Texts
+from feeds.venues import binance
 from orchestrator import repairs
 from orchestrator.errors import ProviderError
 from orchestrator.http import HttpResponse

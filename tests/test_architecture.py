@@ -1,12 +1,13 @@
 """The shape of the code base: which way imports point, and that one table holds every code a client can meet."""
 
 import ast
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from stream_server import refusals
+from stream_server.wire import refusals
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("orchestrator", "feeds", "stream_server")
@@ -40,30 +41,66 @@ def test_imports_point_one_way(path: Path) -> None:
     assert found & ({*PACKAGES, "tests", "bench"} - {package}) <= MAY_IMPORT[package]
 
 
-SERVER_LAYERS = ("meters", "refusals", "selectors", "envelope", "outbox", "delivery", "hub", "session")
-"""Of the server's core, lower ones first: none imports one that stands after it, nor a shell."""
+SERVER_WINGS: dict[str, set[str]] = {
+    "wire": set(),
+    "delivery": {"wire"},
+    "observing": {"wire", "delivery", "access"},
+    "access": {"wire", "delivery", "connections", "rest", "context"},
+    "connections": {"wire", "delivery", "access", "rest", "context"},
+    "rest": {"wire", "delivery", "access", "connections", "observing", "context"},
+    "specs": {"wire", "delivery", "rest", "context"},
+}
+"""Each wing of the server, and what of the server it may import beside itself. Nothing imports `app`."""
+FEED_WINGS: dict[str, set[str]] = {
+    "exchange": {"venues"},
+    "venues": set(),
+    "news": set(),
+    "providers": {"news"},
+}
+"""The same for the wings of the feeds."""
 
 
-def imported_by(name: str) -> set[str]:
-    """What a module or a package of the server imports."""
-    module = ROOT / f"stream_server/{name}.py"
-    files = [module] if module.exists() else sorted((ROOT / "stream_server" / name).glob("*.py"))
+def wing_of(name: str, package: str) -> str | None:
+    """The wing or module of a package that an imported name belongs to; None if it belongs to another package."""
+    words = name.split(".")
+    return words[1] if words[0] == package and len(words) > 1 else None
+
+
+@pytest.mark.parametrize(
+    ("package", "wing", "allowed"),
+    [
+        *(("stream_server", wing, allowed) for wing, allowed in SERVER_WINGS.items()),
+        *(("feeds", wing, allowed) for wing, allowed in FEED_WINGS.items()),
+    ],
+)
+def test_every_wing_keeps_to_its_walls(package: str, wing: str, allowed: set[str]) -> None:
+    found = {wing_of(name, package) for name in imported_by(f"{package}/{wing}")}
+    modules = {"__version__", "PROTOCOL", None}
+    if package == "feeds":  # the words of the trade, and what every wing shares
+        modules |= {path.stem for path in (ROOT / "feeds").glob("*.py")} - {"catalog", "accounts", "supervisor"}
+    assert found - modules <= allowed | {wing}
+
+
+def imported_by(folder: str) -> set[str]:
+    """What the modules of a folder import."""
+    files = sorted((ROOT / folder).glob("*.py"))
     assert files
     return {each for file in files for each in imported(tree_of(file))}
 
 
-@pytest.mark.parametrize("name", SERVER_LAYERS)
-def test_the_core_of_the_server_imports_only_what_is_below(name: str) -> None:
-    prefix = "stream_server."
-    found = {each.removeprefix(prefix).partition(".")[0] for each in imported_by(name) if each.startswith(prefix)}
-    below = {*SERVER_LAYERS[: SERVER_LAYERS.index(name)], name, "history", "PROTOCOL", "__version__"}
-    assert found <= below
-
-
-@pytest.mark.parametrize("name", [*SERVER_LAYERS, "history", "settings"])
-def test_the_core_of_the_server_knows_no_loop_and_no_socket(name: str) -> None:
-    found = {each.partition(".")[0] for each in imported_by(name)}
+@pytest.mark.parametrize("folder", ["stream_server/wire", "stream_server/delivery"])
+def test_what_is_delivered_and_how_it_is_written_knows_no_loop_and_no_socket(folder: str) -> None:
+    shells = {"clients.py"}
+    files = [file for file in sorted((ROOT / folder).glob("*.py")) if file.name not in shells]
+    found = {each.partition(".")[0] for file in files for each in imported(tree_of(file))}
     assert not found & {"asyncio", "aiohttp", "websockets", "socket", "uvloop"}
+
+
+def test_every_package_is_installed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    listed = set(project["tool"]["setuptools"]["packages"]) - {"stream_server.static"}
+    folders = {path.parent.relative_to(ROOT) for path in MODULES}
+    assert listed == {".".join(folder.parts) for folder in folders}
 
 
 def test_only_the_settings_read_the_environment_and_the_start_its_choice_of_loop() -> None:

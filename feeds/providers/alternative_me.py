@@ -11,8 +11,7 @@ from dataclasses import replace
 
 import orjson
 
-from feeds.model import FearGreed
-from feeds.providers.fields import (
+from feeds.fields import (
     BadFieldError,
     Rows,
     at_most,
@@ -24,11 +23,12 @@ from feeds.providers.fields import (
     some_rows,
     whole,
 )
+from feeds.model import FearGreed
 from orchestrator import http
 from orchestrator.errors import Malformed, NotFound, Outdated, ProviderError, RateLimited, Unavailable
 from orchestrator.http import HttpRequest, HttpResponse, json_body, maybe_json
+from orchestrator.persistence import LATEST_MS
 from orchestrator.provider import Steps
-from orchestrator.state import LATEST_MS
 
 NAME = "alternative_me"
 PATH = "/fng/"

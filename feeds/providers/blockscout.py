@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from feeds.chains import ETHEREUM, Chain
-from feeds.model import ChainStats, Gas
-from feeds.providers.fields import (
+from feeds.fields import (
     amount,
     at_most,
     maybe,
     maybe_iso_ms,
     positive,
 )
+from feeds.model import ChainStats, Gas
 from orchestrator import http
 from orchestrator.errors import BadQuery, Malformed, NotFound, Outdated, ProviderError, Unavailable
 from orchestrator.http import HttpRequest, HttpResponse, json_body

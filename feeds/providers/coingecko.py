@@ -13,9 +13,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from feeds.derive import asked_for, derive, regular
-from feeds.intervals import DAY_MS, HOUR_MS, MINUTE_MS, STEP_MS
-from feeds.model import Candle, Coin, GlobalMarket, Quote, Trending
-from feeds.providers.fields import (
+from feeds.fields import (
     BadFieldError,
     Rows,
     mapping,
@@ -30,6 +28,8 @@ from feeds.providers.fields import (
     some_rows,
     text,
 )
+from feeds.intervals import DAY_MS, HOUR_MS, MINUTE_MS, STEP_MS
+from feeds.model import Candle, Coin, GlobalMarket, Quote, Trending
 from feeds.queries import CandleQuery, MarketQuery
 from orchestrator import http
 from orchestrator.errors import (

@@ -15,8 +15,7 @@ from urllib.parse import quote, unquote
 
 import orjson
 
-from feeds.model import Resource
-from feeds.providers.fields import (
+from feeds.fields import (
     BadFieldError,
     Rows,
     flag,
@@ -28,6 +27,7 @@ from feeds.providers.fields import (
     some_rows,
     text,
 )
+from feeds.model import Resource
 from orchestrator import http, repairs
 from orchestrator.errors import BadQuery, Malformed, NotFound, ProviderError, Unavailable
 from orchestrator.http import HttpRequest, HttpResponse, begins, json_body

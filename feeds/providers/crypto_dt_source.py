@@ -14,11 +14,8 @@ from typing import TypeVar
 
 import orjson
 
-from feeds.articles import MAX_URL, READ_AT_MOST, NewsQuery, article, newest, outlet_name
 from feeds.derive import asked_for, regular
-from feeds.intervals import MINUTE_MS, STEP_MS
-from feeds.model import Article, Candle, Coin, FearGreed, Quote, Sentiment, Trending
-from feeds.providers.fields import (
+from feeds.fields import (
     BadFieldError,
     Rows,
     amount,
@@ -33,6 +30,9 @@ from feeds.providers.fields import (
     text,
     whole,
 )
+from feeds.intervals import MINUTE_MS, STEP_MS
+from feeds.model import Article, Candle, Coin, FearGreed, Quote, Sentiment, Trending
+from feeds.news.articles import MAX_URL, READ_AT_MOST, NewsQuery, article, newest, outlet_name
 from feeds.queries import CandleQuery, MarketQuery
 from orchestrator import http
 from orchestrator.errors import (

@@ -9,9 +9,9 @@ Source: client libraries and project notes of 2025-26; the official page could n
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from feeds.articles import MAX_URL, READ_AT_MOST, NewsQuery, article, newest, outlet_name
+from feeds.fields import Rows, mapping, maybe_iso_ms, maybe_mapping, maybe_text, maybe_whole, some_rows
 from feeds.model import Article
-from feeds.providers.fields import Rows, mapping, maybe_iso_ms, maybe_mapping, maybe_text, maybe_whole, some_rows
+from feeds.news.articles import MAX_URL, READ_AT_MOST, NewsQuery, article, newest, outlet_name
 from orchestrator import http
 from orchestrator.errors import Blocked, Malformed, NotFound, ProviderError, RateLimited, Unauthorized, Unavailable
 from orchestrator.http import HttpRequest, HttpResponse, json_body, maybe_json

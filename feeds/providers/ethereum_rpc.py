@@ -14,8 +14,8 @@ from typing import cast
 import orjson
 
 from feeds.chains import ETHEREUM, Chain
+from feeds.fields import BadFieldError, amount, at_most, rows
 from feeds.model import ChainStats, Gas
-from feeds.providers.fields import BadFieldError, amount, at_most, rows
 from orchestrator import http
 from orchestrator.errors import (
     BadQuery,

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from feeds.chains import ETHEREUM, Chain
+from feeds.fields import BadFieldError, amount, at_most, maybe, maybe_whole, positive
 from feeds.model import ChainStats, Gas
-from feeds.providers.fields import BadFieldError, amount, at_most, maybe, maybe_whole, positive
 from orchestrator import http
 from orchestrator.errors import (
     BadQuery,

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import orjson
 
+from feeds.fields import BadFieldError, amount, mapping, maybe_amount, text
 from feeds.model import Sentiment
-from feeds.providers.fields import BadFieldError, amount, mapping, maybe_amount, text
-from feeds.sentiment import Texts, label_of
+from feeds.news.scores import Texts, label_of
 from orchestrator import http
 from orchestrator.errors import (
     BadQuery,

@@ -5,16 +5,16 @@ It asks nobody. VADER weighs words by a general list (valences from -4 to 4), wi
 the trade (`interest`, `share`, `security`, `asset`, `block`).
 
 Checked by the share of labels that agree with ours, a third each positive, neutral and negative. `headlines` are 180
-usual ones; `turns` are 84 with negation, fading, `despite`, `after`, `but`, numbers and questions (`feeds.turns` reads
-those). One half of each chose list and rules, the other only checks them; all were written by those who wrote the list,
-so expect less of real headlines.
+usual ones; `turns` are 84 with negation, fading, `despite`, `after`, `but`, numbers and questions, which
+`feeds.news.turns` reads. One half of each chose list and rules, the other only checks them; all were written by those
+who wrote the list, so expect less of real headlines.
 
                       headlines                 turns
                     development  held out   development  held out
     plain VADER            0.60        0.68        0.33        0.36    (neutral within 0.05, as its authors advise)
     with this list         0.93        0.93        0.95        0.81    (neutral within 0.2, as for every model here)
 
-Before the rules of `feeds.turns` the list agreed on 0.90, 0.93, 0.31 and 0.38 of them.
+Before the rules of `feeds.news.turns` the list agreed on 0.90, 0.93, 0.31 and 0.38 of them.
 
 Source: Hutto and Gilbert 2014, "VADER"; vaderSentiment 3.3.2.
 """
@@ -26,9 +26,9 @@ from functools import cache
 
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
-from feeds import turns
 from feeds.model import Sentiment
-from feeds.sentiment import Texts, label_of
+from feeds.news import turns
+from feeds.news.scores import Texts, label_of
 from orchestrator.provider import Steps
 
 NAME = "lexicon"
@@ -96,7 +96,7 @@ PHRASES: tuple[tuple[str, float, str], ...] = (
     ("short_squeeze", 1.6, r"short squeeze|shorts (?:\S+ ){0,4}(?:cover|liquidated|squeezed)"),
     ("shrugs_off", 1.6, r"shrug(?:s|ged)? off"),
     ("holds_firm", 1.3, r"(?:holds?|stands?) (?:firm|strong)"),
-    # What a text turns on; `feeds.turns` reads these.
+    # What a text turns on; `feeds.news.turns` reads these.
     ("even_as", 0.0, r"even (?:as|though|if|after)"),
     (
         "loses_steam",

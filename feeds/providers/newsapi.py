@@ -8,9 +8,9 @@ Source: newsapi.org/docs, "Everything" and "Errors".
 
 from urllib.parse import urlsplit
 
-from feeds.articles import MAX_URL, NAMES, READ_AT_MOST, NewsQuery, article, newest, outlet_name
+from feeds.fields import Rows, mapping, maybe_iso_ms, maybe_mapping, maybe_text, some_rows
 from feeds.model import Article
-from feeds.providers.fields import Rows, mapping, maybe_iso_ms, maybe_mapping, maybe_text, some_rows
+from feeds.news.articles import MAX_URL, NAMES, READ_AT_MOST, NewsQuery, article, newest, outlet_name
 from orchestrator import http
 from orchestrator.errors import BadQuery, Malformed, ProviderError, RateLimited, Unauthorized, Unavailable
 from orchestrator.http import HttpRequest, HttpResponse, json_body, maybe_json

@@ -10,9 +10,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from feeds.articles import MAX_URL, READ_AT_MOST, NewsQuery, article, newest
-from feeds.model import Article
-from feeds.providers.fields import (
+from feeds.fields import (
     BadFieldError,
     Rows,
     mapping,
@@ -23,6 +21,8 @@ from feeds.providers.fields import (
     some_rows,
     text,
 )
+from feeds.model import Article
+from feeds.news.articles import MAX_URL, READ_AT_MOST, NewsQuery, article, newest
 from orchestrator import http
 from orchestrator.clock import Clock
 from orchestrator.errors import Blocked, Malformed, NotFound, ProviderError, RateLimited, Unauthorized, Unavailable

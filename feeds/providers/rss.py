@@ -4,7 +4,8 @@ A feed is the least trustworthy of all bodies: XML that may bomb, name local fil
 feedparser, which knows every dialect, takes minutes over some (a long author, many attributes), holding up every
 thread. So what it reads is written anew here, from the few elements that an article is made of, each cut to length;
 it is given bytes only (a text it would take for an address and open). Whatever declares a document type is refused by
-defusedxml, and `feeds.articles` makes titles plain and links harmless. Still it takes a moment: off the event loop.
+defusedxml, and `feeds.news.articles` makes titles plain and links harmless. Still it takes a moment, so it runs off the
+event loop.
 
 Source: RSS 2.0 specification; RFC 4287 (Atom); RFC 9110, section 13 (conditional requests).
 """
@@ -25,10 +26,10 @@ import feedparser
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser, ParseError
 
-from feeds.articles import MAX_URL, NewsQuery, article, newest, symbols_in
 from feeds.dates import with_offset
+from feeds.fields import BadFieldError, Rows, some_rows
 from feeds.model import Article
-from feeds.providers.fields import BadFieldError, Rows, some_rows
+from feeds.news.articles import MAX_URL, NewsQuery, article, newest, symbols_in
 from orchestrator import charsets, http, repairs
 from orchestrator.errors import Malformed, ProviderError, TooLarge
 from orchestrator.http import HttpRequest, HttpResponse

@@ -6,7 +6,7 @@ a burst, and a group picks from that when its turn to be written comes.
 
 from collections.abc import Mapping
 
-from stream_server.envelope import Frame
+from stream_server.wire.messages import Frame
 
 
 class Numbers(dict[str, int]):

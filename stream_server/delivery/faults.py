@@ -7,7 +7,7 @@ that happens, and ended with 1011 once nothing is in the middle of being written
 import logging
 from collections.abc import Callable
 
-from stream_server.outbox import Outbox
+from stream_server.delivery.outbox import Outbox
 
 log = logging.getLogger(__name__)
 

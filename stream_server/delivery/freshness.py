@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from orchestrator.clock import Clock
-from stream_server.history import TopicHistory
+from stream_server.delivery.history import TopicHistory
 
 IN_ORDER_S = 1.0
 """A value that was received no longer ago is not sorted in: it is found stale by so much too late at most."""

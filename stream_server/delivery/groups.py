@@ -14,9 +14,9 @@ from operator import itemgetter
 
 from feeds import topics
 from stream_server.delivery.bursts import Burst, Numbers
+from stream_server.delivery.outbox import Outbox
 from stream_server.delivery.word_trees import PatternTree, TopicTree
-from stream_server.envelope import Frame, Wire
-from stream_server.outbox import Outbox
+from stream_server.wire.messages import Frame, Wire
 
 PHASES = 8
 """Members of a throttled group share its beat. A new one joins the phase that has just passed, so that after its

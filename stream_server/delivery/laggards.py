@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 from orchestrator.clock import Clock
 from stream_server.delivery.faults import Faults
+from stream_server.delivery.outbox import PACE_AGAIN_S, Outbox
 from stream_server.delivery.policy import PAUSED_S, HubPolicy, Scheduler
-from stream_server.envelope import Frame
-from stream_server.outbox import PACE_AGAIN_S, Outbox
-from stream_server.refusals import TOO_SLOW, Closing
+from stream_server.wire.messages import Frame
+from stream_server.wire.refusals import TOO_SLOW, Closing
 
 RETRY_BEHIND_S = 0.02
 READS_S = 1.0

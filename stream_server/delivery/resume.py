@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from feeds import topics
-from stream_server import envelope
-from stream_server.envelope import Frame
-from stream_server.history import TopicHistory
+from stream_server.delivery.history import TopicHistory
+from stream_server.wire import messages
+from stream_server.wire.messages import Frame
 
 EARLIEST = "earliest"
 _CURSOR = re.compile(r"([0-9a-z]{1,20})-([0-9]{1,18})", re.ASCII)
@@ -52,7 +52,7 @@ def since(added: Iterable[TopicHistory], listens: Mapping[str, int], epoch: str,
         lacking = topic.since(seq)
         last, event = topic.last, topic.event
         if not lacking and last is not None and last.overtaken and event is not None and listens[topic.name]:
-            lacking = [envelope.update(event, f"{epoch}-{seq}", seq)]
+            lacking = [messages.update(event, f"{epoch}-{seq}", seq)]
         frames += lacking
     return frames
 

@@ -13,10 +13,10 @@ from stream_server.delivery.bursts import Burst
 from stream_server.delivery.faults import GONE, Faults
 from stream_server.delivery.groups import Group, Groups
 from stream_server.delivery.laggards import Laggards
+from stream_server.delivery.meters import Tally
+from stream_server.delivery.outbox import Outbox
 from stream_server.delivery.policy import Scheduler
-from stream_server.envelope import Frame
-from stream_server.meters import Tally
-from stream_server.outbox import Outbox
+from stream_server.wire.messages import Frame
 
 WRITES_A_TURN = 500
 """A write costs some 8 µs: this many hold up the loop, and with it everyone's requests, for 4 ms."""

@@ -5,11 +5,11 @@ import re
 from aiohttp import web
 
 from stream_server.context import Context, vary
-from stream_server.headers import members
 from stream_server.rest import candles, chain, hub, market, metrics, new_sources, news, sentiment, status
 from stream_server.rest.answers import VIEWS, Views, envelope_errors, finish
-from stream_server.rest.asking import ASK_LIMITS, AskLimits
+from stream_server.rest.source_queries import ASK_LIMITS, AskLimits
 from stream_server.rest.status import status_report
+from stream_server.wire.headers import members
 
 __all__ = ["add_routes", "envelope_errors", "finish", "status_report"]
 

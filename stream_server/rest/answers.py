@@ -15,13 +15,13 @@ from datetime import UTC, datetime
 import orjson
 from aiohttp import web
 
-from stream_server.bodies import is_body_behind_upgrade
-from stream_server.browsers import SERVER
+from stream_server.access.browsers import SERVER
+from stream_server.connections.bodies import is_body_behind_upgrade
 from stream_server.context import CONTEXT, Context
-from stream_server.headers import is_known
-from stream_server.history import TopicHistory
-from stream_server.hub import Hub
-from stream_server.refusals import Refusal
+from stream_server.delivery.history import TopicHistory
+from stream_server.delivery.hub import Hub
+from stream_server.wire.headers import is_known
+from stream_server.wire.refusals import Refusal
 
 log = logging.getLogger(__name__)
 

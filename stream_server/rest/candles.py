@@ -6,16 +6,16 @@ import orjson
 from aiohttp import web
 
 from feeds import topics
-from feeds.candles import CandleSeries, State
-from feeds.market import candle_data
+from feeds.exchange.candles import CandleSeries, State
+from feeds.exchange.market import candle_data
 from feeds.model import Candle, Pair
 from feeds.queries import CandleQuery
 from stream_server.context import CONTEXT, Context
-from stream_server.refusals import Refusal
 from stream_server.rest.answers import VIEWS, Answer, answer_of_topics, respond
-from stream_server.rest.asking import Asking, asking_of, attempts_of
 from stream_server.rest.coins import bases
 from stream_server.rest.parameters import Parameters
+from stream_server.rest.source_queries import Asking, asking_of, attempts_of
+from stream_server.wire.refusals import Refusal
 
 DEFAULT_CANDLES = 500
 MAX_CANDLES = 1000

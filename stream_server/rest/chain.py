@@ -11,10 +11,10 @@ from feeds.model import ChainStats, Gas
 from orchestrator.pool import Pool
 from orchestrator.upstream import State
 from stream_server.context import CONTEXT
-from stream_server.refusals import Refusal
 from stream_server.rest.answers import VIEWS, respond
-from stream_server.rest.asking import asking_of
 from stream_server.rest.parameters import Parameters
+from stream_server.rest.source_queries import asking_of
+from stream_server.wire.refusals import Refusal
 
 T = TypeVar("T", Gas, ChainStats)
 

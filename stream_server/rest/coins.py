@@ -12,9 +12,9 @@ from feeds.identity import Identities
 from feeds.model import Coin
 from feeds.symbols import UnknownSymbolError
 from stream_server.context import Context
-from stream_server.refusals import Refusal
 from stream_server.rest.answers import SHOWN_CHARS
-from stream_server.rest.asking import Asking
+from stream_server.rest.source_queries import Asking
+from stream_server.wire.refusals import Refusal
 
 MAX_STRICT = 10
 _TICKER = re.compile(r"[A-Z0-9]{1,20}")

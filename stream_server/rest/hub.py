@@ -8,7 +8,7 @@ from aiohttp import web
 from feeds import topics
 from feeds.chains import CHAINS
 from feeds.intervals import INTERVALS
-from stream_server.access import Claims
+from stream_server.access.tokens import Claims
 from stream_server.context import CLAIMS, CONTEXT, Context
 from stream_server.rest.answers import OURS, VIEWS, Answer, answer_of_topics, respond
 from stream_server.rest.parameters import Parameters, only_max_age

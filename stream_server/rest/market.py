@@ -7,19 +7,19 @@ from aiohttp import web
 
 from feeds import events, topics
 from feeds.catalog import EVERYTHING, TABLE
+from feeds.fields import Rows
 from feeds.identity import NO_MATCHING_SOURCE, Identities
 from feeds.model import Coin, Quote
-from feeds.providers.fields import Rows
 from feeds.queries import MarketQuery
 from feeds.symbols import UnknownSymbolError
 from orchestrator.pool import Fetched, Pool
 from stream_server.context import CONTEXT, Context
-from stream_server.history import NO_UPDATE, TopicHistory
-from stream_server.refusals import Refusal
+from stream_server.delivery.history import NO_UPDATE, TopicHistory
 from stream_server.rest.answers import SHOWN_CHARS, VIEWS, Answer, answer_of_topics, respond
-from stream_server.rest.asking import Asking, asking_of, attempts_of
 from stream_server.rest.coins import bases, coins_meant, refuse_ambiguous, ticker_of, unknown_symbols
 from stream_server.rest.parameters import Parameters
+from stream_server.rest.source_queries import Asking, asking_of, attempts_of
+from stream_server.wire.refusals import Refusal
 
 MAX_COINS = TABLE.limit
 MAX_SYMBOLS = 100

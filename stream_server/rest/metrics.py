@@ -26,12 +26,12 @@ from feeds.catalog import Sources
 from orchestrator.breaker import State as Circuit
 from orchestrator.upstream import State
 from stream_server import __version__
+from stream_server.connections.descriptors import NO_DESCRIPTOR
 from stream_server.context import CONTEXT, Context
-from stream_server.descriptors import NO_DESCRIPTOR
-from stream_server.meters import Histogram
-from stream_server.refusals import CLOSINGS, CODES
+from stream_server.delivery.meters import Histogram
 from stream_server.rest.answers import MALFORMED
 from stream_server.rest.status import disagreeing, health, rejected_rows, repaired
+from stream_server.wire.refusals import CLOSINGS, CODES
 
 DISAGREEMENTS_TOLD = 20
 REJECTED_TOLD = 200

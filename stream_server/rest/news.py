@@ -8,17 +8,17 @@ from aiohttp import web
 
 from feeds import topics
 from feeds.catalog import LATEST
-from feeds.news import NewsDesk
+from feeds.news.desk import NewsDesk
 from feeds.poller import IDLE
 from feeds.providers import crypto_dt_source, newsapi
 from orchestrator.pool import Attempt
 from orchestrator.upstream import State
 from stream_server.context import CONTEXT
-from stream_server.refusals import Refusal
 from stream_server.rest.answers import VIEWS, Answer, respond
-from stream_server.rest.asking import Asking, asking_of
 from stream_server.rest.coins import bases
 from stream_server.rest.parameters import Parameters
+from stream_server.rest.source_queries import Asking, asking_of
+from stream_server.wire.refusals import Refusal
 
 FILTERS = ("latest", "hot", "important")
 MAX_ARTICLES = 200

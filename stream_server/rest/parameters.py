@@ -9,10 +9,10 @@ from multidict import MultiMapping
 
 from feeds.intervals import INTERVALS
 from feeds.symbols import Symbols
-from stream_server.refusals import Refusal
+from stream_server.delivery.selectors import resolve, sentences
+from stream_server.delivery.session import MAX_INTERVAL_MS, is_last_event_id
 from stream_server.rest.answers import SHOWN_CHARS
-from stream_server.selectors import resolve, sentences
-from stream_server.session import MAX_INTERVAL_MS, is_last_event_id
+from stream_server.wire.refusals import Refusal
 
 MAX_NAMES = 500
 MAX_TIME_MS = 10**14

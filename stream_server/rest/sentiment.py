@@ -8,15 +8,15 @@ from aiohttp import web
 
 from feeds.catalog import HISTORY_DAYS
 from feeds.model import FearGreed, Sentiment
+from feeds.news.scores import Texts
 from feeds.providers import crypto_dt_source, huggingface, lexicon
-from feeds.sentiment import Texts
 from orchestrator.upstream import State
-from stream_server.bodies import BODY
+from stream_server.connections.bodies import BODY
 from stream_server.context import CONTEXT
-from stream_server.refusals import Refusal
 from stream_server.rest.answers import SHOWN_CHARS, VIEWS, respond
-from stream_server.rest.asking import Asking, asking_of
 from stream_server.rest.parameters import Parameters
+from stream_server.rest.source_queries import Asking, asking_of
+from stream_server.wire.refusals import Refusal
 
 MAX_DAYS = 3000
 HISTORIES = (HISTORY_DAYS, 90, 365, 1000, MAX_DAYS)

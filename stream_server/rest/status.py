@@ -10,8 +10,8 @@ from aiohttp import web
 from feeds import topics
 from feeds.catalog import TABLE
 from feeds.disagreements import Disagreement, SaidPrice, disagreements
-from feeds.market import BinanceMarket
-from feeds.providers import binance
+from feeds.exchange.market import BinanceMarket
+from feeds.venues import binance
 from orchestrator.upstream import Upstream
 from stream_server import __version__
 from stream_server.context import CONTEXT, Context

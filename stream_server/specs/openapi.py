@@ -16,15 +16,14 @@ from feeds.identity import NO_MATCHING_SOURCE
 from feeds.intervals import INTERVALS
 from feeds.providers import crypto_dt_source
 from stream_server import __version__
-from stream_server.refusals import CODES
+from stream_server.delivery.selectors import MAX_PATTERNS, MAX_TOPICS
+from stream_server.delivery.session import MAX_INTERVAL_MS
 from stream_server.rest.candles import DEFAULT_CANDLES, MAX_CANDLES
 from stream_server.rest.market import MAX_COINS, MAX_SYMBOLS
 from stream_server.rest.new_sources import MAX_ROWS
 from stream_server.rest.news import DEFAULT_ARTICLES, FILTERS, MAX_ARTICLES
 from stream_server.rest.parameters import MAX_NAMES, MAX_TIME_MS, NO, YES
 from stream_server.rest.sentiment import MAX_DAYS, MAX_TEXT_CHARS, MAX_TEXTS, MODELS
-from stream_server.selectors import MAX_PATTERNS, MAX_TOPICS
-from stream_server.session import MAX_INTERVAL_MS
 from stream_server.specs.schemas import (
     CHAIN_FIELDS,
     GAS_FIELDS,
@@ -54,6 +53,7 @@ from stream_server.specs.schemas import (
     whole,
     word,
 )
+from stream_server.wire.refusals import CODES
 
 DESCRIPTION = """\
 Last values, candles, news and the health of their sources. Every answer is in one envelope that says where its data \

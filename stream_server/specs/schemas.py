@@ -10,10 +10,10 @@ from typing import Any
 
 from feeds import topics
 from feeds.chains import CHAINS
+from feeds.exchange.market import HALTED
 from feeds.identity import NO_MATCHING_SOURCE
 from feeds.intervals import INTERVALS
-from feeds.market import HALTED
-from stream_server.history import NO_UPDATE
+from stream_server.delivery.history import NO_UPDATE
 
 Schema = dict[str, Any]
 

@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 
 from feeds.model import Event
-from stream_server.envelope import Wire
-from stream_server.hub import Hub, HubPolicy
-from stream_server.outbox import HIGH_WATER_BYTES, Outbox
-from stream_server.refusals import Closing
+from stream_server.delivery.hub import Hub, HubPolicy
+from stream_server.delivery.outbox import HIGH_WATER_BYTES, Outbox
+from stream_server.wire.messages import Wire
+from stream_server.wire.refusals import Closing
 from tests.fakes.clock import ManualClock
 
 CLOGGED_BYTES = HIGH_WATER_BYTES + 1

@@ -20,11 +20,11 @@ from feeds.providers.rss import read_feed
 from feeds.symbols import Symbols
 from orchestrator.errors import ProviderError
 from orchestrator.retry import MAX_RETRY_AFTER_S, http_date_ms, retry_after_s
-from stream_server.envelope import Wire
-from stream_server.frames import MAX_PARTS, FrameError, Opcode
-from stream_server.outbox import Outbox
-from stream_server.refusals import CODES
-from stream_server.session import MAX_MESSAGE_BYTES, Session
+from stream_server.delivery.outbox import Outbox
+from stream_server.delivery.session import MAX_MESSAGE_BYTES, Session
+from stream_server.wire.frames import MAX_PARTS, FrameError, Opcode
+from stream_server.wire.messages import Wire
+from stream_server.wire.refusals import CODES
 from tests.conversations import answered
 from tests.fakes.clock import START_MS
 from tests.fakes.pipe import FakePipe, HubRig

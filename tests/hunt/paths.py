@@ -15,7 +15,12 @@ from typing import Any
 from tests.hunt import programs
 from tests.hunt.world import World
 
-PARTS = ("stream_server.hub", "stream_server.groups", "stream_server.outbox", "stream_server.delivery")
+PARTS = (
+    "stream_server.delivery.hub",
+    "stream_server.groups",
+    "stream_server.delivery.outbox",
+    "stream_server.delivery",
+)
 """The modules that deliver, those among them that exist, and all that are below them."""
 
 
@@ -26,7 +31,7 @@ def delivery_modules() -> list[ModuleType]:
         for name, module in sorted(sys.modules.items())
         if any(name == part or name.startswith(f"{part}.") for part in PARTS)
     ]
-    if "stream_server.hub" not in {module.__name__ for module in found}:
+    if "stream_server.delivery.hub" not in {module.__name__ for module in found}:
         raise RuntimeError("the hub is elsewhere now: name its module in paths.PARTS")
     return found
 

@@ -3,9 +3,9 @@
 from collections import deque
 from collections.abc import Callable
 
-from stream_server.envelope import Wire
-from stream_server.outbox import HIGH_WATER_BYTES, Outbox
-from stream_server.refusals import Closing
+from stream_server.delivery.outbox import HIGH_WATER_BYTES, Outbox
+from stream_server.wire.messages import Wire
+from stream_server.wire.refusals import Closing
 from tests.hunt.wire import Decoder, Message, Piece
 
 

@@ -18,8 +18,8 @@ import websockets
 from websockets.asyncio.client import connect
 
 from feeds.model import Event
-from stream_server.hub import Hub
-from stream_server.outbox import Outbox
+from stream_server.delivery.hub import Hub
+from stream_server.delivery.outbox import Outbox
 from tests.harness import Running, running
 from tests.hunt.judge import Judge, Selectors, Violation
 from tests.hunt.record import EPOCH, Record

@@ -18,12 +18,12 @@ from feeds import topics
 from feeds.model import Event, Pair
 from feeds.symbols import Symbols
 from orchestrator.limiter import TokenBucket
-from stream_server import envelope
-from stream_server.envelope import Wire
-from stream_server.hub import Hub, HubPolicy
-from stream_server.outbox import HIGH_WATER_BYTES, Outbox
-from stream_server.refusals import NO_PONG, SHUTTING_DOWN, TOO_SLOW, UNAUTHORISED
-from stream_server.session import Session
+from stream_server.delivery.hub import Hub, HubPolicy
+from stream_server.delivery.outbox import HIGH_WATER_BYTES, Outbox
+from stream_server.delivery.session import Session
+from stream_server.wire import messages
+from stream_server.wire.messages import Wire
+from stream_server.wire.refusals import NO_PONG, SHUTTING_DOWN, TOO_SLOW, UNAUTHORISED
 from tests.hunt.judge import Judge, Selectors, Violation
 from tests.hunt.pipes import EXPECTED, FAULTS, HuntPipe, Injected
 from tests.hunt.record import EPOCH, Record
@@ -388,7 +388,7 @@ class World:
 
         self.call(client, ask)
         judge.expect_unsubscribed(gone)
-        self.call(client, lambda: self.hub.post(outbox, [envelope.control("unsubscribed", {"topics": gone})]))
+        self.call(client, lambda: self.hub.post(outbox, [messages.control("unsubscribed", {"topics": gone})]))
 
     def do_snapshot(self, number: int, selection: int) -> None:
         """A client asks for values by the op `snapshot`."""
@@ -623,7 +623,7 @@ class World:
             lambda: hub.leave(outbox),
             lambda: hub.unsubscribe(outbox, ["price.S0"]),
             lambda: hub.subscribe(outbox, ["price.S0"]),
-            lambda: hub.post(outbox, [envelope.control("pong", {})]),
+            lambda: hub.post(outbox, [messages.control("pong", {})]),
             lambda: hub.rewire(outbox, Wire.WEBSOCKET_BATCH),
             lambda: hub.dismiss(outbox, SHUTTING_DOWN, 0),
             lambda: hub.close(outbox, NO_PONG),

@@ -1,0 +1,1 @@
+"""Follow any exchange: its streams, its candles, its trading pairs."""

@@ -1,0 +1,666 @@
+"""The live Binance feed: which streams are wanted, on which sockets, which of them are dead, and what REST must add.
+
+The stream carries everything it can. REST gives what a stream cannot: the list of pairs, prices before the first
+frame, the candles that passed while nobody listened (`backfill`), and a second opinion on a stream that says nothing.
+Answers and frames alike go to `BinanceMarket`.
+"""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from statistics import median_high
+from typing import TypeVar
+
+import orjson
+
+from feeds import topics
+from feeds.exchange.awake import AwakeTime
+from feeds.exchange.backfill import BackfillPolicy, Backfills, Key, log_failure
+from feeds.exchange.candles import KEEP
+from feeds.exchange.doubts import Doubts
+from feeds.exchange.market import HALTED, BinanceMarket
+from feeds.exchange.stream_socket import SocketPolicy, StreamSocket
+from feeds.exchange.tape import Recorder
+from feeds.exchange.watchdog import LONGEST_CADENCE_S, Watchdog
+from feeds.fields import Rows
+from feeds.model import TRADING, Candle, Pair, Price
+from feeds.venues import binance
+from orchestrator.clock import Clock
+from orchestrator.errors import NotFound, ProviderError
+from orchestrator.hosts import Hosts
+from orchestrator.http import HttpRequest, HttpResponse
+from orchestrator.provider import Steps
+from orchestrator.retry import Backoff
+from orchestrator.upstream import Upstream, just
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+ALL_MARKETS = ""
+"""What the ticker stream tells of."""
+TICKERS_COMPARED = 20
+"""So many of the most traded pairs tell whether anything happens at all; more would weigh more."""
+SKEWS_KEPT = 15
+LOOK_AT_PAIRS_S = 1.0
+KEEP_ON_DEMAND = 200
+"""Closed candles of a series that a client has started; whoever asks REST for more gets them from the exchange."""
+REST_ITSELF = ""
+"""Stands among the pairs that speak against the list."""
+EXCHANGE_HALTED = "the exchange is halted: it trades none of its pairs"
+
+
+@dataclass(frozen=True, slots=True)
+class BinancePolicy:
+    """What the feed carries and how often REST is asked. Times in seconds."""
+
+    candle_bases: Sequence[str] = ()
+    candle_intervals: Sequence[str] = ()
+    poll_s: float = 30.0
+    """Between two polls of all prices while no stream delivers."""
+    pairs_refresh_s: float = 3600.0
+    doubted_refresh_s: float = 30.0
+    """The list is fetched again when something speaks against it, but not more often than this."""
+    doubted_longest_s: float = 300.0
+    """A pair that ticks while each new list says that it rests asks for the next one ever later, up to this."""
+    first_delay_s: float = 1.0
+    longest_delay_s: float = 60.0
+    ticker_cadence_s: float = 1.0
+    """As the exchange documents it; a stream never speaks more often, only more seldom."""
+    candle_cadence_s: float = 2.0
+    silence_s: float = 15.0
+    """Tickers that have not come for so long are dead if nobody else can tell; prices are polled after half of it."""
+    watch_s: float = 0.25
+    """How often it is looked for dead streams."""
+    backfill: BackfillPolicy = field(default_factory=BackfillPolicy)
+    socket: SocketPolicy = field(default_factory=SocketPolicy)
+
+
+class BinanceFeed:
+    """Runs until cancelled. `want` and `drop` start and stop candles that somebody listens to."""
+
+    name = "binance"
+
+    def __init__(
+        self,
+        market: BinanceMarket,
+        stream_hosts: Hosts,
+        rest: Upstream,
+        clock: Clock,
+        rng: random.Random,
+        policy: BinancePolicy,
+        pairs_file: Path | None = None,
+        recorder: Recorder | None = None,
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.market = market
+        self.symbols = market.symbols
+        self.stream_hosts = stream_hosts
+        self.rest = rest
+        self.clock = clock
+        self.rng = rng
+        self.policy = policy
+        self.pairs_file = pairs_file
+        self.recorder = recorder
+        self.on_change = on_change
+        self.sockets: list[StreamSocket] = []
+        self.wanted: set[str] = set()
+        self.always: set[str] = set()
+        self.followed: dict[str, Key] = {}
+        """By the name of its stream: each series that is followed."""
+        self.keys: dict[str, Key] = {}
+        """The same by topic, also of a pair that is not listed any more."""
+        self.watchdog = Watchdog()
+        self.awake = AwakeTime(clock)
+        """What silence is measured by."""
+        self.group: asyncio.TaskGroup | None = None
+        self.backfills: Backfills | None = None
+        self.pairs_failed = False
+        self.tickers_failed = False
+        self.last_prices = float("-inf")
+        self.busiest: list[str] = []
+        """The most traded pairs: if anything happens, it happens there."""
+        self.seen: dict[str, Price] = {}
+        """By pair symbol: what was last known, by whomever, since the tickers were subscribed."""
+        self.doubts = Doubts(policy.doubted_refresh_s, policy.doubted_longest_s)
+        self.pairs_asked = float("-inf")
+        self.pairs_confirmed = False
+        """Whether this run has had the list from the exchange itself."""
+        self.list_contradicted = False
+        """REST knows no pair of a name that is on the list."""
+        self.warned: set[str] = set()
+        self.ticker_skews_ms: deque[int] = deque(maxlen=SKEWS_KEPT)
+        """How far the stamps of the last tickers were ahead of our clock."""
+
+    # --- what is wanted ---
+
+    def want(self, topic: str) -> None:
+        """Bring the candles of this topic; before the pairs are known it is remembered."""
+        base = topics.base_of(topic)
+        if base is None:
+            return
+        self.wanted.add(topic)
+        pair = self.symbols.by_base.get(base)
+        if pair is None:
+            if self.symbols.known:
+                self.wanted.discard(topic)
+                self._unfollow(topic)
+                self.market.sink.refuse(topic, f"no market for symbol {base!r}")
+            return
+        if not pair.trading:
+            self.market.sink.stale(topic, HALTED)
+        candle = topics.candle_topic(topic)
+        if candle is None:
+            self.wanted.discard(topic)  # prices of every pair come anyway
+        else:
+            self._follow(topic, (pair.symbol, candle.interval))
+
+    def _follow(self, topic: str, key: Key) -> None:
+        if self.keys.get(topic, key) != key:
+            self._unfollow(topic)  # another pair serves this base now
+        self.keys[topic] = key
+        stream = binance.kline_stream(*key)
+        is_new = key not in self.market.series
+        self.market.follow(key, KEEP if topic in self.always else KEEP_ON_DEMAND)
+        self.followed[stream] = key
+        if is_new and self.recorder is not None:
+            # Now and not with the exchange's word: frames may come before it, and count from here on.
+            self.recorder.subscribed([stream], self.clock.wall_ms())
+        if self.group is not None:
+            socket = self._socket_for(stream)
+            socket.want(stream)
+            if is_new and stream in socket.active:
+                self._subscribed({stream})  # dropped a moment ago, and the exchange has not been told yet
+
+    def starts(self, topic: str) -> bool:
+        """Whether bringing this topic starts something at the exchange: candles that the settings do not name."""
+        candle = topics.candle_topic(topic)
+        if candle is None:
+            return False
+        return candle.base not in self.policy.candle_bases or candle.interval not in self.policy.candle_intervals
+
+    def drop(self, topic: str) -> bool:
+        """Stop candles that nobody listens to; True if they are no longer brought. Prices and set candles go on."""
+        candle = topics.candle_topic(topic)
+        if topic not in self.always:
+            self.wanted.discard(topic)
+        if candle is None or topic in self.always:
+            return False
+        self._unfollow(topic)
+        return True
+
+    def _unfollow(self, topic: str) -> None:
+        """End the stream and the series of a topic; nothing where it is not followed."""
+        key = self.keys.pop(topic, None)
+        if key is None:
+            return
+        stream = binance.kline_stream(*key)
+        self.market.unfollow(key)
+        self.followed.pop(stream, None)
+        self.watchdog.forget(stream)
+        if self.recorder is not None:
+            self.recorder.dropped(stream, self.clock.wall_ms())
+        for socket in self.sockets:
+            socket.drop(stream)
+
+    def _topic_of(self, key: Key) -> str | None:
+        """The topic that a series is of; None for a pair that is not listed."""
+        pair = self.symbols.listed.get(key[0])
+        return topics.ohlcv(pair.base, key[1]) if pair is not None else None
+
+    def _socket_for(self, stream: str) -> StreamSocket:
+        for socket in self.sockets:
+            if stream in socket.wanted:
+                return socket
+        for socket in self.sockets:
+            if len(socket.wanted | socket.active) < binance.MAX_STREAMS_PER_SOCKET:
+                return socket
+        return self._open_socket()
+
+    def _open_socket(self) -> StreamSocket:
+        name = f"binance-{len(self.sockets) + 1}"
+        socket = StreamSocket(
+            name,
+            self.stream_hosts,
+            self.clock,
+            self.rng,
+            self._frame,
+            self._subscribed,
+            lambda stream, within_s: self.watchdog.is_lively(stream, within_s, self.awake.now()),
+            self.policy.socket,
+            self.on_change,
+            lambda host, cause: self._connection(name, host, cause),
+        )
+        self.sockets.append(socket)
+        if self.group is not None:
+            self.group.create_task(socket.run(), name=socket.name)
+        return socket
+
+    def rotate(self, reason: str = "asked to") -> None:
+        """Make a successor of every connection, without a break in what they deliver."""
+        for socket in self.sockets:
+            socket.rotate(reason)
+
+    # --- running ---
+
+    async def run(self) -> None:
+        """Learn the pairs and stream; REST fills in. Upstream failures are met here, none gets out."""
+        self.sockets.clear()
+        self.watchdog = Watchdog()
+        async with asyncio.TaskGroup() as group:
+            self.group = group
+            self.backfills = Backfills(
+                self.market,
+                self.rest,
+                self._get,
+                self._filled,
+                self._exchange_ms,
+                self.clock,
+                self.rng,
+                self.policy.backfill,
+                self.recorder,
+                group,
+                lambda key: self._topic_of(key) in self.always,
+            )
+            try:
+                self._open_socket().want(binance.ALL_MINI_TICKERS)
+                await self._first_pairs()
+                self._want_all()
+                group.create_task(self._poll_prices(), name="binance:prices")
+                group.create_task(self._refresh_pairs(), name="binance:pairs")
+                group.create_task(self.backfills.mend(), name="binance:holes")
+                group.create_task(self._watch(), name="binance:watch")
+                group.create_task(self._question(), name="binance:question")
+                await asyncio.Event().wait()  # the sockets run for ever
+            finally:
+                self.group = self.backfills = None
+
+    def _want_all(self) -> None:
+        """Want what the settings name and what clients have asked for; what the exchange lacks is logged once."""
+        before = self.always
+        listed = [base for base in self.policy.candle_bases if base in self.symbols.by_base]
+        self.always = {topics.ohlcv(base, interval) for base in listed for interval in self.policy.candle_intervals}
+        for base in set(self.policy.candle_bases) - set(listed) - self.warned:
+            log.warning("candles_unlisted", extra={"symbol": base})
+        self.warned = set(self.policy.candle_bases) - set(listed)
+        for topic in sorted(self.always | self.wanted | (before - self.always)):
+            self.want(topic)
+
+    async def _first_pairs(self) -> None:
+        """Wait for the list of pairs: without it no symbol can be split. An older one on disk will do at once."""
+        if self._load_pairs():
+            return
+        backoff = Backoff(self.policy.first_delay_s, self.policy.longest_delay_s, self.rng)
+        while not await self._fetch_pairs():
+            await self.clock.sleep(max(backoff.next_delay_s(), self.rest.back_in_s()))
+
+    async def _refresh_pairs(self) -> None:
+        """Fetch the list again when it is old, and soon when something speaks against it."""
+        while True:
+            await self.clock.sleep(LOOK_AT_PAIRS_S)
+            if self._list_is_doubted(self.clock.now()) and await self._fetch_pairs():
+                self._want_all()
+
+    def _list_is_doubted(self, now: float) -> bool:
+        """Whether to ask again which pairs there are: states pass, and only the list tells of them."""
+        waited_s = now - self.pairs_asked
+        if not self.pairs_confirmed and waited_s == float("inf"):
+            return True
+        if waited_s < self.policy.doubted_refresh_s:
+            return False
+        return (
+            waited_s >= self.policy.pairs_refresh_s
+            or not self.pairs_confirmed
+            or self.symbols.unsure
+            or self.symbols.halted
+            or self.doubts.speak_against(self._evidence(), now)
+            # An exchange that says nothing may have halted.
+            or (waited_s >= 2 * self.policy.doubted_refresh_s and self._is_silent())
+        )
+
+    def _evidence(self) -> set[str]:
+        """What speaks against the list: the pairs that tick all the same, and REST."""
+        return self.market.misjudged | ({REST_ITSELF} if self.list_contradicted else set())
+
+    def _is_silent(self) -> bool:
+        """Whether a connection to the exchange is there, and nothing comes of the tickers."""
+        return bool(self.sockets) and self.sockets[0].link is not None and not self._stream_delivers()
+
+    async def _fetch_pairs(self) -> bool:
+        request = binance.exchange_info()
+        self.pairs_asked = self.clock.now()
+        try:
+            response = await self._get(request)
+            pairs = binance.read_exchange_info(response)
+        except ProviderError as error:
+            log_failure(self.rest, "pairs", error)
+            self.pairs_failed = True
+            self.on_change()
+            return False
+        evidence = self._evidence()
+        self.pairs_failed = self.list_contradicted = False
+        self.pairs_confirmed = True
+        self._record(request, response)
+        self.market.pairs(pairs)
+        trading = {symbol for symbol in evidence if (pair := self.symbols.listed.get(symbol)) and pair.trading}
+        self.doubts.settled(trading)
+        self.doubts.overruled(evidence - trading, self.clock.now())
+        self.busiest = [symbol for symbol in self.busiest if symbol in self.symbols.by_symbol]
+        self._save_pairs(pairs)
+        self.on_change()
+        return True
+
+    def _load_pairs(self) -> bool:
+        if self.pairs_file is None:
+            return False
+        try:
+            rows = orjson.loads(self.pairs_file.read_bytes())
+        except (OSError, ValueError):
+            return False
+        pairs = [pair for row in rows if (pair := _kept_pair(row)) is not None] if isinstance(rows, list) else []
+        if not pairs:
+            return False
+        self._record(binance.exchange_info(), binance.as_exchange_info(pairs, self.clock.wall_ms()))
+        self.market.pairs(pairs)
+        return True
+
+    def _save_pairs(self, pairs: Sequence[Pair]) -> None:
+        if self.pairs_file is None:
+            return
+        rows = [[pair.symbol, pair.base, pair.quote, pair.status] for pair in pairs]
+        try:
+            self.pairs_file.parent.mkdir(parents=True, exist_ok=True)
+            part = self.pairs_file.with_suffix(".part")
+            part.write_bytes(orjson.dumps(rows))
+            part.replace(self.pairs_file)
+        except OSError as error:
+            log.warning("state_not_saved", extra={"file": str(self.pairs_file), "cause": error.strerror})
+
+    # --- prices by REST while no stream delivers ---
+
+    async def _poll_prices(self) -> None:
+        """Ask for all prices once, as the stream tells only of pairs that move; again whenever it has fallen silent."""
+        backoff = Backoff(self.policy.first_delay_s, self.policy.poll_s, self.rng)
+        asked = False
+        while True:
+            if asked and self._stream_delivers():
+                await self.clock.sleep(min(5.0, self.policy.poll_s))
+                continue
+            try:
+                response, rows = await self._ask(binance.all_prices())
+            except ProviderError as error:
+                log_failure(self.rest, "tickers", error)
+                self.tickers_failed = True
+                self.on_change()
+                await self.clock.sleep(max(backoff.next_delay_s(), self.rest.back_in_s()))
+                continue
+            backoff.reset()
+            asked = True
+            self.tickers_failed = False
+            self._record(binance.tickers_24h(), response)
+            # Where the stream has spoken meanwhile, it is believed. What could not be read, the account has counted.
+            self.market.tickers(Rows(rows.good), response.received_ms)
+            by_volume = sorted(rows.good, key=lambda price: price.quote_volume_24h or 0.0, reverse=True)
+            listed = (price.symbol for price in by_volume if price.symbol in self.symbols.by_symbol)
+            self.busiest = list(islice(listed, TICKERS_COMPARED))
+            await self.clock.sleep(self.policy.poll_s)
+
+    def prices_fail(self) -> bool:
+        """Neither stream nor REST gives prices: time for somebody else to."""
+        return (self.tickers_failed or self.pairs_failed or self.symbols.halted) and not self._stream_delivers()
+
+    def _stream_delivers(self) -> bool:
+        socket = self.sockets[0] if self.sockets else None
+        quiet_s = self.awake.now() - self.last_prices
+        return socket is not None and socket.link is not None and quiet_s < self.policy.silence_s / 2
+
+    # --- what the streams say ---
+
+    def _subscribed(self, streams: set[str]) -> None:
+        """The exchange now sends these: fetch what passed before."""
+        if self.recorder is not None:
+            self.recorder.subscribed(sorted(streams), self.clock.wall_ms())
+        now = self.awake.now()
+        for stream in streams:
+            key = self.followed.get(stream)
+            if stream == binance.ALL_MINI_TICKERS:
+                self.market.new_connection()
+                self.seen = {}
+                self.watchdog.follow(stream, ALL_MARKETS, self.policy.ticker_cadence_s, self.policy.silence_s, now)
+            elif key is not None and self.backfills is not None:
+                self.watchdog.follow(stream, key[0], self.policy.candle_cadence_s, LONGEST_CADENCE_S, now)
+                self.backfills.start(key)
+        self.on_change()
+
+    def _connection(self, socket: str, host: str, cause: str | None) -> None:
+        if self.recorder is not None:
+            self.recorder.connection(socket, host, cause, self.clock.wall_ms())
+
+    def _frame(self, raw: bytes, received_ms: int) -> binance.Frame | None:
+        if self.recorder is not None:
+            self.recorder.frame(raw, received_ms)
+        self._compare_clocks()
+        frame = self.market.frame(raw, received_ms)
+        now = self.awake.now()
+        match frame:
+            case binance.Prices(rows) if rows.good:
+                # Not the newest: one row with a wild stamp would stay that for ever.
+                event_ms = median_high(price.ts for price in rows.good)
+                self._compare_clocks(event_ms, received_ms)
+                if self.watchdog.heard(binance.ALL_MINI_TICKERS, (event_ms,), event_ms, now):
+                    self.last_prices = now
+                    for price in rows.good:
+                        self.seen[price.symbol] = price
+                        self.watchdog.ticked(price.symbol, price.price, price.volume_24h or 0.0, price.ts, now)
+            case Candle():
+                stream = binance.kline_stream(frame.symbol, frame.interval)
+                told = self.watchdog.known(stream)
+                is_news = self.watchdog.heard(stream, _mark(frame), frame.ts, now)
+                if is_news and told is not None and _trades_since(told, [frame]):
+                    self.watchdog.traded(frame.symbol, min(frame.ts, frame.close_time), now)
+        return frame
+
+    def _filled(self, key: Key, candles: Sequence[Candle]) -> None:
+        """REST has told candles: a stream that has not told what traded in them owes it."""
+        stream = binance.kline_stream(*key)
+        told = self.watchdog.known(stream)
+        if told is not None and _trades_since(told, candles):
+            self.watchdog.missed(stream, self.awake.now())
+        elif told is None and candles:
+            self.watchdog.may_know(stream, _mark(candles[-1]))
+
+    # --- streams that died ---
+
+    async def _watch(self) -> None:
+        """Ask anew for a dead stream; if that does not help, or all is silent, leave its connection for another."""
+        while True:
+            pauses = self.awake.pauses
+            await self.clock.sleep(self.policy.watch_s)
+            now = self.awake.now()
+            if self.awake.pauses > pauses:
+                continue  # first read what has come while we stood still
+            for stream in self.watchdog.dead(now):
+                socket = self._socket_of(stream)
+                if socket is None:
+                    continue  # it is about to be subscribed anew anyway
+                is_first_time = not self.watchdog.pulses[stream].renewed
+                self.watchdog.treated(stream, now)
+                if is_first_time and socket.silent_s() < self.policy.candle_cadence_s:
+                    log.warning("stream_dead", extra={"socket": socket.name, "stream": stream, "cure": "renew"})
+                    socket.renew(stream)
+                else:
+                    log.warning("stream_dead", extra={"socket": socket.name, "stream": stream, "cure": "rotate"})
+                    socket.rotate(f"{stream} is dead", elsewhere=True)
+
+    async def _question(self) -> None:
+        """Ask REST whether there was anything to tell for a stream that tells nothing."""
+        while True:
+            await self.clock.sleep(self.policy.watch_s)
+            for stream in self.watchdog.suspects(self.awake.now()):
+                missed, pause_s = None, 0.0
+                if self._socket_of(stream) is not None:
+                    try:
+                        missed = await self._has_missed(stream)
+                    except ProviderError as error:
+                        log_failure(self.rest, f"about {stream}", error)
+                        pause_s = min(max(self.policy.first_delay_s, self.rest.back_in_s()), self.policy.silence_s / 3)
+                now = self.awake.now()
+                if stream == binance.ALL_MINI_TICKERS and missed is None:
+                    # Somewhere something trades each second.
+                    missed = self.watchdog.silent_s(stream, now) >= self.policy.silence_s or None
+                if missed is None:
+                    self.watchdog.unsure(stream, now)
+                elif missed:
+                    self.watchdog.missed(stream, now)
+                else:
+                    self.watchdog.quiet(stream, now)
+                await self.clock.sleep(pause_s)
+
+    def _socket_of(self, stream: str) -> StreamSocket | None:
+        """The socket that brings a stream now."""
+        return next((socket for socket in self.sockets if stream in socket.active), None)
+
+    async def _has_missed(self, stream: str) -> bool | None:
+        """Whether a stream has not told something; None if there is nothing to compare with yet."""
+        if stream == binance.ALL_MINI_TICKERS:
+            return await self._tickers_have_missed()
+        key = self.followed.get(stream)
+        if key is None:
+            return None
+        told = self.watchdog.known(stream)
+        response = await self._get(binance.klines(*key, 2), urgent=False)
+        candles = binance.read_klines(response, *key).good
+        if told is None and candles:
+            self.watchdog.may_know(stream, _mark(candles[-1]))
+        return _trades_since(told, candles) if told is not None else None
+
+    async def _tickers_have_missed(self) -> bool | None:
+        if not self.busiest:
+            return None
+        response = await self._get(binance.tickers_24h(self.busiest), urgent=False)
+        rows = binance.read_tickers_24h(response).good
+        then = [self.seen.setdefault(row.symbol, row) for row in rows]
+        if all(row is old for row, old in zip(rows, then, strict=True)):
+            return None
+        return any(
+            row.price != old.price or (row.volume_24h or 0.0) > (old.volume_24h or 0.0)
+            for row, old in zip(rows, then, strict=True)
+        )
+
+    # --- how it goes ---
+
+    def readiness(self) -> dict[str, str | None]:
+        """For each category what it has first: a value, a known failure, or None for neither yet."""
+        streaming, known = self._stream_delivers(), self.symbols.known
+        errors = [*self.rest.errors(), *self.stream_hosts.errors()]
+        failure = "; ".join(errors) if errors and (self.pairs_failed or self.tickers_failed or not known) else None
+        if self.symbols.halted:
+            return {"price": EXCHANGE_HALTED, "ohlcv": EXCHANGE_HALTED}
+        # Only what the settings name: clients may start candles at any time, and those have to wait their turn.
+        configured = [self.market.series.get(key) for topic, key in self.keys.items() if topic in self.always]
+        begun = known and all(series is not None and series.begun for series in configured)
+        return {
+            "price": "value" if self.market.prices or streaming else failure,
+            "ohlcv": "value" if begun and bool(self.sockets) else failure,
+        }
+
+    def report(self) -> dict[str, object]:
+        """What a person wants to know of this feed."""
+        states = {socket.report.state for socket in self.sockets}
+        if self.symbols.halted:
+            state = "halted"
+        elif self._stream_delivers():
+            state = "live"
+        elif self.market.prices and not self.tickers_failed:
+            state = "polling"
+        else:
+            state = next((name for name in ("connecting", "waiting", "live") if name in states), "starting")
+        errors = [*self.stream_hosts.errors(), *self.rest.errors()]
+        return {
+            "name": self.name,
+            "state": state,
+            "last_error": "; ".join(errors) or None,
+            "pairs": len(self.symbols.by_base),
+            "pair_states": self.symbols.states(),
+            "dropped_ticks": dict(self.market.dropped),
+            "candle_series": len(self.market.series),
+            "candle_series_on_demand": len(self.keys.keys() - self.always),
+            "close_delay_ms": {
+                interval: _quantiles(delays) for interval, delays in sorted(self.market.close_delays_ms.items())
+            },
+            "clock_skew_ms": self.market.skew_ms,
+            "upstream_gaps": sum(len(series.gaps) for series in self.market.series.values()),
+            "sockets": [
+                {"name": socket.name, "streams": len(socket.wanted), **asdict(socket.report)} for socket in self.sockets
+            ],
+            "stream_hosts": self.stream_hosts.report(),
+            "rest_hosts": self.rest.report()["hosts"],
+            "rejected": dict(self.market.rejected),
+        }
+
+    # --- plumbing ---
+
+    def _exchange_ms(self) -> int:
+        """What the exchange's clock shows now, by what it said of it: never less than its newest event."""
+        return max(self.rest.their_ms(), self.watchdog.newest_ms)
+
+    async def _get(self, request: HttpRequest, urgent: bool = True) -> HttpResponse:
+        return await self._ask(just(request), urgent)
+
+    async def _ask(self, steps: Steps[T], urgent: bool = True) -> T:
+        try:
+            return await self.rest.run(steps, urgent=urgent)
+        except NotFound:
+            self.list_contradicted = True  # we ask only for what is listed
+            raise
+        finally:
+            self._compare_clocks()
+            self.on_change()
+
+    def _compare_clocks(self, event_ms: int | None = None, received_ms: int = 0) -> None:
+        """Tell the market how far the exchange's clock is ahead: by its answers, else by the stamps of its tickers."""
+        skew_ms = self.rest.skew_ms
+        if skew_ms is None and event_ms is not None:
+            self.ticker_skews_ms.append(event_ms - received_ms)
+            skew_ms = median_high(self.ticker_skews_ms)
+        if skew_ms is not None:
+            self.market.skew_ms = skew_ms
+
+    def _record(self, request: HttpRequest, response: HttpResponse) -> None:
+        """Only what is applied goes on a tape, in the order it is applied."""
+        if self.recorder is not None:
+            self.recorder.answer(request, response)
+
+
+def _kept_pair(row: object) -> Pair | None:
+    """Return a pair as an earlier run wrote it, None for what is not one. Older files tell only whether it trades."""
+    match row:
+        case [str(symbol), str(base), str(quote), status] if symbol and base and quote:
+            if isinstance(status, bool):
+                status = TRADING if status else "BREAK"
+            return Pair(symbol, base, quote, binance.pair_status(status))
+    return None
+
+
+def _mark(candle: Candle) -> tuple[int, ...]:
+    """How far a candle stream has come."""
+    return candle.open_time, candle.trades or 0, int(candle.closed)
+
+
+def _trades_since(told: tuple[int, ...], candles: Sequence[Candle]) -> bool:
+    """Whether these candles hold a trade that is not in what was told."""
+    open_time, trades, *_ = told
+    return any(
+        (each.open_time == open_time and (each.trades or 0) > trades) or (each.open_time > open_time and each.trades)
+        for each in candles
+    )
+
+
+def _quantiles(delays_ms: Sequence[int]) -> dict[str, int]:
+    ordered = sorted(delays_ms)
+    return {"p50": ordered[len(ordered) // 2], "p95": ordered[len(ordered) * 95 // 100], "max": ordered[-1]}

@@ -1,0 +1,682 @@
+"""A combined-stream exchange's streams, kept coming: one connection at a time, and two while one succeeds the other.
+
+What is wanted is a set of stream names. A `Link` is one connection: it brings the exchange's subscriptions in line with
+the set, by the URL when it connects and by control messages after, slower than the exchange's limit. A `StreamSocket`
+always has one. When a link breaks it connects anew: the next host first, then ever later, and the delay is forgiven
+only after a stretch of real data, because a peer that accepts and closes at once would otherwise be asked in a hot
+loop. When a link is about to end (it grows old, its server announced so, a stream on it is dead), its successor is made
+first, and takes over once it delivers what the old one does.
+"""
+
+import asyncio
+import json
+import logging
+import random
+from collections.abc import Awaitable, Callable, Set
+from dataclasses import dataclass
+from urllib.parse import quote
+
+import websockets
+from websockets.asyncio.client import ClientConnection, connect
+
+from feeds.exchange.awake import STOOD_STILL_S
+from feeds.exchange.handover import Arrival, Handover
+from feeds.model import Candle
+from feeds.venues import binance
+from orchestrator.clock import Clock
+from orchestrator.errors import Malformed, ProviderError, Unavailable
+from orchestrator.hosts import Host, Hosts
+from orchestrator.http import HttpResponse, os_words, refusal
+from orchestrator.retry import Backoff
+
+log = logging.getLogger(__name__)
+
+MAX_FRAME_BYTES = 4 * 1024 * 1024
+STREAMS_IN_URL = 100
+STREAMS_PER_COMMAND = 200
+LOOK_S = 0.1
+"""How often a succession is looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class SocketPolicy:
+    """Times in seconds."""
+
+    open_timeout_s: float = 10.0
+    command_gap_s: float = 0.25
+    """Binance allows 5 incoming messages a second, our pongs included: 4 leave room for those."""
+    ack_timeout_s: float = 10.0
+    idle_s: float = 5.0
+    """After so long without a frame the peer is pinged, and has `pong_s` to answer."""
+    pong_s: float = 5.0
+    paused_s: float = 10.0
+    """Whoever stood still for longer drops its connection unread: what waited there is no news any more."""
+    stable_s: float = 15.0
+    """A connection that has delivered for so long is replaced at once: that is no hot loop."""
+    first_delay_s: float = 1.0
+    longest_delay_s: float = 30.0
+    life_s: float = 23 * 3600.0
+    """Binance ends a connection after 24 h; its successor is made before, jittered by `life_jitter_s` either way."""
+    life_jitter_s: float = 1800.0
+    overlap_s: float = 10.0
+    """So long a successor that has all streams may take to deliver those that speak often."""
+
+
+@dataclass(slots=True)
+class SocketReport:
+    """How one socket is doing. `state` is connecting, live, waiting (for its next attempt) or idle.
+
+    `connects` counts every connection, `rotations` those of them that took over from one that lived.
+    """
+
+    state: str = "idle"
+    host: str | None = None
+    connects: int = 0
+    rotations: int = 0
+    frames: int = 0
+    last_frame_ms: int | None = None
+    last_error: str | None = None
+    last_rotation: str | None = None
+    retry_in_s: float | None = None
+
+
+class Link:
+    """One connection to one host, from its handshake to its end, and the subscriptions on it.
+
+    `wanted` and `report` are the socket's own; `nudge()` says that what is wanted has changed. `on_open(link)` is
+    called after the handshake, `on_frame(link, raw, received_ms)` for every frame, `on_confirmed(link, streams)` when
+    the exchange sends streams.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        host: Host,
+        clock: Clock,
+        policy: SocketPolicy,
+        wanted: Set[str],
+        report: SocketReport,
+        on_open: Callable[["Link"], None],
+        on_frame: Callable[["Link", bytes, int], None],
+        on_confirmed: Callable[["Link", set[str]], None],
+    ) -> None:
+        self.name = name
+        self.host = host
+        self.clock = clock
+        self.policy = policy
+        self.wanted = wanted
+        self.report = report
+        self.on_open = on_open
+        self.on_frame = on_frame
+        self.on_confirmed = on_confirmed
+        self.active: set[str] = set()
+        self.asked: set[str] = set()
+        """The streams of the command under way; a frame of one of them is as good as its answer."""
+        self.renewing: set[str] = set()
+        self.changed = asyncio.Event()
+        self.next_id = 1
+        self.acks: dict[int, asyncio.Future[str | None]] = {}
+        self.is_open = False
+        self.last_heard = 0.0
+        self.ran_at = float("inf")
+        self.fenced = False
+        self.first_data: float | None = None
+        self.last_data = 0.0
+        self.task = asyncio.create_task(self._run(), name=name)
+
+    # --- what is asked of it ---
+
+    def nudge(self) -> None:
+        """What is wanted has changed."""
+        self.changed.set()
+
+    def renew(self, streams: Set[str]) -> None:
+        """Leave these streams and ask for them anew."""
+        self.renewing |= streams & self.active
+        self.changed.set()
+
+    def acknowledged(self, ack: binance.Ack) -> None:
+        """Take the exchange's answer to a control message; an error without an id is the oldest one's."""
+        number = ack.request_id if isinstance(ack.request_id, int) else next(iter(self.acks), None)
+        waiting = self.acks.pop(number, None) if number is not None else None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(ack.error)
+
+    def delivered(self, stream: str) -> None:
+        """A frame of this stream has come."""
+        self.last_data = self.clock.now()
+        if self.first_data is None:
+            self.first_data = self.last_data
+        if stream in self.asked:
+            self.report.last_error = None
+            self._confirm({stream})
+            if not self.asked:
+                for waiting in self.acks.values():
+                    if not waiting.done():
+                        waiting.set_result(None)
+
+    def lived_s(self) -> float:
+        """For how long it has delivered."""
+        return self.last_data - self.first_data if self.first_data is not None else 0.0
+
+    # --- its life ---
+
+    async def _run(self) -> None:
+        """From handshake to end: a ProviderError, or a return when nothing is wanted any more."""
+        in_url = set(sorted(self.wanted)[:STREAMS_IN_URL])
+        path = "/".join(quote(stream, safe="!@") for stream in sorted(in_url))
+        url = f"{_origin(self.host.url)}/stream?streams={path}"
+        try:
+            # No keepalive pings while frames come: they would prove only that the peer's TCP stack lives, and a pong
+            # behind a burst that we are still reading would even kill a healthy link.
+            async with _Connect(
+                url,
+                open_timeout=self.policy.open_timeout_s,
+                close_timeout=1,
+                ping_interval=None,
+                max_size=MAX_FRAME_BYTES,
+                compression=None,
+                logger=_quiet,
+            ) as connection:
+                self.is_open = True
+                self.last_heard = self.clock.now()
+                self.on_open(self)
+                self._confirm(in_url)
+                await self._converse(connection)
+        except websockets.InvalidStatus as error:
+            raise self._handshake_refusal(error) from None
+        except (websockets.InvalidHandshake, websockets.InvalidURI, websockets.InvalidProxy) as error:
+            raise Malformed(binance.NAME, f"handshake failed ({type(error).__name__})") from None
+        except TimeoutError:
+            raise Unavailable(binance.NAME, "no handshake in time") from None
+        except OSError as error:
+            raise Unavailable(binance.NAME, f"cannot connect ({os_words(error)})") from None
+
+    async def _converse(self, connection: ClientConnection) -> None:
+        tasks = [
+            asyncio.create_task(self._read(connection), name=f"{self.name}:read"),
+            asyncio.create_task(self._control(connection), name=f"{self.name}:control"),
+            asyncio.create_task(self._feel_pulse(connection), name=f"{self.name}:pulse"),
+            asyncio.create_task(self._watch_the_time(), name=f"{self.name}:time"),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        except websockets.ConnectionClosed as closed:
+            raise Unavailable(binance.NAME, f"connection closed ({_close_words(closed)})") from None
+        finally:
+            connection.transport.abort()  # no closing handshake: the peer may be the reason why we leave
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _read(self, connection: ClientConnection) -> None:
+        """Drain the connection. Handling a frame never waits, so nothing downstream can hold this up."""
+        loop = asyncio.get_running_loop()
+        breath = loop.time()
+        while True:
+            raw = await connection.recv(decode=False)
+            self._check_time()
+            self.last_heard = self.clock.now()
+            self.on_frame(self, raw, self.clock.wall_ms())
+            # recv() does not yield while frames are queued: a burst must not starve the clients.
+            if loop.time() - breath > 0.01:
+                await asyncio.sleep(0)
+                breath = loop.time()
+
+    async def _watch_the_time(self) -> None:
+        """Note that we are running, and raise Unavailable when we were not for a while."""
+        self.ran_at = self.clock.now()
+        while True:
+            await self.clock.sleep(self.policy.paused_s / 10)
+            self._check_time()
+            self.ran_at = self.clock.now()
+
+    def _check_time(self) -> None:
+        # Frames that came while the process was paused would be told as if they were new, the oldest first. A new
+        # connection brings the present, and candles are fetched for the time between.
+        stood_s = self.clock.now() - self.ran_at
+        if self.fenced or stood_s >= self.policy.paused_s:
+            self.fenced = True
+            raise Unavailable(binance.NAME, f"left unread after a pause of {stood_s:.0f} s")
+
+    async def _feel_pulse(self, connection: ClientConnection) -> None:
+        """Raise Unavailable when nothing comes, not even the answer to a ping."""
+        while True:
+            quiet_s = self.clock.now() - self.last_heard
+            if quiet_s >= self.policy.idle_s:
+                asked_at = self.clock.now()
+                pong = asyncio.ensure_future(await connection.ping())
+                await first_of(pong, self.clock.sleep(self.policy.pong_s))
+                # Had we stood still meanwhile, the answer would be waiting behind what we have not read.
+                stood_still = self.clock.now() - asked_at > self.policy.pong_s + STOOD_STILL_S
+                silent = not pong.done() and self.clock.now() - self.last_heard >= self.policy.pong_s
+                if silent and not stood_still:
+                    raise Unavailable(binance.NAME, f"no sign of life within {self.policy.pong_s:g} s of a ping")
+                quiet_s = 0.0
+            await self.clock.sleep(self.policy.idle_s - quiet_s)
+
+    async def _control(self, connection: ClientConnection) -> None:
+        """Bring the subscriptions in line with what is wanted, one slow message after the other."""
+        while self.wanted:
+            missing = sorted(self.wanted - self.active)[:STREAMS_PER_COMMAND]
+            surplus = sorted(self.active - self.wanted)[:STREAMS_PER_COMMAND]
+            if self.renewing:
+                anew, self.renewing = sorted(self.renewing & self.active), set()
+                await self._command(connection, "UNSUBSCRIBE", anew[:STREAMS_PER_COMMAND])
+                self.active.difference_update(anew)
+            elif missing:
+                await self._command(connection, "SUBSCRIBE", missing)
+            elif surplus:
+                await self._command(connection, "UNSUBSCRIBE", surplus)
+            else:
+                self.changed.clear()
+                await self.changed.wait()
+
+    async def _command(self, connection: ClientConnection, method: str, streams: list[str]) -> None:
+        if not streams:
+            return
+        number = self.next_id
+        self.next_id += 1
+        answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        self.acks[number] = answer
+        self.asked = set(streams) if method == "SUBSCRIBE" else set()
+        gap = asyncio.ensure_future(self.clock.sleep(self.policy.command_gap_s))
+        try:
+            await connection.send(binance.command(method, streams, number), text=True)
+            await first_of(answer, self.clock.sleep(self.policy.ack_timeout_s))
+            error = answer.result() if answer.done() else "no answer in time"
+            self.report.last_error = None if error is None else f"{method}: {error}"
+            if error is not None:
+                log.warning("stream_refused", extra={"socket": self.name, "method": method, "cause": error})
+                await self.clock.sleep(self.policy.ack_timeout_s / 2)
+            elif method == "SUBSCRIBE":
+                self._confirm(set(self.asked))
+            else:
+                self.active.difference_update(streams)
+            await gap
+        finally:
+            gap.cancel()
+            self.acks.pop(number, None)
+
+    def _confirm(self, streams: set[str]) -> None:
+        self.active |= streams
+        self.asked -= streams
+        if streams:
+            self.on_confirmed(self, streams)
+
+    def _handshake_refusal(self, error: websockets.InvalidStatus) -> ProviderError:
+        answer = error.response
+        headers = {name.lower(): value for name, value in answer.headers.raw_items()}
+        response = HttpResponse(answer.status_code, headers, bytes(answer.body or b""), self.clock.wall_ms())
+        meant = refusal(binance.NAME, response)
+        return meant or Malformed(binance.NAME, f"handshake answered with status {answer.status_code}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """Why a link is to be succeeded, and whether by one to another host if there is one."""
+
+    reason: str
+    elsewhere: bool
+
+
+class StreamSocket:
+    """Up to a connection's worth of streams, without a break as far as that lies with us.
+
+    `on_frame(raw, received_ms)` takes every frame that counts, must not wait, and tells what it was.
+    `on_subscribed(streams)` is called when the exchange has begun to send streams after a time in which it may not
+    have: what passed in that time is missing. `is_lively(stream, within_s)` tells which streams are going to speak
+    soon; `on_change()` is called when the report's state changes, and `on_connection(host, cause)` when a connection
+    begins to count (cause None), or none does any more and why.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        hosts: Hosts,
+        clock: Clock,
+        rng: random.Random,
+        on_frame: Callable[[bytes, int], binance.Frame | None],
+        on_subscribed: Callable[[set[str]], None],
+        is_lively: Callable[[str, float], bool],
+        policy: SocketPolicy,
+        on_change: Callable[[], None],
+        on_connection: Callable[[str, str | None], None] = lambda host, cause: None,
+    ) -> None:
+        self.name = name
+        self.hosts = hosts
+        self.clock = clock
+        self.rng = rng
+        self.on_frame = on_frame
+        self.on_subscribed = on_subscribed
+        self.is_lively = is_lively
+        self.policy = policy
+        self.on_change = on_change
+        self.on_connection = on_connection
+        self.backoff = Backoff(policy.first_delay_s, policy.longest_delay_s, rng)
+        self.wanted: set[str] = set()
+        self.changed = asyncio.Event()
+        self.report = SocketReport()
+        self.link: Link | None = None
+        self.successor: Link | None = None
+        self.handover: Handover | None = None
+        self.handover_ends = 0.0
+        self.due: _Due | None = None
+        self.is_due = asyncio.Event()
+
+    @property
+    def active(self) -> Set[str]:
+        """The streams that the exchange sends."""
+        return self.link.active if self.link is not None else frozenset()
+
+    def want(self, stream: str) -> None:
+        """Have this stream from now on."""
+        if stream not in self.wanted:
+            self.wanted.add(stream)
+            self._nudge()
+
+    def drop(self, stream: str) -> None:
+        """Have this stream no longer."""
+        if stream in self.wanted:
+            self.wanted.discard(stream)
+            self._nudge()
+
+    def _nudge(self) -> None:
+        self.changed.set()
+        for link in self._links():
+            link.nudge()
+
+    def renew(self, stream: str) -> None:
+        """Ask for a stream anew on the same connection."""
+        if self.link is not None:
+            self.report.last_error = f"{stream} is dead: asked for anew"
+            self.link.renew({stream})
+
+    def rotate(self, reason: str, elsewhere: bool = False) -> None:
+        """Make a successor of the present connection, and close that one once the successor delivers."""
+        if self.due is None and self.link is not None:
+            self.due = _Due(reason, elsewhere)
+            self.is_due.set()
+
+    def silent_s(self) -> float:
+        """For how long no frame at all has come; 0 without a connection, which is another matter."""
+        is_open = self.link is not None and self.link.is_open
+        return self.clock.now() - self.link.last_heard if self.link is not None and is_open else 0.0
+
+    # --- one connection after the other ---
+
+    async def run(self) -> None:
+        """Keep the streams coming until cancelled."""
+        try:
+            while True:
+                if not self.wanted:
+                    self._state("idle")
+                    self.changed.clear()
+                    await self.changed.wait()
+                host = self._host()
+                if host is None:
+                    await self._wait(self.hosts.wait_s())
+                    continue
+                self.report.host = host.name
+                self._state("connecting")
+                link: Link | None = self._open(host)
+                while link is not None:
+                    self.link = link
+                    link = await self._tend(link)
+                if self.wanted:
+                    await self._wait(self.backoff.next_delay_s())
+        finally:
+            await _end(*self._links())
+            self.link = self.successor = None
+
+    def _links(self) -> list[Link]:
+        return [link for link in (self.link, self.successor) if link is not None]
+
+    def _host(self, other_than: Host | None = None) -> Host | None:
+        turn = self.hosts.in_turn()
+        return next((host for host in turn if host is not other_than), turn[0] if turn else None)
+
+    def _open(self, host: Host) -> Link:
+        return Link(
+            self.name,
+            host,
+            self.clock,
+            self.policy,
+            self.wanted,
+            self.report,
+            self._opened,
+            self._frame,
+            self._confirmed,
+        )
+
+    def _state(self, state: str) -> None:
+        self.report.state = state
+        self.on_change()
+
+    async def _wait(self, delay_s: float) -> None:
+        self.report.retry_in_s = round(delay_s, 1)
+        self._state("waiting")
+        await self.clock.sleep(delay_s)
+        self.report.retry_in_s = None
+
+    async def _tend(self, link: Link) -> Link | None:
+        """Until the link has ended; returns its successor, if it has one."""
+        life_s = self.policy.life_s + (2 * self.rng.random() - 1) * self.policy.life_jitter_s
+        ageing = asyncio.create_task(self._age(link, life_s), name=f"{self.name}:age")
+        try:
+            while self.link is link and not link.task.done():
+                await first_of(link.task, self.is_due.wait())
+                if self.due is not None and not link.task.done():
+                    await self._succeed(link, self.due)
+        finally:
+            ageing.cancel()
+        if self.link is link:
+            self._over(link)
+            self.on_connection(link.host.name, _end_of(link))
+            self._forget_due()
+            self.link = None
+        return self.link
+
+    async def _age(self, link: Link, life_s: float) -> None:
+        await self.clock.sleep(life_s)
+        if self.link is link:
+            self.rotate("old age")
+
+    def _over(self, link: Link) -> None:
+        """Learn from how a connection ended."""
+        error = None if link.task.cancelled() else link.task.exception()
+        if isinstance(error, ProviderError):
+            self._failed(link.host, error)
+        elif error is not None:
+            raise error
+        self._forgive(link)
+
+    def _forgive(self, link: Link) -> None:
+        if link.lived_s() >= self.policy.stable_s:
+            self.backoff.reset()
+
+    def _failed(self, host: Host, error: ProviderError) -> None:
+        self.hosts.failed(host, error)
+        self.report.last_error = f"{host.name}: {error.reason}"
+        log.warning("stream_lost", extra={"socket": self.name, "host": host.name, "cause": error.reason})
+
+    def _forget_due(self) -> None:
+        self.due = None
+        self.is_due.clear()
+
+    # --- two connections for a while ---
+
+    async def _succeed(self, old: Link, due: _Due) -> None:
+        """Make a successor of a living link. Where that fails, wait a little, with the old one still at work."""
+        host = self._host(other_than=old.host if due.elsewhere else None)
+        if host is None:
+            await first_of(old.task, self.clock.sleep(self.hosts.wait_s()))
+            return
+        log.info("stream_rotates", extra={"socket": self.name, "host": host.name, "cause": due.reason})
+        before = self._handover()
+        handover = self.handover = Handover(before)
+        new = self.successor = self._open(host)
+        ready = await self._deliver_both(old, new, handover, due)
+        if new.task.done() or not (ready or old.task.done()):
+            if new.task.done():
+                self._over(new)
+            else:
+                deaf = ", ".join(sorted(handover.deaf())[:3])
+                self._failed(host, Unavailable(binance.NAME, f"a successor did not deliver {deaf or 'in time'}"))
+            self.successor, self.handover = None, before
+            self.due = _Due(due.reason, elsewhere=False)  # the only other host may be the worse one
+            await _end(new)
+            await first_of(old.task, self.clock.sleep(self.backoff.next_delay_s()))
+            return
+        if old.task.done():
+            self._over(old)
+        self._switch(old, new, handover, due)
+        await _end(old)
+
+    async def _deliver_both(self, old: Link, new: Link, handover: Handover, due: _Due) -> bool:
+        """Wait until the new link delivers what the old one does; False if one of them ends before, or it takes long.
+
+        Streams that rest, or died on the old link, need only be confirmed. One that speaks there and not on the new
+        link is never given up. Where the old link's server is at fault, the new one has to have said something.
+        """
+        began = self.clock.now()
+        complete: float | None = None
+        while not (old.task.done() or new.task.done()):
+            now = self.clock.now()
+            if self.wanted <= new.active:
+                complete = now if complete is None else complete
+                lively = {each for each in self.wanted if self.is_lively(each, self.policy.overlap_s)}
+                if handover.joined() >= lively and (handover.began or not due.elsewhere):
+                    return True
+                if now - complete >= self.policy.overlap_s:
+                    return not handover.deaf() & lively
+            elif now - began >= self.policy.overlap_s + 3 * self.policy.ack_timeout_s:
+                return False
+            await first_of(old.task, new.task, self.clock.sleep(LOOK_S))
+        return False
+
+    def _switch(self, old: Link, new: Link, handover: Handover, due: _Due) -> None:
+        """From here on the new link counts. A stream may lack something if the two did not meet on it."""
+        self.link, self.successor = new, None
+        self.handover_ends = self.clock.now() + self.policy.overlap_s
+        self._forget_due()
+        self._forgive(old)
+        self.report.host = new.host.name
+        self.report.rotations += 1
+        self.report.last_rotation = due.reason
+        self.on_connection(new.host.name, None)
+        self._state("live" if new.is_open else "connecting")
+        rested = old.active - handover.began.keys() if not old.task.done() else set()
+        unproven = new.active - handover.joined() - rested
+        if unproven:
+            self.on_subscribed(unproven)
+        for arrival in handover.release():
+            self._take(new, arrival.raw, arrival.received_ms)
+
+    # --- what the links say ---
+
+    def _opened(self, link: Link) -> None:
+        self.report.connects += 1
+        log.info("stream_connected", extra={"socket": self.name, "host": link.host.name})
+        if link is self.link:
+            self.on_connection(link.host.name, None)
+            self._state("live")
+
+    def _confirmed(self, link: Link, streams: set[str]) -> None:
+        if link is self.link:
+            self.on_subscribed(streams)
+
+    def _frame(self, link: Link, raw: bytes, received_ms: int) -> None:
+        if link not in self._links():
+            return  # it was succeeded
+        self.report.frames += 1
+        self.report.last_frame_ms = received_ms
+        handover = self._handover()
+        event = binance.event_of(raw) if handover is not None else None
+        if handover is None or event is None:
+            self._take(link, raw, received_ms)
+        elif link is self.successor:
+            handover.hold(Arrival(*event, raw, received_ms))
+            self._delivers(link, event[0])
+        elif handover.tell(*event, raw):
+            self._take(link, raw, received_ms)
+
+    def _handover(self) -> Handover | None:
+        """The present succession, or the last one while it may still matter."""
+        if self.successor is None and self.clock.now() >= self.handover_ends:
+            self.handover = None
+        return self.handover
+
+    def _take(self, link: Link, raw: bytes, received_ms: int) -> None:
+        frame = self.on_frame(raw, received_ms)
+        match frame:
+            case binance.Prices():
+                self._delivers(link, binance.ALL_MINI_TICKERS)
+            case Candle():
+                self._delivers(link, binance.kline_stream(frame.symbol, frame.interval))
+            case binance.Ack():
+                link.acknowledged(frame)
+            case binance.Shutdown() if link is self.link:
+                self.rotate("its server shuts down", elsewhere=True)
+            case binance.Shutdown():
+                link.task.cancel()
+
+    def _delivers(self, link: Link, stream: str) -> None:
+        if link.first_data is None:
+            self.hosts.worked(link.host)
+            self.report.last_error = None
+        link.delivered(stream)
+
+
+async def first_of(*waits: Awaitable[object]) -> None:
+    """Return when one of them has ended. Coroutines are cancelled then; tasks and futures are left alone."""
+    futures = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for future, wait in zip(futures, waits, strict=True):
+            if future is not wait:
+                future.cancel()
+
+
+def _end_of(link: Link) -> str:
+    """Why a link has ended."""
+    error = None if link.task.cancelled() else link.task.exception()
+    return error.reason if isinstance(error, ProviderError) else "closed by us"
+
+
+async def _end(*links: Link) -> None:
+    for link in links:
+        link.task.cancel()
+    await asyncio.gather(*(link.task for link in links), return_exceptions=True)
+
+
+class _Connect(connect):
+    """Follows no redirect: a host that we were not told of is none of ours."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
+def _origin(url: str) -> str:
+    """A base URL as people write it: with or without the path that Binance's documentation shows."""
+    bare = url.rstrip("/")
+    for path in ("/stream", "/ws"):
+        bare = bare.removesuffix(path)
+    return bare
+
+
+def _close_words(closed: websockets.ConnectionClosed) -> str:
+    if closed.rcvd is not None:
+        reason = f" {json.dumps(closed.rcvd.reason)}" if closed.rcvd.reason else ""
+        return f"code {closed.rcvd.code}{reason}"
+    return f"we sent {closed.sent.code}" if closed.sent is not None else "no close frame"
+
+
+# The library logs what we already say in words of our own.
+_quiet = logging.getLogger("feeds.exchange.stream_socket.library")
+_quiet.addHandler(logging.NullHandler())
+_quiet.propagate = False
+_quiet.setLevel(logging.CRITICAL)

@@ -1,0 +1,1 @@
+"""Collect articles from every outlet, once each, with their scores."""

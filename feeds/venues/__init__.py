@@ -1,0 +1,1 @@
+"""Describe one exchange a file: its hosts, frames and REST answers."""

@@ -1,0 +1,1 @@
+"""Accept connections and carry messages over them."""

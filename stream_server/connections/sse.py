@@ -1,0 +1,113 @@
+"""The SSE shell: headers, where the client stands, and then the same outbox as a WebSocket's.
+
+An EventSource gives up for good at any status but 200. So what only time can cure is refused to it by a stream that
+says when to come back, and ends.
+"""
+
+from aiohttp import HttpVersion11, web
+from aiohttp_sse import EventSourceResponse
+
+from stream_server.access.door import caller_of, check_rights, check_room
+from stream_server.connections.transport import SocketPipe, raw_transport
+from stream_server.context import CLAIMS, CONTEXT, Context
+from stream_server.delivery.outbox import Outbox
+from stream_server.delivery.session import hello
+from stream_server.rest.answers import Handler
+from stream_server.rest.parameters import Parameters
+from stream_server.wire import messages
+from stream_server.wire.headers import words
+from stream_server.wire.messages import Wire
+from stream_server.wire.refusals import SHUTTING_DOWN, TOO_MANY_REQUESTS, Refusal
+
+NEVER_S = 1e9
+KERNEL_LATER_S = 5.0
+"""The kernel gives up a peer that takes nothing for longer than STALL_S by this: it says no goodbye, the hub does."""
+RETRY_MS = (1000, 4000)
+"""Each client gets its own delay, so that a restart does not bring them all back at once."""
+FAULT_AGAIN_S = 5.0
+PATH = "/sse"
+HEADERS = {
+    # Nobody may hold an event back to compress it with the next ones.
+    "Cache-Control": "no-store, no-transform",
+    "X-Accel-Buffering": "no",
+    # Source: RFC 10036.
+    "Incremental": "?1",
+}
+
+
+async def sse(request: web.Request) -> web.StreamResponse:
+    """`GET /sse?topics=…&interval_ms=…`; the position comes from `Last-Event-ID`, header or parameter, or `since`."""
+    context = request.app[CONTEXT]
+    clients = context.clients
+    claims = request[CLAIMS]
+    parameters = Parameters(request)
+    selectors = parameters.selectors(context.symbols)
+    interval_ms = parameters.interval_ms()
+    since = parameters.cursor(_header_of(request))
+    parameters.check()
+    check_rights(claims, selectors)
+    address = caller_of(context, request).streams
+    try:
+        check_room(context, address)
+    except Refusal:
+        clients.refused += 1
+        raise
+    # aiohttp-sse gives the headers, the wait for the end, and a kernel that notices a host that has vanished
+    # (TCP_USER_TIMEOUT); pings come from the one heartbeat of all clients.
+    response = EventSourceResponse(ping_interval=NEVER_S, send_timeout=context.settings.stall_s + KERNEL_LATER_S)
+    response.headers.update(HEADERS)
+    raw_transport(request)  # what follows takes for granted that there is one
+    await response.prepare(request)
+    wire = Wire.SSE if request.version >= HttpVersion11 else Wire.SSE_UNCHUNKED
+    async with response:  # it has a task by now, that only leaving this block ends
+        # Through aiohttp once, which sends the headers with it; from here on bytes go straight to the transport.
+        greeting = hello(context.hub.epoch, context.settings.heartbeat_s, context.clock.wall_ms()).sse()
+        await response.write(b"retry: %d\n%b" % (context.rng.randint(*RETRY_MS), greeting))
+        outbox = Outbox(SocketPipe(raw_transport(request), on_close=response.stop_streaming), wire)
+        client = context.new_client(outbox, address, claims)
+        try:
+            context.hub.join(outbox)
+            context.hub.subscribe(outbox, selectors, since, interval_ms)
+            await response.wait()
+        finally:
+            clients.leave(client)
+    return response
+
+
+# --- what an EventSource is told instead of a refusal that it would never come back from ---
+
+
+@web.middleware
+async def keep_event_sources(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let an EventSource come back after a refusal that does not last: too many, going down, or a fault of ours."""
+    response = await handler(request)
+    lasts = response.status != 429 and response.status < 500
+    if lasts or response.prepared or request.path != PATH or not _is_event_source(request):
+        return response
+    context = request.app[CONTEXT]
+    again_s = max(float(response.headers.get("Retry-After", FAULT_AGAIN_S)), _drained_in_s(context))
+    again_ms = round(again_s * 1000) + context.rng.randint(*RETRY_MS)
+    farewell = messages.goodbye(SHUTTING_DOWN if context.draining else TOO_MANY_REQUESTS, again_ms)
+    body = b"retry: %d\n%b" % (again_ms, farewell.sse())
+    ended = web.Response(body=body, content_type="text/event-stream", headers=HEADERS)
+    ended.force_close()
+    return ended
+
+
+def _is_event_source(request: web.Request) -> bool:
+    """Whether the client says, as the standard has it, that it reads streams of events; others read the status."""
+    return "text/event-stream" in words(request.headers, "Accept")
+
+
+def _drained_in_s(context: Context) -> float:
+    """How long this process goes on answering at most, when it is going down; 0 when it is not."""
+    if not context.draining:
+        return 0.0
+    gone_by = context.clients.gone_by
+    return context.settings.shutdown_s if gone_by is None else max(0.0, gone_by - context.clock.now())
+
+
+def _header_of(request: web.Request) -> list[str]:
+    # What is not UTF-8 arrives as lone surrogates, which no answer could repeat.
+    values = request.headers.getall("Last-Event-ID", [])
+    return [value.encode(errors="surrogateescape").decode(errors="replace") for value in values]

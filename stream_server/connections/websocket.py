@@ -1,0 +1,197 @@
+"""The WebSocket shell on aiohttp: upgrade, pump messages into the session, answer pings. All else is session and hub.
+
+Most clients take the lighter way in `light.py`; this one serves what that one hands over, and everything when it is
+switched off.
+"""
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from aiohttp import HttpVersion11, WebSocketError, WSMsgType, web
+from websockets.typing import Subprotocol
+
+from stream_server.access.door import Caller, caller_of, enter, told
+from stream_server.access.tokens import Claims
+from stream_server.connections.aiohttp_connection import inflow_of
+from stream_server.connections.transport import SocketPipe, raw_transport
+from stream_server.context import CONTEXT, Context
+from stream_server.delivery.clients import REFUSALS_WITH_A_CODE, Clients
+from stream_server.delivery.outbox import Outbox
+from stream_server.delivery.session import MAX_MESSAGE_BYTES, Session
+from stream_server.rest.answers import REQUEST_ID
+from stream_server.rest.parameters import Asked, Parameters
+from stream_server.wire import messages
+from stream_server.wire.headers import members, words
+from stream_server.wire.messages import Wire
+from stream_server.wire.refusals import CONNECTION_LIMIT, UNAUTHORISED, Closing, Refusal
+
+UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
+SHOWN_CHARS = 40
+SUBPROTOCOLS = (Subprotocol("stream-server.v1"), Subprotocol("json"))
+"""Names that clients may offer for what is spoken here; none is needed."""
+BINARY = Refusal("binary_refused", "binary frames are refused; send JSON as text")
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What the URL of a WebSocket asks for, and what of it makes no sense."""
+
+    topics: list[str]
+    since: str | None
+    interval_ms: int
+    batch: bool
+    problem: Refusal | None
+
+    @classmethod
+    def read(cls, asked: Asked, last_event_id: Iterable[str] = ()) -> "Opening":
+        """Read `?topics=…&since=…&interval_ms=…&batch=1` and the `Last-Event-ID` headers, which programs may send."""
+        parameters = Parameters(asked)
+        topics, interval_ms, batch = parameters.topics(), parameters.interval_ms(), parameters.flag("batch")
+        since = parameters.cursor(last_event_id)
+        problem = None
+        try:
+            parameters.check()
+        except Refusal as refusal:
+            problem = Refusal("bad_request", refusal.message)
+        return cls(topics, since, interval_ms, batch, problem)
+
+    def begin(self, talk: Session) -> None:
+        """Greet the client, subscribe what it asked for, and name what made no sense."""
+        talk.batch(self.batch)
+        talk.open(self.topics, self.since, self.interval_ms)
+        if self.problem is not None:
+            talk.refuse(self.problem)
+
+
+async def websocket(request: web.Request) -> web.StreamResponse:
+    """`GET /ws?topics=…&since=…&interval_ms=…&batch=1`"""
+    check_handshake(request)
+    context = request.app[CONTEXT]
+    clients = context.clients
+    caller = caller_of(context, request, reads_ticket=True)
+    closing: Closing | None = None
+    try:
+        claims = _admit(context, caller)
+    except Refusal as refusal:
+        clients.refused += 1
+        closing = _closing_of(told(caller, refusal, request[REQUEST_ID]), caller)
+        if closing is None or clients.refusing >= REFUSALS_WITH_A_CODE:
+            raise
+        context.refusals[refusal.code] += 1
+    # One more than allowed: aiohttp refuses a message that reaches its limit.
+    ws = web.WebSocketResponse(
+        protocols=SUBPROTOCOLS,
+        autoping=False,
+        autoclose=False,
+        heartbeat=None,
+        compress=True,
+        max_msg_size=MAX_MESSAGE_BYTES + 1,
+        timeout=2,
+    )
+    await ws.prepare(_handshake_of(request))
+    pipe = SocketPipe(raw_transport(request))
+    inflow = inflow_of(request)
+    inflow.pipe = pipe
+    if closing is not None:
+        batched = Opening.read(request).batch
+        await _refuse(ws, pipe, clients, closing, Wire.WEBSOCKET_BATCH if batched else Wire.WEBSOCKET)
+        return ws
+    outbox = Outbox(pipe, Wire.WEBSOCKET)
+    client = context.new_client(outbox, caller.streams, claims)
+    # A smaller window than zlib's would need a compressor of its own; such a client gets plain frames.
+    talk = context.new_session(outbox, claims, inflates=ws.compress == zlib.MAX_WBITS)
+    inflow.session = talk
+    try:
+        Opening.read(request, request.headers.getall("Last-Event-ID", [])).begin(talk)
+        while True:
+            received = await ws.receive()
+            match received.type:
+                case WSMsgType.TEXT:
+                    talk.receive(received.data)
+                case WSMsgType.BINARY:
+                    if talk.admit():
+                        talk.refuse(BINARY)
+                case WSMsgType.PING:
+                    if talk.admit():
+                        pipe.write(messages.websocket_frame(0x8A, received.data))
+                case WSMsgType.PONG:
+                    if not clients.answered(client):
+                        talk.admit()
+                case WSMsgType.ERROR if isinstance(received.data, WebSocketError):
+                    outbox.ended_with = received.data.code
+                    break
+                case _:
+                    break
+    finally:
+        clients.leave(client)
+        pipe.end_answered()
+    return ws
+
+
+def check_handshake(request: web.BaseRequest) -> None:
+    """Raises Refusal unless this asks for a WebSocket by the letter of RFC 6455, section 4.2.1; aiohttp takes more."""
+    headers = request.headers
+    # Who offers something beside a WebSocket is told that this is all there is: aiohttp has read it as plain HTTP.
+    if "upgrade" not in words(headers, "Connection") or headers.get("Upgrade", "").strip().lower() != "websocket":
+        raise Refusal("upgrade_required", "this path speaks WebSocket", 426, headers=UPGRADE)
+    versions = headers.getall("Sec-WebSocket-Version", [])
+    if versions != ["13"]:
+        shown = ", ".join(versions)[:SHOWN_CHARS] or "none"
+        raise Refusal("upgrade_required", f"WebSocket version {shown} is not 13", 426, headers=UPGRADE)
+    keys = headers.getall("Sec-WebSocket-Key", [])
+    problems = {
+        "an HTTP version of 1.1 at least": request.version < HttpVersion11,
+        "one Sec-WebSocket-Key, in base64": len(keys) != 1 or not keys[0].isascii(),
+        "no body": "Transfer-Encoding" in headers or headers.get("Content-Length", "0") != "0",
+    }
+    for problem, found in problems.items():
+        if found:
+            raise Refusal("bad_request", f"a WebSocket handshake has {problem}")
+
+
+def subprotocol_of(offered: Iterable[str]) -> Subprotocol | None:
+    """Return the first of the client's subprotocols that means what we speak; browsers close without one."""
+    return next((ours for each in offered for ours in SUBPROTOCOLS if each == ours), None)
+
+
+def _handshake_of(request: web.Request) -> web.Request:
+    """The handshake with each list on one line, and only the subprotocol that we choose: aiohttp reads one line."""
+    headers = {name: request.headers[name] for name in ("Upgrade", "Sec-WebSocket-Version", "Sec-WebSocket-Key")}
+    subprotocol = subprotocol_of(members(request.headers, "Sec-WebSocket-Protocol"))
+    if subprotocol is not None:
+        headers["Sec-WebSocket-Protocol"] = subprotocol
+    extensions = [each for each in members(request.headers, "Sec-WebSocket-Extensions") if each.isascii()]
+    if extensions:
+        headers["Sec-WebSocket-Extensions"] = ", ".join(extensions)
+    return request.clone(headers=headers)
+
+
+def _admit(context: Context, caller: Caller) -> Claims:
+    """Raises Refusal."""
+    ours = context.probe.claims_of(caller.ticket)
+    if ours is not None:
+        return ours
+    context.rates.check(caller.requests)
+    return enter(context, caller)
+
+
+def _closing_of(refusal: Refusal, caller: Caller) -> Closing | None:
+    """The close code that says this refusal to a page, which cannot read a status; None if the status must do."""
+    if refusal.code == "unauthorised" and caller.origin is not None:
+        return UNAUTHORISED
+    return CONNECTION_LIMIT if refusal.code == "connection_limit" else None
+
+
+async def _refuse(ws: web.WebSocketResponse, pipe: SocketPipe, clients: Clients, closing: Closing, wire: Wire) -> None:
+    """Tell a client why it may not enter by the close code that it can read."""
+    clients.refusing += 1
+    try:
+        # It was never in the hub, which says goodbye to its members.
+        pipe.write(wire.payload([messages.goodbye(closing, 0)]))
+        pipe.close(closing)
+        while (await ws.receive()).type in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG):
+            pass
+    finally:
+        clients.refusing -= 1
+        pipe.end_answered()

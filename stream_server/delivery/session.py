@@ -1,0 +1,299 @@
+"""One WebSocket client's protocol: message in, answers into its outbox. Knows no socket."""
+
+import codecs
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import orjson
+
+from feeds.symbols import Symbols
+from orchestrator.clock import Clock
+from orchestrator.limiter import TokenBucket
+from stream_server import PROTOCOL, __version__
+from stream_server.delivery.hub import Hub
+from stream_server.delivery.outbox import Outbox
+from stream_server.delivery.selectors import check_limit, extra_cost, resolve, sentences
+from stream_server.wire import messages
+from stream_server.wire.messages import Frame, Wire
+from stream_server.wire.refusals import PROTOCOL_ABUSE, TOO_MANY_REQUESTS, TOO_SLOW, TOPIC_LIMIT, Refusal
+
+MAX_MESSAGE_BYTES = 16 * 1024
+MAX_INTERVAL_MS = 3_600_000
+OPS_PER_S = 20.0
+OPS_BURST = 50.0
+TOPICS_AN_OP = 1000
+"""As many topics that an answer is about, or that a changed selection brings, cost as much as another message."""
+PARTS_AN_OP = 100
+"""As many parts of one message cost as much as another message."""
+MAX_STRIKES = 100
+"""Messages in a row that make no sense."""
+
+PING_TEXTS = ("ping", b"ping")
+"""How clients of other services ask for a sign of life."""
+
+OPS = ("subscribe", "unsubscribe", "snapshot", "ping")
+
+
+def hello(epoch: str, heartbeat_s: float, now_ms: int) -> Frame:
+    """The first message of every stream; `now` lets a client reckon ages by our clock."""
+    fields = {
+        "protocol": PROTOCOL,
+        "server": f"stream-server/{__version__}",
+        "epoch": epoch,
+        "heartbeat_s": heartbeat_s,
+        "now": now_ms,
+    }
+    return messages.control("hello", fields)
+
+
+class Session:
+    """Reads one client's messages. A message that makes no sense costs an `error`, and nothing else."""
+
+    __slots__ = (
+        "bucket",
+        "clock",
+        "heartbeat_s",
+        "hub",
+        "inflates",
+        "may_read",
+        "outbox",
+        "refusals",
+        "strikes",
+        "symbols",
+    )
+
+    def __init__(
+        self,
+        hub: Hub,
+        outbox: Outbox,
+        symbols: Symbols,
+        clock: Clock,
+        heartbeat_s: float,
+        inflates: bool = False,
+        may_read: Callable[[str], bool] | None = None,
+        refusals: Counter[str] | None = None,
+    ) -> None:
+        """`may_read` tells which topics and patterns this client may have; None for all. `refusals` counts by code."""
+        self.hub = hub
+        self.outbox = outbox
+        self.symbols = symbols
+        self.clock = clock
+        self.heartbeat_s = heartbeat_s
+        self.bucket = TokenBucket(OPS_PER_S, OPS_BURST, clock)
+        self.inflates = inflates
+        self.may_read = may_read
+        self.refusals = Counter() if refusals is None else refusals
+        self.strikes = 0
+
+    def batch(self, wanted: bool) -> None:
+        """From now on send one JSON array a flush, or one frame a message; compressed if the client inflates."""
+        batched = Wire.WEBSOCKET_DEFLATE if self.inflates else Wire.WEBSOCKET_BATCH
+        self.hub.rewire(self.outbox, batched if wanted else Wire.WEBSOCKET)
+
+    def open(self, selectors: Sequence[str], since: str | None, interval_ms: int) -> None:
+        """Greet the client, and subscribe it to what its URL asks for."""
+        self.hub.join(self.outbox)
+        self._send(hello(self.hub.epoch, self.heartbeat_s, self.clock.wall_ms()))
+        if selectors:
+            self._select(selectors, since, interval_ms, None)
+
+    def receive(self, text: str | bytes, parts: int = 1) -> None:
+        """Take one text message that came in so many parts."""
+        if not self.admit(parts):
+            return
+        if text.strip() in PING_TEXTS:
+            # As it was asked, also to a client that gets arrays.
+            self.outbox.pipe.write(messages.websocket_frame(0x81, b"pong"))
+            self.strikes = 0
+            return
+        req: object = None
+        try:
+            message = self._parse(text)
+            req = self._req(message)
+            op = message.get("op", "ping" if message.get("type") == "ping" else None)
+            match op:
+                case "subscribe":
+                    self._subscribe(message, req)
+                case "unsubscribe":
+                    self._unsubscribe(message, req)
+                case "snapshot":
+                    self._snapshot(message, req)
+                case "ping":
+                    self._send(messages.control("pong", {"ts": self.clock.wall_ms(), "req": req}))
+                case _:
+                    raise Refusal("unknown_op", f"op {_shown(op)} is not one of {', '.join(OPS)}")
+            self.strikes = 0
+        except Refusal as refusal:
+            self.refuse(refusal, req)
+
+    def admit(self, parts: int = 1) -> bool:
+        """Count one message or ping against the client's rate; False, and the end of it, when over."""
+        if self.outbox.closed:
+            return False
+        if self.outbox.held_bytes > self.hub.policy.outbox_bytes:
+            # The hub looks fifty times a second; of messages that came together each could ask for everything.
+            self.hub.close(self.outbox, TOO_SLOW)
+            return False
+        return self._pay(1.0 + parts // PARTS_AN_OP)
+
+    def _pay(self, ops: float) -> bool:
+        if not self.bucket.take(ops):
+            self.hub.close(self.outbox, TOO_MANY_REQUESTS, after_ms=5000)
+            return False
+        return True
+
+    def refuse(self, refusal: Refusal, req: object = None) -> None:
+        """Answer with an error; too many in a row end the connection."""
+        self.refusals[refusal.code] += 1
+        fields: dict[str, object] = {"code": refusal.code, "message": refusal.message, "req": req}
+        self._send(messages.control("error", fields | refusal.details))
+        self.strikes += 1
+        if self.strikes >= MAX_STRIKES:
+            self.hub.close(self.outbox, PROTOCOL_ABUSE)
+
+    # --- operations ---
+
+    def _subscribe(self, message: dict[str, object], req: object) -> None:
+        since = self._since(message)
+        interval_ms = message.get("interval_ms")
+        if isinstance(interval_ms, float) and interval_ms.is_integer():
+            interval_ms = int(interval_ms)  # some languages know one kind of number only
+        if interval_ms is None:
+            interval_ms = 0
+        if not isinstance(interval_ms, int) or isinstance(interval_ms, bool):
+            raise Refusal("bad_request", f"interval_ms must be a whole number, not {_shown(interval_ms)}")
+        wanted = self._topics(message)
+        if not 0 <= interval_ms <= MAX_INTERVAL_MS:
+            raise Refusal("bad_request", f"interval_ms must be from 0 to {MAX_INTERVAL_MS}, not {interval_ms}")
+        batch = message.get("batch")
+        if batch is not None:
+            if not isinstance(batch, bool):
+                raise Refusal("bad_request", f"batch must be true or false, not {_shown(batch)}")
+            self.batch(batch)
+        self._select(wanted, since, interval_ms, req)
+
+    def _select(self, selectors: Sequence[str], since: str | None, interval_ms: int, req: object) -> None:
+        if not self._pay(extra_cost(selectors)):
+            return
+        try:
+            good, bad = resolve(selectors, self.symbols)
+            check_limit({**self.hub.selection_of(self.outbox), **dict.fromkeys(good, 0)})
+        except Refusal as refusal:
+            self.refuse(refusal, req)
+            self.hub.close(self.outbox, TOPIC_LIMIT)
+            return
+        self._refuse_topics(bad, req)
+        good = self._permitted(good, req)
+        if good and not self.outbox.closed:
+            self.hub.subscribe(self.outbox, good, since, interval_ms, req)
+            self._pay(self.hub.reach(self.outbox) // TOPICS_AN_OP)
+
+    def _refuse_topics(self, bad: Mapping[str, str], req: object) -> None:
+        if bad:
+            self.refuse(Refusal("unknown_topic", sentences(bad), details={"topics": list(bad)}), req)
+
+    def _permitted(self, selectors: list[str], req: object) -> list[str]:
+        """Those that this client may read; the others are named in an error."""
+        if self.may_read is None or self.outbox.closed:
+            return selectors
+        denied = dict.fromkeys(selector for selector in selectors if not self.may_read(selector))
+        if denied:
+            message = f"this token may not read {', '.join(denied)[:200]}"
+            self.refuse(Refusal("forbidden", message, details={"topics": list(denied)}), req)
+        return [selector for selector in selectors if selector not in denied]
+
+    def _unsubscribe(self, message: dict[str, object], req: object) -> None:
+        wanted = self._topics(message)
+        if not self._pay(extra_cost(wanted)):
+            return
+        good, bad = resolve(wanted, self.symbols)
+        self._refuse_topics(bad, req)
+        if self.outbox.closed:
+            return
+        if not self._pay(self.hub.reach(self.outbox) // TOPICS_AN_OP):
+            return
+        gone = self.hub.unsubscribe(self.outbox, good)
+        self._send(messages.control("unsubscribed", {"topics": gone, "req": req}))
+
+    def _snapshot(self, message: dict[str, object], req: object) -> None:
+        wanted = self._topics(message)
+        if not self._pay(extra_cost(wanted)):
+            return
+        good, bad = resolve(wanted, self.symbols)
+        self._refuse_topics(bad, req)
+        good = self._permitted(good, req)
+        if not good or self.outbox.closed:
+            return
+        self.hub.let_out(self.outbox)
+        held = self.hub.snapshot(good)
+        if not self._pay(len(held) // TOPICS_AN_OP):
+            return
+        fields = {
+            "id": self.hub.position,
+            "topics": good,
+            "events": [orjson.Fragment(topic.last.json) for topic in held if topic.last is not None],
+            "stale": [topic.name for topic in held if topic.stale],
+            "req": req,
+        }
+        self._send(messages.control("snapshot", fields))
+
+    # --- reading ---
+
+    def _parse(self, text: str | bytes) -> dict[str, object]:
+        data = text.encode() if isinstance(text, str) else text
+        try:
+            message = orjson.loads(data.removeprefix(codecs.BOM_UTF8))
+        except orjson.JSONDecodeError as error:
+            raise Refusal("bad_json", f"message {_shown(text)} is not JSON: {error}") from None
+        if not isinstance(message, dict):
+            raise Refusal("bad_request", f"message {_shown(text)} is not a JSON object")
+        return message
+
+    def _req(self, message: dict[str, object]) -> object:
+        req = message.get("req")
+        if req is None or (isinstance(req, int | float) and not isinstance(req, bool)):
+            return req
+        if isinstance(req, str) and len(req) <= 64:
+            return req
+        raise Refusal("bad_request", f"req must be a number or a text of up to 64 characters, not {_shown(req)}")
+
+    def _since(self, message: dict[str, object]) -> str | None:
+        """The position in a message, under any of its names."""
+        named = {name: message[name] for name in message if name == "since" or is_last_event_id(name)}
+        for name, value in named.items():
+            if value is not None and not isinstance(value, str):
+                raise Refusal("bad_request", f"{name} must be an id, not {_shown(value)}")
+        since = named.pop("since", None)
+        texts = [value for value in (since, *named.values()) if isinstance(value, str) and value]
+        return texts[-1] if texts else None
+
+    def _topics(self, message: dict[str, object]) -> list[str]:
+        wanted = message.get("topics")
+        if not isinstance(wanted, list) or not wanted:
+            raise Refusal("bad_request", f"topics must be a list of topic names, not {_shown(wanted)}")
+        for topic in wanted:
+            if not isinstance(topic, str):
+                raise Refusal("bad_request", f"topics must hold texts, not {_shown(topic)}")
+        return wanted
+
+    def _send(self, frame: Frame) -> None:
+        self.hub.post(self.outbox, [frame])
+
+
+def is_last_event_id(name: str) -> bool:
+    """Return whether a field or parameter is a `Last-Event-ID`, which libraries spell in many ways."""
+    return name.replace("-", "").replace("_", "").lower() == "lasteventid"
+
+
+def _shown(value: object) -> str:
+    """A client's input as an error names it: as JSON and not too long."""
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    if isinstance(value, str):
+        text = value if len(value) <= 80 else value[:80] + "…"
+        return repr(text)
+    try:
+        text = orjson.dumps(value).decode()
+    except orjson.JSONEncodeError:
+        return type(value).__name__
+    return text if len(text) <= 80 else text[:80] + "…"

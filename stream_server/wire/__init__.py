@@ -1,0 +1,1 @@
+"""What goes over the wire: messages, frames, and how requests are refused."""

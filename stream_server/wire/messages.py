@@ -1,0 +1,190 @@
+"""The wire format: one JSON text an event, and the bytes it becomes on each transport.
+
+A `Frame` is encoded once, however many clients get it. Its wire forms are made when first asked for and kept.
+"""
+
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
+
+import orjson
+
+from feeds.model import Event
+from stream_server.wire.refusals import Closing
+
+MAX_MESSAGE_BYTES = 512 * 1024
+"""Of one event. Client libraries take 1 MiB for one message, and close the connection over a longer one."""
+MAX_BATCH_BYTES = 256 * 1024
+"""Of several events in one message."""
+
+MIN_DEFLATE_BYTES = 1024
+DEFLATE_LEVEL = 1
+"""The names repeat in every message: higher levels save a tenth of the bytes for twice the time."""
+
+
+class Wire(StrEnum):
+    """How bytes travel to one kind of client."""
+
+    WEBSOCKET = "websocket"
+    WEBSOCKET_BATCH = "websocket-batch"
+    """One JSON array a write instead of a frame a message."""
+    WEBSOCKET_DEFLATE = "websocket-deflate"
+    """The same, compressed: once for all who get it."""
+    SSE = "sse"
+    SSE_UNCHUNKED = "sse-unchunked"
+    """For HTTP/1.0, which knows no chunks: the body ends with the connection."""
+
+    @property
+    def is_websocket(self) -> bool:
+        """Whether bytes go in WebSocket frames."""
+        return self in (Wire.WEBSOCKET, Wire.WEBSOCKET_BATCH, Wire.WEBSOCKET_DEFLATE)
+
+    @property
+    def transport(self) -> str:
+        """`websocket` or `sse`."""
+        return "websocket" if self.is_websocket else "sse"
+
+    def payload(self, frames: Iterable["Frame"]) -> bytes:
+        """The bytes of one write that carries all these frames, in order."""
+        if self is Wire.WEBSOCKET:
+            return b"".join([frame._websocket or frame.websocket() for frame in frames])
+        match self:
+            case Wire.WEBSOCKET_BATCH:
+                return b"".join([websocket_frame(0x81, array) for array in arrays(frames)])
+            case Wire.WEBSOCKET_DEFLATE:
+                return b"".join([deflated_frame(array) for array in arrays(frames)])
+            case Wire.SSE:
+                return http_chunk(b"".join([frame._sse or frame.sse() for frame in frames]))
+            case Wire.SSE_UNCHUNKED:
+                return b"".join([frame.sse() for frame in frames])
+
+
+class Frame:
+    """One message. What belongs to a topic's history has a `topic`; what is no update has the name of its `event`.
+
+    `cursor` is the position of who has read it, if it moves that. One that was `overtaken` was held back where later
+    ids could go out before it: somebody's position may be past it though it has not come.
+    """
+
+    __slots__ = ("_sse", "_websocket", "cursor", "event", "json", "log", "overtaken", "seq", "topic")
+
+    def __init__(
+        self,
+        json: bytes,
+        *,
+        seq: int = 0,
+        topic: str = "",
+        log: bool = False,
+        event: str = "",
+        cursor: str = "",
+    ) -> None:
+        self.json = json
+        self.seq = seq
+        self.topic = topic
+        self.log = log
+        self.event = event
+        self.cursor = cursor
+        self.overtaken = False
+        self._websocket: bytes | None = None
+        self._sse: bytes | None = None
+
+    def websocket(self) -> bytes:
+        """An unmasked text frame. Source: RFC 6455, section 5.2."""
+        if self._websocket is None:
+            self._websocket = websocket_frame(0x81, self.json)
+        return self._websocket
+
+    def sse(self) -> bytes:
+        """An event of `text/event-stream`. Its JSON holds no line break, so one `data:` line carries it."""
+        if self._sse is None:
+            cursor = b"id: %b\n" % self.cursor.encode() if self.cursor else b""
+            event = b"event: %b\n" % self.event.encode() if self.event else b""
+            self._sse = b"%b%bdata: %b\n\n" % (cursor, event, self.json)
+        return self._sse
+
+
+def update(event: Event, event_id: str, seq: int) -> Frame:
+    """The frame of an event."""
+    json = orjson.dumps(
+        {
+            "type": "update",
+            "topic": event.topic,
+            "id": event_id,
+            "ts": event.ts,
+            "received": event.received,
+            "source": event.source,
+            "data": event.data,
+        }
+    )
+    return Frame(json, seq=seq, topic=event.topic, log=event.log, cursor=event_id)
+
+
+def control(kind: str, fields: Mapping[str, object], cursor: str = "") -> Frame:
+    """The frame of a control message; `req` is left out where it is None."""
+    body = {"type": kind, **fields}
+    if body.get("req", 0) is None:
+        del body["req"]
+    return Frame(orjson.dumps(body), event=kind, cursor=cursor)
+
+
+def hole(topic: str, event_id: str, seq: int, start_ms: int, end_ms: int) -> Frame:
+    """The `gap` of a source: a log event like those around it, so that who was away is told of it when back."""
+    body = {"type": "gap", "topic": topic, "id": event_id, "reason": "upstream", "from": start_ms, "to": end_ms}
+    return Frame(orjson.dumps(body), seq=seq, topic=topic, log=True, event="gap", cursor=event_id)
+
+
+def goodbye(closing: Closing, after_ms: int) -> Frame:
+    """The last message before we close."""
+    fields = {"code": closing.code, "reason": closing.reason, "reconnect": closing.reconnect, "after_ms": after_ms}
+    return control("goodbye", fields)
+
+
+def websocket_frame(head: int, payload: bytes) -> bytes:
+    """A whole unmasked WebSocket frame; `head` holds FIN and opcode."""
+    size = len(payload)
+    if size < 126:
+        return b"%c%c%b" % (head, size, payload)
+    if size < 1 << 16:
+        return b"%c\x7e%b%b" % (head, size.to_bytes(2, "big"), payload)
+    return b"%c\x7f%b%b" % (head, size.to_bytes(8, "big"), payload)
+
+
+def arrays(frames: Iterable[Frame]) -> Iterator[bytes]:
+    """JSON arrays that hold all messages in order, each within what clients take for one message."""
+    batch: list[bytes] = []
+    size = 0
+    for frame in frames:
+        if batch and size + len(frame.json) > MAX_BATCH_BYTES:
+            yield b"[%b]" % b",".join(batch)
+            batch, size = [], 0
+        batch.append(frame.json)
+        size += len(frame.json)
+    if batch:
+        yield b"[%b]" % b",".join(batch)
+
+
+def deflated_frame(payload: bytes) -> bytes:
+    """A text frame, compressed where that pays. Source: RFC 7692, section 7.2.1.
+
+    Each has a fresh context, so that all clients can share its bytes and none costs us a compressor.
+    """
+    if len(payload) < MIN_DEFLATE_BYTES:
+        return websocket_frame(0x81, payload)
+    deflater = zlib.compressobj(DEFLATE_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+    data = deflater.compress(payload) + deflater.flush(zlib.Z_SYNC_FLUSH)
+    return websocket_frame(0xC1, data[:-4])
+
+
+def close_frame(code: int, reason: str = "") -> bytes:
+    """A WebSocket close frame; the reason is cut to what a control frame holds."""
+    text = reason.encode()[:120].decode(errors="ignore").encode()
+    return websocket_frame(0x88, code.to_bytes(2, "big") + text)
+
+
+def http_chunk(payload: bytes) -> bytes:
+    """One chunk of a chunked HTTP body; empty for nothing, because an empty chunk would end the body."""
+    return b"%x\r\n%b\r\n" % (len(payload), payload) if payload else b""
+
+
+PING = websocket_frame(0x89, b"")
+SSE_HEARTBEAT = b":\n\n"

@@ -1,0 +1,112 @@
+"""Seeds of trouble through the whole service: `make chaos` runs as many as one likes, here run some, on shorter tapes.
+
+A test of the checker by what it finds once the service is broken on purpose is here too; what it finds in histories
+made by hand is in test_chaos_checker.py.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from feeds.exchange.backfill import Backfills
+from feeds.exchange.feed import BinanceFeed
+from feeds.identity import Identities
+from feeds.model import Quote
+from stream_server.delivery.hub import Hub
+from tests.chaos import __main__ as command
+from tests.chaos.faults import COINS, Fault, Kind
+from tests.chaos.runner import Outcome, Plan, run
+
+SPAN_S = 120.0
+SEEDS = range(1, 21)
+
+
+def plan(seed: int) -> Plan:
+    """A seed of the suite: `python -m tests.chaos --span 120 --seed …` runs the same."""
+    return Plan(seed, SPAN_S)
+
+
+def test_the_report_names_seeds_and_findings_and_says_how_to_see_one_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "run", lambda plan: Outcome(plan, ("the sky fell",) if plan.seed == 2 else (), ()))
+    assert command.main(["--seeds", "3"]) == 1
+    said = capsys.readouterr().out
+    assert "seed 2: 1 findings\n  the sky fell" in said
+    assert "findings in 1: 2\n" in said
+    assert "python -m tests.chaos --seed 2 --span 300 -v" in said
+    assert command.main(["--seed", "3", "-v"]) == 0
+    said = capsys.readouterr().out
+    assert str(Plan(3).tape[0]) in said
+    assert said.endswith(": clean\n")
+
+
+def test_a_tape_of_faults_can_be_written_cut_down_and_run_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plans: list[Plan] = []
+
+    def note(plan: Plan) -> Outcome:
+        plans.append(plan)
+        return Outcome(plan, (), ())
+
+    monkeypatch.setattr(command, "run", note)
+    path = tmp_path / "faults.jsonl"
+    assert command.main(["--seed", "3", "--dump", str(path)]) == 0
+    path.write_text("\n".join(path.read_text().splitlines()[:2]))
+    assert command.main(["--seed", "3", "--faults", str(path)]) == 0
+    assert [plan.tape for plan in plans] == [Plan(3).tape[:2]]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_clients_miss_nothing_see_nothing_twice_and_nothing_old_as_new(seed: int) -> None:
+    assert run(plan(seed)).findings == ()
+
+
+def test_the_seeds_of_the_suite_hold_every_kind_of_fault() -> None:
+    assert {fault.kind for seed in SEEDS for fault in plan(seed).tape} == set(Kind)
+
+
+def test_a_service_that_does_not_fetch_what_is_missing_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    complete = Backfills._complete
+
+    async def only_to_begin_with(self: Backfills, key: tuple[str, str]) -> None:
+        if not self.market.series[key].reached_back:
+            await complete(self, key)
+
+    run(Plan(0, SPAN_S, ()))  # the truth, before the service is broken
+    monkeypatch.setattr(Backfills, "_complete", only_to_begin_with)
+    found = run(Plan(0, SPAN_S, (Fault(50.0, Kind.DOWN, 70.0),))).findings
+    assert any("steady ws: ohlcv.BTC.1m: holds nothing after" in finding for finding in found), found
+
+
+def test_a_service_that_believes_a_list_for_an_hour_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    run(Plan(0, SPAN_S, ()))
+    tape = (Fault(30.0, Kind.LISTED, 25.0, listed="HALT"), Fault(40.0, Kind.CRASH, 2.0))
+    assert run(Plan(0, SPAN_S, tape)).findings == ()
+    doubted = BinanceFeed._list_is_doubted
+    monkeypatch.setattr(
+        BinanceFeed, "_list_is_doubted", lambda self, now: not self.pairs_confirmed and doubted(self, now)
+    )
+    found = run(Plan(0, SPAN_S, tape)).findings
+    assert any("is said to be {'HALT'" in finding for finding in found), found
+
+
+def test_a_service_that_does_not_say_what_has_grown_old_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    run(Plan(0, SPAN_S, ()))
+    monkeypatch.setattr(Hub, "expire", lambda self: None)
+    found = run(Plan(0, SPAN_S, (Fault(40.0, Kind.DOWN, 70.0),))).findings
+    assert any("steady sse: price.BTC: a value" in finding and "no stale" in finding for finding in found), found
+
+
+def test_a_service_that_takes_a_ticker_for_a_coin_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def by_ticker(self: Identities, rows: Iterable[Quote]) -> dict[str, Quote]:
+        return {row.symbol: row for row in reversed(list(rows)) if row.symbol in self.symbols.by_base}
+
+    tape = (*(Fault(20.0, Kind.NAMESAKE, 90.0, coin=coin) for coin in COINS), Fault(40.0, Kind.DOWN, 60.0))
+    assert run(Plan(0, SPAN_S, tape)).findings == ()
+    monkeypatch.setattr(Identities, "quotes", by_ticker)
+    found = run(Plan(0, SPAN_S, tape)).findings
+    for coin in COINS:
+        assert any(f"price.{coin} was" in finding and "another coin's" in finding for finding in found), found

@@ -1,0 +1,184 @@
+"""The pages and their files over HTTP: compressed, tagged by content, and never mixed with those of another version."""
+
+import gzip
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urljoin
+
+import aiohttp
+import pytest
+import pytest_asyncio
+
+from stream_server.rest.page import front, static_folder
+from tests.harness import Running, running
+
+pytestmark = pytest.mark.asyncio(loop_scope="module", loop_factories=["asyncio"])
+
+PATHS = ("/", "/docs", "/openapi.json", "/asyncapi.json", "/static/app.js", "/static/style.css", "/favicon.ico")
+SMALL_BYTES = 512
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    async with running(None, tmp_path_factory.mktemp("state")) as served:
+        yield served
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(auto_decompress=False) as session:
+        yield session
+
+
+def module(name: str = "app.js") -> str:
+    return f"/static/{front().version}/{name}"
+
+
+async def test_every_file_comes_compressed_if_asked_for_and_is_the_same_in_both_forms(
+    service: Running, http: aiohttp.ClientSession
+) -> None:
+    for path in (*PATHS, *(module(name) for name in front().files)):
+        async with http.get(service.url + path, headers={"Accept-Encoding": "identity"}) as plain:
+            whole = await plain.read()
+            assert "Content-Encoding" not in plain.headers
+        async with http.get(service.url + path, headers={"Accept-Encoding": "br, gzip"}) as packed:
+            sent = await packed.read()
+        assert plain.status == packed.status == 200, path
+        assert not plain.headers["ETag"].startswith("W/")
+        if len(whole) < SMALL_BYTES:
+            continue
+        assert packed.headers["Content-Encoding"] == "gzip", path
+        assert gzip.decompress(sent) == whole
+        assert len(sent) < 0.7 * len(whole)
+        assert packed.headers["Vary"] == plain.headers["Vary"] == "Accept-Encoding"
+        assert packed.headers["ETag"] != plain.headers["ETag"], "a strong tag names one form"
+        assert packed.headers["Content-Type"] == plain.headers["Content-Type"]
+
+
+@pytest.mark.parametrize(
+    ("accepted", "coding"),
+    [
+        ("gzip", "gzip"), ("GZIP;q=0.5", "gzip"), ("*", "gzip"), ("deflate, gzip;q=1.0", "gzip"),
+        ("gzip;q=0", None), ("gzip;q=0.000, *", None), ("*;q=0", None), ("br", None), ("", None), ("xgzip", None),
+    ],
+)  # fmt: skip
+async def test_the_form_is_one_that_the_client_takes(
+    service: Running, http: aiohttp.ClientSession, accepted: str, coding: str | None
+) -> None:
+    async with http.get(service.url + module(), headers={"Accept-Encoding": accepted}) as answer:
+        assert answer.headers.get("Content-Encoding") == coding
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "identity"])
+@pytest.mark.parametrize("known", ["{tag}", "W/{tag}", '"other", {tag}', "*"])
+async def test_what_the_client_has_is_not_sent_again(
+    service: Running, http: aiohttp.ClientSession, known: str, encoding: str
+) -> None:
+    asked = {"Accept-Encoding": encoding}
+    for path in PATHS:
+        async with http.get(service.url + path, headers=asked) as answer:
+            tag = answer.headers["ETag"]
+        async with http.get(service.url + path, headers=asked | {"If-None-Match": known.format(tag=tag)}) as again:
+            assert (again.status, await again.read()) == (304, b""), path
+            assert again.headers["ETag"] == tag
+            assert again.headers["Cache-Control"] == answer.headers["Cache-Control"]
+        async with http.get(service.url + path, headers=asked | {"If-None-Match": '"other"'}) as other:
+            assert other.status == 200
+
+
+async def test_a_page_asks_for_files_of_its_own_version_alone_which_are_kept_for_good(
+    service: Running, http: aiohttp.ClientSession
+) -> None:
+    for page in ("/", "/docs"):
+        async with http.get(service.url + page) as answer:
+            html = gzip.decompress(await answer.read()).decode()
+            assert answer.headers["Cache-Control"] == "no-cache"
+        named = re.findall(r'(?:src|href)="([^"]*static/[^"]*)"', html)
+        assert len(named) >= 4
+        for address in named:
+            assert address.startswith(f"static/{front().version}/"), address
+            async with http.get(urljoin(service.url + page, address)) as file:
+                assert file.status == 200
+                assert file.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+
+
+async def test_no_module_or_style_names_a_file_by_an_address_that_leaves_its_version() -> None:
+    for path in static_folder().rglob("*.*"):
+        if path.suffix == ".js":
+            imported = re.findall(r"""(?:\bfrom|\bimport)\s*\(?\s*["']([^"']+)["']""", path.read_text())
+            assert all(each.startswith(("./", "../")) for each in imported), path
+        if path.suffix == ".css":
+            assert not re.findall(r"@import|url\(\s*[\"']?/", path.read_text()), path
+
+
+@pytest.mark.parametrize("version", ["0" * 18, "x", "..", "%2e%2e"])
+async def test_files_of_another_version_are_not_here(
+    service: Running, http: aiohttp.ClientSession, version: str
+) -> None:
+    async with http.get(f"{service.url}/static/{version}/app.js") as answer:
+        assert answer.status == 404
+        assert "immutable" not in answer.headers.get("Cache-Control", "")
+
+
+async def test_a_file_named_without_a_version_is_asked_for_again_each_time(
+    service: Running, http: aiohttp.ClientSession
+) -> None:
+    async with http.get(f"{service.url}/static/client.js") as answer:
+        assert answer.headers["Cache-Control"] == "no-cache"
+
+
+async def test_another_content_has_another_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    versions = set()
+    for content in ("let a;", "let b;"):
+        (tmp_path / "app.js").write_text(content)
+        (tmp_path / "index.html").write_text('<script src="static/app.js"></script>')
+        monkeypatch.setattr("stream_server.rest.page.static_folder", lambda: tmp_path)
+        front.cache_clear()
+        versions.add(front().version)
+        assert f'src="static/{front().version}/app.js"'.encode() in front().pages["index.html"].body
+    monkeypatch.undo()
+    front.cache_clear()
+    assert len(versions) == 2
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status", "part"),
+    [
+        ("bytes=0-3", 206, slice(0, 4)),
+        ("bytes=-5", 206, slice(-5, None)),
+        ("bytes=9-1", 416, None),
+        ("lines=1", 416, None),
+    ],
+)
+async def test_a_part_is_one_of_the_plain_form(
+    service: Running, http: aiohttp.ClientSession, wanted: str, status: int, part: slice | None
+) -> None:
+    headers = {"Range": wanted, "Accept-Encoding": "gzip"}
+    async with http.get(f"{service.url}/static/app.js", headers=headers) as answer:
+        assert answer.status == status
+        if part is not None:
+            assert await answer.read() == front().files["app.js"].body[part]
+            assert "Content-Encoding" not in answer.headers
+
+
+async def test_a_page_names_every_module_it_imports_so_that_all_are_fetched_at_once() -> None:
+    for page, entry in (("index.html", "app.js"), ("docs.html", "docs/main.js")):
+        html = front().pages[page].body.decode()
+        named = set(re.findall(rf'"modulepreload" href="static/{front().version}/([^"]+)"', html))
+        wanted = set()
+        for name in {entry, *named}:
+            text = front().files[name].body.decode()
+            for imported in re.findall(r'\bfrom "([^"]+)"', text):
+                wanted.add(urljoin(name, imported))
+        assert named == wanted, page
+        assert len(named) > 5
+
+
+async def test_a_cache_is_told_all_that_an_answer_depends_on(tmp_path: Path) -> None:
+    async with (
+        running(None, tmp_path, ALLOWED_ORIGINS="https://friend.example") as service,
+        service.http.get(service.url + module()) as answer,
+    ):
+        varies = {each.strip() for line in answer.headers.getall("Vary") for each in line.split(",")}
+    assert varies == {"Accept-Encoding", "Origin"}
