@@ -119,6 +119,8 @@ class Asked:
     must_gap: set[str]
     may_gap: set[str]
     stale: set[str]
+    newest: dict[str, Said]
+    """The last value of each topic at that time."""
     other: "Asked | None" = None
     """Another answer that would be true, too."""
 
@@ -299,6 +301,7 @@ class Judge:
             must_gap,
             may_gap,
             {topic.name for topic in facts if record.is_stale(topic.name, now)},
+            {topic.name: topic.newest for topic in facts if topic.newest is not None},
         )
 
     def _gaps_due(
@@ -693,7 +696,7 @@ class Judge:
             if lacking is not None and lacking <= to:
                 self.fail(f"resume from {asked.asked.since}: {lacking} of {name}, a log event, was lost")
         self.note("log", name, to)
-        newest = topic.newest
+        newest = asked.newest.get(name)
         had_value = self.known.values.get(name)
         if asked.reason is None and newest is not None and not newest.log and (had_value or newest.seq) < newest.seq:
             self.fail(f"resume from {asked.asked.since}: {newest.seq} of {name}, its value, was lost")
