@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import aiohttp
@@ -83,6 +83,12 @@ class NoDemand:
 
     def drop(self, topic: str) -> bool:
         return False
+
+    def is_full(self) -> bool:
+        return False
+
+    def charge(self, topics: Iterable[str], account: str) -> list[str]:
+        return []
 
 
 def hub_of(clock: ManualClock, **bounds: float) -> Hub:

@@ -610,7 +610,7 @@ async def test_u16_a_bomb_is_cut_off_at_the_cap_and_never_held() -> None:  # U16
         ("bomb", "malformed"),
         ("xxe", "malformed"),
         ("huge", "too_large"),
-        ("javascript_link", []),
+        ("javascript_link", ["Relative"]),
         ("html_title", ["Bitcoin & Ether"]),
     ],
 )
