@@ -264,7 +264,8 @@ class Judge:
         if any(topic.everything for topic in lacking):
             reason, lacking = "evicted", []
         expected = self._answer(asked, facts, since, reason, selection_of(wanted))
-        if lacking:
+        unheard = [topic for topic in facts if not topic.everything and 0 < topic.fed_again_at >= since]
+        if reason is None and (lacking or unheard):
             # Of a topic that never spoke and was dropped it need not be known that it ever was.
             expected.other = self._answer(asked, facts, since, "evicted", selection_of(wanted))
         self.server = wanted

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tests.hunt import programs
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 PARTS = ("stream_server", "feeds", "orchestrator", "tests", "static", "pyproject.toml")
 LEAST_S = 20.0
@@ -20,7 +22,7 @@ LEAST_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One edit: `before` becomes `after` in a file of `stream_server/`. `item` is what it brings back, if anything."""
+    """One edit: `before` becomes `after` in the file of that name. `item` is what it brings back, if anything."""
 
     name: str
     file: str
@@ -32,7 +34,11 @@ class Mutant:
 
     def apply(self, tree: Path) -> None:
         """Break a tree. Raises ValueError if the source is not what it was."""
-        path = tree / "stream_server" / self.file
+        named = list((tree / "stream_server").rglob(Path(self.file).name))
+        paths = [path for path in named if self.before in path.read_text(encoding="utf-8")]
+        if len(paths) != 1:
+            raise ValueError(f"mutant {self.name}: its text is in {len(paths)} of {len(named)} files, not in one")
+        path = paths[0]
         text = path.read_text(encoding="utf-8")
         for before, after in ((self.before, self.after), *self.more):
             found = text.count(before)
@@ -92,7 +98,7 @@ MUTANTS = (
     Mutant(
         "what was held back is sent under its old id",
         "delivery/resume.py",
-        'lacking = [envelope.update(event, f"{epoch}-{seq}", seq)]',
+        'lacking = [messages.update(event, f"{epoch}-{seq}", seq)]',
         "lacking = [last]",
         "10",
     ),
@@ -124,6 +130,7 @@ MUTANTS = (
         "        if interval_ms in group.beats:\n            return\n",
         "",
         "8",
+        (("del group.beats[beat.interval_ms]", "group.beats.pop(beat.interval_ms, None)"),),
     ),
     Mutant(
         "beats outlive their group",
@@ -131,6 +138,7 @@ MUTANTS = (
         "                beat.group = None\n                self.dead += 1",
         "                pass",
         "8",
+        (("del group.beats[beat.interval_ms]", "group.beats.pop(beat.interval_ms, None)"),),
     ),
     Mutant(
         "timers gather",
@@ -311,7 +319,7 @@ def report(names: Sequence[str], seconds: float) -> int:
         item = f" [item {mutant.item}]" if mutant.item else ""
         took_s = time.monotonic() - started
         print(f"{'killed  ' if found else 'SURVIVED'}  {mutant.name}{item}, {took_s:.1f} s: {found}", flush=True)
-    print(f"{killed} of {len(chosen)} killed, {broken} do not apply")
+    print(f"{killed} of {len(chosen)} killed, {broken} could not be tried")
     return 0 if killed == len(chosen) else 1
 
 
@@ -332,4 +340,6 @@ def _found(mutant: Mutant, seconds: float) -> str | None:
         if ran.returncode == 0:
             return None
         lines = [line for line in ran.stdout.splitlines() if line.startswith("seed ")]
+        if lines and programs.hunt(int(lines[0].split()[1].rstrip(":")), shrink=False) is not None:
+            raise ValueError(f"mutant {mutant.name}: {lines[0][:60]}… fails without it, too")
         return lines[0][:150] if lines else f"status {ran.returncode}: {ran.stderr.strip()[-150:]}"

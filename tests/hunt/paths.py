@@ -134,7 +134,7 @@ WAYS = {
     "a turn of topics": "replaced = [(frame.seq, frame) for frame in turn",
     "caught up": "outbox.keep_up(now)",
     "cut": "self.close(outbox, TOO_SLOW)",
-    "resumed under the cursor": "lacking = [envelope.update(",
+    "resumed under the cursor": "lacking = [messages.update(",
     "what was held comes with a new selection": "self.laggards.hand(outbox, wanted)",
     "a fault of one of a group": "self.faults.blame(outbox, error)",
 }

@@ -452,6 +452,11 @@ class World:
         names = (*self.everything, ON_DEMAND)
         self._publish(names[number % len(names)], bool(log), pad, waited_ms)
 
+    def do_appear(self, pad: int) -> None:
+        """A price that nobody has heard of, which comes again with the others from now on."""
+        self.prices.append(f"price.N{len(self.prices)}")
+        self._publish(self.prices[-1], False, pad)
+
     def do_log(self, number: int) -> None:
         """One log event."""
         names = (*CANDLES, "news", ON_DEMAND)
