@@ -26,11 +26,12 @@ class Freshness:
         ttl_s = topic.ttl_s
         if ttl_s is None:
             return True
+        name = topic.name
         bucket = self.expiring.setdefault(ttl_s, {})
-        bucket.pop(topic.name, None)
+        bucket.pop(name, None)
         if waited_s >= ttl_s:
             return False
-        bucket[topic.name] = topic
+        bucket[name] = topic
         if waited_s > IN_ORDER_S:
             self.disordered.add(ttl_s)
         return True

@@ -235,7 +235,8 @@ class ThrottledGroup(Group):
         super().__init__(key, last_sent, place, patterns)
 
     def pick(self, burst: Burst) -> None:
-        if self.place >= burst.end:
+        end = burst.first + len(burst.frames)  # the property would take longer
+        if self.place >= end:
             return
         if self.known != burst.numbers.given:
             self.known = burst.numbers.given
@@ -245,7 +246,7 @@ class ThrottledGroup(Group):
             self._take_each(burst)
         else:
             self._take_newest(newest)
-        self.place = burst.end
+        self.place = end
 
     def _take_each(self, burst: Burst) -> None:
         frames = burst.wanted(self.listens, self.place)
@@ -262,18 +263,16 @@ class ThrottledGroup(Group):
     def _take_newest(self, newest: Mapping[str, Frame]) -> None:
         """Hold at once what a group with one interval would hold in the end."""
         listens = self.listens
-        if len(newest) < len(listens):
-            frames = {topic: frame for topic, frame in newest.items() if topic in listens}
-        else:
-            frames = {topic: newest[topic] for topic in listens if topic in newest}
-        self.effort += min(len(newest), len(listens))
-        if frames:
-            (interval_ms,) = self.intervals
-            held = self.held.get(interval_ms)
-            if held is None:
-                self._begin_to_hold(interval_ms, frames)
-            else:
-                held.update(frames)
+        fewer, others = (newest, listens) if len(newest) < len(listens) else (listens, newest)
+        self.effort += len(fewer)
+        (interval_ms,) = self.intervals
+        held = self.held.get(interval_ms)
+        if held is not None:
+            for topic in fewer:
+                if topic in others:
+                    held[topic] = newest[topic]
+        elif frames := {topic: newest[topic] for topic in fewer if topic in others}:
+            self._begin_to_hold(interval_ms, frames)
 
     def hold(self, frame: Frame, interval_ms: int) -> None:
         """Keep the newest value of a topic for the next beat."""
@@ -299,10 +298,11 @@ class ThrottledGroup(Group):
 
     def gather(self) -> list[Frame]:
         """Take what is pending, with what is held for the beats that have come."""
-        if self.ripe:
-            for interval_ms in self.ripe:
-                self.release(interval_ms)
-            self.ripe.clear()
+        if not self.ripe and not self.pending:
+            return []
+        for interval_ms in self.ripe:
+            self.release(interval_ms)
+        self.ripe.clear()
         return super().gather()
 
     def holds_anything(self) -> bool:

@@ -30,11 +30,13 @@ class TopicHistory:
     spoke: bool = False
     """Whether anything was ever said on it."""
 
-    def append(self, frame: Frame) -> None:
+    def append(self, frame: Frame, event: Event, received_at: float) -> None:
         """Remember an event as the newest."""
         self.events += 1
         self.spoke = True
         self.last = frame
+        self.event = event
+        self.updated_at = received_at
         if frame.log:
             self.remember(frame)
 

@@ -30,7 +30,7 @@ from stream_server.delivery.resume import Cursor
 from stream_server.delivery.rounds import Rounds
 from stream_server.delivery.word_trees import PatternTree
 from stream_server.wire import messages
-from stream_server.wire.messages import Frame, Wire
+from stream_server.wire.messages import MAX_MESSAGE_BYTES, Frame, Wire
 from stream_server.wire.refusals import FAULT, TOO_SLOW, Closing
 
 __all__ = ["Demand", "Hub", "HubPolicy", "Member", "Scheduler"]
@@ -131,21 +131,22 @@ class Hub:
         now = self.clock.now()
         if now - self.freshness.expired_at >= PAUSED_S:
             self.expire()  # what waited in the sockets comes before housekeeping: first say what has grown old
-        self.seq += 1
-        frame = messages.update(event, f"{self.epoch}-{self.seq}", self.seq)
-        if len(frame.json) > messages.MAX_MESSAGE_BYTES:
+        name = event.topic
+        self.seq = seq = self.seq + 1
+        frame = messages.update(event, f"{self.epoch}-{seq}", seq)
+        if len(frame.json) > MAX_MESSAGE_BYTES:
             # A fault of ours: readers of upstreams bound what they let in. The topic goes stale, the clients stay.
-            log.error("event_too_long", extra={"topic": event.topic, "source": event.source, "bytes": len(frame.json)})
+            log.error("event_too_long", extra={"topic": name, "source": event.source, "bytes": len(frame.json)})
             return
-        topic = self._topic(event.topic)
-        topic.append(frame)
-        topic.event = event
-        # One from before a restart, or that had to be scored first, was received earlier than now.
-        waited_s = max(0.0, (self.clock.wall_ms() - event.received) / 1000)
-        topic.updated_at = now - waited_s
+        topic = self.topics.get(name) or self._topic(name)
+        # An event from before a restart, or one that had to be scored first, was received earlier than now.
+        waited_ms = self.clock.wall_ms() - event.received
+        waited_s = waited_ms / 1000 if waited_ms > 0 else 0.0
+        topic.append(frame, event, now - waited_s)
         is_good = self.freshness.renew(topic, waited_s)
-        if self.groups.listeners[event.topic]:
-            self.rounds.publish(event.topic, frame)
+        listeners = self.groups.listeners[name]
+        if listeners.patterns or listeners.naming:  # asking for its truth would take a call more
+            self.rounds.publish(name, frame)
         if not is_good:
             self._outlived(topic)
         elif topic.stale:

@@ -8,14 +8,18 @@ from stream_server.wire import messages
 from stream_server.wire.messages import Frame
 
 
+def event(seq: int, *, log: bool) -> Event:
+    return Event("news", 1000, 2000, "rss", {"n": seq}, log)
+
+
 def frame(seq: int, *, log: bool) -> Frame:
-    return messages.update(Event("news", 1000, 2000, "rss", {"n": seq}, log), f"e-{seq}", seq)
+    return messages.update(event(seq, log=log), f"e-{seq}", seq)
 
 
 def history_of(*frames: Frame, ring: int = 3) -> TopicHistory:
     topic = TopicHistory("news", deque(maxlen=ring))
     for each in frames:
-        topic.append(each)
+        topic.append(each, event(each.seq, log=each.log), 0.0)
     return topic
 
 
@@ -66,7 +70,7 @@ def test_a_resumed_topic_misses_what_came_before_it_was_fed_again() -> None:
     topic = history_of(frame(1, log=True))
     topic.interrupt()
     topic.resume_at(20)
-    topic.append(frame(21, log=True))
+    topic.append(frame(21, log=True), event(21, log=True), 0.0)
     assert topic.misses_after(19)
     assert not topic.misses_after(20)
     assert seqs(topic.since(20)) == [21]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.hunt import paths, programs
+from tests.hunt import mutants, paths, programs
 
 SEEDS = range(21)
 
@@ -21,3 +21,9 @@ def test_every_way_through_the_hub_is_taken() -> None:
     reached, situations = paths.reached_by([*range(2, 21), 40])
     assert not reached.untaken(), "no program takes these ways: nobody checks them"
     assert not paths.SITUATIONS - set(situations)
+
+
+@pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda mutant: mutant.name)
+def test_every_breakage_of_the_hunt_applies_to_the_source(mutant: mutants.Mutant) -> None:
+    source = mutants.ROOT / "stream_server" / mutant.file
+    assert mutant.broken(source.read_text(encoding="utf-8"))

@@ -34,18 +34,17 @@ class Mutant:
 
     def apply(self, tree: Path) -> None:
         """Break a tree. Raises ValueError if the source is not what it was."""
-        named = list((tree / "stream_server").rglob(Path(self.file).name))
-        paths = [path for path in named if self.before in path.read_text(encoding="utf-8")]
-        if len(paths) != 1:
-            raise ValueError(f"mutant {self.name}: its text is in {len(paths)} of {len(named)} files, not in one")
-        path = paths[0]
-        text = path.read_text(encoding="utf-8")
+        path = tree / "stream_server" / self.file
+        path.write_text(self.broken(path.read_text(encoding="utf-8")), encoding="utf-8")
+
+    def broken(self, text: str) -> str:
+        """Return the text of the file with the edit. Raises ValueError if it does not apply exactly once."""
         for before, after in ((self.before, self.after), *self.more):
             found = text.count(before)
             if found != 1:
                 raise ValueError(f"mutant {self.name}: its text is {found} times in {self.file}, not once")
             text = text.replace(before, after)
-        path.write_text(text, encoding="utf-8")
+        return text
 
 
 MUTANTS = (
@@ -90,7 +89,7 @@ MUTANTS = (
     ),
     Mutant(
         "positions pass over what is held when a snapshot is given",
-        "session.py",
+        "delivery/session.py",
         "        self.hub.let_out(self.outbox)\n",
         "",
         "10",
@@ -111,9 +110,9 @@ MUTANTS = (
     ),
     Mutant(
         "a snapshot says what was fresh a while ago",
-        "hub.py",
-        'their freshness brought up to date."""\n        self.expire()\n',
-        'their freshness brought up to date."""\n',
+        "delivery/hub.py",
+        'those selected, by id, their freshness brought up to date."""\n        self.expire()\n',
+        'those selected, by id, their freshness brought up to date."""\n',
         "11",
     ),
     Mutant(
@@ -240,49 +239,49 @@ MUTANTS = (
     ),
     Mutant(
         "a member that left late is not settled",
-        "hub.py",
+        "delivery/hub.py",
         "        self.rounds.settle(group)\n        group.members[outbox] = None",
         "        group.members[outbox] = None",
     ),
     Mutant(
         "what was held is lost with the selection",
-        "hub.py",
+        "delivery/hub.py",
         "        self.laggards.hand(outbox, wanted)\n        return group",
         "        return group",
     ),
     Mutant(
         "an answer overtakes what came before",
-        "hub.py",
+        "delivery/hub.py",
         "            self.rounds.settle(member.group)\n        self.laggards.answer",
         "            pass\n        self.laggards.answer",
     ),
     Mutant(
         "a resume begins one too early",
-        "history.py",
+        "delivery/history.py",
         "frames = [frame for frame in self.ring if frame.seq > seq]",
         "frames = [frame for frame in self.ring if frame.seq >= seq]",
     ),
     Mutant(
         "a resume does not know of what was evicted",
-        "history.py",
+        "delivery/history.py",
         "            self.evicted = self.ring[0].seq",
         "            self.evicted = 0",
     ),
     Mutant(
         "what was merged is miscounted",
-        "outbox.py",
+        "delivery/outbox.py",
         "            if old is not None and self.paced:",
         "            if old is not None and not frame.seq:",
     ),
     Mutant(
         "a laggard's values are not sorted",
-        "outbox.py",
+        "delivery/outbox.py",
         "entries = sorted([*newest, *self.queue], key=_place)",
         "entries = [*newest, *self.queue]",
     ),
     Mutant(
         "a paced client's turns bar nothing",
-        "outbox.py",
+        "delivery/outbox.py",
         "        replaced = [(frame.seq, frame) for frame in turn if self.held[frame.topic].seq > last]",
         "        replaced = [(frame.seq, frame) for frame in turn if self.held[frame.topic].seq >= last]",
     ),

@@ -15,13 +15,8 @@ from typing import Any
 from tests.hunt import programs
 from tests.hunt.world import World
 
-PARTS = (
-    "stream_server.delivery.hub",
-    "stream_server.groups",
-    "stream_server.delivery.outbox",
-    "stream_server.delivery",
-)
-"""The modules that deliver, those among them that exist, and all that are below them."""
+PARTS = ("stream_server.delivery",)
+"""The packages that deliver, with all modules below them."""
 
 
 def delivery_modules() -> list[ModuleType]:
@@ -125,7 +120,7 @@ WAYS = {
     "interrupted, and settled": "self.unfinished.remove(delivery)",
     "to a newcomer": "self.laggards.hand(outbox, [frame for frame in delivery.frames",
     "few of a large burst": "places = self._places()",
-    "held at once": "held.update(frames)",
+    "held at once": "held[topic] = newest[topic]",
     "held one by one": "self.hold(frame, interval_ms)",
     "released by what may not wait": "self.release()  # what may not wait",
     "released by a beat": "group.ripe.add(beat.interval_ms)",
