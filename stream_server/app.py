@@ -42,9 +42,9 @@ from stream_server.access.jwks import KeyFile
 from stream_server.access.tokens import Access
 from stream_server.connections import descriptors
 from stream_server.connections.aiohttp_connection import Connection
-from stream_server.connections.inflow import Turnstile
-from stream_server.connections.light_websocket import ENTER_A_TURN, Front
+from stream_server.connections.front import ENTER_A_TURN, Front
 from stream_server.connections.sse import keep_event_sources, sse
+from stream_server.connections.turnstile import Turnstile
 from stream_server.connections.websocket import websocket
 from stream_server.context import CONTEXT, Context
 from stream_server.delivery.clients import Clients

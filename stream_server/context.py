@@ -17,7 +17,8 @@ from stream_server.access.addresses import Connections, RequestRates, is_loopbac
 from stream_server.access.browsers import safe_headers
 from stream_server.access.tokens import Access, Claims
 from stream_server.connections.bodies import Bodies
-from stream_server.connections.inflow import STEPS_A_TURN, Turnstile
+from stream_server.connections.inflow import STEPS_A_TURN
+from stream_server.connections.turnstile import Turnstile
 from stream_server.delivery.clients import Client, Clients
 from stream_server.delivery.demand import Demands
 from stream_server.delivery.hub import Hub

@@ -4,7 +4,8 @@ import asyncio
 from collections import deque
 from typing import cast
 
-from stream_server.connections.inflow import Entrant, Inflow, Turnstile
+from stream_server.connections.inflow import Inflow
+from stream_server.connections.turnstile import Entrant, Turnstile
 from stream_server.wire.frames import FrameError, FrameReader, Message, Opcode
 
 

@@ -12,12 +12,11 @@ from collections.abc import Callable
 
 from aiohttp import web
 
+from stream_server.connections.lingering import CLOSE_GRACE_S
 from stream_server.wire import messages
 from stream_server.wire.refusals import Closing
 
 NOTSENT_LOWAT_BYTES = 16 * 1024
-CLOSE_GRACE_S = 2.0
-"""How long a peer that reads has for our goodbye and for closing before its connection is aborted."""
 
 # Python names it only where the headers it was built with did; Linux has had it since 3.12.
 _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if sys.platform == "linux" else None)

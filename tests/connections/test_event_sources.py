@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from stream_server.connections import light_websocket
+from stream_server.connections import front
 from stream_server.connections import sse as shell
 from tests.eventsource import EventSource, State, event_source
 from tests.harness import Running, running, until
@@ -91,7 +91,7 @@ async def test_a_source_that_gets_no_descriptor_comes_back_and_others_read_the_s
     async with running(None, tmp_path) as service:
         url, gate = f"{service.url}/sse?topics=status", Gate()
         with monkeypatch.context() as scarcity:
-            scarcity.setattr(light_websocket, "scarce", lambda *_: True)
+            scarcity.setattr(front, "scarce", lambda *_: True)
             async with service.http.get(f"{service.url}/health/live") as answer:
                 assert answer.status == 503
             host, _, port = service.url.removeprefix("http://").partition(":")

@@ -21,7 +21,7 @@ import pytest
 from aiohttp import web
 from aiohttp_sse import EventSourceResponse
 
-from stream_server.connections import aiohttp_connection, bodies, inflow, light_websocket, transport
+from stream_server.connections import aiohttp_connection, bodies, front, transport, turnstile
 from stream_server.observing import logs
 from tests.clients import serving, sse, websocket
 from tests.fakes.binance import FakeBinance, synthetic_pairs
@@ -245,15 +245,15 @@ async def test_of_many_who_come_at_once_a_few_enter_in_each_turn_of_the_loop_and
     loop, stumbled = asyncio.get_running_loop(), []
     loop.set_exception_handler(lambda _, context: stumbled.append(context))
     entered: list[int] = []
-    turnstile = inflow.Turnstile(light_websocket.ENTER_A_TURN)
+    entry = turnstile.Turnstile(front.ENTER_A_TURN)
     for number in range(500):
-        turnstile.queue(Newcomer(entered, stumbles=number == 100))
+        entry.queue(Newcomer(entered, stumbles=number == 100))
     turns = [0]
     while len(entered) < 500:
         await asyncio.sleep(0)
         turns.append(len(entered))
-        assert turns[-1] - turns[-2] <= light_websocket.ENTER_A_TURN
-    turnstile.queue(Newcomer(entered))
+        assert turns[-1] - turns[-2] <= front.ENTER_A_TURN
+    entry.queue(Newcomer(entered))
     await asyncio.sleep(0)
     assert len(entered) == 501
     assert len(stumbled) == 1
@@ -262,8 +262,8 @@ async def test_of_many_who_come_at_once_a_few_enter_in_each_turn_of_the_loop_and
 async def test_what_never_ends_its_request_is_cut_head_or_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # C11
     monkeypatch.setattr(aiohttp_connection, "HEAD_WITHIN_S", 0.4)
-    monkeypatch.setattr(light_websocket, "HEAD_WITHIN_S", 0.4)
-    monkeypatch.setattr(light_websocket, "FIRST_BYTE_WITHIN_S", 0.4)
+    monkeypatch.setattr(front, "HEAD_WITHIN_S", 0.4)
+    monkeypatch.setattr(front, "FIRST_BYTE_WITHIN_S", 0.4)
     monkeypatch.setattr(bodies, "BODY_WITHIN_S", 0.4)
 
     async def dripped(service: Running, start: bytes) -> bytes:

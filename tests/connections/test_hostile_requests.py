@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stream_server.connections import light_websocket
+from stream_server.connections import front
 from stream_server.rest import page
 from tests.harness import Running, running
 
@@ -272,7 +272,7 @@ async def test_every_answer_names_the_pages_that_may_frame_it_in_headers_that_ag
 
 def answer_without_room(service: Running) -> Heard:
     """What a connection is answered that takes one of the last descriptors."""
-    answer = light_websocket.no_room(service.context.safe_headers)
+    answer = front.no_room(service.context.safe_headers)
     assert answer.endswith(b"\r\n\r\n")
     head = answer.decode().split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:-2])}

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feeds.intervals import INTERVALS
-from stream_server.connections import inflow, light_websocket, transport
+from stream_server.connections import inflow, lingering, transport
 from stream_server.connections.aiohttp_connection import Metered
-from stream_server.connections.inflow import STEPS_A_TURN, Turnstile
+from stream_server.connections.inflow import STEPS_A_TURN
 from stream_server.connections.light_websocket import LightWebSocket
+from stream_server.connections.turnstile import TURN_S, Turnstile
 from stream_server.wire.frames import Opcode
 from tests.connections.test_hostile_clients import Raw, closed_with, raw
 from tests.framing import Framing
@@ -113,7 +114,7 @@ async def test_who_takes_long_leaves_the_rest_of_the_turn_to_nobody(monkeypatch:
     class Slow:
         def enter(self) -> None:
             entered.append(1)
-            now[0] += 2 * inflow.TURN_S
+            now[0] += 2 * TURN_S
 
     for _ in range(5):
         turnstile.queue(Slow())
@@ -160,7 +161,7 @@ async def test_after_the_last_word_nothing_more_of_a_client_is_read(
     either: Running, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opening, code = ENDINGS[ending]
-    for module in (light_websocket, transport):
+    for module in (lingering, transport):
         monkeypatch.setattr(module, "CLOSE_GRACE_S", 0.1)
     taken = [0]
 

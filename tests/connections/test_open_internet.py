@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stream_server.access.addresses import CONNECTIONS_PER_IP, REST_RATE_PER_S, SLACK, Connections, is_exempt
-from stream_server.connections import aiohttp_connection, light_websocket
+from stream_server.connections import aiohttp_connection, front
 from tests.clients import sse, websocket
 from tests.connections.test_hostile_clients import UPGRADE, Raw, raw
 from tests.fakes.clock import ManualClock
@@ -87,7 +87,7 @@ async def test_connections_that_say_nothing_count_and_those_far_over_the_limit_a
 async def test_who_is_over_the_limit_has_less_time_to_say_what_it_wants(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(light_websocket, "FIRST_BYTE_SOON_S", 0.2)
+    monkeypatch.setattr(front, "FIRST_BYTE_SOON_S", 0.2)
     async with running(None, tmp_path, MAX_CONNECTIONS_PER_IP="2") as service, AsyncExitStack() as stack:
         inside = await silent(service, stack, 2)
         await until(lambda: len(service.context.silent) == 2)
@@ -117,10 +117,10 @@ async def test_however_a_connection_ends_its_place_is_free_again(tmp_path: Path,
 async def test_where_descriptors_are_few_who_says_nothing_has_less_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(light_websocket, "FIRST_BYTE_SOON_S", 0.2)
+    monkeypatch.setattr(front, "FIRST_BYTE_SOON_S", 0.2)
     async with running(None, tmp_path) as service, raw(service) as early:
         await until(lambda: service.context.silent)
-        monkeypatch.setattr(light_websocket, "getting_scarce", lambda transport, limit: True)
+        monkeypatch.setattr(front, "getting_scarce", lambda transport, limit: True)
         async with raw(service) as late:
             assert await late.rest() == b""
             assert len(service.context.silent) == 1

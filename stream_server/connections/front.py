@@ -1,0 +1,203 @@
+"""Accept connections: count them, enforce the limits, and hand each to the light layer or to aiohttp.
+
+A connection shows by its first bytes what it is (`sniffing`). A good handshake for `/ws` that the door lets in becomes
+a light WebSocket. Everything else goes to aiohttp with the bytes that were read, as if nothing had happened. With
+`LIGHT_CONNECTIONS=0` aiohttp gets all of it.
+
+A connection that takes one of the last descriptors of the process, or comes from an address that has far too many, is
+answered with a status and closed before anything is read.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+from stream_server.access.addresses import SLACK
+from stream_server.access.browsers import SERVER
+from stream_server.access.door import Caller, enter, ticket_of
+from stream_server.access.tokens import Claims
+from stream_server.connections.aiohttp_connection import HEAD_WITHIN_S
+from stream_server.connections.descriptors import NO_DESCRIPTOR, getting_scarce, scarce
+from stream_server.connections.light_websocket import LightWebSocket
+from stream_server.connections.sniffing import Handshake, asks_for_events, may_become_handshake
+from stream_server.connections.turnstile import Turnstile
+from stream_server.connections.websocket import Opening
+from stream_server.context import Context
+from stream_server.wire.refusals import Refusal
+
+FIRST_BYTE_WITHIN_S = 75.0
+FIRST_BYTE_SOON_S = 5.0
+"""The same while descriptors are scarce, and for an address that has more connections than it may."""
+SILENT_CUT_A_TURN = 16
+ENTER_A_TURN = 16
+"""A handshake costs some 300 µs."""
+TURNED_AWAY_WITHIN_S = 0.5
+TURNED_AWAY_AT_ONCE = 32
+"""How many refused connections may show whether they are an EventSource; further ones are closed at once."""
+
+Factory = Callable[[str], asyncio.Protocol]
+
+
+def no_room(safe_headers: dict[str, str], status: str = "503 Service Unavailable") -> bytes:
+    """Return the answer to a connection that is closed before it could ask."""
+    lines = (
+        f"HTTP/1.1 {status}",
+        "Retry-After: 30",
+        "Connection: close",
+        "Content-Length: 0",
+        *(f"{name}: {value}" for name, value in (SERVER | safe_headers).items()),
+    )
+    return "".join(f"{line}\r\n" for line in (*lines, "")).encode()
+
+
+class Front(asyncio.Protocol):
+    """Accept one connection, and hand it on once its first bytes show what it is."""
+
+    __slots__ = ("buffer", "context", "limit", "peer", "refusal", "since", "stock", "transport", "turnstile")
+
+    def __init__(self, context: Context, stock: Factory, turnstile: Turnstile) -> None:
+        self.context = context
+        self.stock = stock
+        self.turnstile = turnstile
+        self.buffer = b""
+        self.transport: asyncio.Transport | None = None
+        self.limit: asyncio.TimerHandle | None = None
+        self.peer = ""
+        self.refusal = b""
+        self.since = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's does not inherit from it
+        connections = self.context.connections
+        self.peer = connections.enter(transport.get_extra_info("peername"))
+        excess = connections.excess(self.peer)
+        if scarce(transport, self.context.descriptors):
+            self._refuse(NO_DESCRIPTOR, "503 Service Unavailable")
+        elif excess > SLACK:
+            self._refuse("connection_limit", "429 Too Many Requests")
+        else:
+            few_left = getting_scarce(transport, self.context.descriptors)
+            if few_left:
+                self._cut_the_silent()
+            self.since = asyncio.get_running_loop().time()
+            self.context.silent[self] = None
+            self._within(FIRST_BYTE_SOON_S if few_left or excess else FIRST_BYTE_WITHIN_S)
+
+    def _refuse(self, code: str, status: str) -> None:
+        assert self.transport is not None  # noqa: S101 - set when the connection was made
+        self.context.clients.refused += 1
+        self.context.refusals[code] += 1
+        self.refusal = no_room(self.context.safe_headers, status)
+        self.context.turned_away += 1
+        if self.context.turned_away > TURNED_AWAY_AT_ONCE:
+            self._turn_away()
+        else:
+            self.limit = asyncio.get_running_loop().call_later(TURNED_AWAY_WITHIN_S, self._turn_away)
+
+    def _turn_away(self) -> None:
+        """Answer that there is no room. An EventSource gets no status, because it would not come back after one."""
+        assert self.transport is not None  # noqa: S101 - set when the connection was made
+        if not asks_for_events(self.buffer):
+            self.transport.write(self.refusal)
+        self.transport.close()
+
+    def _cut_the_silent(self) -> None:
+        """Abort the oldest connections that have sent nothing for `FIRST_BYTE_SOON_S`."""
+        late = asyncio.get_running_loop().time() - FIRST_BYTE_SOON_S
+        for front in [front for front, _ in zip(self.context.silent, range(SILENT_CUT_A_TURN), strict=False)]:
+            if isinstance(front, Front) and front.since <= late and front.transport is not None:
+                front.transport.abort()
+
+    def _within(self, seconds: float) -> None:
+        if self.limit is not None:
+            self.limit.cancel()
+        assert self.transport is not None  # noqa: S101 - set when the connection was made
+        self.limit = asyncio.get_running_loop().call_later(seconds, self.transport.abort)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self.limit is not None:
+            self.limit.cancel()
+        if self.refusal:
+            self.context.turned_away -= 1
+        self.context.silent.pop(self, None)
+        self.context.connections.leave(self.peer)
+
+    def data_received(self, data: bytes) -> None:
+        if self.refusal:
+            self.buffer += data
+            self._turn_away()
+            return
+        if not self.buffer:
+            self.context.silent.pop(self, None)
+            self._within(HEAD_WITHIN_S)
+        self.buffer += data
+        if not (self.context.settings.light_connections and may_become_handshake(self.buffer)):
+            assert self.transport is not None  # noqa: S101 - data came after the connection
+            self.transport.pause_reading()
+            self.turnstile.queue(self)
+
+    def enter(self) -> None:
+        """Hand the connection on, now that its first bytes show what it is."""
+        assert self.transport is not None  # noqa: S101 - data came after the connection
+        if self.transport.is_closing():
+            return
+        self.transport.resume_reading()
+        handshake = Handshake.read(self.buffer) if self.context.settings.light_connections else None
+        if handshake is None or not self._upgrade(handshake):
+            self._hand_over()
+
+    def eof_received(self) -> bool:
+        return False
+
+    def _hand_over(self) -> None:
+        """Give the connection to aiohttp, from its first byte on."""
+        transport, data = self._release()
+        stock = self.stock(self.peer)
+        transport.set_protocol(stock)
+        stock.connection_made(transport)
+        if data:
+            stock.data_received(data)
+
+    def _release(self) -> tuple[asyncio.Transport, bytes]:
+        assert self.transport is not None  # noqa: S101 - the connection has been made
+        if self.limit is not None:
+            self.limit.cancel()
+        data, self.buffer = self.buffer, b""
+        return self.transport, data
+
+    def _upgrade(self, handshake: Handshake) -> bool:
+        """Serve the connection as a light WebSocket; return False if aiohttp has to refuse it."""
+        assert self.transport is not None  # noqa: S101 - data came after the connection
+        url, peer = handshake.url, self.transport.get_extra_info("peername")
+        caller = Caller.read(self.context, peer, handshake.header, ticket_of(url))
+        claims = self.context.probe.claims_of(caller.ticket) or self._admit(caller)
+        if claims is None:
+            return False  # the other shell sends the refusal, and counts it
+        answer = handshake.answer()
+        transport, _ = self._release()
+        light = LightWebSocket(
+            self.context,
+            transport,
+            self.peer,
+            caller,
+            claims,
+            deflates=handshake.deflates,
+            inflates=handshake.inflates,
+        )
+        transport.set_protocol(light)
+        transport.write(answer)
+        Opening.read(url, handshake.header("Last-Event-ID")).begin(light.session)
+        if handshake.rest:
+            light.data_received(handshake.rest)
+        return True
+
+    def _admit(self, caller: Caller) -> Claims | None:
+        rates = self.context.rates
+        if rates.exhausted(caller.requests):
+            return None
+        try:
+            claims = enter(self.context, caller)
+        except Refusal:
+            return None
+        rates.check(caller.requests)
+        return claims
