@@ -1,4 +1,4 @@
-"""`/asyncapi.json`: what `/ws` and `/sse` say and take, message by message. `docs/protocol.md` says it in words.
+"""Build `/asyncapi.json`: every message that `/ws` and `/sse` send and accept. `docs/protocol.md` explains them.
 
 Source: AsyncAPI 3.0, with its bindings for WebSockets and HTTP.
 """
@@ -32,17 +32,17 @@ from stream_server.specs.schemas import (
 from stream_server.wire.refusals import CLOSINGS
 
 DESCRIPTION = f"""\
-The same JSON goes out as a WebSocket text frame and as the `data:` of a Server-Sent Event, encoded once an event.
+The same JSON is sent as a WebSocket text frame and as the `data:` of a Server-Sent Event.
 
 A connection begins with `hello`. Each subscription is answered by `subscribed`, the values that the client lacks, and \
-`synced`; everything after it is live. Keep the last `id`: handed back as `since` or `Last-Event-ID` it resumes the \
-stream without a missing event, or with a `gap` that says what is missing.
+`synced`; everything after it is live. Keep the last `id`. Sent as `since` or `Last-Event-ID` it resumes the stream \
+without a missing event, or with a `gap` that names the missing ones.
 
 A WebSocket client may send {OPS_PER_S:g} messages a second, {OPS_BURST:g} at once, each of up to \
-{MAX_MESSAGE_BYTES // 1024} KiB, and have {MAX_TOPICS} topics and {MAX_PATTERNS} patterns. In a pattern `*` stands for \
-one word and a trailing `>` for the rest: `price.*`, `ohlcv.BTC.>`.
+{MAX_MESSAGE_BYTES // 1024} KiB, and have {MAX_TOPICS} topics and {MAX_PATTERNS} patterns. In a pattern `*` matches \
+one word and a trailing `>` matches the rest: `price.*`, `ohlcv.BTC.>`.
 
-Fields and messages may be added at any time: ignore those you don't know.
+Fields and messages may be added at any time, so ignore those you don't know.
 """
 
 STREAM_CODES = (
@@ -57,21 +57,21 @@ STREAM_CODES = (
         "forbidden",
     ),
 )
-"""Those error codes that an `error` may carry."""
+"""The codes that an `error` message can have."""
 
-TOPIC = text("As we spell it", examples=["price.BTC"])
-TOPICS = several(TOPIC, "Topics and patterns, as we spell them")
+TOPIC = text("Topic in canonical spelling", examples=["price.BTC"])
+TOPICS = several(TOPIC, "Topics and patterns in canonical spelling")
 WANTED = several(text("`price.btc-usdt` means `price.BTC`"), "Topics and patterns", minItems=1)
-AGE = whole("Age of its value", minimum=0)
-REQ: Schema = {"type": ["number", "string"], "description": "That of your message; absent if it had none"}
+AGE = whole("Age of the value, ms", minimum=0)
+REQ: Schema = {"type": ["number", "string"], "description": "The `req` of your message; absent if it had none"}
 YOUR_REQ: Schema = {
     "type": ["number", "string", "null"],
     "maxLength": 64,
-    "description": "A number or text that comes back in each answer",
+    "description": "A number or text that every answer repeats",
 }
-SINCE = maybe(text("Your position: the last id that you have; `earliest` for all that is held"))
+SINCE = maybe(text("Your position: the last id you received; `earliest` replays everything that is held"))
 INTERVAL = whole(
-    "At most one value a topic in this time, the newest; events of logs are never held back",
+    "At most one value per topic in this time, in milliseconds; the newest wins, log events are never held back",
     minimum=0,
     maximum=MAX_INTERVAL_MS,
     default=0,
@@ -81,20 +81,20 @@ EPOCH, HERE = "mwrlj8yi92", "mwrlj8yi92-152"
 
 
 def said(summary: str, example: dict[str, object], fields: dict[str, Schema], optional: Iterable[str] = ()) -> Schema:
-    """A control message. On SSE it is an event of this name."""
+    """Return a control message. On SSE it is an event of this name."""
     kind = example["type"]
     payload = record({"type": always(kind), **fields}, optional)
     return _message(kind, str(kind), summary, payload, [example]) | {"x-sse-event": kind}
 
 
 def asked(summary: str, example: dict[str, object], fields: dict[str, Schema], optional: Iterable[str] = ()) -> Schema:
-    """A message of a WebSocket client."""
+    """Return a message of a WebSocket client."""
     op = example["op"]
     return _message(op, str(op), summary, record({"op": always(op), **fields}, optional), [example])
 
 
 def brought(template: str, topic: str, source: str) -> Schema:
-    """The update of a topic. On SSE it is a `message` event."""
+    """Return the update of a topic. On SSE it is a `message` event."""
     data = DATA_OF[template]
     times = {"ts": 1795337404000, "received": 1795337404383}
     head = {"type": "update", "topic": topic, "id": HERE, **times, "source": source}
@@ -126,7 +126,7 @@ UPDATES = {
 
 CONTROL = {
     "hello": said(
-        "Comes first.",
+        "The first message of a connection.",
         {
             "type": "hello",
             "protocol": PROTOCOL,
@@ -136,11 +136,11 @@ CONTROL = {
             "now": 1795337404500,
         },
         {
-            "protocol": always(PROTOCOL, "The version of these messages"),
-            "server": text("Name and version"),
-            "epoch": text("Of this run: ids of another one cannot be resumed"),
-            "heartbeat_s": number("How often a WebSocket is pinged"),
-            "now": time_ms("The server's clock, to reckon ages by"),
+            "protocol": always(PROTOCOL, "Version of the protocol"),
+            "server": text("Name and version of the server"),
+            "epoch": text("Epoch of this run; ids of another epoch cannot be resumed"),
+            "heartbeat_s": number("Seconds between pings of a WebSocket"),
+            "now": time_ms("The server's clock, to compute ages with"),
         },
     ),
     "subscribed": said(
@@ -158,10 +158,10 @@ CONTROL = {
         {
             "topics": TOPICS,
             "resumed": flag("Whether nothing is missing since `from`; if not, a full snapshot follows"),
-            "reason": maybe(word(("no_cursor", "bad_cursor", "epoch", "evicted"), "Why it was not resumed")),
-            "from": maybe(text("The position that was handed over")),
+            "reason": maybe(word(("no_cursor", "bad_cursor", "epoch", "evicted"), "Why the stream was not resumed")),
+            "from": maybe(text("The position that the client sent")),
             "to": ID,
-            "count": whole("How many values follow", minimum=0),
+            "count": whole("Number of values that follow", minimum=0),
             "req": REQ,
         },
         optional=["req"],
@@ -174,45 +174,45 @@ CONTROL = {
     ),
     "stale": said(
         "A topic has no value that is true now. `halted`: the exchange does not trade its pair. `no_matching_source`: "
-        "the exchange gives no price, and no source that can stand in is known to have the same coin.",
+        "the exchange gives no price, and no other source is known to have the same coin.",
         {"type": "stale", "topic": "price.BTC", "age_ms": 60250, "reason": "no_update"},
-        {"topic": TOPIC, "age_ms": maybe(AGE), "reason": word(STALE_REASONS, "Why")},
+        {"topic": TOPIC, "age_ms": maybe(AGE), "reason": word(STALE_REASONS, "Cause")},
     ),
     "fresh": said(
         "A stale topic has recovered.",
         {"type": "fresh", "topic": "price.BTC", "age_ms": 180, "reason": "update"},
-        {"topic": TOPIC, "age_ms": AGE, "reason": text("Why, in a word")},
+        {"topic": TOPIC, "age_ms": AGE, "reason": text("Cause in one word")},
     ),
     "gap": said(
-        "Events are missing that cannot be supplied. `from` and `to` are ids, or with reason `upstream` Unix ms.",
+        "Events are missing that the server cannot supply. `from` and `to` are ids, or Unix ms with reason `upstream`.",
         {"type": "gap", "topic": "ohlcv.BTC.1m", "reason": "evicted", "from": f"{EPOCH}-12", "to": f"{EPOCH}-9120"},
         {
             "topic": TOPIC,
-            "id": ID | {"description": "Its place among the events, with reason `upstream`"},
-            "reason": word(("epoch", "evicted", "upstream"), "Who has them no more"),
+            "id": ID | {"description": "Its place among the events, only with reason `upstream`"},
+            "reason": word(("epoch", "evicted", "upstream"), "Why the events are missing"),
             "from": {"type": ["string", "integer"], "description": "After this id, or from this open time"},
             "to": {"type": ["string", "integer"], "description": "Up to this id, or before this open time"},
         },
         optional=["id"],
     ),
     "conflated": said(
-        "This client was slow, and values of states were merged.",
+        "This client was slow, and values of state topics were merged.",
         {"type": "conflated", "skipped": {"price.BTC": 14, "price.ETH": 12}},
         {
             "skipped": {
                 "type": "object",
                 "additionalProperties": {"type": "integer", "minimum": 1},
-                "description": "How many, by topic",
+                "description": "Number of merged values by topic",
             }
         },
     ),
     "pos": said(
-        "Comes every 30 s of silence, so that your position does not fall behind.",
+        "Sent after 30 s of silence, so that your position does not fall behind.",
         {"type": "pos", "id": f"{EPOCH}-4711"},
         {"id": ID},
     ),
     "error": said(
-        "A request was refused; the connection goes on.",
+        "A request was refused; the connection stays open.",
         {
             "type": "error",
             "code": "unknown_topic",
@@ -221,15 +221,15 @@ CONTROL = {
             "req": 7,
         },
         {
-            "code": word(STREAM_CODES, "For programs"),
-            "message": text("For people"),
-            "topics": several(text("As it was asked for"), "Topics at fault"),
+            "code": word(STREAM_CODES, "Error code"),
+            "message": text("Explanation for people"),
+            "topics": several(text("Topic as you spelled it"), "Topics that caused the error"),
             "req": REQ,
         },
         optional=["topics", "req"],
     ),
     "goodbye": said(
-        "Comes before we close.",
+        "Sent before the server closes the connection.",
         {
             "type": "goodbye",
             "code": 4001,
@@ -243,9 +243,9 @@ CONTROL = {
                 "enum": [closing.code for closing in CLOSINGS],
                 "description": "The close code that follows",
             },
-            "reason": text("For people"),
-            "reconnect": flag("Whether to come back, with your position"),
-            "after_ms": whole("When", minimum=0),
+            "reason": text("Explanation for people"),
+            "reconnect": flag("Whether to reconnect, with your position"),
+            "after_ms": whole("Time to wait before that, ms", minimum=0),
         },
     ),
 }
@@ -254,7 +254,7 @@ ANSWERS = {
     "unsubscribed": said(
         "Answers `unsubscribe`.",
         {"type": "unsubscribed", "topics": ["price.*"], "req": 8},
-        {"topics": several(TOPIC, "What was subscribed, and is no longer"), "req": REQ},
+        {"topics": several(TOPIC, "Topics that are no longer subscribed"), "req": REQ},
         optional=["req"],
     ),
     "snapshot": said(
@@ -264,7 +264,7 @@ ANSWERS = {
             "id": ID,
             "topics": TOPICS,
             "events": several(ref("Update"), "The last message of each topic"),
-            "stale": several(TOPIC, "Those that are old"),
+            "stale": several(TOPIC, "Topics that are stale"),
             "req": REQ,
         },
         optional=["req"],
@@ -276,17 +276,17 @@ ANSWERS = {
         optional=["req"],
     ),
 }
-"""What only a WebSocket client can ask for."""
+"""Answers to commands, which only a WebSocket client can send."""
 
 COMMANDS = {
     "op.subscribe": asked(
-        "Subscribe. Topics that can't be had are named in an `error`; the others are subscribed.",
+        "Subscribe. An `error` names invalid topics; the others are subscribed.",
         {"op": "subscribe", "topics": ["price.*"], "since": HERE, "interval_ms": 0, "req": 7},
         {
             "topics": WANTED,
             "since": SINCE,
             "interval_ms": maybe(INTERVAL),
-            "batch": maybe(flag("From now on send JSON arrays of messages, one for each write")),
+            "batch": maybe(flag("Whether to send messages in JSON arrays from now on, one per write")),
             "req": YOUR_REQ,
         },
         optional=["since", "interval_ms", "batch", "req"],
@@ -298,12 +298,12 @@ COMMANDS = {
         optional=["req"],
     ),
     "op.snapshot": asked(
-        "Ask for last values without a subscription.",
+        "Ask for the last values without a subscription.",
         {"op": "snapshot", "topics": ["price.BTC"], "req": 9},
         {"topics": WANTED, "req": YOUR_REQ},
         optional=["req"],
     ),
-    "op.ping": asked("Ask for a sign of life.", {"op": "ping", "req": 10}, {"req": YOUR_REQ}, optional=["req"]),
+    "op.ping": asked("Ask for a `pong`.", {"op": "ping", "req": 10}, {"req": YOUR_REQ}, optional=["req"]),
 }
 REPLIES = {
     "op.subscribe": ("subscribed", "error"),
@@ -313,18 +313,18 @@ REPLIES = {
 }
 
 TOPICS_QUERY = text(
-    "Topics and patterns with commas between them; the parameter may be repeated", examples=["price.BTC,news"]
+    "Topics and patterns, separated by commas; the parameter may be repeated", examples=["price.BTC,news"]
 )
-SINCE_QUERY = text("Your position, the last id that you have")
-LAST_EVENT_ID_QUERY = text("The same; it wins over `since`, and a header `Last-Event-ID` that is not empty over both")
-TICKET_QUERY = text("From `POST /api/ticket`, where tokens are asked for and headers cannot be set")
+SINCE_QUERY = text("Your position: the last id you received")
+LAST_EVENT_ID_QUERY = text("Your position; wins over `since`. A `Last-Event-ID` header that isn't empty wins over both")
+TICKET_QUERY = text("A ticket from `POST /api/ticket`, for clients that need a token and cannot set headers")
 WEBSOCKET_QUERY = record(
     {
         "topics": TOPICS_QUERY,
         "since": SINCE_QUERY,
         "last_event_id": LAST_EVENT_ID_QUERY,
         "interval_ms": INTERVAL,
-        "batch": word((*YES, *NO), "With 1 send JSON arrays of messages"),
+        "batch": word((*YES, *NO), "With 1, messages arrive in JSON arrays"),
         "ticket": TICKET_QUERY,
     },
     optional=["topics", "since", "last_event_id", "interval_ms", "batch", "ticket"],
@@ -342,7 +342,7 @@ SSE_QUERY = record(
 
 
 def document() -> dict[str, Any]:
-    """The whole document."""
+    """Return the whole document."""
     to_sse = [*UPDATES, *CONTROL]
     to_websocket = [*to_sse, *ANSWERS]
     return {
@@ -373,22 +373,22 @@ def document() -> dict[str, Any]:
             "sse": {
                 "address": "/sse",
                 "title": "Server-Sent Events",
-                "description": "Updates are `message` events, control messages events of their names.",
+                "description": "Updates are `message` events; control messages are events of their own names.",
                 "servers": [{"$ref": "#/servers/sse"}],
                 "messages": _refs("components", to_sse),
             },
         },
         "operations": {
-            "sendOverWebSocket": _sends("websocket", to_websocket, "Say what is new"),
+            "sendOverWebSocket": _sends("websocket", to_websocket, "Send events and answers"),
             **{name.removeprefix("op."): _takes(name) for name in COMMANDS},
-            "sendOverSse": _sends("sse", to_sse, "Say what is new")
+            "sendOverSse": _sends("sse", to_sse, "Send events")
             | {"bindings": {"http": {"method": "GET", "query": SSE_QUERY, "bindingVersion": "0.3.0"}}},
         },
         "components": {
             "schemas": SCHEMAS,
             "messages": UPDATES | CONTROL | ANSWERS | COMMANDS,
             "securitySchemes": {
-                "token": {"type": "http", "scheme": "bearer", "description": "Where `AUTH_…` settings ask for one"},
+                "token": {"type": "http", "scheme": "bearer", "description": "Required if an `AUTH_…` setting is set"},
                 "ticket": {"type": "httpApiKey", "name": "ticket", "in": "query", "description": "Opens one stream"},
             },
         },
@@ -402,8 +402,8 @@ def _server(protocol: str, description: str) -> dict[str, object]:
         "protocol": protocol,
         "description": description,
         "variables": {
-            "host": {"default": "localhost:7860", "description": "Where this document came from"},
-            "path": {"default": "/", "description": "Its folder, where a proxy serves it under another path"},
+            "host": {"default": "localhost:7860", "description": "Host of this document"},
+            "path": {"default": "/", "description": "Folder of this document, if a proxy serves it under another path"},
         },
     }
 

@@ -1,7 +1,7 @@
-"""`/openapi.json`: every path that answers over HTTP, with what it takes and gives.
+"""Build `/openapi.json`: every path that answers over HTTP, with its parameters and answers.
 
-Bounds and words come from where they are checked; the rest is written here by hand. Tests hold it to the truth: to the
-routes, to the parameters that are read, and to the answers that are given.
+Bounds and words come from where they are checked; the rest is written here by hand. Tests compare it with the routes,
+the parameters that are read, and the answers that are given.
 Source: OpenAPI 3.1.
 """
 
@@ -56,25 +56,25 @@ from stream_server.specs.schemas import (
 from stream_server.wire.refusals import CODES
 
 DESCRIPTION = """\
-Last values, candles, news and the health of their sources. Every answer is in one envelope that says where its data \
-come from and how old they are. `position` lets you GET, then subscribe with `since` and miss nothing.
+Last values, candles, news and the health of their sources. Every answer has the same envelope, which names the source \
+of its data and their age. With `position` you can GET, then subscribe with `since` and miss nothing.
 
-Symbols may be written as `BTC`, `btc`, `BTCUSDT`, `BTC-USDT`, `BTC/USDT` or `bitcoin`. Unknown is `null`, never 0; \
-percent is percent. Parameters that are not known are not looked at, and all that are wrong are named at once. \
-A list may come with commas, in repeated parameters, or both; anything else is refused if it is given with different \
+Symbols may be written as `BTC`, `btc`, `BTCUSDT`, `BTC-USDT`, `BTC/USDT` or `bitcoin`. An unknown value is `null`, \
+never 0; percent is percent, not a fraction. Unknown parameters are ignored, and all wrong ones are named at once. \
+A list may contain commas, be repeated, or both; any other parameter is refused if it is repeated with different \
 values.
 
-Fields may be added at any time: ignore those you don't know. For the streams see `/asyncapi.json`.
+Fields may be added at any time, so ignore those you don't know. `/asyncapi.json` describes the streams.
 """
 
 MARKET, TEXTS, CHAIN = "Market", "News and sentiment", "Chains"
 STREAMS, SOURCES, HEALTH, PAGES = "Streams and topics", "New sources", "Health", "Documentation"
 TAGS = {
     MARKET: "Prices, candles and the market table.",
-    TEXTS: "Articles with their scores, Fear & Greed, and scores of your own texts.",
-    CHAIN: "Fees and state of chains.",
-    STREAMS: "What can be subscribed, where, and what is held of it.",
-    SOURCES: "Crypto API Clean and Crypto DT Source in our shapes, each alone and with fallback.",
+    TEXTS: "Articles with sentiment scores, Fear & Greed, and scores of your own texts.",
+    CHAIN: "Fees and state of blockchains.",
+    STREAMS: "Streams, the topics you can subscribe to, and their last values.",
+    SOURCES: "Crypto API Clean and Crypto DT Source in the shapes of this API, alone and with fallback.",
     HEALTH: "For people, probes and Prometheus.",
     PAGES: "Pages and machine-readable contracts.",
 }
@@ -83,7 +83,7 @@ TAGS = {
 
 
 def query(name: str, schema: Schema, *, needed: bool = False, example: object = None) -> Schema:
-    """A parameter in the query; the schema describes it."""
+    """Return a query parameter; the schema holds its description."""
     description = schema["description"]
     schema = {key: value for key, value in schema.items() if key != "description"}
     parameter = {"name": name, "in": "query", "description": description, "required": needed, "schema": schema}
@@ -95,56 +95,63 @@ def query(name: str, schema: Schema, *, needed: bool = False, example: object = 
 
 
 def bounded(name: str, description: str, low: int, high: int, default: int | None = None) -> Schema:
-    """A whole number within bounds."""
+    """Return a parameter that is a whole number within bounds."""
     more = {} if default is None else {"default": default}
     return query(name, whole(description, minimum=low, maximum=high, **more), example=default)
 
 
 def limit(high: int, default: int, of_what: str) -> Schema:
-    """How many."""
-    return bounded("limit", f"How many {of_what}", 1, high, default)
+    """Return the parameter that limits the number of rows."""
+    return bounded("limit", f"Maximum number of {of_what}", 1, high, default)
 
 
 def names(most: int) -> Schema:
-    """Several symbols."""
-    symbols = several(
-        {"type": "string"}, "Which coins, with commas between them or in several parameters", maxItems=most
-    )
+    """Return the parameter for several symbols."""
+    symbols = several({"type": "string"}, "Coins, separated by commas or in several parameters", maxItems=most)
     return query("symbols", symbols, example=["BTC", "ETH"])
 
 
 def chosen(name: str, choices: Sequence[str], default: str, description: str) -> Schema:
-    """One of several words."""
+    """Return a parameter that is one of several words."""
     return query(name, word(choices, description) | {"default": default}, example=default)
 
 
 SOMETHING = r"\S"
-"""A text that is not blank."""
+"""The pattern of a text that isn't blank."""
 
-MAX_AGE = query("max_age", number("Seconds; 503 rather than anything older, and 0 asks the sources now", minimum=0))
-SYMBOL_NEEDED = query("symbol", text("Which coin", pattern=SOMETHING), needed=True, example="BTC")
+MAX_AGE = query(
+    "max_age", number("Maximum age in seconds; older data are refused with 503, and 0 asks the sources now", minimum=0)
+)
+SYMBOL_NEEDED = query("symbol", text("The coin", pattern=SOMETHING), needed=True, example="BTC")
 STRICT = query(
     "strict",
-    word((*YES, *NO), "With 1 a ticker that several coins go by is refused with 409; without, the largest is meant"),
+    word(
+        (*YES, *NO),
+        "With 1, a ticker shared by several coins is refused with 409; otherwise it means the largest of them",
+    ),
 )
-INTERVAL_OF = "Length of a candle; case matters, `1M` is a month"
+INTERVAL_OF = "Length of a candle, case-sensitive: `1M` is a month"
 CHAIN_QUERY = query(
     "chain",
-    text("A name, an id or a common other name", default=ETHEREUM.name, examples=[each.name for each in CHAINS]),
+    text(
+        "Name, id or a common other name of the chain", default=ETHEREUM.name, examples=[each.name for each in CHAINS]
+    ),
     example=ETHEREUM.name,
 )
 PAGE = (
     query("category", text("Only this category"), example="rpc_nodes"),
     limit(MAX_ROWS, MAX_ROWS, "entries"),
-    bounded("offset", "How many to skip", 0, 1_000_000, 0),
+    bounded("offset", "Number of entries to skip", 0, 1_000_000, 0),
 )
-STREAM_INTERVAL = bounded("interval_ms", "At most one value a topic in this time", 0, MAX_INTERVAL_MS, 0)
-SINCE = query("since", text("Your position: the last id that you have; `earliest` for all that is held"))
+STREAM_INTERVAL = bounded(
+    "interval_ms", "At most one value per topic in this time, in milliseconds", 0, MAX_INTERVAL_MS, 0
+)
+SINCE = query("since", text("Your position: the last id you received; `earliest` replays everything that is held"))
 LAST_EVENT_ID = query(
     "last_event_id",
     text(
-        "The same, and it wins over `since`; may be spelled `lastEventId`, `lastEventID` or `Last-Event-ID`, of which "
-        "the last one counts. Two different values under one name are refused"
+        "Your position; wins over `since`. May be spelled `lastEventId`, `lastEventID` or `Last-Event-ID`; of several "
+        "spellings the last one counts. Two different values under one name are refused"
     ),
 )
 LAST_EVENT_ID_HEADER: Schema = {
@@ -157,37 +164,37 @@ LAST_EVENT_ID_HEADER: Schema = {
 
 
 def selectors(otherwise: str = "", **more: Any) -> Schema:
-    """Topics and patterns."""
+    """Return the parameter for topics and patterns."""
     description = (
-        f"Topics and patterns, with commas between them or in several parameters; at most {MAX_TOPICS} topics and "
+        f"Topics and patterns, separated by commas or in several parameters; at most {MAX_TOPICS} topics and "
         f"{MAX_PATTERNS} patterns{otherwise}"
     )
     return query("topics", several(text("A topic or a pattern"), description), example=["price.BTC"], **more)
 
 
-TICKET = query("ticket", text("From `POST /api/ticket`, where headers cannot be set"))
+TICKET = query("ticket", text("A ticket from `POST /api/ticket`, for clients that cannot set headers"))
 
 A_TEXT = {"type": "string", "pattern": SOMETHING, "maxLength": MAX_TEXT_CHARS}
-MODEL = maybe(word(MODELS, "Who shall score; null for whoever is best here"))
+MODEL = maybe(word(MODELS, "The model that scores; null for the best available one"))
 
 # --- answers ---
 
-STALE_REASON = maybe(word(STALE_REASONS, "Why it is stale; null while it is not"))
+STALE_REASON = maybe(word(STALE_REASONS, "Cause of staleness; null if not stale"))
 STAMPS: dict[str, Schema] = {
-    "ts": time_ms("When it was true at the source"),
-    "received": time_ms("When it reached this service"),
+    "ts": time_ms("Time when the value was true at the source"),
+    "received": time_ms("Time when the value reached this service"),
     "source": SOURCE,
-    "stale": flag("Whether it is older than it should be"),
+    "stale": flag("Whether the value has outlived its time"),
     "reason": STALE_REASON,
 }
 TS = {"ts": STAMPS["ts"]}
 SCORED = record(
     {
-        "text": text("Yours"),
+        "text": text("Your text"),
         "label": LABEL,
         "score": SCORE,
-        "model": text("Who scored", examples=["lexicon"]),
-        "confidence": maybe(number("Of the model, 0 to 1", minimum=0, maximum=1)),
+        "model": text("Model that scored", examples=["lexicon"]),
+        "confidence": maybe(number("Confidence of the model, 0 to 1", minimum=0, maximum=1)),
     }
 )
 INDEX = record(
@@ -195,48 +202,48 @@ INDEX = record(
         **INDEX_FIELDS,
         "history": several(
             record({name: INDEX_FIELDS[name] for name in ("value", "classification", "timestamp")}),
-            "Days, the newest first",
+            "Daily values, newest first",
         ),
     }
 )
 PRICES = several(ref("PriceRow"))
-CANDLES = several(ref("Candle"), "Ascending")
+CANDLES = several(ref("Candle"), "Candles, ascending")
 ARTICLES = several(ref("SourcedArticle"))
 RESOURCES = several(ref("Resource"))
 
-COUNTS = by_name(whole("Entries"), "How many each category has")
+COUNTS = by_name(whole("Number of entries"), "Number of entries by category")
 SERVER_OF_CLEAN = record(
-    {"answers": flag("Whether it answers"), "status": maybe(text("Its own word")), "reason": maybe(text("Why not"))}
+    {"answers": flag("Whether it answers"), "status": maybe(text("Its own report")), "reason": maybe(text("Why not"))}
 )
-HEALTH_WORD = word(("healthy", "stale", "down"), "`stale` if only what was held before can be given")
+HEALTH_WORD = word(("healthy", "stale", "down"), "`stale` if only earlier data can be returned")
 CLEAN_HEALTH: dict[str, Schema] = {
     "status": HEALTH_WORD,
     "server": SERVER_OF_CLEAN,
-    "resources": maybe(whole("Entries held")),
-    "categories": maybe(whole("Categories held")),
-    "age_ms": maybe(whole("Age of what is held")),
+    "resources": maybe(whole("Number of entries held")),
+    "categories": maybe(whole("Number of categories held")),
+    "age_ms": maybe(whole("Age of the data held, ms")),
 }
 DT_HEALTH: dict[str, Schema] = {
     "status": HEALTH_WORD,
     "answers": flag("Whether it answers"),
     "reason": maybe(text("Why not")),
-    "service": maybe(text("What it says it is")),
-    "version": maybe(text("Of it")),
+    "service": maybe(text("Its name for itself")),
+    "version": maybe(text("Its version")),
     "endpoints": maybe(several(text("A path"), "Its paths")),
 }
-LOADED = maybe(record({"configured": maybe(whole("How many")), "loaded": maybe(whole("Of them"))}))
+LOADED = maybe(record({"configured": maybe(whole("Number configured")), "loaded": maybe(whole("Number loaded"))}))
 ENTRY: dict[str, Schema] = {
     "key": text("Its name here"),
     "id": text("Its name on Hugging Face"),
-    "description": maybe(text("In words")),
+    "description": maybe(text("Description")),
 }
 READINESS = record(
     {
-        "status": word(("ready", "starting", "troubled", "draining"), "In a word"),
+        "status": word(("ready", "starting", "troubled", "draining"), "Readiness in one word"),
         "categories": by_name(
-            maybe(text("`value`, or the failure that stands in its way")), "Each category; null while it waits"
+            maybe(text("`value`, or the failure that prevents one")), "Readiness by category; null while waiting"
         ),
-        "trouble": maybe(text("Why no new clients should come")),
+        "trouble": maybe(text("Why no new clients should connect")),
     }
 )
 
@@ -246,15 +253,15 @@ ANSWER_SCHEMAS: dict[str, Schema] = {
             "success": always(False),
             "error": record(
                 {
-                    "code": word(CODES, "For programs: " + "; ".join(f"`{code}` {why}" for code, why in CODES.items())),
-                    "message": text("For people"),
-                    "details": {"type": "object", "description": "By parameter what is wrong with it, and more"},
+                    "code": word(CODES, "Error code: " + "; ".join(f"`{code}` {why}" for code, why in CODES.items())),
+                    "message": text("Explanation for people"),
+                    "details": {"type": "object", "description": "The error of each parameter by its name, and more"},
                 }
             ),
-            "timestamp": text("When", format="date-time"),
+            "timestamp": text("Time of the answer", format="date-time"),
             "request_id": text("As in `X-Request-Id`"),
         },
-        description="Why there is no answer.",
+        description="The error of a request.",
         examples=[
             {
                 "success": False,
@@ -270,38 +277,38 @@ ANSWER_SCHEMAS: dict[str, Schema] = {
     ),
     "Attempt": record(
         {
-            "provider": text("Who", examples=["coingecko"]),
-            "outcome": text("`ok`, or how it failed", examples=["ok", "rate_limited"]),
-            "asked": always(False, "There if it was passed over"),
+            "provider": text("Name of the provider", examples=["coingecko"]),
+            "outcome": text("`ok`, or the kind of failure", examples=["ok", "rate_limited"]),
+            "asked": always(False, "Present if the provider was passed over"),
         },
         optional=["asked"],
-        description="A provider that was asked, or passed over, for an answer.",
+        description="A provider that was asked or passed over.",
     ),
-    "PriceRow": record({**PRICE_FIELDS, **STAMPS}, description="A price with what its message says of it."),
+    "PriceRow": record({**PRICE_FIELDS, **STAMPS}, description="A price with its times, source and state."),
     "SourcedArticle": record(
-        {**VALUES["Article"]["properties"], "source": SOURCE}, description="An article, and who brought it."
+        {**VALUES["Article"]["properties"], "source": SOURCE}, description="An article with its source."
     ),
     "Trending": record(
         {
             "symbol": SYMBOL,
             "id": text("CoinGecko's id"),
-            "name": text("Its name"),
-            "rank": maybe(whole("By market cap")),
-            "price": maybe(number("US dollars")),
-            "change_24h_pct": maybe(number("Change of 24 h, percent")),
+            "name": text("Name of the coin"),
+            "rank": maybe(whole("Rank by market cap")),
+            "price": maybe(number("Price in US dollars")),
+            "change_24h_pct": maybe(number("Change in 24 h, percent")),
         },
-        description="A coin that many look for now.",
+        description="A coin that many people search for now.",
     ),
     "Resource": record(
         {
-            "category": text("Of the catalogue", examples=["rpc_nodes"]),
-            "id": text("Its id"),
-            "name": text("Its name"),
-            "base_url": maybe(text("Where it answers")),
-            "auth": text("What it wants to be let in", examples=["none"]),
-            "docs_url": maybe(text("Where it is described")),
-            "endpoints": {"description": "As the catalogue has them"},
-            "notes": maybe(text("In words")),
+            "category": text("Category in the catalogue", examples=["rpc_nodes"]),
+            "id": text("Id of the source"),
+            "name": text("Name of the source"),
+            "base_url": maybe(text("Address of its API")),
+            "auth": text("Kind of authentication", examples=["none"]),
+            "docs_url": maybe(text("Address of its documentation")),
+            "endpoints": {"description": "Endpoints as the catalogue lists them"},
+            "notes": maybe(text("Remarks")),
         },
         description="A source of data.",
     ),
@@ -309,18 +316,18 @@ ANSWER_SCHEMAS: dict[str, Schema] = {
 
 
 def envelope(data: Schema, extra: dict[str, Schema], sometimes: dict[str, Schema]) -> Schema:
-    """What every good answer says besides its data."""
+    """Return the envelope of every successful answer."""
     return record(
         {
             "success": always(True),
             "data": data,
-            "source": text("The providers, with commas between them", examples=["coingecko"]),
-            "timestamp": text("When it was answered", format="date-time"),
-            "latency_ms": number("How long it took here", minimum=0),
-            "cached": flag("Whether it was held here and not asked for now"),
-            "age_ms": whole("Age of the oldest value in it", minimum=0),
-            "stale": flag("Whether any value is older than it should be"),
-            "attempts": several(ref("Attempt"), "Who was asked for it"),
+            "source": text("The providers, separated by commas", examples=["coingecko"]),
+            "timestamp": text("Time of the answer", format="date-time"),
+            "latency_ms": number("Time that the answer took, ms", minimum=0),
+            "cached": flag("Whether the answer was already held and no source was asked"),
+            "age_ms": whole("Age of the oldest value in the answer, ms", minimum=0),
+            "stale": flag("Whether any value has outlived its time"),
+            "attempts": several(ref("Attempt"), "The providers that were asked"),
             "position": ID,
             **extra,
             **sometimes,
@@ -330,17 +337,17 @@ def envelope(data: Schema, extra: dict[str, Schema], sometimes: dict[str, Schema
 
 
 HEADERS: dict[str, Schema] = {
-    "X-Request-Id": {"description": "Yours, if it was a sane one, or ours", "schema": {"type": "string"}},
-    "ETag": {"description": "Names the data: send it as If-None-Match", "schema": {"type": "string"}},
-    "Age": {"description": "Of the oldest value, seconds", "schema": {"type": "integer", "minimum": 0}},
-    "Retry-After": {"description": "When to ask again, seconds", "schema": {"type": "integer", "minimum": 1}},
-    "WWW-Authenticate": {"description": "How to show who you are", "schema": {"type": "string"}},
-    "RateLimit-Limit": {"description": "How many may come at once", "schema": {"type": "integer"}},
-    "RateLimit-Remaining": {"description": "How many more now", "schema": {"type": "integer"}},
-    "RateLimit-Reset": {"description": "When one more will be taken, seconds", "schema": {"type": "integer"}},
-    "RateLimit": {"description": "The same in one line", "schema": {"type": "string"}},
+    "X-Request-Id": {"description": "Your id if it was valid, else a generated one", "schema": {"type": "string"}},
+    "ETag": {"description": "Tag of the data; send it as If-None-Match", "schema": {"type": "string"}},
+    "Age": {"description": "Age of the oldest value, seconds", "schema": {"type": "integer", "minimum": 0}},
+    "Retry-After": {"description": "Seconds until you may ask again", "schema": {"type": "integer", "minimum": 1}},
+    "WWW-Authenticate": {"description": "Scheme to authenticate with", "schema": {"type": "string"}},
+    "RateLimit-Limit": {"description": "Maximum number at once", "schema": {"type": "integer"}},
+    "RateLimit-Remaining": {"description": "Number still allowed now", "schema": {"type": "integer"}},
+    "RateLimit-Reset": {"description": "Seconds until one more is accepted", "schema": {"type": "integer"}},
+    "RateLimit": {"description": "The remaining allowance in one line", "schema": {"type": "string"}},
     "RateLimit-Policy": {"description": "The limit", "schema": {"type": "string"}},
-    "Upgrade": {"description": "What to speak", "schema": {"type": "string"}},
+    "Upgrade": {"description": "Protocol to use", "schema": {"type": "string"}},
 }
 LIMIT_HEADERS = tuple(name for name in HEADERS if name.startswith("RateLimit"))
 
@@ -359,7 +366,7 @@ REFUSALS: dict[int, tuple[tuple[str, ...], tuple[str, ...]]] = {
     503: (("unavailable", "too_old", "connection_limit", "shutting_down"), ("Retry-After",)),
     504: (("deadline",), ("Retry-After",)),
 }
-"""For each status the codes it can come with, and its headers."""
+"""The error codes and headers of each status."""
 
 CAUSES = {
     "invalid_interval": "interval",
@@ -372,11 +379,11 @@ CAUSES = {
     "shutting_down": "ticket",
     "unavailable": "sources",
 }
-"""What a path has to have for a code to be met there; the others can be met wherever their status can."""
+"""The parameter without which a path cannot return a code; other codes are possible wherever their status is."""
 
 
 def refusal(status: int, codes: Sequence[str]) -> Schema:
-    """The response of a status with these codes."""
+    """Return the response of a status with these codes."""
     headers = REFUSALS[status][1]
     code = {"properties": {"error": {"properties": {"code": {"enum": list(codes)}}}}}
     return {
@@ -393,15 +400,15 @@ def _headers(*wanted: str) -> Schema:
 # --- endpoints ---
 
 GUARDED = (401, 403, 429, 500)
-"""What may befall any request that is not open to everyone."""
+"""Statuses of every request that is not open to everyone."""
 ASKS = (400, 503, 504)
-"""What may befall one that is answered by sources."""
+"""Further statuses of requests that sources answer."""
 BODY = (408, 413, 415)
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A path and what is said of it. `data` is what the envelope holds; without it `content` gives the media types."""
+    """A path and its description. `data` is the content of the envelope; without it `content` gives the media types."""
 
     path: str
     tag: str
@@ -412,7 +419,7 @@ class Endpoint:
     extra: dict[str, Schema] = field(default_factory=dict)
     """Fields of the envelope that only this answer has."""
     sometimes: dict[str, Schema] = field(default_factory=dict)
-    """The same, where there is something to be said."""
+    """The same, but optional."""
     content: dict[str, Schema] | None = None
     method: str = "get"
     body: Schema | None = None
@@ -422,12 +429,12 @@ class Endpoint:
     security: Sequence[Schema] | None = None
     good: str = "200"
     refused: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
-    """With which codes, where that does not follow from what it takes."""
+    """The codes of a status, where they do not follow from the parameters."""
     more: dict[str, Schema] = field(default_factory=dict)
     """Other responses."""
 
     def operation(self) -> Schema:
-        """What stands under the path and method."""
+        """Return the operation object of the path and method."""
         said: Schema = {
             "operationId": operation_id(self.method, self.path),
             "tags": [self.tag],
@@ -452,7 +459,7 @@ class Endpoint:
         names = ["X-Request-Id", *(["ETag"] if tagged else []), *(["Age"] if self.data is not None else [])]
         responses = {self.good: {"description": self.summary, "headers": _headers(*names), "content": content}}
         if tagged:
-            unchanged = {"description": "You have it: the ETag is that of If-None-Match", "headers": _headers(*names)}
+            unchanged = {"description": "Not modified: the ETag matches If-None-Match", "headers": _headers(*names)}
             responses["304"] = unchanged
         responses |= {
             str(status): {"$ref": f"#/components/responses/{name_of(status, self.codes(status))}"}
@@ -461,7 +468,7 @@ class Endpoint:
         return responses | self.more
 
     def codes(self, status: int) -> tuple[str, ...]:
-        """With which codes this path can give a status."""
+        """Return the codes with which this path can answer a status."""
         if status in self.refused:
             return self.refused[status]
         has = {each["name"].replace("symbols", "symbol") for each in self.parameters}
@@ -473,12 +480,12 @@ class Endpoint:
 
 
 def name_of(status: int, codes: Sequence[str]) -> str:
-    """The response of a status with these codes, in the components."""
+    """Return the name of that response in the components."""
     return "-".join([str(status), *codes])
 
 
 def operation_id(method: str, path: str) -> str:
-    """A name for programs: `getMarketPrice`."""
+    """Return a name for programs, such as `getMarketPrice`."""
     words = path.removeprefix("/api").replace("/", " ").replace("-", " ").replace(".", " ").split() or ["page"]
     return method + "".join(each[:1].upper() + each[1:] for each in words)
 
@@ -488,20 +495,20 @@ TOKEN: tuple[Schema, ...] = ({}, {"token": []})
 TOKEN_OR_TICKET: tuple[Schema, ...] = (*TOKEN, {"ticket": []})
 
 CLEAN, DT = "/api/new-sources/crypto-api-clean", "/api/new-sources/crypto-dt-source"
-MISSING = {"missing": several(SYMBOL, "Those that nobody knows; absent if there are none")}
-REASONS = {"reasons": by_name(word((NO_MATCHING_SOURCE,), "Why it is missing"), "Of missing prices, where known")}
-TOTAL = {"total": whole("How many there are in all", minimum=0)}
+MISSING = {"missing": several(SYMBOL, "Symbols that no source knows; absent if there are none")}
+REASONS = {"reasons": by_name(word((NO_MATCHING_SOURCE,), "Why it is missing"), "Causes of missing prices, if known")}
+TOTAL = {"total": whole("Total number of entries", minimum=0)}
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "/api/market/price",
         MARKET,
-        "Last prices, all of them without `symbols`",
+        "Last prices; all of them without `symbols`",
         (names(MAX_NAMES), STRICT, MAX_AGE),
         PRICES,
         (*GUARDED, *ASKS, 404, 409),
         sometimes=MISSING | REASONS,
-        notes="From the stream where it has them, else asked for.",
+        notes="Prices come from the stream if it has them, else from other sources.",
     ),
     Endpoint(
         "/api/market/ohlc",
@@ -511,13 +518,13 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             SYMBOL_NEEDED,
             chosen("interval", INTERVALS, "1h", INTERVAL_OF),
             limit(MAX_CANDLES, DEFAULT_CANDLES, "candles"),
-            bounded("start", "From candles that open then or later, Unix ms", 0, MAX_TIME_MS),
-            bounded("end", "To candles that open then or earlier, Unix ms", 0, MAX_TIME_MS),
+            bounded("start", "Earliest open time, Unix ms", 0, MAX_TIME_MS),
+            bounded("end", "Latest open time, Unix ms", 0, MAX_TIME_MS),
             MAX_AGE,
         ),
         CANDLES,
         (*GUARDED, *ASKS, 404),
-        notes="With `start` the first ones since then, else the last ones. From the series that are kept, else asked.",
+        notes="With `start` the first candles since then, else the last ones. Series that are not kept are fetched.",
     ),
     Endpoint(
         "/api/market",
@@ -544,7 +551,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "/api/market/trending",
         MARKET,
-        "The coins most looked for, the first one first",
+        "The coins that are searched for most, most searched first",
         (limit(50, 50, "coins"), MAX_AGE),
         several(ref("Trending")),
         (*GUARDED, *ASKS),
@@ -552,9 +559,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "/api/news",
         TEXTS,
-        "Articles, newest first; the hottest first for `hot`",
+        "Articles, newest first; with `hot` the hottest first",
         (
-            chosen("filter", FILTERS, FILTERS[0], "`important` leaves out what moved nobody"),
+            chosen("filter", FILTERS, FILTERS[0], "`important` leaves out articles without impact"),
             query("symbol", text("Only articles about this coin"), example="BTC"),
             limit(MAX_ARTICLES, DEFAULT_ARTICLES, "articles"),
             MAX_AGE,
@@ -565,7 +572,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "/api/sentiment/global",
         TEXTS,
-        "Fear & Greed of today, and of the last days",
+        "Fear & Greed today and on the last days",
         (limit(MAX_DAYS, HISTORY_DAYS, "days"), MAX_AGE),
         INDEX,
         (*GUARDED, *ASKS),
@@ -573,7 +580,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "/api/sentiment/analyze",
         TEXTS,
-        "A score for each of your texts, in their order",
+        "Sentiment scores of your texts, in their order",
         (MAX_AGE,),
         several(SCORED),
         (*GUARDED, *ASKS, *BODY),
@@ -582,7 +589,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             "schema": {
                 "anyOf": [
                     record(
-                        {"texts": several(A_TEXT, "To be scored", minItems=1, maxItems=MAX_TEXTS), "model": MODEL},
+                        {"texts": several(A_TEXT, "Texts to score", minItems=1, maxItems=MAX_TEXTS), "model": MODEL},
                         optional=["model"],
                         title="Several texts",
                     ),
@@ -622,7 +629,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             LAST_EVENT_ID,
             LAST_EVENT_ID_HEADER,
             STREAM_INTERVAL,
-            query("batch", word((*YES, *NO), "With 1 send JSON arrays of messages, one for each write")),
+            query("batch", word((*YES, *NO), "With 1, messages arrive in JSON arrays, one per write")),
             TICKET,
         ),
         statuses=(400, *GUARDED, 426, 503),
@@ -630,7 +637,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         good="101",
         refused={400: ("bad_request",)},
         tagged=False,
-        notes="The messages are in `/asyncapi.json`. What is wrong with the parameters is said over the WebSocket.",
+        notes="`/asyncapi.json` describes the messages. Wrong parameters are reported over the WebSocket.",
         security=TOKEN_OR_TICKET,
     ),
     Endpoint(
@@ -648,51 +655,54 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         content={"text/event-stream": {"schema": {"type": "string"}}},
         statuses=(*GUARDED, 400, 503),
         tagged=False,
-        notes="The messages are in `/asyncapi.json`. An EventSource reconnects by itself, and resumes. A client "
-        "that says `Accept: text/event-stream` is never answered 429, 500 or 503, which would end an EventSource: "
-        "it gets a `goodbye` that says when to come back.",
+        notes="`/asyncapi.json` describes the messages. An EventSource reconnects and resumes by itself. A client that "
+        "sends `Accept: text/event-stream` never gets 429, 500 or 503, which would end an EventSource; it gets a "
+        "`goodbye` with the time to reconnect.",
         security=TOKEN_OR_TICKET,
     ),
     Endpoint(
         "/api/ticket",
         STREAMS,
-        "Change a token for a ticket that opens one stream",
+        "Exchange a token for a ticket that opens one stream",
         (),
-        record({"ticket": text("For `?ticket=` of `/ws` or `/sse`, once"), "expires_in_s": whole("Seconds")}),
+        record({"ticket": text("For `?ticket=` of `/ws` or `/sse`, once"), "expires_in_s": whole("Lifetime, seconds")}),
         (*GUARDED, *BODY),
         method="post",
     ),
     Endpoint(
         "/api/topics",
         STREAMS,
-        "What can be subscribed, and what has a value",
+        "Topics you can subscribe to, and those that have a value",
         (MAX_AGE,),
         record(
             {
-                "templates": several(text("Such as `price.<SYM>`"), "What topics there can be"),
-                "kinds": by_name(word(("state", "log", "mixed"), "Of a topic"), "Kind of each template"),
+                "templates": several(text("Template such as `price.<SYM>`"), "Templates of all topics"),
+                "kinds": by_name(word(("state", "log", "mixed"), "Kind of a topic"), "Kind of each template"),
                 "patterns": several(text("A pattern"), "Patterns to try"),
-                "symbols": several(SYMBOL, "What `<SYM>` may be"),
-                "intervals": several(word(INTERVALS, "An interval"), "What `<interval>` may be"),
-                "chains": several(GAS_FIELDS["chain"], "What `<chain>` may be"),
+                "symbols": several(SYMBOL, "Possible values of `<SYM>`"),
+                "intervals": several(word(INTERVALS, "An interval"), "Possible values of `<interval>`"),
+                "chains": several(GAS_FIELDS["chain"], "Possible values of `<chain>`"),
                 "topics": several(
                     record(
                         {
-                            "topic": text("Its name", examples=["price.BTC"]),
-                            "kind": word(("state", "log", "mixed"), "Whether only the newest value matters"),
+                            "topic": text("Name of the topic", examples=["price.BTC"]),
+                            "kind": word(
+                                ("state", "log", "mixed"),
+                                "`state` if only the newest value matters, `log` if every event counts",
+                            ),
                             "id": ID,
                             "source": SOURCE,
                             "ts": STAMPS["ts"],
                             "received": STAMPS["received"],
-                            "age_ms": whole("Age of its value", minimum=0),
-                            "ttl_s": maybe(number("When it is stale; null for never")),
-                            "stale": flag("Whether it is"),
+                            "age_ms": whole("Age of its value, ms", minimum=0),
+                            "ttl_s": maybe(number("Seconds without an update until it is stale; null for never")),
+                            "stale": flag("Whether it is stale"),
                             "reason": STALE_REASON,
-                            "events": whole("Since the start"),
-                            "held_log_events": whole("For those who resume"),
+                            "events": whole("Number of events since the start"),
+                            "held_log_events": whole("Number of events held for resuming"),
                         }
                     ),
-                    "Those that have a value",
+                    "Topics that have a value",
                 ),
             }
         ),
@@ -703,14 +713,14 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         STREAMS,
         "The last message of each topic, as the streams carry it",
         (
-            selectors("; all topics without"),
+            selectors("; all topics if absent"),
             MAX_AGE,
         ),
         several(ref("Update")),
         (*GUARDED, 400, 503),
         extra={
-            "stale_topics": several(text("A topic"), "Those that are old"),
-            "ttl_s": by_name(maybe(number("Seconds; null for ever")), "How long the value of each topic is good"),
+            "stale_topics": several(text("A topic"), "Topics that are stale"),
+            "ttl_s": by_name(maybe(number("Seconds; null for forever")), "Lifetime of the value of each topic"),
         },
     ),
     Endpoint(
@@ -724,9 +734,15 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         f"{CLEAN}/stats",
         SOURCES,
-        "How much its catalogue holds",
+        "Size of its catalogue",
         (MAX_AGE,),
-        record({"total_resources": whole("Entries"), "total_categories": whole("Categories"), "categories": COUNTS}),
+        record(
+            {
+                "total_resources": whole("Number of entries"),
+                "total_categories": whole("Number of categories"),
+                "categories": COUNTS,
+            }
+        ),
         (*GUARDED, *ASKS),
     ),
     Endpoint(
@@ -743,7 +759,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         SOURCES,
         "Its categories",
         (MAX_AGE,),
-        several(record({"name": text("The category"), "count": whole("Entries")})),
+        several(record({"name": text("Name of the category"), "count": whole("Number of entries")})),
         (*GUARDED, *ASKS),
     ),
     Endpoint(
@@ -752,15 +768,15 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         f"{DT}/status",
         SOURCES,
-        "How it says it is",
+        "Its own report of its state",
         (MAX_AGE,),
-        record({"status": text("Its own word"), "models": LOADED, "datasets": LOADED}),
+        record({"status": text("State in its own words"), "models": LOADED, "datasets": LOADED}),
         (*GUARDED, *ASKS),
     ),
     Endpoint(
         f"{DT}/prices",
         SOURCES,
-        "Its prices, of the largest coins without `symbols`",
+        "Its prices; those of the largest coins without `symbols`",
         (
             names(100),
             limit(crypto_dt_source.MAX_COINS, 100, "coins"),
@@ -785,7 +801,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         f"{DT}/fear-greed",
         SOURCES,
-        "Fear & Greed as it has it",
+        "Its Fear & Greed index",
         (limit(365, 30, "days"), MAX_AGE),
         INDEX,
         (*GUARDED, *ASKS),
@@ -793,15 +809,15 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         f"{DT}/sentiment",
         SOURCES,
-        "What one of its models reads in a text",
+        "Score of a text by one of its models",
         (
             query(
                 "text",
-                text("The text", pattern=SOMETHING, maxLength=MAX_TEXT_CHARS),
+                text("Text to score", pattern=SOMETHING, maxLength=MAX_TEXT_CHARS),
                 needed=True,
                 example="Bitcoin climbs to a new high",
             ),
-            chosen("model", crypto_dt_source.MODELS, crypto_dt_source.MODELS[0], "Which model"),
+            chosen("model", crypto_dt_source.MODELS, crypto_dt_source.MODELS[0], "Model that scores"),
             MAX_AGE,
         ),
         SCORED,
@@ -814,10 +830,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         (
             query(
                 "subreddit",
-                text("Which one", pattern="^[A-Za-z0-9_]{2,21}$", default="cryptocurrency"),
+                text("Name of the subreddit", pattern="^[A-Za-z0-9_]{2,21}$", default="cryptocurrency"),
                 example="cryptocurrency",
             ),
-            chosen("period", dt_requests.PERIODS, "day", "The best of this time; the newest for `new`"),
+            chosen("period", dt_requests.PERIODS, "day", "The best posts of this period; `new` gives the newest"),
             limit(100, 25, "posts"),
             MAX_AGE,
         ),
@@ -829,7 +845,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         SOURCES,
         "Its articles",
         (
-            chosen("feed", dt_requests.FEEDS, dt_requests.LATEST, "Of one outlet, or of all"),
+            chosen("feed", dt_requests.FEEDS, dt_requests.LATEST, "One outlet, or all of them"),
             limit(100, 20, "articles"),
             MAX_AGE,
         ),
@@ -841,7 +857,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         SOURCES,
         "Its text models",
         (MAX_AGE,),
-        several(record({**ENTRY, "task": maybe(text("What it does")), "loaded": flag("Whether it is in memory")})),
+        several(record({**ENTRY, "task": maybe(text("Task of the model")), "loaded": flag("Whether it is in memory")})),
         (*GUARDED, *ASKS),
     ),
     Endpoint(
@@ -855,7 +871,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "/api/new-sources/prices/unified",
         SOURCES,
-        "Prices from whoever has them, the most traded first",
+        "Prices from all sources that have them, most traded first",
         (names(MAX_NAMES), limit(500, 100, "prices"), MAX_AGE),
         PRICES,
         (*GUARDED, *ASKS, 404),
@@ -864,7 +880,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "/api/new-sources/resources/unified",
         SOURCES,
-        "The catalogue; without it the sources of this service",
+        "The catalogue; if it is unavailable, the sources of this service",
         (*PAGE, MAX_AGE),
         RESOURCES,
         (*GUARDED, *ASKS, 404),
@@ -873,7 +889,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "/api/new-sources/status",
         SOURCES,
-        "How the two sources do, by their own word and by our experience",
+        "State of the two sources, by their own report and by our measurements",
         (MAX_AGE,),
         record(
             {
@@ -886,23 +902,23 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "/api/new-sources/test-all",
         SOURCES,
-        "Ask every endpoint of the two sources once, at most once a minute",
+        "Query every endpoint of the two sources once, at most once a minute",
         (MAX_AGE,),
         record(
             {
-                "ok": whole("How many answered"),
-                "failed": whole("How many did not"),
+                "ok": whole("Number of endpoints that answered"),
+                "failed": whole("Number of endpoints that failed"),
                 "endpoints": several(
                     record(
                         {
-                            "endpoint": text("Path of ours that asks it"),
-                            "outcome": text("`ok`, or how it failed"),
-                            "reason": maybe(text("Why")),
-                            "latency_ms": number("How long it took"),
-                            "cached": flag("Whether it was held already"),
+                            "endpoint": text("Path in this API that queries it"),
+                            "outcome": text("`ok`, or the kind of failure"),
+                            "reason": maybe(text("Cause of the failure")),
+                            "latency_ms": number("Time that it took, ms"),
+                            "cached": flag("Whether the answer was already held"),
                         }
                     ),
-                    "Each of them",
+                    "Result of each endpoint",
                 ),
             }
         ),
@@ -935,7 +951,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         security=OPEN,
         more={
             "503": {
-                "description": "New clients should not come now",
+                "description": "New clients should not connect now",
                 "headers": _headers("X-Request-Id", "Retry-After"),
                 "content": {"application/json": {"schema": READINESS}},
             }
@@ -944,7 +960,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "/metrics",
         HEALTH,
-        "Metrics for Prometheus, in its text or as OpenMetrics",
+        "Metrics for Prometheus, in its text format or as OpenMetrics",
         content={
             "text/plain": {"schema": {"type": "string"}},
             "application/openmetrics-text": {"schema": {"type": "string"}},
@@ -962,7 +978,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "/docs",
         PAGES,
-        "This documentation, to read and to try",
+        "This documentation, with requests to try",
         statuses=(500,),
         content={"text/html": {"schema": {"type": "string"}}},
         security=OPEN,
@@ -993,7 +1009,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 
 
 def document() -> dict[str, Any]:
-    """The whole document."""
+    """Return the whole document."""
     paths: dict[str, dict[str, Schema]] = {}
     for endpoint in ENDPOINTS:
         paths.setdefault(endpoint.path, {})[endpoint.method] = endpoint.operation()
@@ -1006,7 +1022,7 @@ def document() -> dict[str, Any]:
             "description": DESCRIPTION,
             "license": {"name": "MIT", "identifier": "MIT"},
         },
-        "servers": [{"url": ".", "description": "Where this document is: a proxy may serve it under any path"}],
+        "servers": [{"url": ".", "description": "The folder of this document; a proxy may serve it under any path"}],
         "security": list(TOKEN),
         "tags": [{"name": name, "description": description} for name, description in TAGS.items()],
         "paths": paths,
@@ -1022,7 +1038,7 @@ def document() -> dict[str, Any]:
                 "token": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "Only where the operator has set `AUTH_TOKENS` or another `AUTH_…` setting",
+                    "description": "Required only if the operator has set `AUTH_TOKENS` or another `AUTH_…` setting",
                 },
                 "ticket": {"type": "apiKey", "in": "query", "name": "ticket", "description": "Opens one stream"},
             },

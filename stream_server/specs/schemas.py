@@ -1,8 +1,8 @@
-"""The JSON Schemas of what clients are sent: values, updates, and the few words they are made of.
+"""Define the JSON Schemas of values and updates, and the functions that build schemas.
 
-`openapi.py` and `asyncapi.py` build on them. They are kept by hand beside the code, and tests hold them to what is
-really sent. They allow fields that are not listed, because additions are possible at any time.
-Source: JSON Schema 2020-12, which OpenAPI 3.1 is built on, too.
+`openapi.py` and `asyncapi.py` use them. They are written by hand, and tests compare them with the messages that are
+sent. They allow unlisted fields, because fields may be added at any time.
+Source: JSON Schema 2020-12, on which OpenAPI 3.1 is based.
 """
 
 from collections.abc import Iterable
@@ -21,34 +21,35 @@ LABELS = ("positive", "neutral", "negative")
 
 
 def whole(description: str, **more: Any) -> Schema:
-    """A whole number."""
+    """Return the schema of a whole number."""
     return {"type": "integer", "description": description, **more}
 
 
 def number(description: str, **more: Any) -> Schema:
-    """Any finite number."""
+    """Return the schema of a finite number."""
     return {"type": "number", "description": description, **more}
 
 
 def text(description: str, **more: Any) -> Schema:
-    """A text."""
+    """Return the schema of a text."""
     return {"type": "string", "description": description, **more}
 
 
 def flag(description: str) -> Schema:
-    """True or false."""
+    """Return the schema of a boolean."""
     return {"type": "boolean", "description": description}
 
 
 def word(choices: Iterable[str], description: str) -> Schema:
-    """One of several words."""
+    """Return the schema of one of several words."""
     return {"type": "string", "enum": list(choices), "description": description}
 
 
 def always(value: object, description: str = "") -> Schema:
-    """This and nothing else. Its type is named for generators of clients, which do not look at the value.
+    """Return the schema of one fixed value, with its type, because client generators ignore the value.
 
-    Some make texts of a boolean's only value, and then refuse every answer: so of a boolean it stands in words.
+    Some generators turn a boolean constant into a text and then refuse every answer, so a boolean's value is
+    stated in the description.
     """
     if isinstance(value, bool):
         return flag(f"Always {str(value).lower()}{'. ' if description else ''}{description}")
@@ -57,7 +58,7 @@ def always(value: object, description: str = "") -> Schema:
 
 
 def maybe(schema: Schema) -> Schema:
-    """The same, or null where it is unknown."""
+    """Return the schema of a value that may be unknown, so null."""
     if "type" not in schema:
         return {"anyOf": [schema, {"type": "null"}]}
     widened = {**schema, "type": [schema["type"], "null"]}
@@ -65,50 +66,54 @@ def maybe(schema: Schema) -> Schema:
 
 
 def several(items: Schema, description: str = "", **more: Any) -> Schema:
-    """A list."""
+    """Return the schema of a list."""
     return {"type": "array", "items": items, **({"description": description} if description else {}), **more}
 
 
 def by_name(values: Schema, description: str) -> Schema:
-    """An object whose names are no fields but data."""
+    """Return the schema of an object whose keys are data and not fields."""
     return {"type": "object", "additionalProperties": values, "description": description}
 
 
 def record(fields: dict[str, Schema], optional: Iterable[str] = (), **more: Any) -> Schema:
-    """An object that has all these fields, but for the optional ones."""
+    """Return the schema of an object with these fields; all but the optional ones are required."""
     left_out = set(optional)
     required = [name for name in fields if name not in left_out]
     return {"type": "object", "properties": fields, "required": required, **more}
 
 
 def open_record(fields: dict[str, Schema], **more: Any) -> Schema:
-    """An object of which only these fields are promised; what else it has is for people."""
+    """Return the schema of an object that guarantees only these fields; others are for people."""
     return record(fields, additionalProperties=True, **more)
 
 
 def ref(name: str) -> Schema:
-    """A schema of the components by its name."""
+    """Return a reference to a schema of the components."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def time_ms(description: str) -> Schema:
-    """A time in Unix milliseconds."""
+    """Return the schema of a time in Unix milliseconds."""
     return whole(f"{description}, Unix ms", minimum=0)
 
 
 SYMBOL = text("Base asset, upper case", examples=["BTC"])
 PAIR = maybe(text("The exchange's name of the market; null for an aggregator's price", examples=["BTCUSDT"]))
-QUOTE = text("What a price is in", examples=["USDT", "USD"])
+QUOTE = text("Currency of the price", examples=["USDT", "USD"])
 SOURCE = text("The provider; a finer name may follow a colon", examples=["binance", "coingecko", "rss:coindesk"])
-ID = text("`<epoch>-<seq>`: one counter for all topics", examples=["mwrlj8yi92-136"], pattern=r"^[^-]+-\d+$")
+ID = text(
+    "Id, `<epoch>-<seq>`; one counter numbers the events of all topics",
+    examples=["mwrlj8yi92-136"],
+    pattern=r"^[^-]+-\d+$",
+)
 PRICE = number("Last price, in `quote`", exclusiveMinimum=0)
-CHANGE = "Change of {}, percent"
-CURRENCY = text("What money is in: `usd`, or `usdt` from an exchange", examples=["usd"])
-LABEL = word(LABELS, "What the score says in a word")
-SCORE = number("From -1 to 1", minimum=-1, maximum=1)
+CHANGE = "Change in {}, percent"
+CURRENCY = text("Currency of the amounts: `usd`, or `usdt` from an exchange", examples=["usd"])
+LABEL = word(LABELS, "The score in one word")
+SCORE = number("Score from -1 to 1", minimum=-1, maximum=1)
 
 STALE_REASONS = (NO_UPDATE, HALTED, NO_MATCHING_SOURCE)
-"""Why a topic has no value that is true now."""
+"""The causes for which a topic has no value that is true now."""
 
 PRICE_FIELDS: dict[str, Schema] = {
     "symbol": SYMBOL,
@@ -116,23 +121,23 @@ PRICE_FIELDS: dict[str, Schema] = {
     "quote": QUOTE,
     "price": PRICE,
     "open_24h": maybe(number("Price 24 h ago")),
-    "high_24h": maybe(number("Highest price of 24 h")),
-    "low_24h": maybe(number("Lowest price of 24 h")),
+    "high_24h": maybe(number("Highest price in 24 h")),
+    "low_24h": maybe(number("Lowest price in 24 h")),
     "change_24h_pct": maybe(number(CHANGE.format("24 h"))),
-    "volume_24h": maybe(number("Traded in 24 h, in `symbol`")),
-    "quote_volume_24h": maybe(number("Traded in 24 h, in `quote`")),
-    "market_cap": maybe(number("Market cap, in `quote`; unknown to exchanges")),
+    "volume_24h": maybe(number("Volume of 24 h, in `symbol`")),
+    "quote_volume_24h": maybe(number("Volume of 24 h, in `quote`")),
+    "market_cap": maybe(number("Market cap, in `quote`; exchanges do not know it")),
 }
 
 GAS_FIELDS: dict[str, Schema] = {
     "chain": word((chain.name for chain in CHAINS), "Name of the chain"),
-    "chain_id": whole("Its EIP-155 id"),
-    "slow": maybe(number("Fee for a slow transaction, base fee included", minimum=0)),
-    "standard": maybe(number("Usual fee, base fee included", minimum=0)),
-    "fast": maybe(number("Fee for a fast transaction, base fee included", minimum=0)),
+    "chain_id": whole("EIP-155 id of the chain"),
+    "slow": maybe(number("Fee for a slow transaction, including the base fee", minimum=0)),
+    "standard": maybe(number("Usual fee, including the base fee", minimum=0)),
+    "fast": maybe(number("Fee for a fast transaction, including the base fee", minimum=0)),
     "base_fee": maybe(number("Base fee of the next block", minimum=0)),
     "unit": always("gwei", "Never rounded: fees are often below 1"),
-    "block": maybe(whole("The block it was read at")),
+    "block": maybe(whole("Block at which the fees were read")),
 }
 
 CHAIN_FIELDS: dict[str, Schema] = {
@@ -140,50 +145,52 @@ CHAIN_FIELDS: dict[str, Schema] = {
     "chain_id": GAS_FIELDS["chain_id"],
     "height": maybe(whole("Number of the newest block")),
     "block_time_s": maybe(number("Mean time between blocks, s")),
-    "price_usd": maybe(number("Price of the chain's coin, US dollars")),
-    "supply": maybe(number("Coins there are")),
+    "price_usd": maybe(number("Price of the chain's coin in US dollars")),
+    "supply": maybe(number("Total supply of the coin")),
     "utilisation_pct": maybe(number("How full blocks are, percent")),
 }
 
 INDEX_FIELDS: dict[str, Schema] = {
     "index": always("fear_and_greed"),
-    "value": whole("0 is extreme fear, 100 extreme greed", minimum=0, maximum=100),
-    "classification": maybe(text("The same in words", examples=["Fear"])),
-    "timestamp": time_ms("The day it is of"),
+    "value": whole("Index: 0 is extreme fear, 100 extreme greed", minimum=0, maximum=100),
+    "classification": maybe(text("The index in words", examples=["Fear"])),
+    "timestamp": time_ms("Day of the index"),
     "next_update_s": maybe(whole("Seconds until the next value")),
 }
 
 GLOBAL_FIELDS: dict[str, Schema] = {
     "currency": always("usd"),
-    "total_market_cap": number("All coins, US dollars"),
-    "total_volume_24h": maybe(number("Traded in 24 h, US dollars")),
+    "total_market_cap": number("Market cap of all coins, US dollars"),
+    "total_volume_24h": maybe(number("Volume of 24 h, US dollars")),
     "market_cap_change_24h_pct": maybe(number(CHANGE.format("24 h"))),
-    "btc_dominance_pct": maybe(number("Bitcoin's share of the cap, percent")),
-    "eth_dominance_pct": maybe(number("Ether's share of the cap, percent")),
-    "dominance_pct": by_name(number("Percent"), "Shares of the cap by symbol"),
-    "active_cryptocurrencies": maybe(whole("Coins that are traded")),
-    "markets": maybe(whole("Exchanges")),
+    "btc_dominance_pct": maybe(number("Bitcoin's share of the market cap, percent")),
+    "eth_dominance_pct": maybe(number("Ether's share of the market cap, percent")),
+    "dominance_pct": by_name(number("Percent"), "Shares of the market cap by symbol"),
+    "active_cryptocurrencies": maybe(whole("Number of traded coins")),
+    "markets": maybe(whole("Number of exchanges")),
 }
 
-SENTIMENT = record({"label": LABEL, "score": SCORE, "model": text("Who scored", examples=["lexicon"])})
+SENTIMENT = record({"label": LABEL, "score": SCORE, "model": text("Model that scored", examples=["lexicon"])})
 
-QUANTILES = open_record({"p50": maybe(number("Half are lower")), "p95": maybe(number("95 of 100 are lower"))})
+QUANTILES = open_record({"p50": maybe(number("Median")), "p95": maybe(number("95th percentile"))})
 
 PROVIDER = open_record(
     {
-        "name": text("The provider"),
-        "state": word(("active", "rate_limited", "cooldown", "probing", "blocked", "disabled"), "Whether it is asked"),
+        "name": text("Name of the provider"),
+        "state": word(
+            ("active", "rate_limited", "cooldown", "probing", "blocked", "disabled"), "State of the provider"
+        ),
         "reason": maybe(text("Why it is not active; for a disabled one the setting that enables it")),
-        "calls": whole("Questions put to it"),
-        "successes": whole("Good answers"),
-        "failures": whole("Bad ones; what was our own fault does not count"),
-        "success_pct": maybe(number("Percent")),
+        "calls": whole("Number of calls"),
+        "successes": whole("Number of good answers"),
+        "failures": whole("Number of failures, without those that are our own fault"),
+        "success_pct": maybe(number("Share of good answers, percent")),
         "latency_ms": QUANTILES,
-        "tokens_left": maybe(number("Calls it allows now")),
-        "open_until": maybe(time_ms("When it is asked again")),
-        "last_error": maybe(text("In words")),
-        "last_success_at": maybe(time_ms("Last good answer")),
-        "moved_to": maybe(text("Where a feed has moved for good and is read; its setting should name that place")),
+        "tokens_left": maybe(number("Number of calls allowed now")),
+        "open_until": maybe(time_ms("Time of the next call")),
+        "last_error": maybe(text("Last error")),
+        "last_success_at": maybe(time_ms("Time of the last good answer")),
+        "moved_to": maybe(text("New address of a feed that has moved permanently; its setting should name it")),
     },
     title="Provider",
 )
@@ -191,7 +198,7 @@ PROVIDER = open_record(
 VALUES: dict[str, Schema] = {
     "Price": record(
         PRICE_FIELDS,
-        description="Last price with its statistics of 24 h.",
+        description="Last price with statistics of the last 24 h.",
         examples=[
             {
                 "symbol": "BTC",
@@ -213,22 +220,22 @@ VALUES: dict[str, Schema] = {
             "symbol": SYMBOL,
             "pair": PAIR,
             "quote": QUOTE,
-            "interval": word(INTERVALS, "Length; `1M` is a month"),
+            "interval": word(INTERVALS, "Length of the candle; `1M` is a month"),
             "open_time": time_ms("First instant"),
             "close_time": time_ms("Last instant"),
             "open": number("First price"),
             "high": number("Highest price"),
             "low": number("Lowest price"),
             "close": number("Last price"),
-            "volume": maybe(number("Traded, in `symbol`")),
-            "quote_volume": maybe(number("Traded, in `quote`")),
+            "volume": maybe(number("Volume, in `symbol`")),
+            "quote_volume": maybe(number("Volume, in `quote`")),
             "trades": maybe(whole("Number of trades")),
             "closed": flag("Whether it is final"),
-            "state": word(("live", "closed", "corrected"), "`corrected` if the exchange changed a closed one"),
-            "derived_from": text("The finer interval it was computed from", examples=["30m"]),
+            "state": word(("live", "closed", "corrected"), "`corrected` if the exchange changed a closed candle"),
+            "derived_from": text("Finer interval from which it was computed", examples=["30m"]),
         },
         optional=("derived_from",),
-        description="A candle. The closed ones of a series follow each other without a hole.",
+        description="A candle. The closed candles of a series follow each other without a hole.",
         examples=[
             {
                 "symbol": "BTC",
@@ -251,27 +258,27 @@ VALUES: dict[str, Schema] = {
     ),
     "Coin": record(
         {
-            "rank": maybe(whole("By market cap", minimum=1)),
+            "rank": maybe(whole("Rank by market cap", minimum=1)),
             "symbol": SYMBOL,
             "id": maybe(text("CoinGecko's id", examples=["bitcoin"])),
-            "name": maybe(text("Its name", examples=["Bitcoin"])),
+            "name": maybe(text("Name of the coin", examples=["Bitcoin"])),
             "price": number("Price, in `currency`", exclusiveMinimum=0),
             "change_1h_pct": maybe(number(CHANGE.format("1 h"))),
             "change_24h_pct": maybe(number(CHANGE.format("24 h"))),
             "change_7d_pct": maybe(number(CHANGE.format("7 days"))),
-            "high_24h": maybe(number("Highest price of 24 h")),
-            "low_24h": maybe(number("Lowest price of 24 h")),
-            "volume_24h": maybe(number("Traded in 24 h, in `currency`")),
+            "high_24h": maybe(number("Highest price in 24 h")),
+            "low_24h": maybe(number("Lowest price in 24 h")),
+            "volume_24h": maybe(number("Volume of 24 h, in `currency`")),
             "market_cap": maybe(number("Market cap, in `currency`")),
             "circulating_supply": maybe(number("Coins in circulation")),
             "currency": CURRENCY,
-            "ts": time_ms("When it was true at the source"),
+            "ts": time_ms("Time when the row was true at the source"),
         },
         description="A row of the market table.",
     ),
     "Market": record(
-        {"currency": CURRENCY, "coins": several(ref("Coin"), "The largest, by market cap")},
-        description="The largest coins.",
+        {"currency": CURRENCY, "coins": several(ref("Coin"), "The largest coins by market cap")},
+        description="The largest coins by market cap.",
         examples=[
             {
                 "currency": "usd",
@@ -299,7 +306,7 @@ VALUES: dict[str, Schema] = {
     ),
     "GlobalMarket": record(
         GLOBAL_FIELDS,
-        description="The whole market.",
+        description="Totals of the whole market.",
         examples=[
             {
                 "currency": "usd",
@@ -316,19 +323,19 @@ VALUES: dict[str, Schema] = {
     ),
     "Article": record(
         {
-            "id": text("Of its normalised URL: one that is rewritten comes again with the same id"),
-            "title": text("Plain text"),
-            "url": maybe(text("Where it stands", format="uri")),
-            "outlet": text("A short name", examples=["coindesk"]),
-            "kind": word(("news", "social"), "Of an outlet, or a post"),
-            "published_at": time_ms("When it was published"),
-            "published_estimated": flag("The outlet gave no time; that of its receipt stands in"),
-            "summary": maybe(text("Plain text")),
-            "symbols": several(SYMBOL, "Coins it is about"),
+            "id": text("Id, from the normalised URL; a rewritten article is sent again with the same id"),
+            "title": text("Headline, plain text"),
+            "url": maybe(text("Address of the article", format="uri")),
+            "outlet": text("Short name of the outlet", examples=["coindesk"]),
+            "kind": word(("news", "social"), "Article of an outlet, or post"),
+            "published_at": time_ms("Time of publication"),
+            "published_estimated": flag("Whether `published_at` is the time of receipt, because the outlet gave none"),
+            "summary": maybe(text("Summary, plain text")),
+            "symbols": several(SYMBOL, "Coins that the article is about"),
             "sentiment": maybe(SENTIMENT),
-            "votes": maybe(by_name(whole("How many"), "Votes of readers by kind")),
+            "votes": maybe(by_name(whole("Number of votes"), "Votes of readers by kind")),
         },
-        description="A piece of news or a post, with its score.",
+        description="An article or post with its sentiment score.",
         examples=[
             {
                 "id": "b1946ac92492d234",
@@ -347,7 +354,7 @@ VALUES: dict[str, Schema] = {
     ),
     "FearGreed": record(
         INDEX_FIELDS,
-        description="The Fear & Greed index of today.",
+        description="Today's Fear & Greed index.",
         examples=[
             {
                 "index": "fear_and_greed",
@@ -361,16 +368,16 @@ VALUES: dict[str, Schema] = {
     "CoinSentiment": record(
         {
             "symbol": SYMBOL,
-            "score": number("Mean score of its articles, newer ones weighing more", minimum=-1, maximum=1),
+            "score": number("Mean score of its articles; newer ones weigh more", minimum=-1, maximum=1),
             "label": LABEL,
-            "articles": whole("How many there were"),
-            "positive": whole("Of them"),
-            "neutral": whole("Of them"),
-            "negative": whole("Of them"),
-            "window_s": whole("Of how many seconds"),
-            "model": text("Who scored; `mixed` if several did"),
+            "articles": whole("Number of articles"),
+            "positive": whole("Number of positive articles"),
+            "neutral": whole("Number of neutral articles"),
+            "negative": whole("Number of negative articles"),
+            "window_s": whole("Length of the period, seconds"),
+            "model": text("Model that scored; `mixed` if several did"),
         },
-        description="What a day's news say of a coin.",
+        description="Sentiment of a coin's news of the last day.",
         examples=[
             {
                 "symbol": "BTC",
@@ -387,7 +394,7 @@ VALUES: dict[str, Schema] = {
     ),
     "Gas": record(
         GAS_FIELDS,
-        description="What a chain charges, in gwei a unit of gas.",
+        description="Fees of a chain, in gwei per unit of gas.",
         examples=[
             {
                 "chain": "ethereum",
@@ -403,7 +410,7 @@ VALUES: dict[str, Schema] = {
     ),
     "ChainStats": record(
         CHAIN_FIELDS,
-        description="How a chain stands.",
+        description="State of a chain.",
         examples=[
             {
                 "chain": "ethereum",
@@ -421,58 +428,62 @@ VALUES: dict[str, Schema] = {
         {
             "server": open_record(
                 {
-                    "version": text("Of this service"),
-                    "mode": word(("live", "tape"), "Whether it runs on the network or on a recording"),
-                    "started": text("When it began to serve", format="date-time"),
-                    "now": text("Its clock", format="date-time"),
-                    "draining": flag("It is shutting down"),
+                    "version": text("Version of this service"),
+                    "mode": word(("live", "tape"), "`live` on the network, `tape` on a recording"),
+                    "started": text("Time when it began to serve", format="date-time"),
+                    "now": text("Clock of the server", format="date-time"),
+                    "draining": flag("Whether it is shutting down"),
                 },
                 description="This process",
             ),
             "clients": open_record(
                 {
-                    "websocket": whole("Connected now"),
-                    "sse": whole("Connected now"),
-                    "limit": whole("How many may be"),
-                    "accepted": whole("Since the start"),
-                    "refused": whole("Since the start"),
-                    "behind": whole("Read slower than values come"),
+                    "websocket": whole("WebSocket clients connected now"),
+                    "sse": whole("SSE clients connected now"),
+                    "limit": whole("Maximum number of clients"),
+                    "accepted": whole("Clients accepted since the start"),
+                    "refused": whole("Clients refused since the start"),
+                    "behind": whole("Clients that read slower than values arrive"),
                 },
-                description="Who listens",
+                description="Connected clients",
             ),
             "hub": open_record(
                 {
-                    "epoch": text("Of this run"),
+                    "epoch": text("Epoch of this run"),
                     "position": ID,
-                    "topics": whole("That have a value"),
-                    "stale_topics": whole("Of them"),
+                    "topics": whole("Topics that have a value"),
+                    "stale_topics": whole("Topics that are stale"),
                 },
-                description="What is held",
+                description="Topics and position",
             ),
             "readiness": by_name(
-                maybe(text("`value`, or the failure that stands in its way")), "Each category; null while it waits"
+                maybe(text("`value`, or the failure that prevents one")), "Readiness by category; null while waiting"
             ),
             "feeds": several(
-                open_record({"name": text("The feed"), "state": text("In a word"), "last_error": maybe(text("Why"))}),
-                "Who brings events",
+                open_record(
+                    {"name": text("Name of the feed"), "state": text("State"), "last_error": maybe(text("Last error"))}
+                ),
+                "Feeds of events",
             ),
-            "providers": several(ref("Provider"), "Who is asked"),
+            "providers": several(ref("Provider"), "Providers of data"),
             "pools": several(
                 open_record(
                     {
-                        "name": text("The pool"),
-                        "tiers": several(several(text("Provider")), "Who is asked first, then who"),
-                        "last_source": maybe(text("Who answered last")),
+                        "name": text("Name of the pool"),
+                        "tiers": several(
+                            several(text("Provider")), "Providers by tier, in the order in which they are asked"
+                        ),
+                        "last_source": maybe(text("Provider that answered last")),
                     }
                 ),
-                "Which of them answer together",
+                "Pools of providers",
             ),
             "disagreements": several(
                 record(
                     {
                         "symbol": SYMBOL,
                         "sources": by_name(number("Price"), "Prices by source"),
-                        "difference_pct": number("Percent of the smaller"),
+                        "difference_pct": number("Difference, percent of the smaller price"),
                     }
                 ),
                 "Prices on which two sources differ",
@@ -480,20 +491,20 @@ VALUES: dict[str, Schema] = {
             "identities": maybe(
                 record(
                     {
-                        "matched": whole("Base assets that a coin of an aggregator is known to be"),
-                        "unmatched": whole("Base assets that no other source can stand in for"),
-                        "unmatched_symbols": several(SYMBOL, "The first 50 of those"),
+                        "matched": whole("Number of base assets matched to a coin of an aggregator"),
+                        "unmatched": whole("Number of base assets without a match"),
+                        "unmatched_symbols": several(SYMBOL, "The first 50 unmatched ones"),
                     },
-                    description="Which coins the failover of prices and candles knows; null on a tape",
+                    description="Coins for which other sources can replace the exchange; null on a tape",
                 )
             ),
-            "rejected_rows": by_name(whole("Rows"), "What could not be read, by `<provider>.<field>`"),
+            "rejected_rows": by_name(whole("Number of rows"), "Unreadable rows by `<provider>.<field>`"),
             "repaired": by_name(
-                whole("Repairs"),
-                "What was repaired: `<provider>.<kind>` of a damaged text, `<provider>.<field>` that became null",
+                whole("Number of repairs"),
+                "Repairs by `<provider>.<kind>` of a damaged text, or by `<provider>.<field>` that became null",
             ),
         },
-        description="How the service does. More is said than is promised here.",
+        description="Health of the service. It contains more than this schema guarantees.",
         examples=[
             {
                 "server": {
@@ -539,7 +550,7 @@ VALUES: dict[str, Schema] = {
         ],
     ),
 }
-"""The data of every topic, by the names that REST answers refer to as well."""
+"""The data of every topic, by schema name; REST answers refer to them too."""
 
 
 DATA_OF = {
@@ -554,11 +565,11 @@ DATA_OF = {
     "chain.<chain>": "ChainStats",
     topics.STATUS: "Status",
 }
-"""Which value each topic carries."""
+"""The schema name of each topic's value."""
 
 
 def pattern_of(template: str) -> str:
-    """The regular expression of the topics that a template means."""
+    """Return the regular expression that matches the topics of a template."""
     words = []
     for part in template.split("."):
         # `sentiment.global` has a shape of its own.
@@ -569,14 +580,16 @@ def pattern_of(template: str) -> str:
 
 
 def update(template: str, data: str) -> Schema:
-    """The message of an event of the topics that a template means."""
+    """Return the schema of the update messages of a template."""
     is_one = "<" not in template
     fields = {
         "type": always("update"),
-        "topic": always(template, "Its name") if is_one else text("Its name", pattern=pattern_of(template)),
+        "topic": always(template, "Name of the topic")
+        if is_one
+        else text("Name of the topic", pattern=pattern_of(template)),
         "id": ID,
-        "ts": time_ms("When it was true at the source"),
-        "received": time_ms("When it reached this service"),
+        "ts": time_ms("Time when the value was true at the source"),
+        "received": time_ms("Time when the value reached this service"),
         "source": SOURCE,
         "data": ref(data),
     }
@@ -589,8 +602,8 @@ SCHEMAS: dict[str, Schema] = {
     **UPDATES,
     "Update": {
         "description": "The last message of a topic, as the streams carry it.",
-        # Not `oneOf`: what tells them apart is the pattern of `topic`, which generators of clients do not look at.
+        # Not `oneOf`: only the pattern of `topic` distinguishes the parts, and client generators ignore patterns.
         "anyOf": [ref(name) for name in UPDATES],
     },
 }
-"""What both documents share."""
+"""The schemas that both documents share."""
