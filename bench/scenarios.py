@@ -70,7 +70,7 @@ SCENARIOS = (
     Scenario("S4", "one message to all, 20 times a second", topics=1, each=1, period_s=0.05, figure=Figure.P99_MS),
     Scenario(
         "Memory",
-        "2000 connections that hear nothing",
+        "2000 idle connections",
         topics=1,
         each=1,
         idle=True,

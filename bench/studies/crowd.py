@@ -15,7 +15,7 @@ BUSY = (
     Scenario("S2 same", "300 topics burst each second, the same 50", 300, 50, period_s=1.0, connections=CLIENTS),
     Scenario("S2 random", "300 topics burst each second, own 50", 300, 50, True, period_s=1.0, connections=CLIENTS),
 )
-IDLE = Scenario("Idle", "connections that hear nothing", 1, 1, idle=True, connections=CLIENTS)
+IDLE = Scenario("Idle", "connections without messages", 1, 1, idle=True, connections=CLIENTS)
 
 
 def _traced(server: Server) -> Server:

@@ -74,7 +74,7 @@ def run(lab: Lab) -> Findings:
             shown = f"{seen['slow_topics']:.0f} of {kind.topics}"
             found.verdicts += [
                 Verdict(f"{text}: age of what it reads, p99", f"≤ {GOAL_S:g} s", f"{reached:.2f} s", met),
-                Verdict(f"{text}: topics of which it hears", "all", shown, whole),
+                Verdict(f"{text}: topics that it receives", "all", shown, whole),
             ]
     return found
 
