@@ -25,7 +25,7 @@ OUTPUT = tools.HERE.parent / "docs" / "benchmarks"
 
 
 def main() -> int:
-    """Run it. Returns the exit status."""
+    """Run the benchmark and return the exit status."""
     options = _options()
     if sys.platform != "linux":
         print("bench: the benchmark reads CPU time and sockets from /proc, which only Linux has", file=sys.stderr)
@@ -37,9 +37,9 @@ def main() -> int:
         print(f"bench: {absent}", file=sys.stderr)
         return 1
     allow_many_sockets()
-    # What was started is ended on the way out, so a request to stop has to be a way out.
+    # Exit handlers end the started processes, so a stop signal has to become an exit.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs would ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it otherwise
     scenarios = [scenario for scenario in SCENARIOS if scenario.key in options.scenarios]
     studies = [study for study in STUDIES if study.key in options.scenarios]
     servers = [server for server in SERVERS if server.name in options.servers]
@@ -108,7 +108,7 @@ def _measure_all(results: report.Results, effort: Effort) -> None:
     if cores.server is None:
         print("bench: there are no two cores to pin to; figures will be noisy", file=sys.stderr)
     for scenario in results.scenarios:
-        # Rounds alternate between the servers, so that a noisy minute hits all of them.
+        # Rounds alternate between the servers, so that a noisy minute affects all of them.
         rounds = results.rounds if scenario.figure is not Figure.KB_PER_CONNECTION else 1
         for turn in range(rounds):
             for server in results.servers:

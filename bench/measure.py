@@ -1,4 +1,4 @@
-"""One measurement: start a server on its core, let the load generator look at it from another, end both."""
+"""Take one measurement: start a server on one core, run the load generator on another, end both."""
 
 import json
 import subprocess
@@ -26,7 +26,7 @@ LOADGEN_TIMEOUT_S = 100.0
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long one measurement looks, after how long."""
+    """The length of one measurement, and of its warm-up."""
 
     warm_s: float
     window_s: float
@@ -34,7 +34,7 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one measurement saw."""
+    """The result of one measurement."""
 
     figure: float
     messages: int
@@ -49,7 +49,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server that runs and listens."""
+    """A running server that listens."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -60,7 +60,7 @@ class Target:
 
 @contextmanager
 def serving(server: Server, scenario: Scenario, cores: Cores) -> Iterator[Target]:
-    """Run a server, with what publishes to it. Raises Absent or Failed; whatever was started has ended either way."""
+    """Run a server with its publisher, and end both afterwards. Raises Absent or Failed."""
     with ExitStack() as stack:
         folder = stack.enter_context(scratch_folder())
         place = Place(free_port(), free_port(), folder)
@@ -83,7 +83,7 @@ def load(
     query: str | None = None,
     within_s: float = LOADGEN_TIMEOUT_S,
 ) -> list[dict[str, float]]:
-    """Let the clients come; what they saw in each window. All ask for `query` if it is given. Raises Failed."""
+    """Connect the clients, with `query` if given, and return their results for each window. Raises Failed."""
     command = [
         str(tools.compiled("loadgen")),
         *("--port", str(target.port), "--kind", target.kind, "--pid", str(target.process.pid)),

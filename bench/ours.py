@@ -1,6 +1,6 @@
-"""The service itself under load: all of it, but for its upstreams, which lead nowhere.
+"""Run the whole service under load, with upstreams that lead nowhere.
 
-What the benchmark publishes goes the way of every event, through `Hub.publish`, and out by the real handlers.
+The events of the benchmark take the way of every event, through `Hub.publish` and out by the real handlers.
 """
 
 import argparse
@@ -34,7 +34,7 @@ async def main(plan: Plan, state_dir: str, trace: Path | None, max_connections: 
     async with service(Settings.parse(values), Run()) as (app, context):
         bases = [topic.removeprefix("price.") for topic in plan.topics]
         context.market.pairs([Pair(f"{base}USDT", base, "USDT") for base in bases])
-        # As `serve` in app.py does it.
+        # As `serve` in app.py does.
         runner = runner_of(app)
         await runner.setup()
         try:
@@ -49,13 +49,13 @@ async def main(plan: Plan, state_dir: str, trace: Path | None, max_connections: 
 
 
 class Publisher:
-    """Speaks to the hub as a feed does."""
+    """Publishes to the hub as a feed does."""
 
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
 
     def publish(self, topic: str, stamp: int) -> None:
-        """One event. Its data is short, so that with its envelope it is as long as the peers' messages."""
+        """Publish one event. Its data is short, so that with its envelope it is as long as the peers' messages."""
         now_ms = time.time_ns() // 1_000_000
         self.hub.publish(Event(topic, now_ms, now_ms, "bench", {"t": stamp, "price": 64250.12, "n": 100}))
 

@@ -1,8 +1,8 @@
-"""How often a server under test publishes, and what: the same for every one of them. Only the standard library.
+"""Decide what a server under test publishes and how often, alike for all servers. Uses only the standard library.
 
-Either at a fixed period, or as often as keeps its core busy for a given share of the time. The second lets a slow
-server and a fast one be compared at the same ease: none of them is driven into its queues, and what a message costs
-does not depend on who happens to be faster.
+A server publishes at a fixed period, or as often as keeps its core busy for a given share of the time. The latter
+compares slow and fast servers fairly: none of them is driven into its queues, and the cost of a message does not depend
+on the speed of the server.
 """
 
 import argparse
@@ -21,7 +21,7 @@ PAYLOAD_BYTES = 171
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one server does: at each tick `repeat` messages in each of its topics. Without period or load, nothing."""
+    """The work of one server: at each tick `repeat` messages in each topic. Without period or load, nothing."""
 
     port: int
     topics: tuple[str, ...]
@@ -31,30 +31,30 @@ class Plan:
 
     @classmethod
     def from_arguments(cls) -> "Plan":
-        """As the driver passes it to every server."""
+        """Read the plan from the arguments that the driver passes to every server."""
         parser = argparse.ArgumentParser()
         parser.add_argument("--port", type=int, required=True)
         parser.add_argument("--topics", type=int, required=True)
         parser.add_argument("--repeat", type=int, default=1)
         parser.add_argument("--period", type=float, default=0.0)
         parser.add_argument("--load", type=float, default=0.0)
-        # What only external publishers need is theirs to read.
+        # External publishers read their own options.
         options, _ = parser.parse_known_args()
         return cls(options.port, topic_names(options.topics), options.repeat, options.period, options.load)
 
 
 def topic_names(count: int) -> tuple[str, ...]:
-    """The topics of a scenario; their bases are no real coins."""
+    """Return the topics of a scenario; their bases are made up."""
     return tuple(f"price.T{number:03d}" for number in range(count))
 
 
 def topics_of(path: str) -> list[str]:
-    """What a client asks for in its URL (`/ws?topics=a,b`)."""
+    """Return the topics that a client names in its URL (`/ws?topics=a,b`)."""
     return path.partition("topics=")[2].split(",")
 
 
 class Pacer:
-    """When the next tick is due."""
+    """Decides when the next tick is due."""
 
     def __init__(self, plan: Plan, cpu_s: Callable[[], float] = time.process_time) -> None:
         self.plan = plan
@@ -64,17 +64,17 @@ class Pacer:
         self.tick_cpu = cpu_s()
 
     def next_wait_s(self) -> float:
-        """Begin the wait after a tick; what this process spends until the next one is the price of a tick."""
+        """Begin the wait after a tick; the CPU time until the next one is the cost of a tick."""
         if self.plan.period_s:
             wait = self.plan.period_s
         else:
-            # The median: one tick among handshakes, or without a listener yet, says nothing.
+            # The median, because one tick during handshakes or without a subscriber means nothing.
             price = sorted(self.spent_s)[RECENT_TICKS // 2]
             wait = min(max(SHORTEST_PERIOD_S, price / self.plan.load), LONGEST_PERIOD_S)
         return max(0.0, self.tick_began + wait - time.monotonic())
 
     def begin_tick(self) -> int:
-        """The wait is over; returns the stamp of the new tick."""
+        """End the wait and return the stamp of the new tick."""
         cpu = self.cpu_s()
         self.spent_s.append(cpu - self.tick_cpu)
         self.tick_cpu = cpu
@@ -83,7 +83,7 @@ class Pacer:
 
 
 async def publish_by(plan: Plan, publish: Callable[[str, int], None]) -> None:
-    """Call `publish(topic, stamp)` for every message there is to send, for ever."""
+    """Call `publish(topic, stamp)` for every message, forever."""
     if not plan.period_s and not plan.load:
         return
     pacer = Pacer(plan)
@@ -96,6 +96,6 @@ async def publish_by(plan: Plan, publish: Callable[[str, int], None]) -> None:
 
 
 def text(topic: str, stamp: int) -> str:
-    """A message as the peers send it, as long as ours with its envelope."""
+    """Return a message as the peers send it, as long as ours with its envelope."""
     head = f'{{"t":{stamp},"topic":"{topic}","x":"'
     return head + "x" * (PAYLOAD_BYTES - len(head) - 2) + '"}'

@@ -1,4 +1,4 @@
-"""Starting what is measured on its core, and ending it: whatever happens, nothing is left behind."""
+"""Start measured processes on their cores, and end them without leaving anything behind."""
 
 import os
 import resource
@@ -20,19 +20,19 @@ READY_WITHIN_S = 20.0
 
 
 class Failed(Exception):
-    """A measurement that gave no figure; the text says why."""
+    """A measurement without a figure; the text is the cause."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cores:
-    """Where things run; None where the machine has but one core, or none may be chosen."""
+    """The cores to use; None if the machine has one core or none may be chosen."""
 
     server: int | None
     load: int | None
 
     @classmethod
     def of_this_machine(cls) -> "Cores":
-        """Two different ones if there are two."""
+        """Return two different cores if there are two."""
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         if len(cores) < 2 or shutil.which("taskset") is None:
             return cls(None, None)
@@ -41,7 +41,7 @@ class Cores:
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A folder for one measurement."""
+    """Provide a folder for one measurement."""
     tools.BUILD.mkdir(exist_ok=True)
     with TemporaryDirectory(dir=tools.BUILD, prefix="run-", ignore_cleanup_errors=True) as folder:
         yield Path(folder)
@@ -51,7 +51,7 @@ def scratch_folder() -> Iterator[Path]:
 def running(
     command: list[str], core: int | None, log: Path, environment: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a session of its own until the block ends; what it says goes to `log`."""
+    """Run a process in its own session until the block ends; its output goes to `log`."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             pinned(command, core),
@@ -69,7 +69,7 @@ def running(
 
 
 def said(command: list[str], core: int | None, within_s: float) -> str:
-    """What a command prints. Raises Failed if it fails or takes longer."""
+    """Return the output of a command. Raises Failed if it fails or takes too long."""
     process = subprocess.Popen(
         pinned(command, core), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
@@ -87,15 +87,15 @@ def said(command: list[str], core: int | None, within_s: float) -> str:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Now, with its children."""
+    """Kill a process and its children at once."""
     if process.poll() is None:
-        # Its own session, so this is it and its children, and nothing else.
+        # It has its own session, so this kills only it and its children.
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(timeout=10)
 
 
 def pinned(command: list[str], core: int | None) -> list[str]:
-    """On its core, and dead when we are: even a killed benchmark leaves nothing behind. Both keep the pid."""
+    """Return the command pinned to its core, ending with us even if we are killed, and keeping its pid."""
     prefix = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
     if core is not None:
         prefix += ["taskset", "--cpu-list", str(core)]
@@ -103,20 +103,20 @@ def pinned(command: list[str], core: int | None) -> list[str]:
 
 
 def allow_many_sockets() -> None:
-    """For us and all that we start."""
+    """Raise the descriptor limit for us and all processes that we start."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def free_port() -> int:
-    """One that nobody listens on."""
+    """Return a port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def wait_for_port(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    """Until it listens. Connecting would show too, but some count their connections."""
+    """Wait until the port listens, without connecting, because some servers count connections."""
     deadline = time.monotonic() + READY_WITHIN_S
     while not _listens(port):
         check(process, log)
@@ -126,7 +126,7 @@ def wait_for_port(process: subprocess.Popen[bytes], port: int, log: Path) -> Non
 
 
 def check(process: subprocess.Popen[bytes], log: Path) -> None:
-    """Raise Failed if it has ended."""
+    """Raise Failed if the process has ended."""
     if process.poll() is not None:
         raise Failed(f"the server ended: {last_line(log)}")
 
@@ -142,11 +142,11 @@ def _listens(port: int) -> bool:
 
 
 def last_line(log: Path) -> str:
-    """What it said last, which is often why it ended."""
+    """Return the last line of a log, which is often the cause of an end."""
     lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1][:200] if lines else "it said nothing"
+    return lines[-1][:200] if lines else "it printed nothing"
 
 
 def cpu_s_of(pid: int) -> float:
-    """CPU time of a process with all its threads, as the kernel accounts it."""
+    """Return the CPU time of a process with all its threads, as the kernel accounts it."""
     return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9

@@ -29,11 +29,11 @@ class Cell:
 
     @property
     def figure(self) -> float | None:
-        """The median."""
+        """Return the median of the samples."""
         return median(sample.figure for sample in self.samples) if self.samples else None
 
     def shown(self) -> str:
-        """Median and range."""
+        """Return median and range as text."""
         if not self.samples:
             return "failed"
         values = [sample.figure for sample in self.samples]
@@ -41,14 +41,14 @@ class Cell:
         return middle if len(values) == 1 else f"{middle} ({number(min(values))}–{number(max(values))})"
 
     def remarks(self) -> list[str]:
-        """What should be known about the figure."""
+        """Return remarks on the figure, each once."""
         said = [remark for sample in self.samples for remark in sample.remarks]
         return list(dict.fromkeys([*said, *self.failures]))
 
 
 @dataclass(slots=True)
 class Results:
-    """Everything a run has seen."""
+    """All results of a run."""
 
     scenarios: Sequence[Scenario]
     servers: Sequence[Server]
@@ -59,16 +59,16 @@ class Results:
     studies: dict[str, tuple[Study, Findings]] = field(default_factory=dict)
 
     def cell(self, scenario: str, server: str) -> Cell:
-        """The cell, made if it is not there."""
+        """Return the cell, and create it if necessary."""
         return self.cells.setdefault((scenario, server), Cell())
 
     def figure(self, scenario: str, server: str) -> float | None:
-        """The median, None if nothing was measured."""
+        """Return the median, or None if nothing was measured."""
         cell = self.cells.get((scenario, server))
         return cell.figure if cell is not None else None
 
     def ranked(self, scenario: Scenario) -> list[tuple[Server, Cell]]:
-        """Who took part, the best first."""
+        """Return the servers that took part, best first."""
         taking_part = [
             (s, self.cells[scenario.key, s.name]) for s in self.servers if (scenario.key, s.name) in self.cells
         ]
@@ -76,7 +76,7 @@ class Results:
 
 
 def number(value: float) -> str:
-    """Three figures that count."""
+    """Format with three significant digits."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -94,7 +94,7 @@ class Goal:
     percent: bool = False
 
     def reached(self, results: Results) -> float | None:
-        """How many times the rival's cost is ours, or None if one is missing."""
+        """Return the rival's cost divided by ours, or None if one is missing."""
         ours, rival = results.figure(self.scenario, OURS), results.figure(self.scenario, self.rival)
         return rival / ours if ours and rival else None
 
@@ -116,13 +116,13 @@ MEMORY_GOAL_KB = 3.0
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """Markdown; the first `left` columns are text, the others figures."""
+    """Return a Markdown table; the first `left` columns are text, the others figures."""
     rule = ["---" if column < left else "---:" for column in range(len(head))]
     return [f"| {' | '.join(row)} |" for row in [head, rule, *rows]]
 
 
 def overview(results: Results, figures: Callable[[Scenario], bool]) -> list[str]:
-    """Servers down, scenarios across."""
+    """Return the table with a row per server and a column per scenario."""
     scenarios = [scenario for scenario in results.scenarios if figures(scenario)]
     rows = []
     for server in results.servers:
@@ -134,7 +134,7 @@ def overview(results: Results, figures: Callable[[Scenario], bool]) -> list[str]
 
 
 def details(results: Results, scenario: Scenario) -> list[str]:
-    """One scenario with all that was seen beside its figure."""
+    """Return the section of one scenario with all its measurements."""
     rows = []
     ours = results.figure(scenario.key, OURS)
     for server, cell in results.ranked(scenario):
@@ -166,7 +166,7 @@ def details(results: Results, scenario: Scenario) -> list[str]:
 
 
 def goals(results: Results) -> list[str]:
-    """What was to be reached, where this run can tell."""
+    """Return the table of goals that this run measured."""
     rows = []
     for goal in GOALS:
         reached = goal.reached(results)
@@ -182,7 +182,7 @@ def goals(results: Results) -> list[str]:
 
 
 def page(results: Results) -> str:
-    """The whole report."""
+    """Return the whole delivery report."""
     costs = [scenario for scenario in results.scenarios if scenario.figure is Figure.CPU_PER_MILLION]
     lines = [
         "# Delivery: what a message costs",
@@ -241,7 +241,7 @@ def page(results: Results) -> str:
 
 
 def study_goals(results: Results) -> list[str]:
-    """What was to be reached by the studies."""
+    """Return the table of the studies' goals."""
     verdicts = [verdict for _, found in results.studies.values() for verdict in found.verdicts]
     rows = [[v.text, v.goal, v.reached, "yes" if v.met else "no"] for v in verdicts]
     return table(["", "goal", "reached", ""], rows) if rows else []
@@ -253,7 +253,7 @@ QUICK_STUDIES = (
 
 
 def studies_page(results: Results) -> str:
-    """The report of the studies."""
+    """Return the report of the studies."""
     lines = [
         "# The service under load",
         "",
@@ -275,13 +275,13 @@ def studies_page(results: Results) -> str:
 
 
 def studies_raw(results: Results) -> str:
-    """Everything the studies have seen, for other tools."""
+    """Return all measurements of the studies as JSON, for other tools."""
     seen = {key: found.raw for key, (_, found) in results.studies.items()}
     return json.dumps({"python": sys.version, "studies": seen}, indent=1) + "\n"
 
 
 def machine_alone() -> list[str]:
-    """The processor, the system and Python."""
+    """Return processor, system and Python version."""
     cpu = "unknown processor"
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -291,7 +291,7 @@ def machine_alone() -> list[str]:
 
 
 def machine() -> list[str]:
-    """What this ran on."""
+    """Return the machine and the versions used."""
     lines = machine_alone()
     lines += [f"{name} {_version(name)}" for name in ("aiohttp", "aiohttp-sse", "orjson", "uvloop", "websockets")]
     lines += [f"{name} {pinned}" for name, pinned in tools.PYTHON_PEERS.items() if name != "uvloop"]
@@ -314,7 +314,7 @@ def _said(command: list[str]) -> str:
 
 
 def raw(results: Results) -> str:
-    """Every sample, for other tools."""
+    """Return every sample as JSON, for other tools."""
     rows = [
         {"scenario": scenario, "server": server, "figure": sample.figure, "load": sample.load}
         | {"messages": sample.messages, "bytes_per_message": sample.bytes_per_message, "remarks": sample.remarks}
@@ -340,7 +340,7 @@ text { font: 12px system-ui, sans-serif; fill: #333 } .title { font-weight: 600;
 
 
 def picture(results: Results) -> str:
-    """One panel a scenario, one bar a server, each panel with a scale of its own."""
+    """Return an SVG with one panel per scenario and one bar per server; each panel has its own scale."""
     parts: list[str] = []
     y = 8
     for scenario in results.scenarios:

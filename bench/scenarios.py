@@ -1,4 +1,4 @@
-"""What is measured: how many clients, who listens to what, how often it changes, and which figure counts."""
+"""Define what is measured: how many clients, their topics, how often these change, and which figure counts."""
 
 import random
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from enum import StrEnum
 from bench.pacing import topic_names
 
 LOAD = 0.45
-"""Share of its core that a server is kept busy for where costs are compared."""
+"""Share of its core for which a server is kept busy when costs are compared."""
 
 
 class Figure(StrEnum):
-    """What a scenario is judged by; less is better in all of them."""
+    """The figure that judges a scenario; less is always better."""
 
     CPU_PER_MILLION = "CPU seconds a million messages"
     P99_MS = "p99 latency, ms"
@@ -21,9 +21,9 @@ class Figure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """`repeat` messages a tick in each of `topics`; a client listens to `each` of them.
+    """`repeat` messages per tick in each of `topics`; a client subscribes to `each` of them.
 
-    Without `period_s` the server's load sets the pace. `servers` narrows down who takes part.
+    Without `period_s` the server's load sets the pace. `servers` restricts who takes part.
     """
 
     key: str
@@ -44,7 +44,7 @@ class Scenario:
         return self.each * self.repeat
 
     def choices(self) -> list[list[str]]:
-        """The topics of each client in turn. The same in every run."""
+        """Yield the topics of each client, alike in every run."""
         names = topic_names(self.topics)
         if not self.own_choice:
             return [list(names[: self.each])]

@@ -1,4 +1,4 @@
-"""The servers under test: how each is started. All take the same URLs and publish by the same plan."""
+"""Define how each server under test is started. All accept the same URLs and publish by the same plan."""
 
 import sys
 from collections.abc import Callable
@@ -18,7 +18,7 @@ NCHAN = "nchan"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one server runs: its port, a second one if it is fed over the network, and a folder of its own."""
+    """The place of one server: its port, a second port if it is fed over the network, and its folder."""
 
     port: int
     feed_port: int
@@ -32,13 +32,13 @@ class Launch:
     command: list[str]
     publisher: list[str] | None = None
     kind: str | None = None
-    """How the load generator speaks to it, where that is not the scenario's own kind."""
+    """The protocol of the load generator, if it differs from the scenario's."""
     environment: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One contestant. `launch` raises Absent if it cannot be had here."""
+    """One contestant. `launch` raises Absent if it is not available."""
 
     name: str
     what: str
@@ -47,7 +47,7 @@ class Server:
     figures: tuple[Figure, ...] = tuple(Figure)
 
     def takes_part(self, scenario: Scenario) -> bool:
-        """Whether the scenario means anything for it."""
+        """Return whether the scenario applies to this server."""
         return scenario.kind in self.kinds and scenario.figure in self.figures
 
 

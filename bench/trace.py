@@ -1,4 +1,4 @@
-"""What a server under test notes of itself: JSON lines with CLOCK_MONOTONIC, to be read for the window that counts."""
+"""Write and read a server's notes on itself: JSON lines with CLOCK_MONOTONIC, selected by window."""
 
 import asyncio
 import json
@@ -10,19 +10,19 @@ WORTH_A_LINE_S = 0.003
 
 
 class Trace:
-    """Writes the lines."""
+    """Writes the lines of a trace."""
 
     def __init__(self, file: Path) -> None:
         self.lines = file.open("w", buffering=1)
 
     def note(self, kind: str, **values: float) -> None:
-        """One line."""
+        """Write one line."""
         self.lines.write(json.dumps({"kind": kind, "at_ns": time.monotonic_ns(), **values}) + "\n")
 
     def watch_the_loop(self) -> None:
-        """Note how late a timer fires, from now on; within the loop.
+        """Record how late a timer fires from now on; call it inside the loop.
 
-        `cpu_s` is what this thread computed meanwhile: a stall without it is another process on our core.
+        `cpu_s` is the CPU time of this thread in between: a stall without it comes from another process on our core.
         """
         loop = asyncio.get_running_loop()
         began, cpu = time.monotonic(), time.thread_time()
@@ -39,7 +39,7 @@ class Trace:
 
 
 def read(file: Path, kind: str, began_ns: float, ended_ns: float) -> list[dict[str, float]]:
-    """The lines of a kind within a window; the last line may be torn."""
+    """Return the lines of a kind within a window; a truncated last line is ignored."""
     lines = []
     for text in file.read_text().splitlines():
         try:

@@ -1,8 +1,8 @@
-"""An exchange for the benchmark: Binance's answers and frames for many pairs, and nothing clever.
+"""Serve a simple exchange for the benchmark, with Binance's answers and frames for many pairs.
 
-Each second a frame with the tickers of all pairs. `q`, the quote volume, is CLOCK_MONOTONIC in microseconds just before
-the frame was sent: it comes through to the clients as a number of their messages. With `--still` only a pair that is
-not listed moves, so that the service hears its exchange and has nothing to say.
+Every second it sends a frame with the tickers of all pairs. `q`, the quote volume, is CLOCK_MONOTONIC in microseconds
+just before the frame was sent, and reaches the clients as a number in their messages. With `--still` only an unlisted
+pair moves, so the exchange is alive and the service has nothing to publish.
 """
 
 import argparse
@@ -20,12 +20,12 @@ KLINE_INTERVAL = "1h"
 
 
 def names(pairs: int) -> list[str]:
-    """The base assets."""
+    """Return the base assets."""
     return ["BTC", *(f"T{number:04d}" for number in range(1, pairs))][:pairs]
 
 
 class Exchange:
-    """What it lists, and what it says now."""
+    """The pairs of the exchange and their current values."""
 
     def __init__(self, bases: list[str], still: bool) -> None:
         self.bases = bases
@@ -33,7 +33,7 @@ class Exchange:
         self.turn = 0
 
     def mini_tickers(self) -> bytes:
-        """One combined frame of all pairs; the stamp goes where STAMP is."""
+        """Return one combined frame of all pairs; the stamp replaces STAMP."""
         self.turn += 1
         now_ms = time.time_ns() // 1_000_000
         moving = ["UNLISTED"] if self.still and self.turn > 1 else self.bases
@@ -54,7 +54,7 @@ class Exchange:
         return orjson.dumps({"stream": "!miniTicker@arr", "data": rows})
 
     def kline(self) -> bytes:
-        """One frame of the forming candle of the first pair."""
+        """Return one frame with the forming candle of the first pair."""
         now_ms = time.time_ns() // 1_000_000
         row = self.row(KLINE_INTERVAL, now_ms)
         candle = dict(zip("tohlcvTqn", row, strict=False)) | {
@@ -67,7 +67,7 @@ class Exchange:
         return orjson.dumps({"stream": f"{self.bases[0].lower()}usdt@kline_{KLINE_INTERVAL}", "data": data})
 
     def row(self, interval: str, at_ms: int) -> list[object]:
-        """The candle of a moment, as REST gives it."""
+        """Return the candle at a moment, as REST gives it."""
         step = STEP_MS[interval]
         opened = at_ms // step * step
         price = 100 + opened // step % 50
@@ -77,7 +77,7 @@ class Exchange:
     # --- answers ---
 
     async def exchange_info(self, request: web.Request) -> web.Response:
-        """All pairs."""
+        """Return all pairs."""
         rows = [
             {"symbol": f"{base}USDT", "status": "TRADING", "baseAsset": base, "quoteAsset": "USDT"}
             for base in self.bases
@@ -85,7 +85,7 @@ class Exchange:
         return _json({"symbols": rows})
 
     async def tickers(self, request: web.Request) -> web.Response:
-        """Their statistics."""
+        """Return the statistics of all pairs."""
         closed = time.time_ns() // 1_000_000
         rows = [
             {
@@ -99,7 +99,7 @@ class Exchange:
         return _json(rows)
 
     async def klines(self, request: web.Request) -> web.Response:
-        """Candles up to now."""
+        """Return candles up to now."""
         interval, limit = request.query["interval"], int(request.query.get("limit", "500"))
         now_ms, step = time.time_ns() // 1_000_000, STEP_MS[interval]
         first = int(request.query.get("startTime", now_ms - (limit - 1) * step))
@@ -107,7 +107,7 @@ class Exchange:
         return _json([self.row(interval, at_ms) for at_ms in times[:limit]])
 
     async def stream(self, request: web.Request) -> web.WebSocketResponse:
-        """The combined stream."""
+        """Serve the combined stream."""
         ws = web.WebSocketResponse(compress=False)
         await ws.prepare(request)
         sending = asyncio.create_task(self.send(ws))
@@ -121,7 +121,7 @@ class Exchange:
         return ws
 
     async def send(self, ws: web.WebSocketResponse) -> None:
-        """A frame each second, for ever."""
+        """Send a frame every second, forever."""
         due = time.monotonic()
         while True:
             frame = self.mini_tickers()

@@ -1,8 +1,8 @@
-"""The service as it is started in earnest, fed by an upstream, with clocks at its three stages.
+"""Run the whole service, fed by an upstream, and measure its three stages.
 
-Parse is `read_frame`; publish is what else a frame costs until its events lie in the burst: comparing, encoding, ids,
-history; flush is joining and handing over to the transports. The kernel's part of the writes comes at the end of the
-loop's turn, outside of all three.
+Parse is `read_frame`. Publish is the rest until the events of a frame are in the burst: comparing, encoding, ids,
+history. Flush is joining frames and handing them to the transports. The kernel's part of the writes comes at the end of
+the loop's turn, outside of all three.
 """
 
 import argparse
@@ -29,14 +29,14 @@ R = TypeVar("R")
 
 
 class Stages:
-    """CPU seconds of each stage since the last frame of tickers; a line for each of those."""
+    """Counts CPU seconds of each stage and writes a line for each frame of tickers."""
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
         self.spent_s: dict[str, float] = {}
 
     def timed(self, stage: str, function: Callable[P, R]) -> Callable[P, R]:
-        """The same function, with its time counted."""
+        """Return the same function with its CPU time counted."""
         self.spent_s[stage] = 0.0
 
         @wraps(function)
@@ -51,7 +51,7 @@ class Stages:
         return run
 
     def say(self) -> None:
-        """A frame of tickers has been handled; the flush in this line is that since the one before."""
+        """Write the line of a handled frame of tickers; its flush time is counted since the previous line."""
         spent = self.spent_s
         self.trace.note(
             "frame", parse_s=spent["parse"], publish_s=spent["frame"] - spent["parse"], flush_s=spent["flush"]
@@ -60,12 +60,12 @@ class Stages:
 
 
 def main() -> int:
-    """Run the service until it is ended. Returns the exit status."""
+    """Run the service until it is ended, and return the exit status."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--trace", type=Path, required=True)
     trace = Trace(parser.parse_args().trace)
     stages = Stages(trace)
-    # Looked up by their names at each call, so that the service itself needs no hooks for this.
+    # These functions are looked up by name at each call, so the service needs no hooks for this.
     binance.read_frame = stages.timed("parse", binance.read_frame)
     BinanceMarket.frame = stages.timed("frame", BinanceMarket.frame)  # type: ignore[method-assign]
     Rounds.flush = stages.timed("flush", Rounds.flush)  # type: ignore[method-assign]

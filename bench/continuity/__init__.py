@@ -1,1 +1,1 @@
-"""The same faults through us and through the libraries people use for this: what is lost, doubled, noticed late."""
+"""Compare the service with common libraries under the same faults: what is lost, doubled or noticed late."""

@@ -20,21 +20,21 @@ from bench.tools import Absent
 FULL_EFFORT, FULL_SEEDS = Effort(tape_s=420.0, calm_s=130.0, rotations=10, watched_s=150.0, settle_s=30.0), (1, 2, 3)
 QUICK_EFFORT, QUICK_SEEDS = Effort(tape_s=65.0, calm_s=65.0, rotations=4, watched_s=60.0, settle_s=15.0), (1,)
 AT_ONCE, REST_S = 4, 3.0
-"""So many clients are started at once, and so long all is quiet before the faults begin."""
+"""Number of clients started at once, and the quiet time before the faults begin."""
 MOST_BEHIND_MS = 2000
-"""An exchange that is later than this would be measured instead of its client."""
+"""With an exchange later than this, the figures would measure the exchange instead of the client."""
 OUTPUT = ROOT / "docs" / "benchmarks"
 
 
 def main() -> int:
-    """Run it. Returns the exit status."""
+    """Run the benchmark and return the exit status."""
     options = _options()
     if sys.platform == "win32":
         print("bench: the benchmark needs POSIX processes", file=sys.stderr)
         return 1
-    # What was started is ended on the way out, so a request to stop has to be a way out.
+    # Exit handlers end the started processes, so a stop signal has to become an exit.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs would ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it otherwise
     present, absent = _who_is_here()
     effort = QUICK_EFFORT if options.quick else FULL_EFFORT
     seeds = options.seeds or (QUICK_SEEDS if options.quick else FULL_SEEDS)
@@ -71,7 +71,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _who_is_here() -> tuple[list[Contestant], dict[str, str]]:
-    """Installs what is missing; who cannot be had is named, with the reason."""
+    """Install missing libraries; return those available, and the others with the reason."""
     absent: dict[str, str] = {}
     for each in CONTESTANTS:
         try:
@@ -86,7 +86,7 @@ def _who_is_here() -> tuple[list[Contestant], dict[str, str]]:
 async def _measure(
     contestants: Sequence[Contestant], seeds: Sequence[int], effort: Effort, folder: Path
 ) -> dict[str, Seen]:
-    """All at once: nobody here computes much, and everybody waits for the same clock."""
+    """Run all trials at once; they compute little and wait for the same clock."""
     todo = [(kind, seed, contestant) for kind in TRIALS for seed in seeds for contestant in contestants]
     start_ms = trials.wall_ms() // 1000 * 1000
     ready = asyncio.Barrier(len(todo))
@@ -109,7 +109,7 @@ async def _measure(
         except (Failed, TimeoutError) as failed:
             print(f"{label} failed: {failed}", flush=True)
             if not has_begun:
-                await ready.wait()  # the others are not kept waiting
+                await ready.wait()  # so that the others do not wait
             return Failed(str(failed))
         print(f"{label}: {figure}", flush=True)
         return figure

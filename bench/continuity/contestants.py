@@ -1,4 +1,4 @@
-"""Who takes part, and how each is started against an exchange."""
+"""Define who takes part, and how each is started against an exchange."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ CLIENTS = "bench.continuity.clients"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a trial's exchange is, whom to trust there, and a folder of its own."""
+    """The place of a trial: its exchange, the certificate to trust, and its folder."""
 
     port: int
     certificate: Path
@@ -25,16 +25,16 @@ class Place:
 
     @property
     def receipts(self) -> Path:
-        """What the client has been told."""
+        """The file with the messages that the client received."""
         return self.folder / "receipts.jsonl"
 
     @property
     def environment(self) -> dict[str, str]:
-        """The exchange's certificate is nobody else's, so each library is told to trust it, in the usual way."""
+        """The variables that make each library trust the exchange's own certificate, in the usual way."""
         return {"SSL_CERT_FILE": str(self.certificate), "REQUESTS_CA_BUNDLE": str(self.certificate)}
 
     def task(self, ws_url: str) -> list[str]:
-        """The arguments of a client."""
+        """Return the arguments of a client."""
         rest_url = f"https://127.0.0.1:{self.port}"
         told = ["--ws", ws_url, "--rest", rest_url, "--symbols", ",".join(SYMBOLS)]
         return [*told, "--certificate", str(self.certificate), "--receipts", str(self.receipts)]
@@ -42,14 +42,14 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """`started` runs its processes until the block ends; it raises Absent if the library cannot be had."""
+    """`started` runs its processes until the block ends; it raises Absent if the library is not available."""
 
     name: str
     package: str | None
     what: str
     started: Callable[[Place], AbstractContextManager[None]]
     by_trade: bool = False
-    """Whether its prices are trades, rather than tickers."""
+    """Whether its prices are trades instead of tickers."""
 
 
 def _library(package: str, module: str) -> Callable[[Place], AbstractContextManager[None]]:
@@ -73,7 +73,7 @@ def _ours(place: Place) -> Iterator[None]:
         "STATE_DIR": str(place.folder / "state"),
         "LOG_DIR": str(place.folder / "logs"),
         "LOG_LEVEL": "INFO",
-        # As in earnest there is more than one name for the exchange.
+        # As in production there is more than one name for the exchange.
         "BINANCE_WS_URLS": f"wss://127.0.0.1:{place.port},wss://localhost:{place.port}",
         "BINANCE_REST_URLS": f"https://127.0.0.1:{place.port},https://localhost:{place.port}",
         "OHLCV_SYMBOLS": ",".join(SYMBOLS),

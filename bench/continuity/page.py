@@ -1,4 +1,4 @@
-"""The report: figures of all seeds to tables of text. Pure, but for what it asks of the machine."""
+"""Turn the figures of all seeds into the report. Pure, except that it reads facts about the machine."""
 
 import shutil
 import subprocess
@@ -16,12 +16,12 @@ from bench.report import machine_alone, table
 from bench.studies.study import number
 
 BESIDE = ("aiohttp", "websockets", "uvloop")
-"""What the libraries stand on, where it makes a difference."""
+"""The dependencies of the libraries that make a difference."""
 
 
 @dataclass(slots=True)
 class Seen:
-    """Every figure of one contestant, seed by seed, under the name of its trial; failures say why there is none."""
+    """Every figure of one contestant by trial and seed; `failures` are the reasons for missing ones."""
 
     calm: list[Continuity] = field(default_factory=list)
     tape: list[Continuity] = field(default_factory=list)
@@ -33,7 +33,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """A whole run."""
+    """The results of a whole run."""
 
     effort: Effort
     seeds: Sequence[int]
@@ -44,7 +44,7 @@ class Results:
 
     @property
     def present(self) -> list[Contestant]:
-        """Who took part, in their order."""
+        """Return the contestants that took part, in order."""
         return [each for each in CONTESTANTS if each.name not in self.absent]
 
 
@@ -77,7 +77,7 @@ def short(results: Results) -> list[str]:
 
 
 def page(results: Results) -> str:
-    """All of it."""
+    """Return the whole page."""
     effort = results.effort
     latency_ms = f"{LATENCY_S * 1000:.0f}–{(LATENCY_S + JITTER_S) * 1000:.0f} ms"
     lines = [
@@ -144,7 +144,7 @@ def page(results: Results) -> str:
 
 
 def commit() -> str:
-    """Which state of the repository was measured."""
+    """Return the state of the repository that was measured."""
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         return "an unknown commit"
     git = ["git", "--no-optional-locks", "-C", str(ROOT)]
@@ -153,7 +153,7 @@ def commit() -> str:
 
 
 def raw(results: Results) -> dict[str, object]:
-    """Every figure, for other tools."""
+    """Return every figure, for other tools."""
     return {
         "command": results.command,
         "commit": commit(),
@@ -171,7 +171,7 @@ def _shown(results: Results) -> Iterable[tuple[str, Seen]]:
 
 
 def _calm(results: Results) -> list[str]:
-    """Whether the others' figures are the faults' doing."""
+    """Return the table of the run without faults, which shows that the faults cause the other figures."""
     rows = []
     for name, seen in _shown(results):
         sums = [sum(getattr(each, what) for each in seen.calm) for what in ("candles", "missing", "wrong", "doubled")]

@@ -1,11 +1,11 @@
-"""From what happened on the exchange and what a client was told to the figures of the table. Pure.
+"""Compute the figures of the table from the events of the exchange and the messages of a client. Pure.
 
-A candle counts if it closed while it was looked on. It is missing if the client never called it closed,
-wrong if the last values it told differ from the exchange's, doubled if it was called closed more than once; one that
-is openly corrected is neither doubled nor, once it is right, wrong.
+A candle counts if it closed during the trial. It is missing if the client never reported it closed, wrong if its last
+reported values differ from the exchange's, and doubled if it was reported closed more than once. An explicit correction
+is neither doubled nor, if it is right, wrong.
 
-A second is blind for a market if the exchange was up and told a new price of it, and no price of that market reached
-the client from then on for `GRACE_MS`.
+A second is blind for a market if the exchange was up and published a new price, and no price of that market reached the
+client within `GRACE_MS`.
 """
 
 import json
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 CANDLE_MS = 60_000
 GRACE_MS = 3_000
-"""Streams of prices speak once a second; what comes within this time is not late enough to speak of."""
+"""Price streams send once a second; a price within this time does not count as late."""
 
 Values = tuple[float, ...]
 """Open, high, low, close, volume."""
@@ -23,31 +23,31 @@ Values = tuple[float, ...]
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """One second of one market in which it traded: when its price was told, and the ids of its trades."""
+    """One second of one market with trades: the time when its price was sent, and the ids of its trades."""
 
     at_ms: int
     first_trade: int
     last_trade: int
 
     def marks(self, by_trade: bool) -> Iterable[int]:
-        """What a client calls the events of this second by."""
+        """Return the marks by which a client names the events of this second."""
         return range(self.first_trade, self.last_trade + 1) if by_trade else (self.at_ms,)
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What the exchange knows of a trial. `down` are the seconds, by their `at_ms`, in which it was not there."""
+    """What the exchange knows of a trial. `down` are the seconds, by their `at_ms`, in which it was away."""
 
     candles: Mapping[tuple[str, int], Values]
-    """By pair and open time."""
+    """Values by pair and open time."""
     ticks: Mapping[str, Sequence[Tick]]
-    """By pair, in order."""
+    """Ticks by pair, in order."""
     down: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """A price that a client was told."""
+    """A price that a client received."""
 
     received_ms: int
     pair: str
@@ -56,7 +56,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """A candle that a client was told to be over."""
+    """A candle that a client received as closed."""
 
     received_ms: int
     pair: str
@@ -67,7 +67,7 @@ class Closed:
 
 @dataclass(frozen=True, slots=True)
 class Receipts:
-    """All that a client was told, in order."""
+    """All messages that a client received, in order."""
 
     prices: Sequence[Price]
     candles: Sequence[Closed]
@@ -76,19 +76,19 @@ class Receipts:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """From a moment up to, but not at, another, in Unix milliseconds."""
+    """A half-open span of time in Unix milliseconds."""
 
     began_ms: int
     ended_ms: int
 
     def holds(self, at_ms: int) -> bool:
-        """Whether a moment lies in it."""
+        """Return whether a moment lies in the span."""
         return self.began_ms <= at_ms < self.ended_ms
 
 
 @dataclass(frozen=True, slots=True)
 class Continuity:
-    """How a client came through a tape of faults."""
+    """The result of a client under a tape of faults."""
 
     candles: int
     missing: int
@@ -96,13 +96,13 @@ class Continuity:
     doubled: int
     doubled_prices: int
     blind_s: float
-    """Of each market, on average."""
+    """Mean of the markets."""
     late_s: float
-    """From the end of a candle until it was told, the slowest."""
+    """Longest time from the end of a candle until it was received."""
 
 
 def read(lines: Iterable[str]) -> Receipts:
-    """Read what `clients/receipts.py` has written; a line that a killed client did not finish is none."""
+    """Read the file of `clients/receipts.py`; an unfinished last line of a killed client is ignored."""
     prices: list[Price] = []
     candles: list[Closed] = []
     notes: list[str] = []
@@ -122,7 +122,7 @@ def read(lines: Iterable[str]) -> Receipts:
 
 
 def continuity(truth: Truth, receipts: Receipts, window: Window) -> Continuity:
-    """What a tape of faults has cost."""
+    """Return the cost of a tape of faults."""
     expected = {key for key in truth.candles if window.holds(key[1] + CANDLE_MS)}
     told: dict[tuple[str, int], list[Closed]] = {}
     for closed in receipts.candles:
@@ -142,9 +142,9 @@ def continuity(truth: Truth, receipts: Receipts, window: Window) -> Continuity:
 
 
 def survived(truth: Truth, receipts: Receipts, rotations: Sequence[Window], *, by_trade: bool) -> int:
-    """In how many windows every price and every closed candle came, and came once.
+    """Return the number of windows in which every price and closed candle arrived exactly once.
 
-    `by_trade` says that the client's marks are the ids of trades, rather than times.
+    With `by_trade` the client's marks are ids of trades instead of times.
     """
     came = Counter((price.pair, price.mark) for price in receipts.prices)
     closed = Counter((each.pair, each.open_time) for each in receipts.candles)
@@ -165,10 +165,10 @@ def survived(truth: Truth, receipts: Receipts, rotations: Sequence[Window], *, b
 def back_after_s(
     ticks: Mapping[str, Sequence[Tick]], receipts: Receipts, silent_ms: int, market_ms: int, *, by_trade: bool
 ) -> float | None:
-    """How long after its connections fell silent a client had something new; None if it never did.
+    """Return how long after its connections fell silent a client had something new; None if it never did.
 
-    `silent_ms` is when they did, `market_ms` what the exchange's clock showed then: what it had told before that is
-    no news, however late it comes.
+    `silent_ms` is the time of the silence, `market_ms` the exchange's clock at that time; older events are not new,
+    however late they arrive.
     """
     news = {
         (pair, mark)

@@ -1,7 +1,7 @@
-"""One contestant against one exchange: what is done to the exchange, and what becomes of the client.
+"""Run one contestant against one exchange with faults, and record the result.
 
-Each contestant has an exchange of its own, behind a proxy of its own. Those of one seed trade alike, to the last digit,
-and meet the same faults at the same moments. Time is real: market time follows the wall clock, second by second.
+Each contestant has its own exchange behind its own proxy. The exchanges of one seed trade identically, to the last
+digit, and fail at the same moments. Time is real: market time follows the wall clock, second by second.
 """
 
 import asyncio
@@ -28,20 +28,19 @@ TLS = ROOT / "tests" / "samples" / "tls"
 PAIRS = [f"{symbol}USDT" for symbol in SYMBOLS]
 READY_WITHIN_S = 120.0
 LATENCY_S, JITTER_S = 0.03, 0.02
-"""From the exchange to its client and back, as across a continent: over loopback a new connection would come between
-two frames."""
+"""Latency each way, as across a continent; over bare loopback a new connection would fit between two frames."""
 TAPES = 3
-"""So many tapes of faults are played at once: one alone leaves most candles in peace."""
+"""Number of fault tapes played at once; a single one affects only few candles."""
 ROTATION_S = 12.0
 NOTICE_S = (4.5, 5.5)
-"""A connection is closed so long after its end was announced, at no fixed point of the second."""
+"""Time from the announcement of a connection's end to its close, at no fixed point of the second."""
 LAST_FRAMES_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long it is looked. A candle ends within `tape_s` if that is a minute at least; for `settle_s` more it may
-    still be told."""
+    """The lengths of a trial. A candle ends within `tape_s` if that is at least a minute; reports of it count for
+    `settle_s` more."""
 
     tape_s: float
     calm_s: float
@@ -52,7 +51,7 @@ class Effort:
 
 @dataclass(slots=True)
 class World:
-    """An exchange with its one client, and what the exchange has traded since."""
+    """An exchange with its one client, and the trades since the start."""
 
     contestant: Contestant
     seed: int
@@ -61,15 +60,15 @@ class World:
     place: Place
     began_ms: int
     newcomers_stalled: int = 0
-    """So many of the connections to come never say a word."""
+    """Number of coming connections that stay silent."""
     known: list[Connection] = field(default_factory=list)
     ticks: dict[str, list[Tick]] = field(default_factory=lambda: {pair: [] for pair in PAIRS})
     down: set[int] = field(default_factory=set)
     behind_ms: int = 0
-    """By how much the market was behind the wall clock, at most."""
+    """Maximum delay of the market behind the wall clock."""
 
     async def keep_time(self) -> None:
-        """Let the market follow the wall clock, for ever."""
+        """Let the market follow the wall clock, forever."""
         while True:
             while self.exchange.now_ms + 1000 <= wall_ms():
                 self.behind_ms = max(self.behind_ms, wall_ms() - self.exchange.now_ms - 1000)
@@ -89,7 +88,7 @@ class World:
             self.down.add(self.exchange.now_ms)
 
     def _stall_newcomers(self) -> None:
-        """Just before the market speaks, so that a connection that is to be mute has said nothing yet."""
+        """Silence connections just before the market sends, so that a mute connection has sent nothing yet."""
         for connection in self.exchange.connections:
             if self.newcomers_stalled and connection not in self.known:
                 connection.stall = Stall.DATA
@@ -97,14 +96,14 @@ class World:
                 self.newcomers_stalled -= 1
 
     def receipts(self) -> Receipts:
-        """What the client has been told so far."""
+        """Return the messages that the client has received so far."""
         if not self.place.receipts.exists():
             return Receipts([], [])
         with self.place.receipts.open(encoding="utf-8") as lines:
             return score.read(lines)
 
     def truth(self) -> Truth:
-        """What the exchange knows. Its far past is costly to make, and of no matter."""
+        """Return the truth of the exchange, without its far past, which is costly and irrelevant."""
         candles = {
             (pair, candle.open_ms): tuple(
                 float(text) for text in (candle.open, candle.high, candle.low, candle.close, candle.volume)
@@ -116,7 +115,7 @@ class World:
         return Truth(candles, self.ticks, frozenset(self.down))
 
     def has_begun(self) -> bool:
-        """Whether the client has a price of every market."""
+        """Return whether the client has a price of every market."""
         return {price.pair for price in self.receipts().prices} >= set(PAIRS)
 
 
@@ -124,9 +123,9 @@ class World:
 async def world(
     contestant: Contestant, seed: int, folder: Path, start_ms: int, starting: asyncio.Semaphore
 ) -> AsyncIterator[World]:
-    """An exchange that trades from `start_ms` on, and the client once it has its prices. Raises Failed.
+    """Run an exchange that trades from `start_ms` on, and its client, ready once it has prices. Raises Failed.
 
-    `starting` is held while the client starts, so that not all do at once.
+    `starting` is held while the client starts, so that only a few start at once.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(TLS / "good.pem", TLS / "key.pem")
@@ -156,23 +155,23 @@ async def _begun(it: World) -> None:
         await asyncio.sleep(0.5)
 
 
-# --- what is done ---
+# --- trials ---
 
 
 def tape_of(seed: int, effort: Effort) -> tuple[Fault, ...]:
-    """The faults of a seed."""
+    """Return the faults of a seed."""
     streams = [f"{pair.lower()}@kline_1m" for pair in PAIRS]
     tapes = (fault_tape(seed * TAPES + number, effort.tape_s, streams) for number in range(TAPES))
     return tuple(sorted((fault for tape in tapes for fault in tape), key=lambda fault: fault.at_s))
 
 
 async def tape(it: World, effort: Effort) -> score.Continuity:
-    """Play the faults of the seed, then leave some time to mend."""
+    """Play the faults of the seed, then leave some time to recover."""
     return await _play(it, tape_of(it.seed, effort), effort.tape_s, effort.settle_s)
 
 
 async def calm(it: World, effort: Effort) -> score.Continuity:
-    """Do nothing, so that what the others show is the faults' doing."""
+    """Do nothing, to show that the faults cause the other figures."""
     return await _play(it, (), effort.calm_s, effort.settle_s)
 
 
@@ -186,7 +185,7 @@ async def _play(it: World, faults: Sequence[Fault], for_s: float, settle_s: floa
 
 
 async def rotations(it: World, effort: Effort) -> int:
-    """Announce the end of the connections of now, end them, and again."""
+    """Announce the end of the current connections, close them, and repeat."""
     rng = random.Random(f"rotations:{it.seed}")
     windows: list[Window] = []
     for _ in range(effort.rotations):
@@ -204,14 +203,14 @@ async def rotations(it: World, effort: Effort) -> int:
 
 
 async def stall(it: World, effort: Effort) -> float | None:
-    """Let the connections of now fall silent for ever; pings and new connections are answered."""
+    """Let the current connections fall silent forever; pings and new connections are answered."""
     for connection in it.exchange.connections:
         connection.stall = Stall.DATA
     return await _back_after_s(it, effort)
 
 
 async def mute(it: World, effort: Effort) -> float | None:
-    """Close the connections of now; those that replace them say nothing from the first, the next ones do."""
+    """Close the current connections; the ones that replace them stay silent, the ones after work."""
     leaving = it.exchange.connections
     it.known = list(leaving)
     it.newcomers_stalled = len(leaving)
@@ -237,9 +236,9 @@ TRIALS: dict[str, Callable[[World, Effort], Awaitable[Figure]]] = {
     "stall": stall,
     "mute": mute,
 }
-"""By name: what is done to a world, and what comes of it."""
+"""Trials by name."""
 
 
 def wall_ms() -> int:
-    """The clock of the clients."""
+    """Return the time of the clients' clock."""
     return time.time_ns() // 1_000_000

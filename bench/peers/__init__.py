@@ -1,1 +1,1 @@
-"""Other ways to deliver the same messages, each as its own makers show it. None is a dependency of the project."""
+"""Other servers that deliver the same messages, each as its documentation shows. The project depends on none."""

@@ -15,7 +15,7 @@ queues: defaultdict[str, set[asyncio.Queue[str]]] = defaultdict(set)
 
 
 async def events(request: web.Request) -> EventSourceResponse:
-    """One client until it leaves."""
+    """Serve one client until it leaves."""
     queue: asyncio.Queue[str] = asyncio.Queue(QUEUE_MESSAGES)
     topics = topics_of(request.path_qs)
     for topic in topics:

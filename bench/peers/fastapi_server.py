@@ -22,7 +22,7 @@ HOUR_MS = 3_600_000
 
 
 class Market:
-    """The same values as ours has, in dicts."""
+    """The values of our service, in dicts."""
 
     def __init__(self, topics: int) -> None:
         self.names = ["BTC", *(f"T{number:04d}" for number in range(1, topics))]
@@ -32,7 +32,7 @@ class Market:
         self.update()
 
     def update(self) -> None:
-        """New values of all."""
+        """Change all values."""
         self.version += 1
         now_ms = time.time_ns() // 1_000_000
         self.last = {f"price.{name}": self.price(name, number, now_ms) for number, name in enumerate(self.names)}
@@ -40,7 +40,7 @@ class Market:
         self.candles = [self.candle(first + number * HOUR_MS, number == 499) for number in range(500)]
 
     def price(self, name: str, number: int, now_ms: int) -> dict[str, object]:
-        """One message of a price topic."""
+        """Return one message of a price topic."""
         data = {
             "symbol": name,
             "pair": f"{name}USDT",
@@ -58,7 +58,7 @@ class Market:
         return {"type": "update", "topic": f"price.{name}", **stamps, "source": "binance", "data": data}
 
     def candle(self, opened: int, live: bool) -> dict[str, object]:
-        """One candle."""
+        """Return one candle."""
         price = 100 + opened // HOUR_MS % 50
         times = {"open_time": opened, "close_time": opened + HOUR_MS - 1}
         prices = {
@@ -73,7 +73,7 @@ class Market:
 
 
 def envelope(market: Market, data: object, began: float) -> dict[str, object]:
-    """As ours."""
+    """Return the envelope of our service."""
     return {
         "success": True,
         "data": data,
@@ -89,7 +89,7 @@ def envelope(market: Market, data: object, began: float) -> dict[str, object]:
 
 
 def application(market: Market, form: str, still: bool) -> Any:
-    """The two endpoints."""
+    """Return the app with the two endpoints."""
 
     async def keep_updating() -> None:
         while not still:

@@ -14,7 +14,7 @@ queues: defaultdict[str, set[asyncio.Queue[str]]] = defaultdict(set)
 
 
 async def websocket(request: web.Request) -> web.WebSocketResponse:
-    """One client until it leaves."""
+    """Serve one client until it leaves."""
     ws = web.WebSocketResponse()
     await ws.prepare(request)
     queue: asyncio.Queue[str] = asyncio.Queue(QUEUE_MESSAGES)

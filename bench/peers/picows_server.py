@@ -18,18 +18,18 @@ class Client(picows.WSListener):  # type: ignore[misc,unused-ignore]
         self.topics = topics_of(path)
 
     def on_ws_connected(self, transport: picows.WSTransport) -> None:
-        """Take it in."""
+        """Register the connection."""
         for topic in self.topics:
             subscribers[topic][transport] = None
 
     def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
-        """Forget it."""
+        """Forget the connection."""
         for topic in self.topics:
             subscribers[topic].pop(transport, None)
 
 
 def publish(topic: str, stamp: int) -> None:
-    """One message to every subscriber."""
+    """Send one message to every subscriber."""
     message = text(topic, stamp).encode()
     for transport in subscribers[topic]:
         transport.send(picows.WSMsgType.TEXT, message)

@@ -1,6 +1,6 @@
-"""The publisher of a server that is fed over the network (NATS, nchan): one loopback socket, one write a tick.
+"""Publish to a server that is fed over the network (NATS, nchan): one loopback socket, one write per tick.
 
-It paces by the CPU time of the server, not by its own.
+The CPU time of the server sets the pace, not that of the publisher.
 """
 
 import argparse
@@ -12,18 +12,18 @@ from bench.pacing import Pacer, Plan, text
 
 
 def cpu_s_of(pid: int) -> float:
-    """CPU time of a process with all its threads."""
+    """Return the CPU time of a process with all its threads."""
     return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
 def nats_message(topic: str, stamp: int) -> bytes:
-    """One publication in NATS's protocol."""
+    """Return one publication in NATS's protocol."""
     payload = text(topic, stamp).encode()
     return b"PUB %b %d\r\n%b\r\n" % (topic.encode(), len(payload), payload)
 
 
 def nchan_message(topic: str, stamp: int) -> bytes:
-    """One publication as a pipelined HTTP request."""
+    """Return one publication as a pipelined HTTP request."""
     payload = text(topic, stamp).encode()
     head = f"POST /pub?topics={topic} HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(payload)}\r\n\r\n"
     return head.encode() + payload
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def connect(port: int) -> socket.socket:
-    """To a server that may still be starting."""
+    """Connect to a server that may still be starting."""
     deadline = time.monotonic() + CONNECT_WITHIN_S
     while True:
         try:
@@ -65,7 +65,7 @@ def connect(port: int) -> socket.socket:
 
 
 def read_answers(server: socket.socket) -> None:
-    """Take what the server says so that it can go on saying it; answer the pings of NATS."""
+    """Read the server's output so that it does not block, and answer the pings of NATS."""
     server.setblocking(False)
     try:
         while answer := server.recv(1 << 16):

@@ -1,7 +1,7 @@
 """socketify: uWebSockets, in C++, with its own publish and subscribe.
 
-Its asyncio loop polls libuv without rest, which would be counted as the price of messages. So it runs here as it is
-best: on libuv's own loop, with libuv's timer.
+Its asyncio loop polls libuv without pause, which would count as the cost of messages. So it runs in its best form here:
+on libuv's own loop, with libuv's timer.
 """
 
 import time
@@ -15,7 +15,7 @@ TIMER_MS = 1
 
 
 class Server:
-    """The app and when it publishes next."""
+    """The app and the time of its next publication."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -26,19 +26,19 @@ class Server:
         self.app.listen({"port": plan.port, "host": "127.0.0.1"}, lambda _: None)
 
     def upgrade(self, response: Any, request: Any, context: Any) -> None:
-        """Keep what a client asks for until its socket is open."""
+        """Keep the topics of a client until its socket is open."""
         key = request.get_header("sec-websocket-key")
         protocol = request.get_header("sec-websocket-protocol")
         extensions = request.get_header("sec-websocket-extensions")
         response.upgrade(key, protocol, extensions, context, request.get_query("topics").split(","))
 
     def opened(self, ws: Any) -> None:
-        """Subscribe it."""
+        """Subscribe the client."""
         for topic in ws.get_user_data():
             ws.subscribe(topic)
 
     def look(self, _: object) -> None:
-        """Publish if it is time."""
+        """Publish if it is due."""
         if time.monotonic() < self.due:
             return
         stamp = self.pacer.begin_tick()

@@ -12,7 +12,7 @@ subscribers: defaultdict[str, set[ServerConnection]] = defaultdict(set)
 
 
 async def websocket(connection: ServerConnection) -> None:
-    """One client until it leaves."""
+    """Serve one client until it leaves."""
     assert connection.request is not None
     topics = topics_of(connection.request.path)
     for topic in topics:
@@ -25,7 +25,7 @@ async def websocket(connection: ServerConnection) -> None:
 
 
 def publish(topic: str, stamp: int) -> None:
-    """One message to every subscriber."""
+    """Send one message to every subscriber."""
     broadcast(subscribers[topic], text(topic, stamp))
 
 

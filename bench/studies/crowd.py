@@ -1,4 +1,4 @@
-"""Five thousand clients: does the event loop ever stand still, does memory grow, what does idling cost?"""
+"""Measure five thousand clients: stalls of the event loop, growth of memory, cost of idling."""
 
 from bench import trace
 from bench.measure import Effort, load, serving
@@ -27,7 +27,7 @@ def _traced(server: Server) -> Server:
 
 
 def run(lab: Lab) -> Findings:
-    """Busy in three ways, then idle."""
+    """Measure three loads, then idle clients."""
     (server,) = (server for server in SERVERS if server.name == OURS)
     found = Findings(
         [

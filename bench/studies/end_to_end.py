@@ -1,4 +1,4 @@
-"""From a frame on the upstream's socket to the last byte of the last client."""
+"""Measure the time from a frame on the upstream's socket to the last byte of the last client."""
 
 import http.client
 import json
@@ -24,7 +24,7 @@ STALL_GOAL_MS = 25.0
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How the clients ask for it."""
+    """The wire form that the clients ask for."""
 
     name: str
     query: str
@@ -40,7 +40,7 @@ FORMS = (
 
 @contextmanager
 def service(lab: Lab, pairs: int, *, still: bool, command: list[str], candles: str = "none") -> Iterator[Target]:
-    """The real service on an upstream of our own, once it has all prices. `TRACE` in the command becomes a file."""
+    """Run the real service on a fake upstream until it has all prices. `TRACE` in the command becomes a file."""
     with scratch_folder() as folder:
         upstream_port, port = free_port(), free_port()
         upstream = [sys.executable, "-m", "bench.upstream", "--port", str(upstream_port), "--pairs", str(pairs)]
@@ -70,7 +70,7 @@ def service(lab: Lab, pairs: int, *, still: bool, command: list[str], candles: s
 
 
 def get(port: int, path: str, headers: dict[str, str] | None = None) -> tuple[int, dict[str, str], bytes]:
-    """One answer of a server on loopback; header names in lower case."""
+    """Return one answer of a server on loopback, with header names in lower case."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
     try:
         connection.request("GET", path, headers=headers or {})
@@ -95,7 +95,7 @@ def _wait_for_prices(target: Target, pairs: int) -> None:
 
 
 def run(lab: Lab) -> Findings:
-    """Two crowds, three wire forms."""
+    """Measure the numbers of clients in each of three wire forms."""
     head = ["clients", "form", "a client has all: p50, ms", "p99, ms", "the last has all: p50, ms", "p99, ms"]
     stages = ["parse, ms", "publish", "flush", "the rest", "CPU a frame, ms", "load", "KB a client"]
     found = Findings([*head, *stages, "longest stall, ms", "on the clock", ""])

@@ -1,4 +1,4 @@
-"""REST beside the same handlers on FastAPI and uvicorn, under wrk."""
+"""Compare REST with the same handlers on FastAPI and uvicorn, under wrk."""
 
 import re
 import sys
@@ -27,7 +27,7 @@ UNIT_MS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What wrk saw of one question."""
+    """The result of wrk for one request."""
 
     per_s: float
     p99_ms: float
@@ -37,7 +37,7 @@ class Run:
 
 
 def run(lab: Lab) -> Findings:
-    """Each question to each server, without and with the tag of the answer that the client has."""
+    """Send each request to each server, without and with the tag of the answer that the client has."""
     wrk = tools.wrk()
     found = Findings(["", "", "requests/s", "p99, ms", "CPU, µs a request", "of ours", "status", "body, bytes"])
     seen: dict[tuple[str, bool, str], Run] = {}

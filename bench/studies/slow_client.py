@@ -1,4 +1,4 @@
-"""How old is what a client reads that takes a quarter of what is sent to it?"""
+"""Measure the age of the values read by a client that takes a quarter of what is sent."""
 
 from dataclasses import replace
 
@@ -30,7 +30,7 @@ TRIALS = (
 
 
 def run(lab: Lab) -> Findings:
-    """One slow client among others that are not."""
+    """Measure one slow client among fast ones."""
     head = [
         "",
         "",
@@ -47,7 +47,7 @@ def run(lab: Lab) -> Findings:
     servers = {server.name: server for server in SERVERS}
     for name, kind, others in QUICK_TRIALS if lab.quick else TRIALS:
         scenario = replace(kind, connections=others + 1)
-        # What trickles fills the kernel's buffers slowly, and is found out by the pings of HEARTBEAT_S alone.
+        # Slow data fills the kernel's buffers slowly, and only the pings of HEARTBEAT_S reveal it.
         effort = Effort(SELDOM_WARM_S if kind is SELDOM else WARM_S, lab.seconds(20.0, 15.0))
         try:
             with serving(servers[name], scenario, lab.cores) as target:

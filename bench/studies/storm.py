@@ -1,4 +1,4 @@
-"""Ten thousand clients come at once: are they taken or told to go, and does anybody inside notice?"""
+"""Measure ten thousand clients that connect at once, and their effect on the clients inside."""
 
 import json
 import shutil
@@ -26,12 +26,12 @@ STALL_GOAL_MS = 25.0
 FEW_DESCRIPTORS = 4096
 WAIT_S = 60.0
 KEPT = 128
-"""Descriptors that the service keeps for itself, whatever comes."""
+"""Descriptors that the service always keeps for itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What the storm meets: how many clients are taken, and how many descriptors there are."""
+    """The limits that the storm meets: clients and descriptors."""
 
     name: str
     most: int
@@ -47,14 +47,14 @@ KINDS = (
 
 @dataclass(slots=True)
 class Storm:
-    """What its processes were told, and the most descriptors that the server had open meanwhile."""
+    """The answers to its processes, and the maximum of descriptors that the server had open."""
 
     answers: list[dict[str, Any]] = field(default_factory=list)
     descriptors: int = 0
 
 
 def run(lab: Lab) -> Findings:
-    """The same clients inside without a storm and with one, of each kind."""
+    """Measure the same clients inside without a storm and with one of each kind."""
     found = Findings(["", "taken", "refused", "otherwise", "all answered in, s", "p99, ms", "p99 of those inside, ms"])
     found.head += ["without the storm", "longest stall of ours, ms", "descriptors", "RSS, MB"]
     effort = Effort(3.0, lab.seconds(12.0, 8.0))
@@ -117,7 +117,7 @@ def _server(kind: Kind) -> Server:
 
 @contextmanager
 def _storm(lab: Lab, target: Target, effort: Effort) -> Iterator[Storm]:
-    """Let it come while those inside are looked at; what it was told is known afterwards."""
+    """Run the storm while the clients inside are measured; its answers are complete afterwards."""
     storm, over = Storm(), threading.Event()
     open_now = Path(f"/proc/{target.process.pid}/fd")
 

@@ -1,7 +1,7 @@
-"""Clients that all come at once from one loopback address: what each is answered, and how soon.
+"""Connect many clients at once from one loopback address, and measure answers and times.
 
-They ask for no topics, stay until told to go, and print one JSON object: how many heard which status, and how long
-that took.
+The clients ask for no topics and stay until they are sent away. The output is one JSON object: the number of clients by
+status, and how long that took.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import time
 from collections import Counter
 
 IN_FLIGHT = 400
-"""Of one process. Together they stay below what a listening socket queues: else the kernel's retries are measured."""
+"""Clients of one process. Together they stay below the queue of a listening socket, else the kernel's retries count."""
 GIVE_UP_S = 60.0
 PING, PONG = b"\x89\x00", b"\x8a\x80" + bytes(4)
 HANDSHAKE = (
@@ -23,7 +23,7 @@ HANDSHAKE = (
 
 
 def main(port: int, source: str, count: int, after_s: float, hold_s: float) -> None:
-    """Come, and stay for a while."""
+    """Connect the clients and hold them for a while."""
     # The clients whose latency counts run on the same core.
     os.nice(5)
     time.sleep(after_s)
@@ -81,7 +81,7 @@ def _ask(plug: socket.socket) -> str | None:
 
 
 def _hear(plug: socket.socket, heard: dict[socket.socket, bytes]) -> str | None:
-    """The status, or the close code that stands for one; None if it is not told yet."""
+    """Return the status, or the close code in its place; None if neither has arrived yet."""
     try:
         data = plug.recv(4096)
     except OSError as error:
@@ -97,7 +97,7 @@ def _hear(plug: socket.socket, heard: dict[socket.socket, bytes]) -> str | None:
 
 
 def _stay(plug: socket.socket) -> str | None:
-    """Answer pings; what ended it if it is over."""
+    """Answer pings; return the end of the connection if it has ended."""
     try:
         data = plug.recv(4096)
         if PING in data:

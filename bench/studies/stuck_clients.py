@@ -1,4 +1,4 @@
-"""What do clients that read slowly or not at all cost the others?"""
+"""Measure what clients that read slowly or not at all cost the others."""
 
 import math
 from statistics import median
@@ -16,7 +16,7 @@ TURNS, QUICK_TURNS = 8, 4
 
 
 def run(lab: Lab) -> Findings:
-    """Windows without and with them in turn, of one process and the same other clients."""
+    """Measure alternating windows without and with them, with one process and the same other clients."""
     (server,) = (server for server in SERVERS if server.name == OURS)
     effort = Effort(lab.seconds(5.0, 4.0), lab.seconds(6.0, 4.0))
     turns = QUICK_TURNS if lab.quick else TURNS
@@ -34,7 +34,7 @@ def run(lab: Lab) -> Findings:
     ratio = median(b["p99_us"] / a["p99_us"] for a, b in zip(without, with_them, strict=True))
     lab.say(f"p99 of the others {ratio:.3f} times that without them")
     found.verdicts.append(Verdict("p99 of the others", f"≤ {GOAL:g}×", f"{ratio:.2f}×", ratio <= GOAL))
-    if len(without) > 2:  # the first window still has what start and handshakes left
+    if len(without) > 2:  # the first window still contains the effects of the start
         grown = (without[-1]["rss_kb"] - without[1]["rss_kb"]) / 1024
         minutes = turns * (effort.warm_s + effort.window_s) / 60
         text = f"memory after the last of them has gone, against after the first, over {minutes:.1f} minutes"

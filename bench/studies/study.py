@@ -1,4 +1,4 @@
-"""A study: one question about the service that a single figure does not answer."""
+"""A study of one aspect of the service that needs more than a single figure."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -9,22 +9,22 @@ from bench.processes import Cores
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """Where and how thoroughly."""
+    """The place and the thoroughness of a study."""
 
     cores: Cores
     quick: bool
     say: Callable[[str], None]
     minutes: float = 0.0
-    """For how long at least to look at what may grow with time."""
+    """Minimum time to observe whatever may grow with time."""
 
     def seconds(self, full: float, quick: float) -> float:
-        """How long to look."""
+        """Return the length of a window."""
         return quick if self.quick else full
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One goal, and what was reached."""
+    """One goal and the result."""
 
     text: str
     goal: str
@@ -34,7 +34,7 @@ class Verdict:
 
 @dataclass(slots=True)
 class Findings:
-    """A table, goals, remarks, and everything that was seen."""
+    """A table, goals, remarks, and all measurements."""
 
     head: list[str]
     rows: list[list[str]] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """`run` may raise Absent or Failed."""
+    """One study. `run` may raise Absent or Failed."""
 
     key: str
     title: str
@@ -54,12 +54,12 @@ class Study:
 
 
 def number(value: float) -> str:
-    """Three figures that count."""
+    """Format with three significant digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def spread(values: Iterable[float]) -> str:
-    """Median, and the range if there is one."""
+    """Return the median, and the range if there is one."""
     seen = sorted(values)
     middle = number(median(seen))
     return middle if len(seen) == 1 else f"{middle} ({number(seen[0])}–{number(seen[-1])})"

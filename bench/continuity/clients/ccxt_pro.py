@@ -1,9 +1,9 @@
-"""ccxt.pro: a loop of `watch_ticker` and one of `watch_ohlcv` for each market, which try again, as its examples show.
+"""ccxt.pro: a loop of `watch_ticker` and one of `watch_ohlcv` for each market, which retry, as its examples show.
 
-Its `…_for_symbols` would tell only the first of several markets whose messages come at once.
+Its `…_for_symbols` would return only the first of several markets whose messages arrive at once.
 
-A candle of ccxt has no mark of being closed: it is over when the next one has begun, and its values are the last that
-were told. Reconnecting is ccxt's own, with its own growing delay.
+A candle of ccxt has no closed flag: it is closed when the next one begins, with the values reported last. ccxt
+reconnects by itself, with its own growing delay.
 """
 
 import asyncio
@@ -13,11 +13,11 @@ import ccxt.pro  # type: ignore[import-not-found,unused-ignore]
 from bench.continuity.clients.receipts import Task
 
 PAUSE_S = 0.2
-"""Between two attempts, so that a loop that fails at once does not keep a core busy."""
+"""Pause between two attempts, so that a loop that fails at once does not keep a core busy."""
 
 
 async def prices(exchange: ccxt.pro.binance, task: Task, market: str) -> None:
-    """Note each price."""
+    """Record each price."""
     while True:
         try:
             ticker = await exchange.watch_ticker(market, {"name": "miniTicker"})
@@ -29,7 +29,7 @@ async def prices(exchange: ccxt.pro.binance, task: Task, market: str) -> None:
 
 
 async def candles(exchange: ccxt.pro.binance, task: Task, market: str) -> None:
-    """Note a candle when a newer one has come."""
+    """Record a candle when a newer one has arrived."""
     latest: list[float] | None = None
     while True:
         try:
@@ -48,7 +48,7 @@ async def candles(exchange: ccxt.pro.binance, task: Task, market: str) -> None:
 async def main() -> None:
     """Watch until killed."""
     task = Task.from_arguments()
-    # One exchange of ours stands for all of Binance, so only the spot markets are there.
+    # The fake exchange stands for all of Binance, and has only spot markets.
     options = {"defaultType": "spot", "fetchMarkets": {"types": ["spot"]}}
     exchange = ccxt.pro.binance({"options": options, "cafile": task.certificate})
     exchange.urls["api"]["ws"]["spot"] = f"{task.ws_url}/ws"

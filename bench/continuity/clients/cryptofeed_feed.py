@@ -1,7 +1,7 @@
-"""cryptofeed: a `FeedHandler` with `CANDLES` and `TRADES`, which is where it has prices of Binance from.
+"""cryptofeed: a `FeedHandler` with `CANDLES` and `TRADES`, which give it prices of Binance.
 
-Its watchdog is set as sharply as these markets allow, which trade each second: 10 s of silence, looked at each second,
-where the default is 120 s looked at each 30. It tries for ever, where the default is ten times.
+Its watchdog is as strict as markets that trade every second allow: 10 s of silence, checked every second, instead of
+120 s checked every 30 s. It retries forever instead of ten times.
 """
 
 import asyncio
@@ -31,9 +31,9 @@ def main() -> None:
 
     Binance.websocket_endpoints = [WebsocketEndpoint(task.ws_url)]
     Binance.rest_endpoints = [RestEndpoint(task.rest_url, routes=Routes("/api/v3/exchangeInfo"))]
-    # Its defaults, but for the log that it would write wherever it is started.
+    # The defaults, except for the log that it would write into the current folder.
     handler = FeedHandler({"uvloop": True, "log": {"filename": os.devnull, "level": "WARNING"}})
-    asyncio.set_event_loop(asyncio.new_event_loop())  # of the kind that the handler has chosen; it looks for one
+    asyncio.set_event_loop(asyncio.new_event_loop())  # of the kind that the handler has chosen; it expects one
     handler.add_feed(
         Binance(
             symbols=[f"{symbol}-USDT" for symbol in task.symbols],

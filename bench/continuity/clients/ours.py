@@ -1,4 +1,4 @@
-"""Ours: a plain WebSocket client that follows docs/protocol.md. It keeps its position and comes back with it."""
+"""stream-server: a plain WebSocket client that follows docs/protocol.md, keeps its position and resumes from it."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ async def main() -> None:
 
 
 def note(task: Task, message: dict[str, Any]) -> None:
-    """Write down one message."""
+    """Record one message."""
     match message["type"]:
         case "update" if message["topic"].startswith("price."):
             data = message["data"]

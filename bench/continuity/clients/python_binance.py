@@ -1,6 +1,6 @@
-"""python-binance: one multiplex socket, closed and made anew when it says that it has ended, as its documentation asks.
+"""python-binance: one multiplex socket, closed and opened again when it reports its end, as its documentation asks.
 
-A broken connection it mends itself, five times in a row; then its read loop ends, which `recv` tells. Its queue is
+It repairs a broken connection itself, five times in a row; then its read loop ends, which `recv` reports. Its queue is
 larger than the default of 100, which a busy second would overflow.
 """
 
@@ -15,7 +15,7 @@ QUEUE = 10_000
 
 
 async def watch(sockets: BinanceSocketManager, task: Task) -> None:
-    """Note all that one socket tells, until it ends."""
+    """Record all messages of one socket until it ends."""
     streams = [f"{symbol.lower()}usdt@{name}" for symbol in task.symbols for name in ("kline_1m", "miniTicker")]
     async with sockets.multiplex_socket(streams) as socket:
         while True:

@@ -1,9 +1,9 @@
-"""What a client under test has been told, a JSON line each, with when. Only the standard library: peers import it, too.
+"""Record the messages of a client under test as JSON lines with times. Standard library only: peers import it too.
 
 ["price", received_ms, "BTCUSDT", mark]      `mark` names the event: its time in ms, or its trade's id
 ["closed", received_ms, "BTCUSDT", open_time_ms, [open, high, low, close, volume]]
-["corrected", …]                             the same again, openly changed
-["note", received_ms, "what the library said"]
+["corrected", …]                             the same, explicitly corrected
+["note", received_ms, "message of the library"]
 """
 
 import argparse
@@ -17,18 +17,18 @@ from typing import TextIO
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Where the exchange is, what to watch, and where to write down what comes."""
+    """The address of the exchange, the symbols to watch, and the file to write."""
 
     ws_url: str
     rest_url: str
     symbols: tuple[str, ...]
-    """Base assets; all are quoted in USDT."""
+    """Base assets, all quoted in USDT."""
     certificate: str
     output: TextIO
 
     @classmethod
     def from_arguments(cls) -> "Task":
-        """As the bench passes it to every client."""
+        """Read the task from the arguments that the benchmark passes to every client."""
         parser = argparse.ArgumentParser()
         for name in ("--ws", "--rest", "--symbols", "--certificate", "--receipts"):
             parser.add_argument(name, required=True)
@@ -37,15 +37,15 @@ class Task:
         return cls(told.ws, told.rest, tuple(told.symbols.split(",")), told.certificate, output)
 
     def price(self, pair: str, mark: int) -> None:
-        """A price has come."""
+        """Record a price."""
         self._write("price", pair, mark)
 
     def closed(self, pair: str, open_time: int, values: Sequence[float], *, corrected: bool = False) -> None:
-        """A candle is over, by what the library says."""
+        """Record a candle that the library reports closed."""
         self._write("corrected" if corrected else "closed", pair, open_time, [float(value) for value in values])
 
     def note(self, text: object) -> None:
-        """Something worth knowing afterwards."""
+        """Record a remark for later."""
         self._write("note", str(text)[:300])
 
     def _write(self, kind: str, *facts: object) -> None:
