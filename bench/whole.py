@@ -1,8 +1,8 @@
 """Run the whole service, fed by an upstream, and measure its three stages.
 
-Parse is `read_frame`. Publish is the rest until the events of a frame are in the burst: comparing, encoding, ids,
-history. Flush is joining frames and handing them to the transports. The kernel's part of the writes comes at the end of
-the loop's turn, outside of all three.
+Parse is `open_frame` and `read_opened`. Publish is the rest until the events of a frame are in the burst: comparing,
+encoding, ids, history. Flush is joining frames and handing them to the transports. The kernel's part of the writes
+comes at the end of the loop's turn, outside of all three.
 """
 
 import argparse
@@ -44,8 +44,6 @@ class Stages:
             began = time.thread_time()
             result = function(*arguments, **named)
             self.spent_s[stage] += time.thread_time() - began
-            if stage == "frame" and isinstance(result, binance.Prices):
-                self.say()
             return result
 
         return run
@@ -53,9 +51,8 @@ class Stages:
     def say(self) -> None:
         """Write the line of a handled frame of tickers; its flush time is counted since the previous line."""
         spent = self.spent_s
-        self.trace.note(
-            "frame", parse_s=spent["parse"], publish_s=spent["frame"] - spent["parse"], flush_s=spent["flush"]
-        )
+        parse_s, publish_s = spent["open"] + spent["read"], spent["part"] - spent["read"]
+        self.trace.note("frame", parse_s=parse_s, publish_s=publish_s, flush_s=spent["flush"])
         self.spent_s = dict.fromkeys(spent, 0.0)
 
 
@@ -66,8 +63,19 @@ def main() -> int:
     trace = Trace(parser.parse_args().trace)
     stages = Stages(trace)
     # These functions are looked up by name at each call, so the service needs no hooks for this.
-    binance.read_frame = stages.timed("parse", binance.read_frame)
-    BinanceMarket.frame = stages.timed("frame", BinanceMarket.frame)  # type: ignore[method-assign]
+    binance.open_frame = stages.timed("open", binance.open_frame)
+    binance.read_opened = stages.timed("read", binance.read_opened)
+    take_part = stages.timed("part", BinanceMarket.part)
+
+    def part(
+        self: BinanceMarket, opened: binance.Opened, start: int = 0, end: int | None = None
+    ) -> binance.Frame | None:
+        taken = take_part(self, opened, start, end)
+        if isinstance(taken, binance.Prices) and (end is None or end >= opened.rows):
+            stages.say()
+        return taken
+
+    BinanceMarket.part = part  # type: ignore[method-assign]
     Rounds.flush = stages.timed("flush", Rounds.flush)  # type: ignore[method-assign]
     listen = app.listen
 

@@ -24,6 +24,7 @@ from feeds.exchange.backfill import BackfillPolicy, Backfills, Key, log_failure
 from feeds.exchange.candles import KEEP
 from feeds.exchange.doubts import Doubts
 from feeds.exchange.market import HALTED, BinanceMarket
+from feeds.exchange.slices import SLICE_ROWS, SlicedWork, Work
 from feeds.exchange.stream_socket import SocketPolicy, StreamSocket
 from feeds.exchange.tape import Recorder
 from feeds.exchange.watchdog import LONGEST_CADENCE_S, Watchdog
@@ -118,6 +119,8 @@ class BinanceFeed:
         self.watchdog = Watchdog()
         self.awake = AwakeTime(clock)
         """What silence is measured by."""
+        self.work = SlicedWork()
+        """The frames that have come, in their order; whatever else reaches the market comes after them."""
         self.group: asyncio.TaskGroup | None = None
         self.backfills: Backfills | None = None
         self.pairs_failed = False
@@ -161,6 +164,7 @@ class BinanceFeed:
             self._follow(topic, (pair.symbol, candle.interval))
 
     def _follow(self, topic: str, key: Key) -> None:
+        self.work.finish()
         if self.keys.get(topic, key) != key:
             self._unfollow(topic)  # another pair serves this base now
         self.keys[topic] = key
@@ -199,6 +203,7 @@ class BinanceFeed:
         key = self.keys.pop(topic, None)
         if key is None:
             return
+        self.work.finish()
         stream = binance.kline_stream(*key)
         self.market.unfollow(key)
         self.followed.pop(stream, None)
@@ -229,6 +234,7 @@ class BinanceFeed:
             self.stream_hosts,
             self.clock,
             self.rng,
+            self.work,
             self._frame,
             self._subscribed,
             lambda stream, within_s: self.watchdog.is_lively(stream, within_s, self.awake.now()),
@@ -252,6 +258,7 @@ class BinanceFeed:
         """Learn the pairs and stream; REST fills in. Upstream failures are met here, none gets out."""
         self.sockets.clear()
         self.watchdog = Watchdog()
+        self.work = SlicedWork()
         async with asyncio.TaskGroup() as group:
             self.group = group
             self.backfills = Backfills(
@@ -268,6 +275,7 @@ class BinanceFeed:
                 lambda key: self._topic_of(key) in self.always,
             )
             try:
+                group.create_task(self.work.run(), name="binance:frames")
                 self._open_socket().want(binance.ALL_MINI_TICKERS)
                 await self._first_pairs()
                 self._want_all()
@@ -278,6 +286,7 @@ class BinanceFeed:
                 group.create_task(self._question(), name="binance:question")
                 await asyncio.Event().wait()  # the sockets run for ever
             finally:
+                self.work.finish()
                 self.group = self.backfills = None
 
     def _want_all(self) -> None:
@@ -402,13 +411,20 @@ class BinanceFeed:
             backoff.reset()
             asked = True
             self.tickers_failed = False
-            self._record(binance.tickers_24h(), response)
-            # Where the stream has spoken meanwhile, it is believed. What could not be read, the account has counted.
-            self.market.tickers(Rows(rows.good), response.received_ms)
+            self.work.put(self._polled(response, rows.good))
             by_volume = sorted(rows.good, key=lambda price: price.quote_volume_24h or 0.0, reverse=True)
             listed = (price.symbol for price in by_volume if price.symbol in self.symbols.by_symbol)
             self.busiest = list(islice(listed, TICKERS_COMPARED))
             await self.clock.sleep(self.policy.poll_s)
+
+    def _polled(self, response: HttpResponse, prices: Sequence[Price]) -> Work:
+        """Take the prices of all pairs, some at a time. Where the stream has spoken meanwhile, it is believed."""
+        self._record(binance.tickers_24h(), response)
+        for start in range(0, len(prices), SLICE_ROWS):
+            if start:
+                yield
+            # What could not be read, the account has counted.
+            self.market.tickers(Rows(list(prices[start : start + SLICE_ROWS])), response.received_ms)
 
     def prices_fail(self) -> bool:
         """Neither stream nor REST gives prices: time for somebody else to."""
@@ -423,6 +439,7 @@ class BinanceFeed:
 
     def _subscribed(self, streams: set[str]) -> None:
         """The exchange now sends these: fetch what passed before."""
+        self.work.finish()
         if self.recorder is not None:
             self.recorder.subscribed(sorted(streams), self.clock.wall_ms())
         now = self.awake.now()
@@ -438,32 +455,45 @@ class BinanceFeed:
         self.on_change()
 
     def _connection(self, socket: str, host: str, cause: str | None) -> None:
+        self.work.finish()
         if self.recorder is not None:
             self.recorder.connection(socket, host, cause, self.clock.wall_ms())
 
-    def _frame(self, raw: bytes, received_ms: int) -> binance.Frame | None:
+    def _frame(self, opened: binance.Opened) -> Work:
+        """Take one frame, some rows at a time."""
         if self.recorder is not None:
-            self.recorder.frame(raw, received_ms)
+            self.recorder.frame(opened.raw, opened.received_ms)
         self._compare_clocks()
-        frame = self.market.frame(raw, received_ms)
+        prices: list[Price] = []
+        for start in range(0, max(1, opened.rows), SLICE_ROWS):
+            if start:
+                yield
+            match self.market.part(opened, start, start + SLICE_ROWS):
+                case binance.Prices(rows):
+                    prices += rows.good
+                case Candle() as candle:
+                    self._heard_candle(candle)
+        if prices:
+            self._heard_prices(prices, opened.received_ms)
+
+    def _heard_prices(self, prices: Sequence[Price], received_ms: int) -> None:
+        # Not the newest: one row with a wild stamp would stay that for ever.
+        event_ms = median_high(price.ts for price in prices)
+        self._compare_clocks(event_ms, received_ms)
         now = self.awake.now()
-        match frame:
-            case binance.Prices(rows) if rows.good:
-                # Not the newest: one row with a wild stamp would stay that for ever.
-                event_ms = median_high(price.ts for price in rows.good)
-                self._compare_clocks(event_ms, received_ms)
-                if self.watchdog.heard(binance.ALL_MINI_TICKERS, (event_ms,), event_ms, now):
-                    self.last_prices = now
-                    for price in rows.good:
-                        self.seen[price.symbol] = price
-                        self.watchdog.ticked(price.symbol, price.price, price.volume_24h or 0.0, price.ts, now)
-            case Candle():
-                stream = binance.kline_stream(frame.symbol, frame.interval)
-                told = self.watchdog.known(stream)
-                is_news = self.watchdog.heard(stream, _mark(frame), frame.ts, now)
-                if is_news and told is not None and _trades_since(told, [frame]):
-                    self.watchdog.traded(frame.symbol, min(frame.ts, frame.close_time), now)
-        return frame
+        if self.watchdog.heard(binance.ALL_MINI_TICKERS, (event_ms,), event_ms, now):
+            self.last_prices = now
+            for price in prices:
+                self.seen[price.symbol] = price
+                self.watchdog.ticked(price.symbol, price.price, price.volume_24h or 0.0, price.ts, now)
+
+    def _heard_candle(self, candle: Candle) -> None:
+        now = self.awake.now()
+        stream = binance.kline_stream(candle.symbol, candle.interval)
+        told = self.watchdog.known(stream)
+        is_news = self.watchdog.heard(stream, _mark(candle), candle.ts, now)
+        if is_news and told is not None and _trades_since(told, [candle]):
+            self.watchdog.traded(candle.symbol, min(candle.ts, candle.close_time), now)
 
     def _filled(self, key: Key, candles: Sequence[Candle]) -> None:
         """REST has told candles: a stream that has not told what traded in them owes it."""
@@ -614,13 +644,17 @@ class BinanceFeed:
 
     async def _ask(self, steps: Steps[T], urgent: bool = True) -> T:
         try:
-            return await self.rest.run(steps, urgent=urgent)
-        except NotFound:
-            self.list_contradicted = True  # we ask only for what is listed
+            answer = await self.rest.run(steps, urgent=urgent)
+        except ProviderError as error:
+            if isinstance(error, NotFound):
+                self.list_contradicted = True  # we ask only for what is listed
+            await self.work.done()
             raise
         finally:
             self._compare_clocks()
             self.on_change()
+        await self.work.done()  # what the caller makes of the answer comes after the frames that came before it
+        return answer
 
     def _compare_clocks(self, event_ms: int | None = None, received_ms: int = 0) -> None:
         """Tell the market how far the exchange's clock is ahead: by its answers, else by the stamps of its tickers."""

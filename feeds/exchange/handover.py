@@ -13,12 +13,11 @@ from feeds.venues import binance
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A frame that was held back, as it came."""
+    """A frame that is held back."""
 
     stream: str
     event_ms: int
-    raw: bytes
-    received_ms: int
+    frame: binance.Opened
 
 
 @dataclass(slots=True)
@@ -76,7 +75,7 @@ class Handover:
         """From now on the new connection counts: what was held back and is yet to be told, in its order."""
         held, self.held = self.held, []
         self.repeats = set(self.told)
-        return [arrival for arrival in held if self.tell(arrival.stream, arrival.event_ms, arrival.raw)]
+        return [arrival for arrival in held if self.tell(arrival.stream, arrival.event_ms, arrival.frame.raw)]
 
     def _is_news(self, stream: str, event_ms: int, raw: bytes) -> bool:
         if stream == binance.ALL_MINI_TICKERS:

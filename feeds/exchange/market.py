@@ -1,7 +1,7 @@
 """From Binance's frames and answers to events: one state machine for the live feed and for a tape.
 
-Everything enters through `frame`, `pairs`, `tickers` and `candles`, with its time of receipt; nothing here waits,
-asks or looks at a clock. The same input therefore gives the same events.
+Everything enters through `frame` or `part`, `pairs`, `tickers` and `candles`, with its time of receipt; nothing here
+waits, asks or looks at a clock. The same input therefore gives the same events.
 """
 
 import logging
@@ -127,11 +127,21 @@ class BinanceMarket:
         """A new socket tells its own time: its first prices are taken whatever their stamps."""
         self.prices.clear()
 
-    def frame(self, raw: bytes | str, received_ms: int) -> binance.Frame | None:
-        """Take one stream frame. A bad one costs only itself, and is counted; None then."""
+    def frame(self, raw: bytes, received_ms: int) -> binance.Frame | None:
+        """Take one stream frame as a whole; see `part`."""
+        return self.part(binance.open_frame(raw, received_ms))
+
+    def part(self, opened: binance.Opened, start: int = 0, end: int | None = None) -> binance.Frame | None:
+        """Take the rows of a frame from `start` up to `end`, or a frame without rows. A bad one costs only itself.
+
+        Returns what was taken; None for what could not be read, which is counted.
+        """
+        received_ms = opened.received_ms
+        if not start:
+            self._count_repairs(opened.repaired)
         try:
             with repairs.noted() as notes:
-                frame = binance.read_frame(raw, received_ms)
+                frame = binance.read_opened(opened, start, end)
         except Malformed as error:
             self._reject("frame", error.reason)
             return None

@@ -21,7 +21,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from feeds.exchange.awake import STOOD_STILL_S
 from feeds.exchange.handover import Arrival, Handover
-from feeds.model import Candle
+from feeds.exchange.slices import SlicedWork, Work
 from feeds.venues import binance
 from orchestrator.clock import Clock
 from orchestrator.errors import Malformed, ProviderError, Unavailable
@@ -84,8 +84,9 @@ class Link:
     """One connection to one host, from its handshake to its end, and the subscriptions on it.
 
     `wanted` and `report` are the socket's own; `nudge()` says that what is wanted has changed. `on_open(link)` is
-    called after the handshake, `on_frame(link, raw, received_ms)` for every frame, `on_confirmed(link, streams)` when
-    the exchange sends streams.
+    called after the handshake, `on_frame(link, frame)` for every frame that does not concern the connection itself,
+    `on_shutdown(link)` when its server announces its end, `on_confirmed(link, streams)` when the exchange sends
+    streams. Before the next frame is read, `work` has to be done.
     """
 
     def __init__(
@@ -97,7 +98,9 @@ class Link:
         wanted: Set[str],
         report: SocketReport,
         on_open: Callable[["Link"], None],
-        on_frame: Callable[["Link", bytes, int], None],
+        work: SlicedWork,
+        on_frame: Callable[["Link", binance.Opened], None],
+        on_shutdown: Callable[["Link"], None],
         on_confirmed: Callable[["Link", set[str]], None],
     ) -> None:
         self.name = name
@@ -107,7 +110,9 @@ class Link:
         self.wanted = wanted
         self.report = report
         self.on_open = on_open
+        self.work = work
         self.on_frame = on_frame
+        self.on_shutdown = on_shutdown
         self.on_confirmed = on_confirmed
         self.active: set[str] = set()
         self.asked: set[str] = set()
@@ -212,18 +217,32 @@ class Link:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _read(self, connection: ClientConnection) -> None:
-        """Drain the connection. Handling a frame never waits, so nothing downstream can hold this up."""
+        """Drain the connection. A frame may be worked off in slices; nothing else downstream can hold this up."""
         loop = asyncio.get_running_loop()
         breath = loop.time()
         while True:
             raw = await connection.recv(decode=False)
             self._check_time()
             self.last_heard = self.clock.now()
-            self.on_frame(self, raw, self.clock.wall_ms())
+            self._take(binance.open_frame(raw, self.clock.wall_ms()))
+            if not self.work.is_done:
+                await self.work.done()
+                breath = loop.time()
             # recv() does not yield while frames are queued: a burst must not starve the clients.
             if loop.time() - breath > 0.01:
                 await asyncio.sleep(0)
                 breath = loop.time()
+
+    def _take(self, frame: binance.Opened) -> None:
+        self.report.frames += 1
+        self.report.last_frame_ms = frame.received_ms
+        match binance.control_of(frame):
+            case binance.Ack() as ack:
+                self.acknowledged(ack)
+            case binance.Shutdown():
+                self.on_shutdown(self)
+            case None:
+                self.on_frame(self, frame)
 
     async def _watch_the_time(self) -> None:
         """Note that we are running, and raise Unavailable when we were not for a while."""
@@ -325,7 +344,7 @@ class _Due:
 class StreamSocket:
     """Up to a connection's worth of streams, without a break as far as that lies with us.
 
-    `on_frame(raw, received_ms)` takes every frame that counts, must not wait, and tells what it was.
+    `on_frame(frame)` gives the work that every frame that counts makes, for `work`.
     `on_subscribed(streams)` is called when the exchange has begun to send streams after a time in which it may not
     have: what passed in that time is missing. `is_lively(stream, within_s)` tells which streams are going to speak
     soon; `on_change()` is called when the report's state changes, and `on_connection(host, cause)` when a connection
@@ -338,7 +357,8 @@ class StreamSocket:
         hosts: Hosts,
         clock: Clock,
         rng: random.Random,
-        on_frame: Callable[[bytes, int], binance.Frame | None],
+        work: SlicedWork,
+        on_frame: Callable[[binance.Opened], Work],
         on_subscribed: Callable[[set[str]], None],
         is_lively: Callable[[str, float], bool],
         policy: SocketPolicy,
@@ -349,6 +369,7 @@ class StreamSocket:
         self.hosts = hosts
         self.clock = clock
         self.rng = rng
+        self.work = work
         self.on_frame = on_frame
         self.on_subscribed = on_subscribed
         self.is_lively = is_lively
@@ -447,7 +468,9 @@ class StreamSocket:
             self.wanted,
             self.report,
             self._opened,
+            self.work,
             self._frame,
+            self._announced,
             self._confirmed,
         )
 
@@ -573,7 +596,7 @@ class StreamSocket:
         if unproven:
             self.on_subscribed(unproven)
         for arrival in handover.release():
-            self._take(new, arrival.raw, arrival.received_ms)
+            self.work.put(self.on_frame(arrival.frame))
 
     # --- what the links say ---
 
@@ -588,40 +611,30 @@ class StreamSocket:
         if link is self.link:
             self.on_subscribed(streams)
 
-    def _frame(self, link: Link, raw: bytes, received_ms: int) -> None:
+    def _announced(self, link: Link) -> None:
+        """A server is about to close this connection."""
+        if link is self.link:
+            self.rotate("its server shuts down", elsewhere=True)
+        elif link is self.successor:
+            link.task.cancel()
+
+    def _frame(self, link: Link, frame: binance.Opened) -> None:
         if link not in self._links():
             return  # it was succeeded
-        self.report.frames += 1
-        self.report.last_frame_ms = received_ms
         handover = self._handover()
-        event = binance.event_of(raw) if handover is not None else None
-        if handover is None or event is None:
-            self._take(link, raw, received_ms)
-        elif link is self.successor:
-            handover.hold(Arrival(*event, raw, received_ms))
-            self._delivers(link, event[0])
-        elif handover.tell(*event, raw):
-            self._take(link, raw, received_ms)
+        event = binance.event_of(frame) if handover is not None else None
+        if handover is not None and event is not None and link is self.successor:
+            handover.hold(Arrival(*event, frame))
+        elif handover is None or event is None or handover.tell(*event, frame.raw):
+            self.work.put(self.on_frame(frame))
+        if frame.stream in self.wanted:
+            self._delivers(link, frame.stream)
 
     def _handover(self) -> Handover | None:
         """The present succession, or the last one while it may still matter."""
         if self.successor is None and self.clock.now() >= self.handover_ends:
             self.handover = None
         return self.handover
-
-    def _take(self, link: Link, raw: bytes, received_ms: int) -> None:
-        frame = self.on_frame(raw, received_ms)
-        match frame:
-            case binance.Prices():
-                self._delivers(link, binance.ALL_MINI_TICKERS)
-            case Candle():
-                self._delivers(link, binance.kline_stream(frame.symbol, frame.interval))
-            case binance.Ack():
-                link.acknowledged(frame)
-            case binance.Shutdown() if link is self.link:
-                self.rotate("its server shuts down", elsewhere=True)
-            case binance.Shutdown():
-                link.task.cancel()
 
     def _delivers(self, link: Link, stream: str) -> None:
         if link.first_data is None:

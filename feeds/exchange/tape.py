@@ -29,6 +29,7 @@ import orjson
 
 from feeds import topics
 from feeds.exchange.market import BinanceMarket
+from feeds.exchange.slices import SLICE_ROWS
 from feeds.intervals import STEP_MS
 from feeds.symbols import QUOTES, split_by_quote
 from feeds.venues import binance
@@ -312,7 +313,10 @@ class TapeFeed:
             elif self.played % 100 == 0:
                 await asyncio.sleep(0)
             self.clock.turn_to(record.at)
-            self._play(record)
+            if record.frame is not None:
+                await self._frame(record.frame, record.at)
+            else:
+                self._play(record)
             self.played += 1
         self.state = "ended"
         log.info("tape_ended", extra={"file": str(self.tape.path), "records": self.played})
@@ -364,10 +368,16 @@ class TapeFeed:
             if interval in STEP_MS and symbol in spelled:
                 yield spelled[symbol], interval
 
+    async def _frame(self, raw: bytes, received_ms: int) -> None:
+        """Take one frame, some rows at a time."""
+        frame = binance.open_frame(raw, received_ms)
+        for start in range(0, max(1, frame.rows), SLICE_ROWS):
+            if start:
+                await asyncio.sleep(0)
+            self.market.part(frame, start, start + SLICE_ROWS)
+
     def _play(self, record: Record) -> None:
-        if record.frame is not None:
-            self.market.frame(record.frame, record.at)
-        elif record.answer is not None:
+        if record.answer is not None:
             self._answer(*record.answer)
         elif record.connection is not None:
             self.connections[record.connection.socket] = record.connection

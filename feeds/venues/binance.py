@@ -7,7 +7,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import orjson
@@ -27,7 +27,7 @@ from feeds.fields import rows as rows_of
 from feeds.intervals import STEP_MS
 from feeds.model import TRADING, UNLISTED, Candle, Coin, Pair, Price, Quote
 from feeds.queries import CandleQuery
-from orchestrator import http
+from orchestrator import http, repairs
 from orchestrator.errors import (
     BadQuery,
     Banned,
@@ -385,26 +385,69 @@ class Unused:
 Frame = Prices | Candle | Ack | Shutdown | Unused
 
 
-def read_frame(raw: bytes | str, received_ms: int) -> Frame:
-    """Read one stream frame, combined (`{"stream": …, "data": …}`) or bare.
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A stream frame whose JSON has been parsed, and whose rows have not been read yet.
 
-    Raises: Malformed if it is no JSON of a known outline, BadFieldError if a field of it is bad.
+    `stream` is empty for a frame without the combined outline (`{"stream": …, "data": …}`), `message` is its data.
+    `repaired` counts what was repaired in its JSON; `fault` says why it could not be parsed, None if it was.
     """
+
+    raw: bytes
+    received_ms: int
+    stream: str = ""
+    message: object = None
+    repaired: Counter[str] = field(default_factory=Counter)
+    fault: str | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has; 1 for a frame that is no list."""
+        return len(self.message) if isinstance(self.message, list) else 1
+
+
+def open_frame(raw: bytes, received_ms: int) -> Opened:
+    """Parse the JSON of a stream frame, combined or bare."""
     try:
-        message = read_json(raw)
+        with repairs.noted() as notes:
+            message = read_json(raw)
     except ValueError:
-        raise Malformed(NAME, "frame is not JSON") from None
+        return Opened(raw, received_ms, fault="frame is not JSON")
     stream = ""
     if isinstance(message, dict) and "stream" in message and "data" in message:
         stream, message = str(message["stream"]), message["data"]
+    return Opened(raw, received_ms, stream, message, notes.repaired)
+
+
+def control_of(opened: Opened) -> Ack | Shutdown | None:
+    """Return what a frame says about its connection; None for a frame about a market, or one of no known kind."""
+    message = opened.message
+    if not isinstance(message, dict):
+        return None
+    event = message.get("e")
+    if event == "serverShutdown":
+        return Shutdown()
+    is_answer = event is None and not opened.stream and ("id" in message or "code" in message or "result" in message)
+    return _ack(message) if is_answer else None
+
+
+def read_opened(opened: Opened, start: int = 0, end: int | None = None) -> Frame:
+    """Read an opened frame; of a frame of many rows only those from `start` up to, but not at, `end`.
+
+    Raises: Malformed if it has no known outline, BadFieldError if a field of it is bad.
+    """
+    if opened.fault is not None:
+        raise Malformed(NAME, opened.fault)
+    stream, message = opened.stream, opened.message
     if isinstance(message, list):
-        return Prices(rows_of(message, _mini_ticker))
+        return Prices(rows_of(message[start:end], _mini_ticker))
     if not isinstance(message, dict):
         raise Malformed(NAME, "frame is neither object nor array")
+    control = control_of(opened)
+    if control is not None:
+        return control
     event = message.get("e")
     if event is None and not stream:
-        if "id" in message or "code" in message or "result" in message:
-            return _ack(message)
         if "lastUpdateId" in message:
             return Unused("depth")
         if "b" not in message or "a" not in message:
@@ -416,28 +459,27 @@ def read_frame(raw: bytes | str, received_ms: int) -> Frame:
             return Prices(_one(_mini_ticker(message)))
         case "aggTrade" | "trade":
             return Prices(_one(_trade(message)), finer="trade")
-        case "serverShutdown":
-            return Shutdown()
     if (event in (None, "bookTicker")) and stream.endswith("@bookTicker"):
-        return Prices(_one(_book(message, received_ms)), finer="book")
+        return Prices(_one(_book(message, opened.received_ms)), finer="book")
     if event is None and not stream and "u" in message and "s" in message:
-        return Prices(_one(_book(message, received_ms)), finer="book")
+        return Prices(_one(_book(message, opened.received_ms)), finer="book")
     return Unused(stream or str(event))
 
 
-def event_of(raw: bytes | str) -> tuple[str, int] | None:
-    """The stream and event time of a combined frame with market data, the newest time if it has many rows.
+def read_frame(raw: bytes, received_ms: int) -> Frame:
+    """Parse and read one stream frame. Raises: as `read_opened`."""
+    return read_opened(open_frame(raw, received_ms))
+
+
+def event_of(opened: Opened) -> tuple[str, int] | None:
+    """Return the stream and event time of a combined frame with market data, the newest time if it has many rows.
 
     None for all else: answers to commands, announcements, and what cannot be read.
     """
-    try:
-        message = read_json(raw)
-    except ValueError:
-        return None
-    stream, data = (message.get("stream"), message.get("data")) if isinstance(message, dict) else (None, None)
+    data = opened.message
     rows = [row for row in (data if isinstance(data, list) else [data]) if isinstance(row, dict)]
     times = [row["E"] for row in rows if isinstance(row.get("E"), int) and row.get("e") != "serverShutdown"]
-    return (stream, max(times)) if isinstance(stream, str) and times else None
+    return (opened.stream, max(times)) if opened.stream and times else None
 
 
 def _ack(message: Mapping[str, object]) -> Ack:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feeds.exchange.handover import Arrival, Handover
-from feeds.venues.binance import ALL_MINI_TICKERS
+from feeds.venues.binance import ALL_MINI_TICKERS, Opened
 
 Event = tuple[str, int, bytes]
 
@@ -39,6 +39,10 @@ def stories(draw: st.DrawFn) -> Story:
     return Story(events, draw(lags), draw(lags), draw(st.integers(0, ended)), ended)
 
 
+def arrival(stream: str, event_ms: int, raw: bytes) -> Arrival:
+    return Arrival(stream, event_ms, Opened(raw, 0))
+
+
 def heard(events: list[Event], lags: list[int], place: int, so_far: int) -> list[Event]:
     """What a connection hears at a place: all up to its lag that it has not heard yet."""
     return events[so_far : max(so_far, place + 1 - lags[place])]
@@ -60,16 +64,16 @@ def test_every_event_counts_once_and_in_order(story: Story) -> None:
         elif not took_over:
             took_over = True
             joined = handover.joined()
-            counted += [(each.stream, each.event_ms, each.raw) for each in handover.release()]
+            counted += [(each.stream, each.event_ms, each.frame.raw) for each in handover.release()]
         for event in heard(story.events, story.new_lags, place, new) if place >= story.subscribed else []:
             new += 1
             if not took_over:
-                handover.hold(Arrival(*event, received_ms=0))
+                handover.hold(arrival(*event))
             elif handover.tell(*event):
                 counted.append(event)
     if not took_over:
         joined = handover.joined()
-        counted += [(each.stream, each.event_ms, each.raw) for each in handover.release()]
+        counted += [(each.stream, each.event_ms, each.frame.raw) for each in handover.release()]
     counted += [event for event in story.events[new:] if handover.tell(*event)]
 
     for stream in "abc":
@@ -83,7 +87,7 @@ def test_every_event_counts_once_and_in_order(story: Story) -> None:
 def test_a_stream_has_joined_once_the_old_connection_has_reached_the_first_word_of_the_new() -> None:
     handover = Handover()
     handover.tell("a", 10, b"1")
-    handover.hold(Arrival("a", 12, b"3", 0))
+    handover.hold(arrival("a", 12, b"3"))
     assert handover.joined() == set()
     assert handover.deaf() == set()
     handover.tell("a", 11, b"2")
@@ -98,12 +102,12 @@ def test_a_third_connection_does_not_repeat_what_the_first_told_and_the_second_h
     first = Handover()
     for ms in (1, 2, 3):
         assert first.tell("a", ms, b"%d" % ms)
-    first.hold(Arrival("a", 1, b"1", 0))
+    first.hold(arrival("a", 1, b"1"))
     assert first.release() == []
     second = Handover(first)
     assert not second.tell("a", 2, b"2"), "the second connection is behind"
     for ms in (2, 3, 4):
-        second.hold(Arrival("a", ms, b"%d" % ms, 0))
+        second.hold(arrival("a", ms, b"%d" % ms))
     assert [each.event_ms for each in second.release()] == [4]
     assert second.deaf() == set()
 
@@ -111,5 +115,5 @@ def test_a_third_connection_does_not_repeat_what_the_first_told_and_the_second_h
 def test_frames_of_many_rows_are_left_to_the_market_which_merges_rows() -> None:
     handover = Handover()
     handover.tell(ALL_MINI_TICKERS, 10, b"[x]")
-    handover.hold(Arrival(ALL_MINI_TICKERS, 9, b"[y]", 0))
-    assert [each.raw for each in handover.release()] == [b"[y]"], "its rows may be of other symbols"
+    handover.hold(arrival(ALL_MINI_TICKERS, 9, b"[y]"))
+    assert [each.frame.raw for each in handover.release()] == [b"[y]"], "its rows may be of other symbols"

@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from feeds.exchange.slices import SlicedWork, Work
 from feeds.exchange.stream_socket import MAX_FRAME_BYTES, SocketPolicy, StreamSocket
-from feeds.fields import BadFieldError
 from feeds.venues import binance
-from orchestrator.errors import Malformed
+from orchestrator import tolerant
 from orchestrator.hosts import Hosts
 from tests.fakes.binance import FakeBinance, HandshakeFault, Limits, Spoil, Stall, SubscribeFault
 from tests.fakes.clock import ManualClock
@@ -41,18 +41,17 @@ class World:
     def socket(self, *streams: str, policy: SocketPolicy | None = None) -> StreamSocket:
         """A running socket that wants these streams."""
 
-        def on_frame(raw: bytes, received_ms: int) -> binance.Frame | None:
-            self.frames.append(raw)
-            try:
-                return binance.read_frame(raw, received_ms)
-            except (Malformed, BadFieldError):
-                return None
+        def on_frame(frame: binance.Opened) -> Work:
+            assert isinstance(frame.raw, bytes)
+            self.frames.append(frame.raw)
+            return iter(())
 
         socket = StreamSocket(
             f"test-{len(self.tasks) + 1}",
             self.hosts,
             self.clock,
             random.Random(len(self.tasks)),
+            SlicedWork(),
             on_frame,
             self.confirmed.update,
             lambda stream, within_s: stream in self.lively,
@@ -64,6 +63,15 @@ class World:
         self.sockets.append(socket)
         self.tasks.append(asyncio.create_task(socket.run()))
         return socket
+
+    def market_reads(self, on_frame: Callable[[binance.Opened], Work]) -> Callable[[binance.Opened], Work]:
+        """Have every frame read that counts, as the market does."""
+
+        def read(frame: binance.Opened) -> Work:
+            binance.read_opened(frame)
+            return on_frame(frame)
+
+        return read
 
     async def pass_time(self, seconds: float, step_s: float = STEP_S) -> None:
         """Let time pass for us and for the exchanges, with room for bytes to travel at every step.
@@ -500,6 +508,29 @@ async def test_a_successor_that_fails_costs_nothing_and_another_is_made(exchange
         assert len(it.frames) == len(set(it.frames)), "no frame counted twice"
 
 
+async def test_a_frame_is_parsed_once_also_while_two_connections_overlap(
+    exchange: FakeBinance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: Counter[str] = Counter()
+
+    def counted(raw: bytes) -> object:
+        parsed["frames"] += 1
+        return tolerant.read_json(raw)
+
+    monkeypatch.setattr(binance, "read_json", counted)
+    async with world(exchange) as it:
+        socket = it.socket(ALL, KLINES)
+        socket.on_frame = it.market_reads(socket.on_frame)
+        await it.until(lambda: it.confirmed[KLINES])
+        it.lively, it.trading = {ALL, KLINES}, True
+        socket.rotate("a test")
+        await it.until(lambda: socket.handover is not None and socket.handover.held)
+        await it.until(lambda: socket.report.rotations == 1)
+        await it.pass_time(socket.policy.overlap_s + 1)
+        assert socket.handover is None
+        assert parsed["frames"] == socket.report.frames > 20
+
+
 async def test_streams_that_rest_do_not_hold_a_successor_up(exchange: FakeBinance) -> None:
     async with world(exchange) as it:
         socket = it.socket(ALL, KLINES)
@@ -553,18 +584,18 @@ async def test_a_frame_beyond_all_measure_costs_the_connection_and_no_more(excha
         assert it.frames == []
 
 
-async def test_a_flood_neither_kills_the_link_nor_starves_others() -> None:  # W11
+async def test_a_flood_neither_kills_the_link_nor_starves_others() -> None:
     async with FakeBinance(limits=Limits(time_scale=1e-6)) as exchange, world(exchange) as it:
         socket = it.socket(ALL, KLINES)
         await it.until(lambda: it.confirmed[KLINES])
         read = socket.on_frame
         longest_s = 0.0
 
-        def slow(raw: bytes, received_ms: int) -> binance.Frame | None:
+        def slow(frame: binance.Opened) -> Work:
             end = time.perf_counter() + 0.0005
             while time.perf_counter() < end:
                 pass
-            return read(raw, received_ms)
+            return read(frame)
 
         async def neighbour() -> None:
             nonlocal longest_s

@@ -1,0 +1,75 @@
+"""Work that comes in slices: one piece after the other, in the order in which they came, with room for others between.
+
+A frame of all markets has some thousand rows. Read and published in one go it would hold up everything else on the
+loop for tens of milliseconds. The first slice of a piece is done at once if nothing waits before it, so that a frame
+of one row never waits for a turn of the loop.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterator
+
+Work = Iterator[None]
+"""Does one slice at each `next`, and ends with its last one."""
+
+SLICE_ROWS = 150
+"""Rows of a frame that are handled at a time: 2 ms of work."""
+
+
+class SlicedWork:
+    """Pieces of work, done strictly one after the other. `run` does what `put` leaves."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[Work] = deque()
+        self.is_stepping = False
+        self.filled = asyncio.Event()
+        self.emptied = asyncio.Event()
+        self.emptied.set()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing waits."""
+        return not self.waiting
+
+    def put(self, work: Work) -> None:
+        """Do the first slice of a piece now, or queue the piece behind what waits."""
+        self.waiting.append(work)
+        if len(self.waiting) == 1:
+            self._step()
+        if self.waiting:
+            self.emptied.clear()
+            self.filled.set()
+
+    def finish(self) -> None:
+        """Do all that waits now: what follows must come after it. Does nothing when called from within a slice."""
+        while self.waiting and not self.is_stepping:
+            self._step()
+
+    async def done(self) -> None:
+        """Wait until nothing waits any more."""
+        while self.waiting:
+            await self.emptied.wait()
+
+    async def run(self) -> None:
+        """Do what waits, a slice a turn of the loop, until cancelled."""
+        while True:
+            await self.filled.wait()
+            self.filled.clear()
+            while self.waiting:
+                await asyncio.sleep(0)
+                if self.waiting:
+                    self._step()
+
+    def _step(self) -> None:
+        self.is_stepping = True
+        try:
+            next(self.waiting[0])
+        except StopIteration:
+            self.waiting.popleft()
+            if not self.waiting:
+                self.emptied.set()
+        except BaseException:
+            self.waiting.popleft()
+            raise
+        finally:
+            self.is_stepping = False
