@@ -25,12 +25,15 @@ from feeds.catalog import Sources
 from feeds.chain_feed import STATS_SLOWER
 from feeds.exchange.feed import BinanceFeed, BinancePolicy
 from feeds.exchange.market import BinanceMarket
-from feeds.exchange.tape import Recorder, Tape, TapeClock, TapeFeed, venue_of
+from feeds.exchange.playback import TapeClock, TapeFeed
+from feeds.exchange.recorder import Recorder
+from feeds.exchange.tape import Tape
 from feeds.model import Event
 from feeds.news.desk import WINDOW_S
 from feeds.poller import IDLE
 from feeds.supervisor import Feed, Supervisor
 from feeds.symbols import QUOTES, Symbols
+from feeds.venues.binance import venue_of
 from orchestrator.clock import Clock, SystemClock
 from orchestrator.hosts import Hosts
 from orchestrator.http import AiohttpTransport

@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
-from feeds.exchange.tape import venue_of
 from feeds.intervals import INTERVALS
 from feeds.providers.rss import DEFAULT_FEEDS
 from feeds.symbols import LONGEST_NAME, is_plausible
+from feeds.venues.binance import venue_of
 from stream_server.access import jwks, origins
 
 T = TypeVar("T")

@@ -12,9 +12,9 @@ import orjson
 
 from feeds.accounts import BINANCE_POLICY, rest_of_binance
 from feeds.exchange.feed import BinanceFeed, BinancePolicy
+from feeds.exchange.link import SocketPolicy
 from feeds.exchange.market import BinanceMarket
-from feeds.exchange.stream_socket import SocketPolicy
-from feeds.exchange.tape import Recorder
+from feeds.exchange.recorder import Recorder
 from feeds.intervals import next_open
 from feeds.model import Candle, Event, Pair
 from feeds.symbols import Symbols

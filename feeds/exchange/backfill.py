@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from feeds.exchange.candles import UNREADABLE_MOST, CandleSeries, Gap
 from feeds.exchange.market import BinanceMarket
-from feeds.exchange.tape import Recorder
+from feeds.exchange.recorder import Recorder
 from feeds.fields import Rows
 from feeds.intervals import STEP_MS, count_between, next_open
 from feeds.model import Candle

@@ -23,10 +23,11 @@ from feeds.exchange.awake import AwakeTime
 from feeds.exchange.backfill import BackfillPolicy, Backfills, Key, log_failure
 from feeds.exchange.candles import KEEP
 from feeds.exchange.doubts import Doubts
+from feeds.exchange.link import SocketPolicy
 from feeds.exchange.market import HALTED, BinanceMarket
+from feeds.exchange.recorder import Recorder
 from feeds.exchange.slices import SLICE_ROWS, SlicedWork, Work
-from feeds.exchange.stream_socket import SocketPolicy, StreamSocket
-from feeds.exchange.tape import Recorder
+from feeds.exchange.stream_socket import StreamSocket
 from feeds.exchange.watchdog import LONGEST_CADENCE_S, Watchdog
 from feeds.fields import Rows
 from feeds.model import TRADING, Candle, Pair, Price

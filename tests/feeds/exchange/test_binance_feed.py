@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from feeds.exchange.backfill import HISTORY, HISTORY_ON_DEMAND
-from feeds.exchange.stream_socket import SocketPolicy
+from feeds.exchange.link import SocketPolicy
 from feeds.intervals import INTERVALS
 from feeds.symbols import Symbols
 from feeds.venues.binance import ALL_MINI_TICKERS, MAX_STREAMS_PER_SOCKET, kline_stream

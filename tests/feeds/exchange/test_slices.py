@@ -10,8 +10,10 @@ import orjson
 import pytest
 
 from feeds.exchange.market import BinanceMarket
+from feeds.exchange.playback import TapeClock, TapeFeed
+from feeds.exchange.recorder import Recorder
 from feeds.exchange.slices import SLICE_ROWS, SlicedWork, Work
-from feeds.exchange.tape import Recorder, TapeClock, TapeFeed, open_tape
+from feeds.exchange.tape import open_tape
 from feeds.model import Event, Pair
 from feeds.symbols import Symbols
 from feeds.venues import binance

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 import orjson
 import pytest
 
-from feeds.exchange.stream_socket import SocketPolicy
+from feeds.exchange.link import SocketPolicy
 from feeds.intervals import MINUTE_MS
 from feeds.venues.binance import ALL_MINI_TICKERS, kline_stream
 from tests.fakes.binance import FakeBinance, Frame, Stall, SubscribeFault, silence

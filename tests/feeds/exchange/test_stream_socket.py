@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from feeds.exchange.link import MAX_FRAME_BYTES, SocketPolicy
 from feeds.exchange.slices import SlicedWork, Work
-from feeds.exchange.stream_socket import MAX_FRAME_BYTES, SocketPolicy, StreamSocket
+from feeds.exchange.stream_socket import StreamSocket
 from feeds.venues import binance
 from orchestrator import tolerant
 from orchestrator.hosts import Hosts

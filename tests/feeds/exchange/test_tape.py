@@ -11,9 +11,12 @@ import orjson
 import pytest
 
 from feeds.exchange.market import BinanceMarket
-from feeds.exchange.tape import Connection, Recorder, Tape, TapeClock, TapeError, TapeFeed, open_tape, venue_of
+from feeds.exchange.playback import TapeClock, TapeFeed
+from feeds.exchange.recorder import Recorder
+from feeds.exchange.tape import Connection, Tape, TapeError, open_tape
 from feeds.model import Event
 from feeds.symbols import QUOTES, Symbols
+from feeds.venues.binance import venue_of
 from orchestrator.clock import SystemClock
 from orchestrator.http import HttpRequest, HttpResponse
 from tests.fakes.binance import FakeBinance, RestFault, Spoil
