@@ -205,7 +205,8 @@ def _held(client: Told, topic: str, expected: Expected) -> Iterator[str]:
     for open_ms in holes(dict(known), step_ms):
         if open_ms in truth:
             yield f"{topic}: holds no candle of {open_ms}"
-    newest = max(each for each in truth if each + step_ms < expected.ended_ms - step_ms // 2)
+    ended_ms = min(expected.ended_ms, client.present_until_ms or expected.ended_ms)
+    newest = max((each for each in truth if each + step_ms < ended_ms - step_ms // 2), default=0)
     if max(known) < newest:
         yield f"{topic}: holds nothing after {max(known)}, true is {newest}"
     for open_ms, data in known.items():

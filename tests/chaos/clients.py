@@ -90,6 +90,13 @@ class Told:
     """By topic: the open times of candles that the exchange itself has not, as far as the client was told."""
 
     @property
+    def present_until_ms(self) -> int | None:
+        """When a client that comes and goes last heard anything, if it is away at the end; None for all others."""
+        if not self.restless or not self.visits or self.visits[-1].is_open:
+            return None
+        return max((visit.heard[-1].at_ms for visit in self.visits if visit.heard), default=None)
+
+    @property
     def position(self) -> str | None:
         """The id of the last message that had one."""
         for visit in reversed(self.visits):

@@ -106,6 +106,17 @@ def test_a_flawless_history_has_no_findings() -> None:
     assert findings_of(good()) == []
 
 
+def away_after(minutes: int) -> Story:
+    """A restless client that left for good so many minutes after the start, and holds the first candle."""
+    story = Story("restless ws", restless=True).visit().synced().later(MINUTE).closed(0)
+    return story.later((minutes - 1) * MINUTE).price().ended()
+
+
+def test_a_restless_client_holds_what_closed_while_it_was_there_and_no_more() -> None:
+    assert findings_of(away_after(1)) == []
+    assert any("holds nothing after" in each for each in findings_of(away_after(4)))
+
+
 BROKEN: dict[str, tuple[Callable[[], Story], str]] = {
     "a hole": (lambda: Story().visit().synced().closed(0).closed(2).asked(1, 3, 4).ended(), "without a gap"),
     "a hole that stays": (lambda: holding_all_but(2), "holds no candle"),
