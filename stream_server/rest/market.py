@@ -266,7 +266,8 @@ def _unmatched(asking: Asking, wanted: Sequence[str]) -> list[str]:
 
 
 def _nothing(context: Context, wanted: Sequence[str], refusal: Refusal | None, unmatched: Sequence[str]) -> Refusal:
-    message = f"no source has given a price of {', '.join(wanted[:20]) or 'any symbol'} yet{troubles(context)}"
+    symbols = ", ".join(wanted[:20]) or "any symbol"
+    message = f"no source has given a price of {symbols} yet{_price_failures(context, refusal)}"
     reasons: dict[str, object] = {"reasons": dict.fromkeys(unmatched, NO_MATCHING_SOURCE)} if unmatched else {}
     if refusal is None:
         return Refusal("unavailable", message, 503, reasons, retry_after_s=5)
@@ -275,9 +276,11 @@ def _nothing(context: Context, wanted: Sequence[str], refusal: Refusal | None, u
     return Refusal("unavailable", message, 503, {**refusal.details, **reasons}, refusal.retry_after_s)
 
 
-def troubles(context: Context) -> str:
-    """Why there is nothing, as far as the feeds know."""
-    causes = [str(feed["last_error"]) for feed in context.supervisor.report() if feed.get("last_error")]
+def _price_failures(context: Context, refusal: Refusal | None) -> str:
+    """Return why there is no price, in brackets: what fails at the exchange, then at the sources that were asked."""
+    exchange = context.supervisor.readiness().get("price")
+    causes = [exchange] if exchange not in (None, "value") else []
+    causes += [refusal.message] if refusal is not None else []
     return f" ({'; '.join(causes)})" if causes else ""
 
 

@@ -559,6 +559,19 @@ async def test_before_the_exchange_was_ever_reached_prices_and_candles_are_503(t
         assert (await ask(service, "/api/snapshot?topics=price.*"))["data"] == []
 
 
+@pytest.mark.parametrize("query", ["", "?symbols=BTC,ETH"])
+async def test_a_missing_price_names_the_sources_of_prices_and_no_other_feed(tmp_path: Path, query: str) -> None:
+    async with running(None, tmp_path) as service:
+        await until(lambda: all(service.context.supervisor.readiness().values()))
+        status, body = await service.get(f"/api/market/price{query}")
+        assert status == 503
+        message = str(body["error"])
+        assert "127.0.0.1:9: " in message, "the exchange"
+        assert "no provider of price can answer" in message
+        others = [name for name in service.context.supervisor.readiness() if name not in ("price", "ohlcv", "market")]
+        assert [name for name in (*others, "catalogue") if f"no provider of {name}" in message] == []
+
+
 # --- probes
 
 
