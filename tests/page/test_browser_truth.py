@@ -318,7 +318,7 @@ async def test_without_any_network_one_line_says_so_and_candles_are_asked_for_ev
     await scene.page.goto(scene.service.url)
     await is_live(scene.page)
     seen = await scene.until(trouble="no host name resolves", feeds="20 failing")
-    assert "make demo" in seen["trouble"]
+    assert "make demo TAPE=FILE" in seen["trouble"], "the command as the Makefile takes it"
     assert cause not in await scene.page.locator("main").inner_text()
     await expect(scene.page.locator(".disagreements")).to_have_text("Nothing to compare: there are no prices.")
     assert seen["legend"] == ""
