@@ -454,7 +454,7 @@ class Judge:
 
     def _spacing(self, topic: str, interval: int, at: float, released: bool) -> None:
         before, how = self.paced_at.get(topic, (float("-inf"), "beat"))
-        self.paced_at[topic] = (at, "answer" if at == self.rewired_at else "released" if released else "beat")
+        self.paced_at[topic] = (at, "released" if released else "answer" if at == self.rewired_at else "beat")
         if released or how == "released":
             return  # a log event took along what was held
         share = AFTER_SNAPSHOT if how == "answer" else 1.0
@@ -548,6 +548,8 @@ class Judge:
         for topic in list(self.next_of):
             if interval_among(before, topic) != interval_among(self.selected, topic):
                 del self.next_of[topic]
+        if any(interval_among(before, topic) != interval_among(self.selected, topic) for topic in self.counted_from):
+            self.uncounted = True  # what was merged while it was throttled is in no `conflated`
         self.intervals = {}
 
     def rewired(self) -> None:
