@@ -87,6 +87,8 @@ async def lab(others: int = 0, **policy: object) -> AsyncIterator[Lab]:
         it = await stack.enter_async_context(live(exchanges[0], clock=clock, hosts=hosts, **{**SOUND, **policy}))  # type: ignore[arg-type]
         made = Lab(exchanges, clock, it)
         await made.until(lambda: it.market.series and all(each.reached_back for each in it.market.series.values()))
-        await made.until(lambda: KLINES in it.feed.watchdog.pulses and it.feed.watchdog.pulses[KLINES].heard)
+        await made.until(
+            lambda: KLINES in it.feed.judge.watchdog.pulses and it.feed.judge.watchdog.pulses[KLINES].heard
+        )
         await made.pass_time(4.0)
         yield made

@@ -1,8 +1,8 @@
-"""The live Binance feed: which streams are wanted, on which sockets, which of them are dead, and what REST must add.
+"""The live Binance feed: which streams are wanted, on which sockets, and what REST must add.
 
-The stream carries everything it can. REST gives what a stream cannot: the list of pairs, prices before the first
-frame, the candles that passed while nobody listened (`backfill`), and a second opinion on a stream that says nothing.
-Answers and frames alike go to `BinanceMarket`.
+The stream carries everything it can. REST gives what a stream cannot: the list of pairs (`pair_list`), prices before
+the first frame, the candles that passed while nobody listened (`backfill`), and a second opinion on a stream that says
+nothing (`stream_judge`). Answers and frames alike go to `BinanceMarket`.
 """
 
 import asyncio
@@ -11,26 +11,23 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from pathlib import Path
 from statistics import median_high
 from typing import TypeVar
-
-import orjson
 
 from feeds import topics
 from feeds.exchange.awake import AwakeTime
 from feeds.exchange.backfill import BackfillPolicy, Backfills, Key, log_failure
 from feeds.exchange.candles import KEEP
-from feeds.exchange.doubts import Doubts
 from feeds.exchange.link import SocketPolicy
 from feeds.exchange.market import HALTED, BinanceMarket
+from feeds.exchange.pair_list import PairList, PairListPolicy
 from feeds.exchange.recorder import Recorder
 from feeds.exchange.slices import SLICE_ROWS, SlicedWork, Work
+from feeds.exchange.stream_judge import JudgePolicy, StreamJudge
 from feeds.exchange.stream_socket import StreamSocket
-from feeds.exchange.watchdog import LONGEST_CADENCE_S, Watchdog
 from feeds.fields import Rows
-from feeds.model import TRADING, Candle, Pair, Price
+from feeds.model import Candle, Price
 from feeds.venues import binance
 from orchestrator.clock import Clock
 from orchestrator.errors import NotFound, ProviderError
@@ -44,16 +41,9 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-ALL_MARKETS = ""
-"""What the ticker stream tells of."""
-TICKERS_COMPARED = 20
-"""So many of the most traded pairs tell whether anything happens at all; more would weigh more."""
 SKEWS_KEPT = 15
-LOOK_AT_PAIRS_S = 1.0
 KEEP_ON_DEMAND = 200
 """Closed candles of a series that a client has started; whoever asks REST for more gets them from the exchange."""
-REST_ITSELF = ""
-"""Stands among the pairs that speak against the list."""
 EXCHANGE_HALTED = "the exchange is halted: it trades none of its pairs"
 
 
@@ -107,7 +97,6 @@ class BinanceFeed:
         self.clock = clock
         self.rng = rng
         self.policy = policy
-        self.pairs_file = pairs_file
         self.recorder = recorder
         self.on_change = on_change
         self.sockets: list[StreamSocket] = []
@@ -117,26 +106,49 @@ class BinanceFeed:
         """By the name of its stream: each series that is followed."""
         self.keys: dict[str, Key] = {}
         """The same by topic, also of a pair that is not listed any more."""
-        self.watchdog = Watchdog()
         self.awake = AwakeTime(clock)
         """What silence is measured by."""
+        self.judge = StreamJudge(
+            self.sockets,
+            self.followed,
+            market.symbols,
+            rest,
+            self._get,
+            clock,
+            self.awake,
+            JudgePolicy(
+                policy.ticker_cadence_s,
+                policy.candle_cadence_s,
+                policy.silence_s,
+                policy.watch_s,
+                policy.first_delay_s,
+            ),
+        )
         self.work = SlicedWork()
         """The frames that have come, in their order; whatever else reaches the market comes after them."""
         self.group: asyncio.TaskGroup | None = None
         self.backfills: Backfills | None = None
-        self.pairs_failed = False
         self.tickers_failed = False
         self.last_prices = float("-inf")
-        self.busiest: list[str] = []
-        """The most traded pairs: if anything happens, it happens there."""
-        self.seen: dict[str, Price] = {}
-        """By pair symbol: what was last known, by whomever, since the tickers were subscribed."""
-        self.doubts = Doubts(policy.doubted_refresh_s, policy.doubted_longest_s)
-        self.pairs_asked = float("-inf")
-        self.pairs_confirmed = False
-        """Whether this run has had the list from the exchange itself."""
-        self.list_contradicted = False
-        """REST knows no pair of a name that is on the list."""
+        self.pairs = PairList(
+            market,
+            rest,
+            self._get,
+            self._record,
+            self._is_silent,
+            clock,
+            rng,
+            PairListPolicy(
+                policy.pairs_refresh_s,
+                policy.doubted_refresh_s,
+                policy.doubted_longest_s,
+                policy.first_delay_s,
+                policy.longest_delay_s,
+            ),
+            pairs_file,
+            self._want_all,
+            on_change,
+        )
         self.warned: set[str] = set()
         self.ticker_skews_ms: deque[int] = deque(maxlen=SKEWS_KEPT)
         """How far the stamps of the last tickers were ahead of our clock."""
@@ -208,7 +220,7 @@ class BinanceFeed:
         stream = binance.kline_stream(*key)
         self.market.unfollow(key)
         self.followed.pop(stream, None)
-        self.watchdog.forget(stream)
+        self.judge.watchdog.forget(stream)
         if self.recorder is not None:
             self.recorder.dropped(stream, self.clock.wall_ms())
         for socket in self.sockets:
@@ -238,7 +250,7 @@ class BinanceFeed:
             self.work,
             self._frame,
             self._subscribed,
-            lambda stream, within_s: self.watchdog.is_lively(stream, within_s, self.awake.now()),
+            self.judge.is_lively,
             self.policy.socket,
             self.on_change,
             lambda host, cause: self._connection(name, host, cause),
@@ -258,7 +270,7 @@ class BinanceFeed:
     async def run(self) -> None:
         """Learn the pairs and stream; REST fills in. Upstream failures are met here, none gets out."""
         self.sockets.clear()
-        self.watchdog = Watchdog()
+        self.judge.begin()
         self.work = SlicedWork()
         async with asyncio.TaskGroup() as group:
             self.group = group
@@ -266,7 +278,7 @@ class BinanceFeed:
                 self.market,
                 self.rest,
                 self._get,
-                self._filled,
+                self.judge.answered,
                 self._exchange_ms,
                 self.clock,
                 self.rng,
@@ -278,13 +290,13 @@ class BinanceFeed:
             try:
                 group.create_task(self.work.run(), name="binance:frames")
                 self._open_socket().want(binance.ALL_MINI_TICKERS)
-                await self._first_pairs()
+                await self.pairs.first()
                 self._want_all()
                 group.create_task(self._poll_prices(), name="binance:prices")
-                group.create_task(self._refresh_pairs(), name="binance:pairs")
+                group.create_task(self.pairs.refresh(), name="binance:pairs")
                 group.create_task(self.backfills.mend(), name="binance:holes")
-                group.create_task(self._watch(), name="binance:watch")
-                group.create_task(self._question(), name="binance:question")
+                group.create_task(self.judge.watch(), name="binance:watch")
+                group.create_task(self.judge.question(), name="binance:question")
                 await asyncio.Event().wait()  # the sockets run for ever
             finally:
                 self.work.finish()
@@ -301,95 +313,9 @@ class BinanceFeed:
         for topic in sorted(self.always | self.wanted | (before - self.always)):
             self.want(topic)
 
-    async def _first_pairs(self) -> None:
-        """Wait for the list of pairs: without it no symbol can be split. An older one on disk will do at once."""
-        if self._load_pairs():
-            return
-        backoff = Backoff(self.policy.first_delay_s, self.policy.longest_delay_s, self.rng)
-        while not await self._fetch_pairs():
-            await self.clock.sleep(max(backoff.next_delay_s(), self.rest.back_in_s()))
-
-    async def _refresh_pairs(self) -> None:
-        """Fetch the list again when it is old, and soon when something speaks against it."""
-        while True:
-            await self.clock.sleep(LOOK_AT_PAIRS_S)
-            if self._list_is_doubted(self.clock.now()) and await self._fetch_pairs():
-                self._want_all()
-
-    def _list_is_doubted(self, now: float) -> bool:
-        """Whether to ask again which pairs there are: states pass, and only the list tells of them."""
-        waited_s = now - self.pairs_asked
-        if not self.pairs_confirmed and waited_s == float("inf"):
-            return True
-        if waited_s < self.policy.doubted_refresh_s:
-            return False
-        return (
-            waited_s >= self.policy.pairs_refresh_s
-            or not self.pairs_confirmed
-            or self.symbols.unsure
-            or self.symbols.halted
-            or self.doubts.speak_against(self._evidence(), now)
-            # An exchange that says nothing may have halted.
-            or (waited_s >= 2 * self.policy.doubted_refresh_s and self._is_silent())
-        )
-
-    def _evidence(self) -> set[str]:
-        """What speaks against the list: the pairs that tick all the same, and REST."""
-        return self.market.misjudged | ({REST_ITSELF} if self.list_contradicted else set())
-
     def _is_silent(self) -> bool:
         """Whether a connection to the exchange is there, and nothing comes of the tickers."""
         return bool(self.sockets) and self.sockets[0].link is not None and not self._stream_delivers()
-
-    async def _fetch_pairs(self) -> bool:
-        request = binance.exchange_info()
-        self.pairs_asked = self.clock.now()
-        try:
-            response = await self._get(request)
-            pairs = binance.read_exchange_info(response)
-        except ProviderError as error:
-            log_failure(self.rest, "pairs", error)
-            self.pairs_failed = True
-            self.on_change()
-            return False
-        evidence = self._evidence()
-        self.pairs_failed = self.list_contradicted = False
-        self.pairs_confirmed = True
-        self._record(request, response)
-        self.market.pairs(pairs)
-        trading = {symbol for symbol in evidence if (pair := self.symbols.listed.get(symbol)) and pair.trading}
-        self.doubts.settled(trading)
-        self.doubts.overruled(evidence - trading, self.clock.now())
-        self.busiest = [symbol for symbol in self.busiest if symbol in self.symbols.by_symbol]
-        self._save_pairs(pairs)
-        self.on_change()
-        return True
-
-    def _load_pairs(self) -> bool:
-        if self.pairs_file is None:
-            return False
-        try:
-            rows = orjson.loads(self.pairs_file.read_bytes())
-        except (OSError, ValueError):
-            return False
-        pairs = [pair for row in rows if (pair := _kept_pair(row)) is not None] if isinstance(rows, list) else []
-        if not pairs:
-            return False
-        self._record(binance.exchange_info(), binance.as_exchange_info(pairs, self.clock.wall_ms()))
-        self.market.pairs(pairs)
-        return True
-
-    def _save_pairs(self, pairs: Sequence[Pair]) -> None:
-        if self.pairs_file is None:
-            return
-        rows = [[pair.symbol, pair.base, pair.quote, pair.status] for pair in pairs]
-        try:
-            self.pairs_file.parent.mkdir(parents=True, exist_ok=True)
-            part = self.pairs_file.with_suffix(".part")
-            part.write_bytes(orjson.dumps(rows))
-            part.replace(self.pairs_file)
-        except OSError as error:
-            log.warning("state_not_saved", extra={"file": str(self.pairs_file), "cause": error.strerror})
 
     # --- prices by REST while no stream delivers ---
 
@@ -413,9 +339,7 @@ class BinanceFeed:
             asked = True
             self.tickers_failed = False
             self.work.put(self._polled(response, rows.good))
-            by_volume = sorted(rows.good, key=lambda price: price.quote_volume_24h or 0.0, reverse=True)
-            listed = (price.symbol for price in by_volume if price.symbol in self.symbols.by_symbol)
-            self.busiest = list(islice(listed, TICKERS_COMPARED))
+            self.judge.polled(rows.good)
             await self.clock.sleep(self.policy.poll_s)
 
     def _polled(self, response: HttpResponse, prices: Sequence[Price]) -> Work:
@@ -429,7 +353,7 @@ class BinanceFeed:
 
     def prices_fail(self) -> bool:
         """Neither stream nor REST gives prices: time for somebody else to."""
-        return (self.tickers_failed or self.pairs_failed or self.symbols.halted) and not self._stream_delivers()
+        return (self.tickers_failed or self.pairs.failed or self.symbols.halted) and not self._stream_delivers()
 
     def _stream_delivers(self) -> bool:
         socket = self.sockets[0] if self.sockets else None
@@ -443,15 +367,12 @@ class BinanceFeed:
         self.work.finish()
         if self.recorder is not None:
             self.recorder.subscribed(sorted(streams), self.clock.wall_ms())
-        now = self.awake.now()
         for stream in streams:
+            self.judge.subscribed(stream)
             key = self.followed.get(stream)
             if stream == binance.ALL_MINI_TICKERS:
                 self.market.new_connection()
-                self.seen = {}
-                self.watchdog.follow(stream, ALL_MARKETS, self.policy.ticker_cadence_s, self.policy.silence_s, now)
             elif key is not None and self.backfills is not None:
-                self.watchdog.follow(stream, key[0], self.policy.candle_cadence_s, LONGEST_CADENCE_S, now)
                 self.backfills.start(key)
         self.on_change()
 
@@ -473,7 +394,7 @@ class BinanceFeed:
                 case binance.Prices(rows):
                     prices += rows.good
                 case Candle() as candle:
-                    self._heard_candle(candle)
+                    self.judge.heard_candle(candle)
         if prices:
             self._heard_prices(prices, opened.received_ms)
 
@@ -481,107 +402,8 @@ class BinanceFeed:
         # Not the newest: one row with a wild stamp would stay that for ever.
         event_ms = median_high(price.ts for price in prices)
         self._compare_clocks(event_ms, received_ms)
-        now = self.awake.now()
-        if self.watchdog.heard(binance.ALL_MINI_TICKERS, (event_ms,), event_ms, now):
-            self.last_prices = now
-            for price in prices:
-                self.seen[price.symbol] = price
-                self.watchdog.ticked(price.symbol, price.price, price.volume_24h or 0.0, price.ts, now)
-
-    def _heard_candle(self, candle: Candle) -> None:
-        now = self.awake.now()
-        stream = binance.kline_stream(candle.symbol, candle.interval)
-        told = self.watchdog.known(stream)
-        is_news = self.watchdog.heard(stream, _mark(candle), candle.ts, now)
-        if is_news and told is not None and _trades_since(told, [candle]):
-            self.watchdog.traded(candle.symbol, min(candle.ts, candle.close_time), now)
-
-    def _filled(self, key: Key, candles: Sequence[Candle]) -> None:
-        """REST has told candles: a stream that has not told what traded in them owes it."""
-        stream = binance.kline_stream(*key)
-        told = self.watchdog.known(stream)
-        if told is not None and _trades_since(told, candles):
-            self.watchdog.missed(stream, self.awake.now())
-        elif told is None and candles:
-            self.watchdog.may_know(stream, _mark(candles[-1]))
-
-    # --- streams that died ---
-
-    async def _watch(self) -> None:
-        """Ask anew for a dead stream; if that does not help, or all is silent, leave its connection for another."""
-        while True:
-            pauses = self.awake.pauses
-            await self.clock.sleep(self.policy.watch_s)
-            now = self.awake.now()
-            if self.awake.pauses > pauses:
-                continue  # first read what has come while we stood still
-            for stream in self.watchdog.dead(now):
-                socket = self._socket_of(stream)
-                if socket is None:
-                    continue  # it is about to be subscribed anew anyway
-                is_first_time = not self.watchdog.pulses[stream].renewed
-                self.watchdog.treated(stream, now)
-                if is_first_time and socket.silent_s() < self.policy.candle_cadence_s:
-                    log.warning("stream_dead", extra={"socket": socket.name, "stream": stream, "cure": "renew"})
-                    socket.renew(stream)
-                else:
-                    log.warning("stream_dead", extra={"socket": socket.name, "stream": stream, "cure": "rotate"})
-                    socket.rotate(f"{stream} is dead", elsewhere=True)
-
-    async def _question(self) -> None:
-        """Ask REST whether there was anything to tell for a stream that tells nothing."""
-        while True:
-            await self.clock.sleep(self.policy.watch_s)
-            for stream in self.watchdog.suspects(self.awake.now()):
-                missed, pause_s = None, 0.0
-                if self._socket_of(stream) is not None:
-                    try:
-                        missed = await self._has_missed(stream)
-                    except ProviderError as error:
-                        log_failure(self.rest, f"about {stream}", error)
-                        pause_s = min(max(self.policy.first_delay_s, self.rest.back_in_s()), self.policy.silence_s / 3)
-                now = self.awake.now()
-                if stream == binance.ALL_MINI_TICKERS and missed is None:
-                    # Somewhere something trades each second.
-                    missed = self.watchdog.silent_s(stream, now) >= self.policy.silence_s or None
-                if missed is None:
-                    self.watchdog.unsure(stream, now)
-                elif missed:
-                    self.watchdog.missed(stream, now)
-                else:
-                    self.watchdog.quiet(stream, now)
-                await self.clock.sleep(pause_s)
-
-    def _socket_of(self, stream: str) -> StreamSocket | None:
-        """The socket that brings a stream now."""
-        return next((socket for socket in self.sockets if stream in socket.active), None)
-
-    async def _has_missed(self, stream: str) -> bool | None:
-        """Whether a stream has not told something; None if there is nothing to compare with yet."""
-        if stream == binance.ALL_MINI_TICKERS:
-            return await self._tickers_have_missed()
-        key = self.followed.get(stream)
-        if key is None:
-            return None
-        told = self.watchdog.known(stream)
-        response = await self._get(binance.klines(*key, 2), urgent=False)
-        candles = binance.read_klines(response, *key).good
-        if told is None and candles:
-            self.watchdog.may_know(stream, _mark(candles[-1]))
-        return _trades_since(told, candles) if told is not None else None
-
-    async def _tickers_have_missed(self) -> bool | None:
-        if not self.busiest:
-            return None
-        response = await self._get(binance.tickers_24h(self.busiest), urgent=False)
-        rows = binance.read_tickers_24h(response).good
-        then = [self.seen.setdefault(row.symbol, row) for row in rows]
-        if all(row is old for row, old in zip(rows, then, strict=True)):
-            return None
-        return any(
-            row.price != old.price or (row.volume_24h or 0.0) > (old.volume_24h or 0.0)
-            for row, old in zip(rows, then, strict=True)
-        )
+        if self.judge.heard_prices(prices, event_ms):
+            self.last_prices = self.awake.now()
 
     # --- how it goes ---
 
@@ -589,7 +411,7 @@ class BinanceFeed:
         """For each category what it has first: a value, a known failure, or None for neither yet."""
         streaming, known = self._stream_delivers(), self.symbols.known
         errors = [*self.rest.errors(), *self.stream_hosts.errors()]
-        failure = "; ".join(errors) if errors and (self.pairs_failed or self.tickers_failed or not known) else None
+        failure = "; ".join(errors) if errors and (self.pairs.failed or self.tickers_failed or not known) else None
         if self.symbols.halted:
             return {"price": EXCHANGE_HALTED, "ohlcv": EXCHANGE_HALTED}
         # Only what the settings name: clients may start candles at any time, and those have to wait their turn.
@@ -638,7 +460,7 @@ class BinanceFeed:
 
     def _exchange_ms(self) -> int:
         """What the exchange's clock shows now, by what it said of it: never less than its newest event."""
-        return max(self.rest.their_ms(), self.watchdog.newest_ms)
+        return max(self.rest.their_ms(), self.judge.watchdog.newest_ms)
 
     async def _get(self, request: HttpRequest, urgent: bool = True) -> HttpResponse:
         return await self._ask(just(request), urgent)
@@ -648,7 +470,7 @@ class BinanceFeed:
             answer = await self.rest.run(steps, urgent=urgent)
         except ProviderError as error:
             if isinstance(error, NotFound):
-                self.list_contradicted = True  # we ask only for what is listed
+                self.pairs.contradict()  # we ask only for what is listed
             await self.work.done()
             raise
         finally:
@@ -670,30 +492,6 @@ class BinanceFeed:
         """Only what is applied goes on a tape, in the order it is applied."""
         if self.recorder is not None:
             self.recorder.answer(request, response)
-
-
-def _kept_pair(row: object) -> Pair | None:
-    """Return a pair as an earlier run wrote it, None for what is not one. Older files tell only whether it trades."""
-    match row:
-        case [str(symbol), str(base), str(quote), status] if symbol and base and quote:
-            if isinstance(status, bool):
-                status = TRADING if status else "BREAK"
-            return Pair(symbol, base, quote, binance.pair_status(status))
-    return None
-
-
-def _mark(candle: Candle) -> tuple[int, ...]:
-    """How far a candle stream has come."""
-    return candle.open_time, candle.trades or 0, int(candle.closed)
-
-
-def _trades_since(told: tuple[int, ...], candles: Sequence[Candle]) -> bool:
-    """Whether these candles hold a trade that is not in what was told."""
-    open_time, trades, *_ = told
-    return any(
-        (each.open_time == open_time and (each.trades or 0) > trades) or (each.open_time > open_time and each.trades)
-        for each in candles
-    )
 
 
 def _quantiles(delays_ms: Sequence[int]) -> dict[str, int]:

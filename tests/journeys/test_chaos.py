@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from feeds.exchange.backfill import Backfills
-from feeds.exchange.feed import BinanceFeed
+from feeds.exchange.pair_list import PairList
 from feeds.identity import Identities
 from feeds.model import Quote
 from stream_server.delivery.hub import Hub
@@ -85,10 +85,8 @@ def test_a_service_that_believes_a_list_for_an_hour_is_found_out(monkeypatch: py
     run(Plan(0, SPAN_S, ()))
     tape = (Fault(30.0, Kind.LISTED, 25.0, listed="HALT"), Fault(40.0, Kind.CRASH, 2.0))
     assert run(Plan(0, SPAN_S, tape)).findings == ()
-    doubted = BinanceFeed._list_is_doubted
-    monkeypatch.setattr(
-        BinanceFeed, "_list_is_doubted", lambda self, now: not self.pairs_confirmed and doubted(self, now)
-    )
+    doubted = PairList._is_doubted
+    monkeypatch.setattr(PairList, "_is_doubted", lambda self, now: not self.confirmed and doubted(self, now))
     found = run(Plan(0, SPAN_S, tape)).findings
     assert any("is said to be {'HALT'" in finding for finding in found), found
 

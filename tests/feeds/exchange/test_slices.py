@@ -95,8 +95,8 @@ async def test_a_piece_that_fails_ends_by_itself_and_says_so() -> None:
 
 async def running(exchange: FakeBinance, it: Live) -> None:
     """Wait until a feed streams, and give it all pairs."""
-    await exchange.until(lambda: exchange.subscribed(ALL) and it.feed.pairs_confirmed and it.feed.sockets[0].active)
-    await exchange.until(lambda: it.feed.busiest and it.feed.work.is_done)
+    await exchange.until(lambda: exchange.subscribed(ALL) and it.feed.pairs.confirmed and it.feed.sockets[0].active)
+    await exchange.until(lambda: it.feed.judge.busiest and it.feed.work.is_done)
     it.market.pairs(PAIRS)
 
 
