@@ -250,10 +250,16 @@ def _read(claims: Mapping[str, object], now_s: float) -> Claims:
         raise TokenError("the token's time is over")
     if begins_s is not None and now_s < begins_s - LEEWAY_S:
         raise TokenError("the token's time has not come")
-    name = claims.get("sub", "jwt")
-    if not isinstance(name, str):
-        raise TokenError("the token's sub must be a text")
+    _text(claims, "iss")
+    name = _text(claims, "sub") or "jwt"
     return Claims(name[:64], _patterns(claims.get("topics", [">"])), expires_s)
+
+
+def _text(claims: Mapping[str, object], name: str) -> str | None:
+    value = claims.get(name, "")
+    if not isinstance(value, str):
+        raise TokenError(f"the token's {name} must be a text")
+    return value or None
 
 
 def _patterns(value: object) -> tuple[str, ...]:
