@@ -44,6 +44,7 @@ async def sse(request: web.Request) -> web.StreamResponse:
     selectors = parameters.selectors(context.symbols)
     interval_ms = parameters.interval_ms()
     since = parameters.cursor(_header_of(request))
+    parameters.text("ticket")  # the door has read it; what is wrong with it is named here
     parameters.check()
     check_rights(claims, selectors)
     address = caller_of(context, request).streams

@@ -49,6 +49,7 @@ class Opening:
         parameters = Parameters(asked)
         topics, interval_ms, batch = parameters.topics(), parameters.interval_ms(), parameters.flag("batch")
         since = parameters.cursor(last_event_id)
+        parameters.text("ticket")  # the door has read it; what is wrong with it is named here
         problem = None
         try:
             parameters.check()

@@ -57,16 +57,16 @@ async def test_topics_in_several_parameters_are_one_list(service: Running, query
 
 async def test_all_that_is_wrong_is_named_at_once(service: Running) -> None:
     for value in NO_INTERVALS:
-        query = f"topics=price.BTC&interval_ms={quote(value)}&since=a-1&since=a-2"
+        query = f"topics=price.BTC&interval_ms={quote(value)}&since=a-1&since=a-2&ticket=a&ticket=b"
         status, body = await service.get(f"/sse?{query}")
         assert status == 400, value
         error = body["error"]
         assert isinstance(error, dict)
-        assert error["details"].keys() == {"interval_ms", "since"}, value
+        assert error["details"].keys() == {"interval_ms", "since", "ticket"}, value
         heard = await over_ws(service, f"{query}&batch=perhaps")
         message = one(heard, "error")
         assert message["code"] == "bad_request"
-        for name in ("interval_ms", "since", "batch"):
+        for name in ("interval_ms", "since", "ticket", "batch"):
             assert name in message["message"], value
 
 
