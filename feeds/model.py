@@ -190,7 +190,8 @@ class Article:
     """A piece of news or a post. Texts are plain: no markup, no control characters."""
 
     id: str
-    """A hash of the normalised URL, or of title and time where there is none."""
+    """A hash of the normalised URL; of the source's own name of the row, or of title and time, where there is none or
+    where the source gives several articles one URL."""
     title: str
     url: str | None
     outlet: str
@@ -203,6 +204,8 @@ class Article:
     votes: Mapping[str, int] | None = None
     published_estimated: bool = False
     """The source gave no time; the time of receipt stands in."""
+    key: tuple[str, str] | None = field(default=None, compare=False)
+    """Who names the row, and a hash of its lasting name there: a feed's guid, a post's id. Not for clients."""
 
 
 @dataclass(frozen=True, slots=True)

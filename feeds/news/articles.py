@@ -7,11 +7,12 @@ are http or https without credentials.
 
 import html
 import re
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from hashlib import blake2b
+from typing import TypeVar
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from feeds.fields import (
@@ -22,12 +23,15 @@ from feeds.fields import (
     maybe_mapping,
     maybe_text,
     number,
+    some_rows,
     text,
     whole,
 )
 from feeds.model import Article
 from orchestrator.persistence import LATEST_MS
 from orchestrator.texts import HIDDEN, one_line, visible
+
+R = TypeVar("R")
 
 MAX_TITLE = 300
 MAX_SUMMARY = 600
@@ -79,13 +83,13 @@ def article(
     summary: str | None = None,
     symbols: Iterable[str] = (),
     votes: Mapping[str, int] | None = None,
-    key: str | None = None,
+    key: tuple[str, str] | None = None,
 ) -> Article | None:
     """Make an article from the raw fields of a row. None if the source has withdrawn it.
 
     An article without a title is called by the beginning of its summary. `symbols` are those the source names; coins
-    found in title and summary are added. A publication date ahead of `received_ms` becomes `received_ms`. `key` is the
-    source's own lasting name of the row, which identifies it where it has no usable link.
+    found in title and summary are added. A publication date ahead of `received_ms` becomes `received_ms`. `key` is who
+    names the row and its lasting name there, which identifies it where a link does not.
     Raises: BadFieldError if neither title nor summary says anything.
     """
     plain_title = plain(title or "", MAX_TITLE)
@@ -99,10 +103,11 @@ def article(
     if not plain_title:
         raise BadFieldError("title")
     link = clean_url(url)
+    named = None if key is None else (key[0], _digest(key[1]))
     given_ms = published_ms if published_ms is not None and published_ms >= FIRST_MS else None
     dated = given_ms is not None and given_ms <= received_ms + SKEW_MS
     return Article(
-        id=article_id(link, key, plain_title, given_ms),
+        id=article_id(link, named, plain_title, given_ms),
         title=plain_title,
         url=link,
         outlet=outlet,
@@ -112,6 +117,7 @@ def article(
         symbols=_merged((*symbols, *symbols_in(f"{plain_title}\n{plain_summary}"))),
         votes=votes,
         published_estimated=not dated,
+        key=named,
     )
 
 
@@ -147,7 +153,7 @@ WITHDRAWN = re.compile(r"\[ ?(?:removed|deleted)(?: by (?:reddit|user|moderators
 """What stands for a title or text that its author, its outlet or a moderator has taken back."""
 
 
-def article_id(url: str | None, key: str | None, title: str, published_ms: int | None) -> str:
+def article_id(url: str | None, key: tuple[str, str] | None, title: str, published_ms: int | None) -> str:
     """16 hexadecimal digits: a hash of the cleaned link, else of the source's key, else of title and time.
 
     Scheme, `www.` and a last slash do not tell two links apart, so that the same story by two ways is one.
@@ -157,10 +163,36 @@ def article_id(url: str | None, key: str | None, title: str, published_ms: int |
         # The slash stands before the query where there is one.
         text = re.sub(r"/(?=\?|\Z)", "", text, count=1)
     elif key:
-        text = f"key\0{key}"
+        text = f"key\0{':'.join(key)}"
     else:
         text = f"title\0{title}\0{published_ms}"
+    return _digest(text)
+
+
+def _digest(text: str) -> str:
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def some_articles(provider: str, raw: Collection[R], read: Callable[[R], Article | None]) -> Rows[Article]:
+    """Read each row of an answer, as `some_rows`, and tell those apart that share a link."""
+    return told_apart(some_rows(provider, raw, read))
+
+
+def told_apart(rows: Rows[Article]) -> Rows[Article]:
+    """Give articles of one answer that share a link, but neither key nor title, ids of their own.
+
+    The posts of a live page, or all that a careless outlet has, lead to one address, or differ in its fragment only.
+    """
+    names: defaultdict[str, set[object]] = defaultdict(set)
+    for each in rows.good:
+        names[each.id].add(each.key or each.title)
+    return Rows([each if len(names[each.id]) == 1 else _by_itself(each) for each in rows.good], rows.rejected)
+
+
+def _by_itself(each: Article) -> Article:
+    """The same article, known by its key, or by title and time."""
+    published_ms = None if each.published_estimated else each.published_at
+    return replace(each, id=article_id(None, each.key, each.title, published_ms))
 
 
 def _merged(symbols: Iterable[str]) -> tuple[str, ...]:
@@ -402,6 +434,8 @@ class Novelty(StrEnum):
 class _Versions:
     titles: set[str]
     published_at: int
+    keys: dict[str, str] = field(default_factory=dict)
+    """By who names it: its name there."""
 
 
 MAX_TITLES = 16
@@ -422,8 +456,34 @@ class SeenArticles:
         self.size = size
         self.versions: OrderedDict[str, _Versions] = OrderedDict()
 
+    def named(self, each: Article) -> Article:
+        """The article under the id that it has among those that were there before.
+
+        One that has shared its link since its first time keeps the id of the link. One that came alone, but under
+        another key and title than the last one of its link, is another article.
+        """
+        if each.url is None:
+            return each
+        link_id = article_id(each.url, None, "", None)
+        seen = self.versions.get(link_id)
+        if seen is None:
+            return each
+        source, name = each.key or ("", "")
+        known = seen.keys.get(source)
+        is_known = known == name if known is not None else each.title in seen.titles
+        if each.id != link_id:
+            return replace(each, id=link_id) if is_known else each
+        is_another = known is not None and not is_known and each.title not in seen.titles
+        return _by_itself(each) if is_another else each
+
     def judge(self, each: Article) -> Novelty:
         """What this one is; from now on it is known."""
+        novelty = self._judged(each)
+        if each.key is not None:
+            self.versions[each.id].keys.setdefault(*each.key)
+        return novelty
+
+    def _judged(self, each: Article) -> Novelty:
         seen = self.versions.get(each.id)
         if seen is None:
             self.versions[each.id] = _Versions({each.title}, 0 if each.published_estimated else each.published_at)

@@ -82,7 +82,8 @@ class NewsDesk:
             return
         self.heard_at[fetched.source] = self.clock.now()
         self.from_disk = False
-        news = [each for each in fetched.value.good if self.seen.judge(each) is not Novelty.KNOWN]
+        named = [self.seen.named(each) for each in fetched.value.good]
+        news = [each for each in named if self.seen.judge(each) is not Novelty.KNOWN]
         if news:
             try:
                 self.batches.put_nowait((news, fetched.source, fetched.received_ms))

@@ -32,7 +32,7 @@ from feeds.fields import (
 )
 from feeds.intervals import MINUTE_MS, STEP_MS
 from feeds.model import Article, Candle, Coin, FearGreed, Quote, Sentiment, Trending
-from feeds.news.articles import MAX_URL, READ_AT_MOST, NewsQuery, article, newest, outlet_name
+from feeds.news.articles import MAX_URL, READ_AT_MOST, NewsQuery, article, newest, outlet_name, told_apart
 from feeds.queries import CandleQuery, MarketQuery
 from orchestrator import http
 from orchestrator.errors import (
@@ -286,7 +286,7 @@ def news(query: NewsQuery) -> Steps[Rows[Article]]:
 def latest_news(limit: int = 20) -> Steps[Rows[Article]]:
     """Articles of several outlets. `/news/latest`."""
     response = yield _get("/api/v1/news/latest", {"limit": str(limit)})
-    return _some(_list(response), lambda row: _news_row(row, response), limit)
+    return told_apart(_some(_list(response), lambda row: _news_row(row, response), limit))
 
 
 def rss(feed_name: str, limit: int = 20) -> Steps[Rows[Article]]:
@@ -294,7 +294,7 @@ def rss(feed_name: str, limit: int = 20) -> Steps[Rows[Article]]:
     if feed_name not in FEEDS:
         raise BadQuery(NAME, f"feed {feed_name[:40]!r} is not one of {', '.join(FEEDS)}")
     response = yield _get("/api/v1/rss/feed", {"feed_name": feed_name, "limit": str(limit)})
-    return _some(_list(response), lambda row: _of_feed(_rss_row(row, response), feed_name), limit)
+    return told_apart(_some(_list(response), lambda row: _of_feed(_rss_row(row, response), feed_name), limit))
 
 
 def _of_feed(each: Article | None, feed_name: str) -> Article | None:
@@ -307,7 +307,7 @@ def _of_feed(each: Article | None, feed_name: str) -> Article | None:
 def rss_all(limit_per_feed: int = 10) -> Steps[Rows[Article]]:
     """Articles of all `FEEDS`, newest first."""
     response = yield _get("/api/v1/rss/all", {"limit_per_feed": str(limit_per_feed), "limit": str(limit_per_feed)})
-    return _some(_list(response), lambda row: _rss_row(row, response), limit_per_feed * len(FEEDS))
+    return told_apart(_some(_list(response), lambda row: _rss_row(row, response), limit_per_feed * len(FEEDS)))
 
 
 def reddit_top(subreddit: str = "cryptocurrency", period: str = "day", limit: int = 25) -> Steps[Rows[Article]]:
@@ -540,7 +540,7 @@ def _posts(response: HttpResponse, subreddit: str, limit: int) -> Rows[Article]:
     said = body.get("subreddit")
     if isinstance(said, str) and said.lower() != subreddit.lower():
         raise Malformed(NAME, "posts of another subreddit")
-    return _some(_list(response), lambda row: _reddit_row(row, response), limit)
+    return told_apart(_some(_list(response), lambda row: _reddit_row(row, response), limit))
 
 
 def _reddit_row(row: object, response: HttpResponse) -> Article | None:
@@ -561,7 +561,7 @@ def _reddit_row(row: object, response: HttpResponse) -> Article | None:
         summary=maybe_text(fields, "selftext", READ_AT_MOST),
         votes={name: int(count) for name, count in votes.items() if count is not None and abs(count) < MAX_VOTES}
         or None,
-        key=None if post_id is None else f"reddit:{post_id}",
+        key=None if post_id is None else ("reddit", post_id),
     )
 
 
@@ -575,7 +575,7 @@ def _article(
     published_ms: int | None,
     summary: str | None,
     votes: Mapping[str, int] | None = None,
-    key: str | None = None,
+    key: tuple[str, str] | None = None,
 ) -> Article | None:
     # It says "now" where a feed's date cannot be read.
     made_up = published_ms is not None and abs(published_ms - _answered_ms(response)) <= NOW_MS

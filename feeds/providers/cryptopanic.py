@@ -9,10 +9,10 @@ Source: client libraries and project notes of 2025-26; the official page could n
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from feeds.fields import Rows, mapping, maybe_iso_ms, maybe_mapping, maybe_text, maybe_whole, some_rows
+from feeds.fields import Rows, mapping, maybe_iso_ms, maybe_mapping, maybe_text, maybe_whole
 from feeds.model import Article
-from feeds.news.articles import MAX_URL, READ_AT_MOST, NewsQuery, article, newest, outlet_name
-from orchestrator import http
+from feeds.news.articles import MAX_URL, READ_AT_MOST, NewsQuery, article, newest, outlet_name, some_articles
+from orchestrator import http, repairs
 from orchestrator.errors import Blocked, Malformed, NotFound, ProviderError, RateLimited, Unauthorized, Unavailable
 from orchestrator.http import HttpRequest, HttpResponse, json_body, maybe_json
 from orchestrator.provider import Steps
@@ -82,14 +82,13 @@ def read_posts(response: HttpResponse, is_another: IsAnother = lambda *coin: Fal
     posts = body.get("results") if isinstance(body, dict) else None
     if not isinstance(posts, list):
         raise _spoken(NAME, body) or Malformed(NAME, "no list of posts")
-    return some_rows(NAME, posts, lambda row: _post(row, response.received_ms, is_another))
+    return some_articles(NAME, posts, lambda row: _post(row, response.received_ms, is_another))
 
 
 def _post(row: object, received_ms: int, is_another: IsAnother) -> Article | None:
     post = mapping(row)
     source = maybe_mapping(post, "source")
     domain = maybe_text(source, "domain") or maybe_text(post, "domain")
-    post_id = post.get("id")
     return article(
         title=maybe_text(post, "title", READ_AT_MOST),
         # The outlet's own link makes it the same article as in the outlet's feed.
@@ -101,8 +100,17 @@ def _post(row: object, received_ms: int, is_another: IsAnother) -> Article | Non
         summary=maybe_text(post, "description", READ_AT_MOST),
         symbols=_codes(post.get("instruments") or post.get("currencies"), is_another),
         votes=_votes(maybe_mapping(post, "votes")),
-        key=f"{NAME}:{post_id}" if isinstance(post_id, int | str) else None,
+        key=_key(post),
     )
+
+
+def _key(post: Mapping[str, object]) -> tuple[str, str] | None:
+    post_id = post.get("id")
+    if isinstance(post_id, int | str):
+        return NAME, str(post_id)
+    if post_id is not None:
+        repairs.repaired("id")
+    return None
 
 
 def _codes(coins: object, is_another: IsAnother) -> list[str]:

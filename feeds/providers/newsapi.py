@@ -8,9 +8,9 @@ Source: newsapi.org/docs, "Everything" and "Errors".
 
 from urllib.parse import urlsplit
 
-from feeds.fields import Rows, mapping, maybe_iso_ms, maybe_mapping, maybe_text, some_rows
+from feeds.fields import Rows, mapping, maybe_iso_ms, maybe_mapping, maybe_text
 from feeds.model import Article
-from feeds.news.articles import MAX_URL, NAMES, READ_AT_MOST, NewsQuery, article, newest, outlet_name
+from feeds.news.articles import MAX_URL, NAMES, READ_AT_MOST, NewsQuery, article, newest, outlet_name, some_articles
 from orchestrator import http
 from orchestrator.errors import BadQuery, Malformed, ProviderError, RateLimited, Unauthorized, Unavailable
 from orchestrator.http import HttpRequest, HttpResponse, json_body, maybe_json
@@ -77,7 +77,7 @@ def read_articles(response: HttpResponse) -> Rows[Article]:
     found = body.get("articles") if isinstance(body, dict) else None
     if not isinstance(found, list):
         raise Malformed(NAME, "no list of articles")
-    return some_rows(NAME, found, lambda row: _article(row, response.received_ms))
+    return some_articles(NAME, found, lambda row: _article(row, response.received_ms))
 
 
 def _article(row: object, received_ms: int) -> Article | None:

@@ -18,11 +18,10 @@ from feeds.fields import (
     maybe_number,
     maybe_text,
     positive,
-    some_rows,
     text,
 )
 from feeds.model import Article
-from feeds.news.articles import MAX_URL, READ_AT_MOST, NewsQuery, article, newest
+from feeds.news.articles import MAX_URL, READ_AT_MOST, NewsQuery, article, newest, some_articles
 from orchestrator import http
 from orchestrator.clock import Clock
 from orchestrator.errors import Blocked, Malformed, NotFound, ProviderError, RateLimited, Unauthorized, Unavailable
@@ -138,7 +137,7 @@ def read_listing(response: HttpResponse) -> Rows[Article]:
     if not isinstance(children, list):
         raise Malformed(NAME, "no listing")
     posts = [child.get("data") if isinstance(child, dict) else None for child in children]
-    return some_rows(NAME, posts, lambda row: _post(row, response.received_ms))
+    return some_articles(NAME, posts, lambda row: _post(row, response.received_ms))
 
 
 def _is_left_out(post: Mapping[str, object]) -> bool:

@@ -27,9 +27,9 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser, ParseError
 
 from feeds.dates import with_offset
-from feeds.fields import BadFieldError, Rows, some_rows
+from feeds.fields import BadFieldError, Rows
 from feeds.model import Article
-from feeds.news.articles import MAX_URL, NewsQuery, article, newest, symbols_in
+from feeds.news.articles import MAX_URL, NewsQuery, article, newest, some_articles, symbols_in
 from orchestrator import charsets, http, repairs
 from orchestrator.errors import Malformed, ProviderError, TooLarge
 from orchestrator.http import HttpRequest, HttpResponse
@@ -208,7 +208,7 @@ def read_feed(response: HttpResponse, name: str, outlet: str, kind: str = "news"
     if _local(root) not in ("rss", "RDF", "feed"):
         raise Malformed(name, "XML instead of a feed")
     parsed = feedparser.parse(io.BytesIO(_anew(root, url)), sanitize_html=False, resolve_relative_uris=False)
-    return some_rows(name, parsed.entries, lambda entry: _article(entry, outlet, kind, response.received_ms))
+    return some_articles(name, parsed.entries, lambda entry: _article(entry, outlet, kind, response.received_ms))
 
 
 def _decoded(name: str, response: HttpResponse) -> str:
@@ -384,7 +384,7 @@ def _article(entry: object, outlet: str, kind: str, received_ms: int) -> Article
         received_ms=received_ms,
         summary=_text(entry, "summary") or _content(entry),
         symbols=symbols_in(" | ".join(_tags(entry))),
-        key=f"{NAME}:{outlet}:{guid}" if guid else None,
+        key=(f"{NAME}:{outlet}", guid) if guid else None,
     )
 
 

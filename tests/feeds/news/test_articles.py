@@ -25,6 +25,7 @@ from feeds.news.articles import (
     outlet_name,
     plain,
     symbols_in,
+    told_apart,
 )
 from tests.fakes.clock import START_MS
 
@@ -36,7 +37,7 @@ def made(
     url: str | None = "https://example.com/1",
     published_ms: int | None = START_MS - HOUR_MS,
     summary: str | None = None,
-    key: str | None = None,
+    key: tuple[str, str] | None = None,
     received_ms: int = START_MS,
 ) -> Article:
     """An article received at START_MS."""
@@ -211,7 +212,7 @@ def test_the_same_story_by_two_ways_has_one_id() -> None:
 
 
 def test_an_article_without_a_link_is_known_by_its_key_or_by_title_and_time() -> None:
-    assert made(url=None, key="a:1", title="One").id == made(url="javascript:x", key="a:1", title="Two").id
+    assert made(url=None, key=("a", "1"), title="One").id == made(url="javascript:x", key=("a", "1"), title="Two").id
     assert made(url=None).id == made(url=None).id
     assert made(url=None).id != made(url=None, published_ms=START_MS - 2 * HOUR_MS).id
     # Undated, it must not become another article with every poll.
@@ -234,6 +235,61 @@ def test_no_article_is_from_the_future_or_from_before_bitcoin(
 ) -> None:
     read = made(published_ms=published_ms)
     assert (read.published_at, read.published_estimated) == (told, estimated)
+
+
+SHARED = "https://example.com/live"
+BY_KEY = [made(f"Post {number}", f"{SHARED}#{number}", key=("rss:a", str(number))) for number in range(5)]
+BY_TITLE = [replace(each, key=None) for each in BY_KEY]
+ALIKE = [replace(each, title="Live") for each in BY_KEY]
+
+
+@pytest.mark.parametrize("answer", [BY_KEY, BY_TITLE, ALIKE, [*BY_KEY[:2], *BY_TITLE[2:]]])
+def test_articles_that_share_a_link_are_as_many_as_their_keys_or_titles(answer: list[Article]) -> None:
+    read = told_apart(Rows(list(answer)))
+    assert len({each.id for each in read.good}) == 5
+    assert {each.url for each in read.good} == {SHARED}
+    assert told_apart(Rows(answer[::-1])).good == read.good[::-1], "the order makes no difference"
+
+
+def test_one_article_twice_in_an_answer_is_one() -> None:
+    once = BY_KEY[0]
+    for twice in (replace(once, title="Rewritten"), replace(once, summary="More")):
+        assert {each.id for each in told_apart(Rows([once, twice])).good} == {once.id}
+    assert {each.id for each in told_apart(Rows([BY_TITLE[0]] * 2)).good} == {once.id}
+
+
+@pytest.mark.parametrize("posts", [BY_KEY, BY_TITLE])
+def test_the_posts_of_a_link_are_told_once_each_however_they_come_and_go(posts: list[Article]) -> None:
+    seen = SeenArticles()
+    answers = [posts[:1], posts[1::-1], posts[:3], posts[1:4], posts[:4], posts]
+    new = []
+    for answer in answers:
+        named = [seen.named(each) for each in told_apart(Rows(list(answer))).good]
+        new += [each.title for each in named if seen.judge(each) is not Novelty.KNOWN]
+    assert sorted(new) == [each.title for each in posts]
+
+
+def test_the_next_post_of_a_link_is_no_rewriting_of_the_last() -> None:
+    seen = SeenArticles()
+    ids = []
+    for post in BY_KEY:
+        named = seen.named(post)
+        assert seen.judge(named) is Novelty.NEW
+        assert seen.judge(seen.named(post)) is Novelty.KNOWN
+        ids.append(named.id)
+    assert len(set(ids)) == 5
+
+
+def test_a_source_without_lasting_names_makes_no_second_article() -> None:
+    seen = SeenArticles()
+    first = made(key=("rss:a", "1"))
+    theirs = made("Bitcoin rests, says analyst", key=("cryptopanic", "77"))
+    renamed = made(key=("rss:a", "2"))
+    rewritten = made("Bitcoin rests again", key=("rss:a", "1"))
+    for each in (first, theirs, renamed, rewritten, made("As told elsewhere")):
+        named = seen.named(each)
+        seen.judge(named)
+        assert named.id == first.id
 
 
 def test_a_rewritten_article_is_an_update_and_an_old_one_is_known() -> None:

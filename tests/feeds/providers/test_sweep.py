@@ -4,14 +4,14 @@ import pkgutil
 
 import pytest
 
-from feeds import providers
+from feeds import providers, venues
 from tests.sweep import Case, cases, sweep
 
 NOT_UPSTREAMS = {"fields", "lexicon"}
 
 
 def test_every_provider_is_swept() -> None:
-    modules = {each.name for each in pkgutil.iter_modules(providers.__path__)}
+    modules = {each.name for package in (providers, venues) for each in pkgutil.iter_modules(package.__path__)}
     assert modules - NOT_UPSTREAMS == {case.provider for case in cases()}
 
 
