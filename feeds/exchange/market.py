@@ -227,6 +227,8 @@ class BinanceMarket:
             return
         if self._has_told(pair.base, new) or not self._believes(pair.base, price.price):
             return
+        if not pair.trading and self._has_told_price(pair.base, price.price):
+            return  # a later stamp makes the last price of a pair that rests no fresher
         self.prices[pair.base] = new
         self.told[pair.base] = (price, new.rank)
         self.told_ms = received_ms
@@ -271,6 +273,10 @@ class BinanceMarket:
         told = self.told.get(base)
         # Whole events are compared only where their times agree: this is asked of every one.
         return told is not None and told[0].ts == new.price.ts and told == (new.price, new.rank)
+
+    def _has_told_price(self, base: str, price: float) -> bool:
+        told = self.told.get(base)
+        return told is not None and told[0].price == price
 
     def _believes(self, base: str, price: float) -> bool:
         """Whether a price is no leap, or one that a second tick has confirmed."""

@@ -3,12 +3,13 @@
 import logging
 import math
 import time
+from dataclasses import replace
 
 import orjson
 import pytest
 
 from feeds.exchange.candles import State
-from feeds.exchange.market import BinanceMarket, candle_data
+from feeds.exchange.market import HALTED, BinanceMarket, candle_data
 from feeds.fields import Rows
 from feeds.model import Event, Pair, Price
 from feeds.symbols import Symbols
@@ -342,3 +343,17 @@ def test_a_frame_of_all_tickers_costs_no_more_a_row_when_there_are_many() -> Non
         return best
 
     assert cost(4000) < 6 * cost(200)
+
+
+def test_the_last_price_of_a_pair_that_rests_is_said_once_however_often_rest_repeats_it() -> None:
+    world = World()
+    world.market.pairs([replace(BTC, status="HALT"), ETH])
+    for seconds in range(0, 60, 5):
+        world.poll(100.0, START + seconds * 1000)
+    assert world.said() == [100.0]
+    assert world.heard.staled == [("price.BTC", HALTED)] * 2, "when it halts, and behind its last price"
+    world.poll(101.0, START + 60_000)
+    assert world.said() == [100.0, 101.0], "its last trade was not known yet"
+    world.market.pairs([BTC, ETH])
+    world.poll(101.0, START + 70_000)
+    assert world.said() == [100.0, 101.0, 101.0], "it trades again"
