@@ -17,10 +17,20 @@ BOMS = (
 )
 _USED = re.compile(
     r"utf-?8|utf-?16(?:[lb]e)?|iso-?8859-?\d{1,2}|latin-?[1-9]|windows-(?:125\d|874)|cp-?125\d|koi8-?[ru]|"
-    r"gbk|gb-?2312|gb-?18030|big5|euc-?(?:jp|kr)|shift[_-]?jis|macintosh",
+    r"gbk|gb-?2312|gb-?18030|big5(?:-hkscs)?|euc-?(?:jp|kr)|iso-?2022-?(?:jp|kr)|macintosh|mac-?cyrillic|(?:cp|ibm)-?866|"
+    r"shift[_-]?jis|s-?jis|x-?s-?jis|windows-?31j|ms_?932|cp-?932|cp-?949|uhc|ks_?c_5601-1987|x-?gbk|tis-?620|utf-?32(?:[lb]e)?",
     re.IGNORECASE | re.ASCII,
 )
 """Charsets that people publish in. Python knows others that are no charsets (`punycode`, `unicode_escape`)."""
+_OTHER_NAMES = {
+    # What browsers take each for; the plain charset lacks letters that are in use.
+    **dict.fromkeys(("shiftjis", "sjis", "xsjis", "windows31j", "ms932", "cp932"), "cp932"),
+    **dict.fromkeys(("euckr", "ksc56011987", "uhc", "cp949"), "cp949"),
+    **dict.fromkeys(("gb2312", "xgbk", "gbk"), "gb18030"),
+    "tis620": "cp874",
+    "windows874": "cp874",
+    "xmaccyrillic": "mac_cyrillic",
+}
 _WINDOWS_1252 = re.compile(r"us-?ascii|ascii|iso-?8859-?1|latin-?1", re.IGNORECASE | re.ASCII)
 _PARAMETER = re.compile(r"""(?:\A|[;\s])charset\s*=\s*["']?([\w.:-]{1,40})""", re.IGNORECASE | re.ASCII)
 
@@ -42,6 +52,8 @@ def usable(label: str) -> str | None:
         return "cp1252"
     if not _USED.fullmatch(label):
         return None
+    bare = re.sub(r"[-_]", "", label.lower())
+    label = _OTHER_NAMES.get(bare, bare if bare.startswith("latin") else label)
     try:
         return codecs.lookup(label).name
     except LookupError:

@@ -19,16 +19,25 @@ LEAST_MONTHLY_REST_S = 12 * 3600.0
 DAY_S = 24 * 3600
 
 _SENTENCE = re.compile(r"[.;!?\n\r\x00]+(?:\s|$)")
-_COUNTED = re.compile(r"\b(?:quota|credits?|allowance|limit|requests?|calls?|usage|hits|plan)\b")
+_COUNTED = re.compile(r"\b(?:quota|credits?|allowance|limit|cap|requests?|calls?|usage|hits|plan)\b")
 _USED_UP = re.compile(
     r"\b(?:exceed(?:s|ed|ing)?|exhausted|used (?:up|all)|reached|hit|depleted|r[au]n out|out of|insufficient|over|"
-    r"consumed|spent|maximum|too many|(?:no|0|zero)(?: more)?(?: \w+)? (?:left|remain(?:s|ing)?))\b"
+    r"consumed|spent|maximum|too many|(?:no|0|zero)(?: \w+){0,3} (?:left|remain(?:s|ing)?|available))\b"
 )
 _SHORT = re.compile(r"(?:\b(?:per|a|each|every)|/) ?(?:\d+ )?(?:s|m|h|sec|min|seconds?|minutes?|hours?)\b")
 """A sentence on a burst may name the month's allowance beside it."""
 _DAY = re.compile(r"\b(?:daily|day|days|today|24 ?h(?:ours)?)\b")
 _MONTH = re.compile(r"\b(?:monthly|month|months|billing|30 days)\b")
-_QUOTA = re.compile(r"\b(?:quota|credits?|allowance)\b")
+_QUOTA = re.compile(r"\b(?:quota|credits?|allowance|(?:plan|usage|account|subscription)(?: \w+)? (?:limit|cap))\b")
+_PASSING = re.compile(
+    r"\b(?:internal|temporar(?:y|ily)|try again|unavailable|maintenance|timed? ?out|backend|database|overloaded|busy)\b"
+)
+"""What a server says of troubles of its own."""
+_REFUSED = re.compile(
+    r"\b(?:invalid|incorrect|wrong|unknown|missing|expired|revoked|disabled|denied|required|bad|unauthori[sz]ed"
+    r"|not (?:found|valid|provided|recogni[sz]ed|allowed|authori[sz]ed))\b"
+)
+"""What it says of a key."""
 
 
 def judge(provider: str, response: HttpResponse, refused: ProviderError) -> ProviderError:
@@ -43,14 +52,22 @@ def judge(provider: str, response: HttpResponse, refused: ProviderError) -> Prov
         refused = RateLimited(provider, retry_after_s(after, date, response.received_ms))
     elif isinstance(refused, Unauthorized) and response.status == 418:
         refused = Banned(provider, None)
-    elif isinstance(refused, Unauthorized) and response.status >= 500:
-        refused = Unavailable(provider, f"status {response.status}")
+    elif isinstance(refused, Unauthorized) and (response.status >= 500 or _is_passing(response)):
+        refused = Unavailable(provider, f"status {response.status}, a trouble of its own")
     if response.status < 500 and isinstance(refused, (RateLimited, Unauthorized, Blocked, Malformed, Unavailable)):
         rest_s = quota_rest_s(response)
         if rest_s is not None:
             asked_s = refused.retry_after_s if isinstance(refused, RateLimited) else None
             return RateLimited(provider, max(rest_s, asked_s or 0.0))
     return refused
+
+
+def _is_passing(response: HttpResponse) -> bool:
+    """Whether the body blames the server, and says nothing of the key."""
+    if len(response.body) > LONGEST_REFUSAL_BYTES or begins(response) == b"<":
+        return False
+    words = _words(response)
+    return _PASSING.search(words) is not None and _REFUSED.search(words) is None
 
 
 def quota_rest_s(response: HttpResponse) -> float | None:
@@ -66,7 +83,9 @@ def quota_rest_s(response: HttpResponse) -> float | None:
 
 
 def _rest_of(sentence: str, response: HttpResponse) -> float | None:
-    if _USED_UP.search(sentence) is None or _COUNTED.search(sentence) is None or _SHORT.search(sentence) is not None:
+    # A 429 has said already that something is used up, where the sentence names a quota without a verb.
+    is_used_up = _USED_UP.search(sentence) or (response.status == 429 and _QUOTA.search(sentence))
+    if not is_used_up or _COUNTED.search(sentence) is None or _SHORT.search(sentence) is not None:
         return None
     if _MONTH.search(sentence) is not None:
         return max(_until_midnight_s(response), LEAST_MONTHLY_REST_S)

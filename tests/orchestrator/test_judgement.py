@@ -38,6 +38,9 @@ USED_UP = {
     "Max daily rate limit reached. 110000 (100%) of 100000 day/limit": 1.0,
     "API quota exceeded": HOUR_S,
     "Insufficient credits": HOUR_S,
+    "Plan limit reached. Please upgrade your plan.": HOUR_S,
+    "No API credits remaining": HOUR_S,
+    "Usage cap reached; resets on the 1st": HOUR_S,
 }
 BURSTS = (
     "Too many requests, slow down",
@@ -52,6 +55,8 @@ PASSING = (
     "Internal Server Error",
     "Our API token service is unavailable, try again later",
     "server error",
+    "Database token table locked",
+    "Authentication backend is busy",
 )
 
 
@@ -139,6 +144,23 @@ def test_a_passing_error_inside_a_200_does_not_switch_a_provider_off(name: str) 
     for words in PASSING:
         for body in _bodies(words):
             assert not isinstance(_judged(ACCOUNTS[name], 200, {}, body), Unauthorized), body
+
+
+@pytest.mark.parametrize("name", ACCOUNTS)
+def test_a_401_whose_body_blames_the_server_passes_and_one_that_says_nothing_does_not(name: str) -> None:
+    for words in ("Internal error", "Authentication service temporarily unavailable", "token database is busy"):
+        assert not isinstance(_judged(ACCOUNTS[name], 401, {}, orjson.dumps({"detail": words})), Unauthorized), words
+    if not isinstance(_judged(ACCOUNTS[name], 401, {}, b""), Unauthorized):
+        return  # it takes no key
+    for words in ("", "Invalid token", "Internal key not found", "try again with a key that is not expired"):
+        assert isinstance(_judged(ACCOUNTS[name], 401, {}, orjson.dumps({"detail": words})), Unauthorized), words
+
+
+@pytest.mark.parametrize("name", ACCOUNTS)
+@pytest.mark.parametrize("status", [200, 403])
+def test_a_plan_that_is_used_up_is_no_wrong_key(name: str, status: int) -> None:
+    body = orjson.dumps({"status": "Incomplete", "info": "Plan limit reached. Please upgrade your plan."})
+    assert not isinstance(_judged(ACCOUNTS[name], status, {}, body), Unauthorized)
 
 
 def test_an_error_of_cryptopanics_server_under_status_200_passes() -> None:

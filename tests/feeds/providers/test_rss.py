@@ -166,6 +166,31 @@ def test_header_mark_declaration_and_looks_tell_the_charset(
 
 
 @pytest.mark.parametrize(
+    ("labels", "encoding", "title"),
+    [
+        ("shift_jis sjis x-sjis windows-31j ms932 cp932", "cp932", "ビットコイン①が急騰"),
+        ("euc-jp", "euc-jp", "ビットコイン"),
+        ("iso-2022-jp", "iso-2022-jp", "ビットコイン"),
+        ("euc-kr ks_c_5601-1987 cp949 uhc", "cp949", "비트코인 똠방"),
+        ("gb2312 gbk x-gbk gb18030", "gb18030", "比特币價格"),
+        ("big5", "big5", "比特幣"),
+        ("cp866 ibm866", "cp866", "Биткоин"),
+        ("tis-620 windows-874", "cp874", "บิตคอยน์"),
+        ("koi8-u", "koi8-u", "Біткоїн"),
+        ("iso-8859-15 latin-9", "iso-8859-15", "5 € für Bitcoin"),
+    ],
+)
+def test_every_charset_that_outlets_declare_is_known_by_each_of_its_names(
+    labels: str, encoding: str, title: str
+) -> None:
+    for label in labels.split():
+        by_header = with_title(title).encode(encoding)
+        assert titles(read(by_header, f"text/xml; charset={label.upper()}")) == [title], label
+        declared = with_title(title, f'<?xml version="1.0" encoding="{label}"?>').encode(encoding)
+        assert titles(read(declared, "text/xml")) == [title], label
+
+
+@pytest.mark.parametrize(
     ("raw", "shown"),
     [
         (b"It\x92s \x93up\x94 \x96 na\xefve \xe2\x80\x99 \xc3\xa9", "It’s “up” – naïve ’ é"),
