@@ -45,6 +45,7 @@ from stream_server.access.jwks import KeyFile
 from stream_server.access.tokens import Access
 from stream_server.connections import descriptors
 from stream_server.connections.aiohttp_connection import Connection
+from stream_server.connections.envelope import envelope_errors, finish
 from stream_server.connections.front import ENTER_A_TURN, Front
 from stream_server.connections.sse import keep_event_sources, sse
 from stream_server.connections.turnstile import Turnstile
@@ -348,9 +349,9 @@ def _access(settings: Settings) -> Access:
 
 def _application(context: Context, status: StatusTopic) -> web.Application:
     """Every endpoint, and the background of the service from start to clean-up."""
-    app = web.Application(middlewares=[keep_event_sources, rest.envelope_errors, only_wanted_bodies, guard])
+    app = web.Application(middlewares=[keep_event_sources, envelope_errors, only_wanted_bodies, guard])
     app[CONTEXT] = context
-    app.on_response_prepare.append(rest.finish)
+    app.on_response_prepare.append(finish)
     app.router.add_get("/ws", websocket, allow_head=False)
     app.router.add_get("/sse", sse, allow_head=False)
     rest.add_routes(app, context)

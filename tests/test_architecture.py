@@ -46,9 +46,9 @@ SERVER_WINGS: dict[str, set[str]] = {
     "delivery": {"wire"},
     "observing": {"wire", "delivery", "access"},
     "access": {"wire", "delivery", "connections", "rest", "context"},
-    "connections": {"wire", "delivery", "access", "rest", "context"},
+    "connections": {"wire", "delivery", "access", "context"},
     "rest": {"wire", "delivery", "access", "connections", "observing", "context"},
-    "specs": {"wire", "delivery", "rest", "context"},
+    "specs": {"wire", "delivery", "access", "rest", "context"},
 }
 """Each wing of the server, and what of the server it may import beside itself. Nothing imports `app`."""
 FEED_WINGS: dict[str, set[str]] = {

@@ -10,18 +10,20 @@ from dataclasses import dataclass
 
 import orjson
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from feeds import topics
 from feeds.chains import UnknownChainError, chain_named
 from feeds.symbols import Symbols
 from stream_server.access import origins
 from stream_server.access.addresses import ADDRESS, address_of, is_exempt, is_loopback, rate_headers, scheme_of
+from stream_server.access.parameters import Asked, Parameters
 from stream_server.access.tokens import TICKET_S, Claims
 from stream_server.connections.bodies import check_body
+from stream_server.connections.envelope import REQUEST_ID
 from stream_server.context import CLAIMS, CONTEXT, Context
 from stream_server.delivery.selectors import extra_cost, resolve
-from stream_server.rest.answers import OURS, REQUEST_ID, Answer, Handler, respond
-from stream_server.rest.parameters import Asked, Parameters
+from stream_server.rest.answers import OURS, Answer, respond
 from stream_server.rest.sentiment import MAX_BODY_BYTES
 from stream_server.wire.refusals import Refusal
 

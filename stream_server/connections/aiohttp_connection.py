@@ -12,11 +12,11 @@ from typing import Any, cast
 from aiohttp import web
 from aiohttp._websocket.reader import WebSocketReader
 
+from stream_server.connections.envelope import MALFORMED, keep_safe, new_request_id, refused
 from stream_server.connections.inflow import Inflow
 from stream_server.connections.transport import SocketPipe
 from stream_server.context import Context
 from stream_server.delivery.session import MAX_MESSAGE_BYTES, PARTS_AN_OP, Session
-from stream_server.rest.answers import MALFORMED, keep_safe, new_request_id, refused
 from stream_server.wire.frames import FrameError, FrameHeads, Opcode
 from stream_server.wire.refusals import Refusal
 

@@ -5,15 +5,15 @@ says when to come back, and ends.
 """
 
 from aiohttp import HttpVersion11, web
+from aiohttp.typedefs import Handler
 from aiohttp_sse import EventSourceResponse
 
 from stream_server.access.door import caller_of, check_rights, check_room
+from stream_server.access.parameters import Parameters
 from stream_server.connections.transport import SocketPipe, raw_transport
 from stream_server.context import CLAIMS, CONTEXT, Context
 from stream_server.delivery.outbox import Outbox
 from stream_server.delivery.session import hello
-from stream_server.rest.answers import Handler
-from stream_server.rest.parameters import Parameters
 from stream_server.wire import messages
 from stream_server.wire.headers import words
 from stream_server.wire.messages import Wire

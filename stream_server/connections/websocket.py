@@ -12,22 +12,21 @@ from aiohttp import HttpVersion11, WebSocketError, WSMsgType, web
 from websockets.typing import Subprotocol
 
 from stream_server.access.door import Caller, caller_of, enter, told
+from stream_server.access.parameters import SHOWN_CHARS, Asked, Parameters
 from stream_server.access.tokens import Claims
 from stream_server.connections.aiohttp_connection import inflow_of
+from stream_server.connections.envelope import REQUEST_ID
 from stream_server.connections.transport import SocketPipe, raw_transport
 from stream_server.context import CONTEXT, Context
 from stream_server.delivery.clients import REFUSALS_WITH_A_CODE, Clients
 from stream_server.delivery.outbox import Outbox
 from stream_server.delivery.session import MAX_MESSAGE_BYTES, Session
-from stream_server.rest.answers import REQUEST_ID
-from stream_server.rest.parameters import Asked, Parameters
 from stream_server.wire import messages
 from stream_server.wire.headers import members, words
 from stream_server.wire.messages import Wire
 from stream_server.wire.refusals import CONNECTION_LIMIT, UNAUTHORISED, Closing, Refusal
 
 UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
-SHOWN_CHARS = 40
 SUBPROTOCOLS = (Subprotocol("stream-server.v1"), Subprotocol("json"))
 """Names that clients may offer for what is spoken here; none is needed."""
 BINARY = Refusal("binary_refused", "binary frames are refused; send JSON as text")

@@ -1,4 +1,4 @@
-"""REST: one envelope for every answer and every error; the same values as on the streams. One file a theme."""
+"""REST: the same values as on the streams. One file a theme."""
 
 import re
 
@@ -6,12 +6,12 @@ from aiohttp import web
 
 from stream_server.context import Context, vary
 from stream_server.rest import candles, chain, hub, market, metrics, new_sources, news, sentiment, status
-from stream_server.rest.answers import VIEWS, Views, envelope_errors, finish
+from stream_server.rest.answers import VIEWS, Views
 from stream_server.rest.source_queries import ASK_LIMITS, AskLimits
 from stream_server.rest.status import status_report
 from stream_server.wire.headers import members
 
-__all__ = ["add_routes", "envelope_errors", "finish", "status_report"]
+__all__ = ["add_routes", "status_report"]
 
 ANALYZE = "/api/sentiment/analyze"
 TICKET = "/api/ticket"

@@ -1,42 +1,26 @@
-"""One envelope for every answer and every error, and the text of answers that were given before.
+"""Answers in their envelope, and the text of answers that were given before.
 
 Nothing is encoded for a client that has the answer already, nor twice for two clients that ask the same.
 """
 
 import hashlib
-import logging
-import math
-import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import orjson
 from aiohttp import web
 
-from stream_server.access.browsers import SERVER
-from stream_server.connections.bodies import is_body_behind_upgrade
-from stream_server.context import CONTEXT, Context
+from stream_server.connections.envelope import STARTED, iso_time
+from stream_server.context import Context
 from stream_server.delivery.history import TopicHistory
 from stream_server.delivery.hub import Hub
 from stream_server.wire.headers import is_known
 from stream_server.wire.refusals import Refusal
 
-log = logging.getLogger(__name__)
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-STARTED = web.RequestKey("started", float)
-REQUEST_ID = web.RequestKey("request_id", str)
-_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
-MALFORMED = "malformed_request"
-"""What requests are counted by that are no HTTP, so that they are told from those that could be read."""
 OURS = "stream_server"
 """The source of what is known or computed here."""
 VIEWS_KEPT = 64
-SHOWN_CHARS = 40
-"""Of a client's own words in an error."""
 
 
 @dataclass(slots=True)
@@ -122,108 +106,6 @@ def too_old(age_ms: int, attempts: Sequence[dict[str, object]] = (), retry_after
     if attempts:
         details["attempts"] = list(attempts)
     return Refusal("too_old", message, status=503, details=details, retry_after_s=retry_after_s)
-
-
-def refused(refusal: Refusal, now_ms: int, request_id: str) -> web.Response:
-    """The envelope of an error."""
-    # It may repeat a header, in which what is not UTF-8 is a lone surrogate, and no JSON.
-    message = refusal.message.encode(errors="replace").decode()
-    error = {"code": refusal.code, "message": message, "details": refusal.details}
-    headers = {"Cache-Control": "no-store"}
-    headers.update(refusal.headers)
-    if refusal.retry_after_s is not None:
-        headers["Retry-After"] = str(max(1, math.ceil(refusal.retry_after_s)))
-    body = {"success": False, "error": error, "timestamp": iso_time(now_ms), "request_id": request_id}
-    response = web.Response(
-        status=refusal.status, body=orjson.dumps(body), content_type="application/json", headers=headers
-    )
-    if headers.get("Connection") == "close":
-        response.force_close()  # the header alone would not end it
-    return response
-
-
-def iso_time(ms: int) -> str:
-    """Unix milliseconds as ISO 8601 in UTC."""
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-# --- errors ---
-
-
-@web.middleware
-async def envelope_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every error leaves in the envelope, none with a traceback, and says the id of its request."""
-    request[STARTED] = time.perf_counter()
-    context = request.app[CONTEXT]
-    request[REQUEST_ID] = request_id = _id_of(request, context)
-    refusal: Refusal | None = None
-    try:
-        response = await handler(request)
-    except Refusal as error:
-        refusal = error
-    except web.HTTPException as error:
-        if error.status < 400:
-            raise
-        refusal = _refusal_of(error, request)
-    except ConnectionResetError:
-        # The client went before its stream began. Raised on, aiohttp would log a fault; this reaches nobody.
-        return web.Response(status=499)
-    except Exception:
-        log.exception("request_crashed", extra={"path": request.path, "request_id": request_id})
-        refusal = Refusal("internal", "a fault of ours", status=500)
-    if refusal is not None:
-        context.refusals[refusal.code] += 1
-        response = refused(refusal, context.clock.wall_ms(), request_id)
-    if not response.prepared:
-        resource = request.match_info.route.resource
-        path = resource.canonical if resource is not None else "unknown"
-        context.requests.add(request.method, path, response.status, time.perf_counter() - request[STARTED])
-    return response
-
-
-async def finish(request: web.Request, response: web.StreamResponse) -> None:
-    """What every answer carries, streams and those that aiohttp gives by itself among them.
-
-    Its `X-Request-Id` is the one that came with the request if there was one. Allowed origins may read it.
-    """
-    if response.status == 101:
-        response.headers.update(SERVER)
-        return
-    context = request.app[CONTEXT]
-    if is_body_behind_upgrade(request):
-        response.force_close()
-        response.headers["Connection"] = "close"
-    context.allow_origin(request, response)
-    keep_safe(context, response, request.get(REQUEST_ID) or _id_of(request, context))
-
-
-def keep_safe(context: Context, response: web.StreamResponse, request_id: str) -> None:
-    """Name the request, and keep a browser from taking the answer for anything else; a page has its own policy."""
-    response.headers["X-Request-Id"] = request_id
-    response.headers.update(SERVER)
-    for name, value in context.safe_headers.items():
-        response.headers.setdefault(name, value)
-
-
-def _id_of(request: web.Request, context: Context) -> str:
-    given = request.headers.get("X-Request-Id")
-    return given if given is not None and _SANE_ID.fullmatch(given) else new_request_id(context)
-
-
-def new_request_id(context: Context) -> str:
-    """For a request that brought none."""
-    return f"{context.rng.getrandbits(64):016x}"
-
-
-def _refusal_of(error: web.HTTPException, request: web.Request) -> Refusal:
-    # Where only a preflight would be answered, there is nothing behind it.
-    only_preflight = isinstance(error, web.HTTPMethodNotAllowed) and error.allowed_methods == {"OPTIONS"}
-    if error.status == 404 or only_preflight:
-        return Refusal("not_found", f"no such path: {request.path[:200]}", status=404)
-    if error.status == 405:
-        message = f"{request.path[:200]} does not take {request.method}"
-        return Refusal("method_not_allowed", message, status=405, headers={"Allow": error.headers["Allow"]})
-    return Refusal("bad_request", (error.text or error.reason).strip()[:200], status=error.status)
 
 
 # --- what the hub holds ---

@@ -10,10 +10,10 @@ from feeds.exchange.candles import CandleSeries, State
 from feeds.exchange.market import candle_data
 from feeds.model import Candle, Pair
 from feeds.queries import CandleQuery
+from stream_server.access.parameters import Parameters
 from stream_server.context import CONTEXT, Context
 from stream_server.rest.answers import VIEWS, Answer, answer_of_topics, respond
 from stream_server.rest.coins import bases
-from stream_server.rest.parameters import Parameters
 from stream_server.rest.source_queries import Asking, asking_of, attempts_of
 from stream_server.wire.refusals import Refusal
 

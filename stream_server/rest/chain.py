@@ -10,9 +10,9 @@ from feeds.chains import ETHEREUM, Chain, UnknownChainError, chain_named
 from feeds.model import ChainStats, Gas
 from orchestrator.pool import Pool
 from orchestrator.upstream import State
+from stream_server.access.parameters import Parameters
 from stream_server.context import CONTEXT
 from stream_server.rest.answers import VIEWS, respond
-from stream_server.rest.parameters import Parameters
 from stream_server.rest.source_queries import asking_of
 from stream_server.wire.refusals import Refusal
 

@@ -11,8 +11,8 @@ from feeds.catalog import TABLE
 from feeds.identity import Identities
 from feeds.model import Coin
 from feeds.symbols import UnknownSymbolError
+from stream_server.access.parameters import SHOWN_CHARS
 from stream_server.context import Context
-from stream_server.rest.answers import SHOWN_CHARS
 from stream_server.rest.source_queries import Asking
 from stream_server.wire.refusals import Refusal
 

@@ -8,10 +8,10 @@ from aiohttp import web
 from feeds import topics
 from feeds.chains import CHAINS
 from feeds.intervals import INTERVALS
+from stream_server.access.parameters import Parameters, only_max_age
 from stream_server.access.tokens import Claims
 from stream_server.context import CLAIMS, CONTEXT, Context
 from stream_server.rest.answers import OURS, VIEWS, Answer, answer_of_topics, respond
-from stream_server.rest.parameters import Parameters, only_max_age
 
 PATTERNS = ("price.*", "ohlcv.*.1m", "ohlcv.BTC.>", "sentiment.*", "gas.*", ">")
 OF_A_SYMBOL = ("price", "ohlcv", "sentiment")

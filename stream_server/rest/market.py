@@ -13,11 +13,11 @@ from feeds.model import Coin, Quote
 from feeds.queries import MarketQuery
 from feeds.symbols import UnknownSymbolError
 from orchestrator.pool import Fetched, Pool
+from stream_server.access.parameters import SHOWN_CHARS, Parameters
 from stream_server.context import CONTEXT, Context
 from stream_server.delivery.history import NO_UPDATE, TopicHistory
-from stream_server.rest.answers import SHOWN_CHARS, VIEWS, Answer, answer_of_topics, respond
+from stream_server.rest.answers import VIEWS, Answer, answer_of_topics, respond
 from stream_server.rest.coins import bases, coins_meant, refuse_ambiguous, ticker_of, unknown_symbols
-from stream_server.rest.parameters import Parameters
 from stream_server.rest.source_queries import Asking, asking_of, attempts_of
 from stream_server.wire.refusals import Refusal
 

@@ -27,9 +27,9 @@ from orchestrator.breaker import State as Circuit
 from orchestrator.upstream import State
 from stream_server import __version__
 from stream_server.connections.descriptors import NO_DESCRIPTOR
+from stream_server.connections.envelope import MALFORMED
 from stream_server.context import CONTEXT, Context
 from stream_server.delivery.meters import Histogram
-from stream_server.rest.answers import MALFORMED
 from stream_server.rest.status import disagreeing, health, rejected_rows, repaired
 from stream_server.wire.refusals import CLOSINGS, CODES
 

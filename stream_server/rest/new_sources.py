@@ -19,12 +19,12 @@ from feeds.model import Pair, Resource
 from feeds.providers import crypto_api_clean, crypto_dt_source
 from orchestrator.pool import Fetched, Pool
 from orchestrator.recent import Recent
+from stream_server.access.parameters import SHOWN_CHARS, Parameters, only_max_age
 from stream_server.context import CONTEXT, Context
-from stream_server.rest.answers import OURS, SHOWN_CHARS, VIEWS, Answer, respond
+from stream_server.rest.answers import OURS, VIEWS, Answer, respond
 from stream_server.rest.candles import candle_row
 from stream_server.rest.coins import bases
 from stream_server.rest.market import from_hub, quote_row, quotes_meant, with_quotes
-from stream_server.rest.parameters import Parameters, only_max_age
 from stream_server.rest.sentiment import MAX_TEXT_CHARS, index_with_history, scored
 from stream_server.rest.source_queries import Asking, asking_of, attempts_of
 from stream_server.wire.refusals import Refusal

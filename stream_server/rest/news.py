@@ -13,10 +13,10 @@ from feeds.poller import IDLE
 from feeds.providers import crypto_dt_source, newsapi
 from orchestrator.pool import Attempt
 from orchestrator.upstream import State
+from stream_server.access.parameters import Parameters
 from stream_server.context import CONTEXT
 from stream_server.rest.answers import VIEWS, Answer, respond
 from stream_server.rest.coins import bases
-from stream_server.rest.parameters import Parameters
 from stream_server.rest.source_queries import Asking, asking_of
 from stream_server.wire.refusals import Refusal
 

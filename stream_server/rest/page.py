@@ -15,10 +15,10 @@ from pathlib import Path
 
 import litecharts
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from stream_server.access.browsers import frame_policy
 from stream_server.context import CONTEXT, Context
-from stream_server.rest.answers import Handler
 from stream_server.rest.assets import Asset, digest
 
 FOR_GOOD = "public, max-age=31536000, immutable"

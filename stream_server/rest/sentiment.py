@@ -11,10 +11,10 @@ from feeds.model import FearGreed, Sentiment
 from feeds.news.scores import Texts
 from feeds.providers import crypto_dt_source, huggingface, lexicon
 from orchestrator.upstream import State
+from stream_server.access.parameters import SHOWN_CHARS, Parameters
 from stream_server.connections.bodies import BODY
 from stream_server.context import CONTEXT
-from stream_server.rest.answers import SHOWN_CHARS, VIEWS, respond
-from stream_server.rest.parameters import Parameters
+from stream_server.rest.answers import VIEWS, respond
 from stream_server.rest.source_queries import Asking, asking_of
 from stream_server.wire.refusals import Refusal
 

@@ -14,9 +14,10 @@ from feeds.exchange.market import BinanceMarket
 from feeds.venues import binance
 from orchestrator.upstream import Upstream
 from stream_server import __version__
+from stream_server.access.parameters import only_max_age
+from stream_server.connections.envelope import iso_time
 from stream_server.context import CONTEXT, Context
-from stream_server.rest.answers import OURS, Answer, iso_time, respond
-from stream_server.rest.parameters import only_max_age
+from stream_server.rest.answers import OURS, Answer, respond
 
 DISAGREEMENTS_TOLD = 50
 UNMATCHED_TOLD = 50

@@ -2,10 +2,10 @@
 
 import orjson
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from stream_server.context import CONTEXT
 from stream_server.rest import page
-from stream_server.rest.answers import Handler
 from stream_server.rest.assets import Asset
 from stream_server.specs import asyncapi, openapi
 

@@ -13,8 +13,8 @@ from aiohttp import web
 from jsonschema import Draft202012Validator
 
 from stream_server.access import door
+from stream_server.access.parameters import Parameters
 from stream_server.app import Run, service
-from stream_server.rest.parameters import Parameters
 from stream_server.rest.sentiment import MAX_TEXT_CHARS, MAX_TEXTS
 from stream_server.settings import Settings
 from stream_server.specs import asyncapi, openapi

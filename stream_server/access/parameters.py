@@ -1,20 +1,20 @@
-"""What clients ask with: query parameters of REST, `/sse` and `/ws`. All that is wrong is named at once."""
+"""Read the query parameters of REST, `/sse` and `/ws`, and refuse with all problems at once."""
 
 import math
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
-from aiohttp import web
 from multidict import MultiMapping
 
 from feeds.intervals import INTERVALS
 from feeds.symbols import Symbols
 from stream_server.delivery.selectors import resolve, sentences
 from stream_server.delivery.session import MAX_INTERVAL_MS, is_last_event_id
-from stream_server.rest.answers import SHOWN_CHARS
 from stream_server.wire.refusals import Refusal
 
 MAX_NAMES = 500
+SHOWN_CHARS = 40
+"""The most characters of a client's own words that an error repeats."""
 MAX_TIME_MS = 10**14
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
@@ -24,15 +24,15 @@ class Asked(Protocol):
 
     @property
     def query(self) -> MultiMapping[str]:
-        """Its parameters, in order."""
+        """The query parameters, in order."""
         ...
 
 
 class Parameters:
-    """Reads query parameters, and refuses with all that are wrong at once. Unknown ones are ignored.
+    """Read query parameters, and refuse all wrong ones at once. Unknown parameters are ignored.
 
-    An empty parameter is not given. A list may be given in parts, as `symbols=BTC&symbols=ETH`; anything else may be
-    repeated, but not with another value.
+    An empty parameter counts as not given. A list may come in parts, as `symbols=BTC&symbols=ETH`. Any other parameter
+    may be repeated with the same value only.
     """
 
     def __init__(self, asked: Asked) -> None:
@@ -40,11 +40,11 @@ class Parameters:
         self.problems: dict[str, tuple[str, str]] = {}
 
     def wrong(self, name: str, message: str, code: str = "bad_parameter") -> None:
-        """Note a problem with one parameter; the first one counts."""
+        """Note a problem with one parameter; the first problem counts."""
         self.problems.setdefault(name, (code, message))
 
     def text(self, name: str, default: str = "") -> str:
-        """A text; refused if it is given with several values, or nothing but blanks."""
+        """Return a text. It is refused if it has several values, or only blanks."""
         text = self._once(name)
         if text and not text.strip():
             self.wrong(name, f"{name} is blank")
@@ -54,36 +54,36 @@ class Parameters:
         values = dict.fromkeys(value for value in self.query.getall(name, []) if value)
         if len(values) > 1:
             self.wrong(name, f"{name} is given {len(values)} times with different values")
-        # Together they are not a valid value, so that none of them is taken for what was meant.
+        # Joined they are not a valid value, so that none of them is used by mistake.
         return ", ".join(values)
 
     def needed(self, name: str, example: str) -> str:
-        """A text that must be there."""
+        """Return a text that must be given."""
         text = self.text(name)
         if not text and name not in self.problems:
             self.wrong(name, f"{name} is missing, as in ?{example}")
         return text
 
     def listed(self, name: str) -> list[str]:
-        """The parts of a list: with commas between them, in several parameters of this name, or both."""
+        """Return the parts of a list, which may stand between commas, in several parameters of this name, or both."""
         given = [value for value in self.query.getall(name, []) if value]
         if given and not any(value.strip() for value in given):
             self.wrong(name, f"{name} is blank")
         return [part for value in given for part in value.split(",")]
 
     def names(self, name: str, most: int = MAX_NAMES) -> list[str]:
-        """A list of names, each once."""
+        """Return a list of names, each once."""
         parts = self.listed(name)
         if len(parts) > most:
             self.wrong(name, f"{name} has {len(parts)} names; {most} are allowed")
         return _each_once(parts)
 
     def topics(self) -> list[str]:
-        """The topics and patterns of `topics`, as they were spelled."""
+        """Return the topics and patterns of `topics` as the client spelled them."""
         return _each_once(self.listed("topics"))
 
     def selectors(self, symbols: Symbols, otherwise: Sequence[str] = ()) -> list[str]:
-        """The topics and patterns of `topics`, as we spell them, or `otherwise` if there are none."""
+        """Return the topics and patterns of `topics` in canonical spelling, or `otherwise` if there are none."""
         try:
             selectors, bad = resolve(self.topics() or otherwise, symbols)
         except Refusal as refusal:
@@ -96,7 +96,7 @@ class Parameters:
         return selectors
 
     def cursor(self, headers: Iterable[str] = ()) -> str | None:
-        """The position to resume from: a `Last-Event-ID` header, the same in the query, or `since`.
+        """Return the position to resume from: a `Last-Event-ID` header, the same in the query, or `since`.
 
         Of several spellings in the query the last one counts: libraries append what they know to the URL they were
         given.
@@ -106,34 +106,34 @@ class Parameters:
         return next((header for header in (*headers, *reversed(named), since) if header), None)
 
     def interval_ms(self) -> int:
-        """`interval_ms`, 0 if it is not given."""
+        """Return `interval_ms`, 0 if it is not given."""
         return self.whole("interval_ms", 0, MAX_INTERVAL_MS, 0)
 
     def choice(self, name: str, choices: Sequence[str], default: str, code: str = "bad_parameter") -> str:
-        """One of several words."""
+        """Return one of several words."""
         text = self.text(name, default) or default
         if text not in choices:
             self.wrong(name, f"{name} {text[:SHOWN_CHARS]!r} is not one of {', '.join(choices)}", code)
         return text
 
     def interval(self, choices: Sequence[str] = INTERVALS) -> str:
-        """The interval of candles."""
+        """Return the interval of candles."""
         return self.choice("interval", choices, "1h", code="invalid_interval")
 
     def flag(self, name: str) -> bool:
-        """Yes or no; no if it is not given."""
+        """Return whether a flag is set; False if it is not given."""
         text = self.text(name).lower()
         if text and text not in YES + NO:
             self.wrong(name, f"{name} {text[:SHOWN_CHARS]!r} is not 1 or 0")
         return text in YES
 
     def whole(self, name: str, low: int, high: int, default: int) -> int:
-        """A whole number within bounds."""
+        """Return a whole number within bounds."""
         number = self.maybe_whole(name, low, high)
         return default if number is None else number
 
     def maybe_whole(self, name: str, low: int, high: int) -> int | None:
-        """A whole number within bounds; None if it is not given."""
+        """Return a whole number within bounds; None if it is not given."""
         text = self.text(name)
         if not text:
             return None
@@ -147,11 +147,11 @@ class Parameters:
         return number
 
     def time_ms(self, name: str) -> int | None:
-        """A time in Unix milliseconds."""
+        """Return a time in Unix milliseconds; None if it is not given."""
         return self.maybe_whole(name, 0, MAX_TIME_MS)
 
     def max_age_ms(self) -> float | None:
-        """`max_age` in seconds, as milliseconds."""
+        """Return `max_age`, which is given in seconds, in milliseconds; None if it is not given."""
         text = self.text("max_age")
         if not text:
             return None
@@ -178,9 +178,9 @@ def _each_once(parts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
 
 
-def only_max_age(request: web.Request) -> float | None:
-    """`max_age` of a question that takes nothing else, in milliseconds. Raises Refusal if it is none."""
-    parameters = Parameters(request)
+def only_max_age(asked: Asked) -> float | None:
+    """Return `max_age` in milliseconds, for a request that takes nothing else. Raises Refusal if it is not valid."""
+    parameters = Parameters(asked)
     max_age_ms = parameters.max_age_ms()
     parameters.check()
     return max_age_ms
