@@ -395,7 +395,7 @@ async def _housekeeping(context: Context) -> None:
         turn += 1
         context.hub.tick()
         if turn % 4 == 0:
-            context.hub.find_stuck()
+            context.hub.members.find_stuck()
 
 
 async def listen(runner: web.AppRunner, context: Context) -> asyncio.Server:

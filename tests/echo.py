@@ -25,7 +25,7 @@ class EchoSession(Session):
     __slots__ = ()
 
     def open(self, selectors: Sequence[str], since: str | None, interval_ms: int) -> None:
-        self.hub.join(self.outbox)
+        self.hub.members.join(self.outbox)
 
     def batch(self, wanted: bool) -> None:
         pass

@@ -67,7 +67,7 @@ async def sse(request: web.Request) -> web.StreamResponse:
         outbox = Outbox(SocketPipe(raw_transport(request), on_close=response.stop_streaming), wire)
         client = context.new_client(outbox, address, claims)
         try:
-            context.hub.join(outbox)
+            context.hub.members.join(outbox)
             context.hub.subscribe(outbox, selectors, since, interval_ms)
             await response.wait()
         finally:

@@ -85,7 +85,7 @@ class Clients:
             self.ended[transport, client.outbox.ended_with] += 1
             if client.address:
                 self._count_out(client.address)
-        self.hub.leave(client.outbox)
+        self.hub.members.leave(client.outbox)
 
     def _count_out(self, address: str) -> None:
         self.by_address[address] -= 1
@@ -100,9 +100,9 @@ class Clients:
         asked = client.pinged_at is not None or client.outbox.asked_at is not None
         if client.pinged_at is not None:
             if self.clock.now() - client.pinged_at > SLOW_PONG_S:
-                self.hub.pace(client.outbox)
+                self.hub.members.pace(client.outbox)
             client.pinged_at = None
-        self.hub.answered(client.outbox)
+        self.hub.members.answered(client.outbox)
         return asked
 
     def count(self) -> dict[str, int]:
@@ -140,13 +140,13 @@ class Clients:
     def _ping(self, client: Client) -> None:
         if client.outbox.wire.is_websocket and client.pinged_at is None:
             client.pinged_at = self.clock.now()
-            self.hub.write(client.outbox, messages.PING)
+            self.hub.members.write(client.outbox, messages.PING)
 
     def _comment(self, client: Client) -> None:
         wire = client.outbox.wire
         if not wire.is_websocket:
             beat = messages.SSE_HEARTBEAT
-            self.hub.write(client.outbox, messages.http_chunk(beat) if wire is Wire.SSE else beat)
+            self.hub.members.write(client.outbox, messages.http_chunk(beat) if wire is Wire.SSE else beat)
 
     def _forgive(self, late_s: float) -> None:
         """Pongs have waited for us as long as we stood still."""
@@ -157,7 +157,7 @@ class Clients:
     def _cut_the_silent(self, now: float) -> None:
         for client in list(self.connected):
             if client.expires_at is not None and now >= client.expires_at and not client.outbox.closed:
-                self.hub.close(client.outbox, UNAUTHORISED)
+                self.hub.members.close(client.outbox, UNAUTHORISED)
             if client.pinged_at is None:
                 continue
             if client.outbox.behind:
@@ -165,7 +165,7 @@ class Clients:
             elif now - client.pinged_at >= PONG_WITHIN_S:
                 client.pinged_at = None
                 if not client.outbox.closed:
-                    self.hub.close(client.outbox, NO_PONG)
+                    self.hub.members.close(client.outbox, NO_PONG)
 
     async def dismiss(self, within_s: float) -> None:
         """Say goodbye to everyone, in random order and each with its own time to come back; wait until they left.
@@ -178,7 +178,7 @@ class Clients:
         spread_ms = min(30_000, 1000 + 5 * len(everyone))
         for number, client in enumerate(everyone, 1):
             if not client.outbox.closed:
-                self.hub.dismiss(client.outbox, SHUTTING_DOWN, self.rng.randrange(250, 250 + spread_ms))
+                self.hub.members.dismiss(client.outbox, SHUTTING_DOWN, self.rng.randrange(250, 250 + spread_ms))
             if number % WRITES_A_TURN == 0:
                 await asyncio.sleep(0)
         while self.connected and self.clock.now() < deadline:  # noqa: ASYNC110 - they leave one by one

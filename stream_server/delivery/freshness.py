@@ -1,28 +1,32 @@
-"""Which values have outlived their time, found in the order in which they were received."""
+"""Which values are stale, and the values that have outlived their time, in the order in which they were received."""
 
 from collections.abc import Callable
 
 from orchestrator.clock import Clock
-from stream_server.delivery.history import TopicHistory
+from stream_server.delivery.history import NO_UPDATE, TopicHistory
+from stream_server.wire import messages
+from stream_server.wire.messages import Frame
 
 IN_ORDER_S = 1.0
 """A value that was received no longer ago is not sorted in: it is found stale by so much too late at most."""
 
 
 class Freshness:
-    """Watches the values that age."""
+    """Watches the values that age, and announces which topics become stale and fresh."""
 
-    def __init__(self, clock: Clock, outlived: Callable[[TopicHistory], None]) -> None:
-        """`outlived` is called with a topic whose value has outlived its time."""
+    def __init__(self, clock: Clock, announce: Callable[[str, Frame], None]) -> None:
+        """`announce` sends a message to those who listen to a topic."""
         self.clock = clock
-        self.outlived = outlived
+        self.announce = announce
+        self.aged = 0
+        """How often a value went stale or was forgotten."""
         self.expiring: dict[float, dict[str, TopicHistory]] = {}
         """By TTL: the topics with a good value, the longest received first, but for those of `disordered`."""
         self.disordered: set[float] = set()
         self.expired_at = clock.now()
 
     def renew(self, topic: TopicHistory, waited_s: float) -> bool:
-        """Watch a new value, received so long ago. False if it has outlived its time already."""
+        """Watch a new value, received so long ago. Return False if it has outlived its time already."""
         ttl_s = topic.ttl_s
         if ttl_s is None:
             return True
@@ -37,7 +41,8 @@ class Freshness:
         return True
 
     def forget(self, topic: TopicHistory) -> None:
-        """Watch a topic no longer."""
+        """Watch a topic no longer: its value has been dropped."""
+        self.aged += 1
         if topic.ttl_s is not None:
             self.expiring.get(topic.ttl_s, {}).pop(topic.name, None)
 
@@ -54,4 +59,25 @@ class Freshness:
                 if now - topic.updated_at < ttl_s:
                     break
                 del bucket[topic.name]
-                self.outlived(topic)
+                self.outlive(topic)
+
+    def outlive(self, topic: TopicHistory) -> None:
+        """Mark a topic as stale whose value has outlived its time. A reason that is known already stays."""
+        if not topic.stale:
+            self.make_stale(topic, NO_UPDATE)
+
+    def make_stale(self, topic: TopicHistory, reason: str) -> None:
+        """Mark a topic as stale, and announce it unless that is known, for the same reason."""
+        if topic.become_stale(reason):
+            self.aged += 1
+            self.announce(topic.name, self.message(topic, "stale", reason))
+
+    def make_fresh(self, topic: TopicHistory) -> None:
+        """Mark a topic as fresh after a new value, and announce it."""
+        topic.become_fresh()
+        self.announce(topic.name, self.message(topic, "fresh", "update"))
+
+    def message(self, topic: TopicHistory, kind: str, reason: str) -> Frame:
+        """Return the `stale` or `fresh` message of a topic; its age is null for a topic without a value."""
+        age_ms = topic.age_ms(self.clock.now()) if topic.event is not None else None
+        return messages.control(kind, {"topic": topic.name, "age_ms": age_ms, "reason": reason})

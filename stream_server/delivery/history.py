@@ -95,3 +95,7 @@ class TopicHistory:
         was_known = self.stale and self.stale_reason == reason
         self.stale, self.stale_reason = True, reason
         return not was_known
+
+    def become_fresh(self) -> None:
+        """Note that the last value is true."""
+        self.stale, self.stale_reason = False, NO_UPDATE

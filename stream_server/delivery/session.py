@@ -88,11 +88,11 @@ class Session:
     def batch(self, wanted: bool) -> None:
         """From now on send one JSON array a flush, or one frame a message; compressed if the client inflates."""
         batched = Wire.WEBSOCKET_DEFLATE if self.inflates else Wire.WEBSOCKET_BATCH
-        self.hub.rewire(self.outbox, batched if wanted else Wire.WEBSOCKET)
+        self.hub.members.rewire(self.outbox, batched if wanted else Wire.WEBSOCKET)
 
     def open(self, selectors: Sequence[str], since: str | None, interval_ms: int) -> None:
         """Greet the client, and subscribe it to what its URL asks for."""
-        self.hub.join(self.outbox)
+        self.hub.members.join(self.outbox)
         self._send(hello(self.hub.epoch, self.heartbeat_s, self.clock.wall_ms()))
         if selectors:
             self._select(selectors, since, interval_ms, None)
@@ -132,13 +132,13 @@ class Session:
             return False
         if self.outbox.held_bytes > self.hub.policy.outbox_bytes:
             # The hub looks fifty times a second; of messages that came together each could ask for everything.
-            self.hub.close(self.outbox, TOO_SLOW)
+            self.hub.members.close(self.outbox, TOO_SLOW)
             return False
         return self._pay(1.0 + parts // PARTS_AN_OP)
 
     def _pay(self, ops: float) -> bool:
         if not self.bucket.take(ops):
-            self.hub.close(self.outbox, TOO_MANY_REQUESTS, after_ms=5000)
+            self.hub.members.close(self.outbox, TOO_MANY_REQUESTS, after_ms=5000)
             return False
         return True
 
@@ -149,7 +149,7 @@ class Session:
         self._send(messages.control("error", fields | refusal.details))
         self.strikes += 1
         if self.strikes >= MAX_STRIKES:
-            self.hub.close(self.outbox, PROTOCOL_ABUSE)
+            self.hub.members.close(self.outbox, PROTOCOL_ABUSE)
 
     # --- operations ---
 
@@ -177,16 +177,16 @@ class Session:
             return
         try:
             good, bad = resolve(selectors, self.symbols)
-            check_limit({**self.hub.selection_of(self.outbox), **dict.fromkeys(good, 0)})
+            check_limit({**self.hub.members.selection_of(self.outbox), **dict.fromkeys(good, 0)})
         except Refusal as refusal:
             self.refuse(refusal, req)
-            self.hub.close(self.outbox, TOPIC_LIMIT)
+            self.hub.members.close(self.outbox, TOPIC_LIMIT)
             return
         self._refuse_topics(bad, req)
         good = self._permitted(good, req)
         if good and not self.outbox.closed:
             self.hub.subscribe(self.outbox, good, since, interval_ms, req)
-            self._pay(self.hub.reach(self.outbox) // TOPICS_AN_OP)
+            self._pay(self.hub.members.reach(self.outbox) // TOPICS_AN_OP)
 
     def _refuse_topics(self, bad: Mapping[str, str], req: object) -> None:
         if bad:
@@ -210,7 +210,7 @@ class Session:
         self._refuse_topics(bad, req)
         if self.outbox.closed:
             return
-        if not self._pay(self.hub.reach(self.outbox) // TOPICS_AN_OP):
+        if not self._pay(self.hub.members.reach(self.outbox) // TOPICS_AN_OP):
             return
         gone = self.hub.unsubscribe(self.outbox, good)
         self._send(messages.control("unsubscribed", {"topics": gone, "req": req}))
@@ -224,7 +224,7 @@ class Session:
         good = self._permitted(good, req)
         if not good or self.outbox.closed:
             return
-        self.hub.let_out(self.outbox)
+        self.hub.members.let_out(self.outbox)
         held = self.hub.snapshot(good)
         if not self._pay(len(held) // TOPICS_AN_OP):
             return
@@ -277,7 +277,7 @@ class Session:
         return wanted
 
     def _send(self, frame: Frame) -> None:
-        self.hub.post(self.outbox, [frame])
+        self.hub.members.send_to(self.outbox, [frame])
 
 
 def is_last_event_id(name: str) -> bool:

@@ -89,7 +89,7 @@ class Probe:
             self.hub.subscribe(self.outbox, [topics.PROBE])
             await _receive(connection, "synced")
             began = self.clock.now()
-            self.hub.tell(topics.PROBE, messages.control("probe", {"topic": topics.PROBE}))
+            self.hub.broadcast_control(topics.PROBE, messages.control("probe", {"topic": topics.PROBE}))
             await _receive(connection, "probe")
             return self.clock.now() - began
 

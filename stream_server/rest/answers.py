@@ -146,11 +146,11 @@ class Views:
     def get(self, question: tuple[object, ...]) -> Answer | None:
         """The answer to this question, if nothing has happened since it was given."""
         kept = self.kept.get(question)
-        return kept[1] if kept is not None and kept[0] == (self.hub.seq, self.hub.aged) else None
+        return kept[1] if kept is not None and kept[0] == (self.hub.seq, self.hub.freshness.aged) else None
 
     def put(self, question: tuple[object, ...], answer: Answer) -> Answer:
         """Remember an answer that holds until the hub moves."""
-        return self._keep(question, answer, (self.hub.seq, self.hub.aged))
+        return self._keep(question, answer, (self.hub.seq, self.hub.freshness.aged))
 
     def share(self, question: tuple[object, ...], answer: Answer) -> Answer:
         """Remember the text of an answer that is none of the hub's."""

@@ -115,7 +115,7 @@ class ServiceCollector(Collector):
         resumes = {(outcome,): hub.resumes[outcome] for outcome in ("resumed", "epoch", "evicted", "bad_cursor")}
         yield _counters("resumes", "Subscriptions with a cursor, by what became of it.", ("outcome",), resumes)
         yield _gauge("clients_behind", "Clients that lag.", len(hub.behind))
-        yield _counter("clients_cut", "Clients cut as too slow.", hub.cut)
+        yield _counter("clients_cut", "Clients cut as too slow.", hub.members.cut)
         yield _counter("delivery_faults", "Clients ended for a fault of ours.", hub.faults.count)
         messages = [outbox.held_messages for outbox in hub.behind]
         sizes = [outbox.held_bytes for outbox in hub.behind]

@@ -50,7 +50,7 @@ def status_report(context: Context) -> dict[str, object]:
             "held_bytes_most": max((outbox.held_bytes for outbox in hub.behind), default=0),
             "held_bytes_limit": context.settings.outbox_bytes,
             "buffered_bytes": sum(outbox.pipe.buffered() for outbox in hub.behind),
-            "cut_as_too_slow": hub.cut,
+            "cut_as_too_slow": hub.members.cut,
             "values_conflated": hub.conflated,
         },
         "hub": {

@@ -67,7 +67,7 @@ ACTS: dict[str, Callable[[HubRig, HubClient], object]] = {
     "a topic that is refused": lambda rig, client: rig.hub.refuse("news", "it has no market"),
     "a hole in the source": lambda rig, client: rig.hub.gap("ohlcv.C1x1.1m", 1, 2),
     "whether somebody listens": lambda rig, client: rig.hub.is_listened("gas.ethereum"),
-    "leave": lambda rig, client: rig.hub.leave(client.outbox),
+    "leave": lambda rig, client: rig.hub.members.leave(client.outbox),
 }
 
 

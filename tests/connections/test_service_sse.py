@@ -224,7 +224,7 @@ async def test_a_client_that_leaves_while_nothing_happens_is_noticed(tmp_path: P
             await client.until("synced")
             assert service.context.clients.count() == {"websocket": 0, "sse": 1}
         await until(lambda: not service.context.clients.connected, timeout_s=2)
-        assert not service.context.hub.members
+        assert not service.context.hub.members.by_outbox
 
 
 async def test_a_half_closed_client_is_gone(tmp_path: Path) -> None:
@@ -292,7 +292,7 @@ async def test_an_sse_client_that_does_not_read_is_cut_with_a_goodbye_and_anothe
             await until(lambda: len(service.context.clients.connected) == 2)
             writer.transport.pause_reading()  # type: ignore[attr-defined]
             deadline = time.monotonic() + 20
-            while not service.context.hub.cut:
+            while not service.context.hub.members.cut:
                 assert time.monotonic() < deadline
                 exchange.advance(1)
                 await brisk.one("update", topic="price.BTC", ts=exchange.now_ms)
@@ -318,7 +318,7 @@ async def test_the_kernel_does_not_cut_a_client_that_stands_still_before_the_hub
         sse(service, "topics=price.BTC") as client,
     ):
         await client.until("synced")
-        (outbox,) = service.context.hub.members
+        (outbox,) = service.context.hub.members.by_outbox
         assert isinstance(outbox.pipe, SocketPipe)
         connection = outbox.pipe.transport.get_extra_info("socket")
         assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) > 3000
@@ -329,6 +329,6 @@ async def test_a_stream_that_the_server_ends_is_ended_properly(service: Running)
     async with service.http.get(f"{service.url}/sse?topics=price.BTC") as answer:
         await answer.content.readuntil(b"event: synced")
         context = service.context
-        context.hub.close(next(iter(context.clients.connected)).outbox, SHUTTING_DOWN, 1)
+        context.hub.members.close(next(iter(context.clients.connected)).outbox, SHUTTING_DOWN, 1)
         rest = await answer.content.read()
     assert b"event: goodbye" in rest

@@ -560,7 +560,7 @@ async def test_clients_that_vanish_are_forgotten(either: Running) -> None:
         assert len(either.context.clients.connected) == 1
         client.connection.transport.abort()
         await until(lambda: not either.context.clients.connected)
-    assert not either.context.hub.members
+    assert not either.context.hub.members.by_outbox
 
 
 @pytest.fixture
@@ -593,7 +593,7 @@ async def test_a_client_that_does_not_read_is_cut_with_4008_and_another_goes_on_
         await brisk.until("synced")
         hub = service.context.hub
         brisk_heard = 0
-        while not hub.cut:
+        while not hub.members.cut:
             crowded.advance(1)
             brisk_heard += len(await brisk.until("update", topic="price.BTC", ts=crowded.now_ms))
         heard, code = await lazy.end()
@@ -613,7 +613,7 @@ async def test_more_than_the_outbox_may_hold_cuts_with_4008_before_any_stall(
         serving(crowded, tmp_path, STALL_S="3600", OUTBOX_BYTES="65536") as service,
         lazy_reader(service, "topics=price.*") as lazy,
     ):
-        while not service.context.hub.cut:
+        while not service.context.hub.members.cut:
             crowded.advance(1)
             await until(lambda: last_ts(service, "price.BTC") == crowded.now_ms)
         heard, code = await lazy.end()

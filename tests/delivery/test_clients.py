@@ -71,7 +71,7 @@ async def test_a_client_without_a_pong_in_ten_seconds_is_closed_with_4012() -> N
     closing = silent.pipe.closing
     assert closing is not None and (closing.code, closing.reconnect, silent.pipe.closed_times) == (4012, True, 1)
     assert alive.pipe.close_code() is None
-    assert silent.outbox not in rig.hub.members
+    assert silent.outbox not in rig.hub.members.by_outbox
 
 
 async def test_a_pong_in_time_keeps_the_client_for_ever() -> None:
@@ -141,7 +141,7 @@ def test_clients_are_counted_by_transport_and_up_to_the_limit() -> None:
     rig.clients.leave(joined[0])
     assert not rig.clients.full()
     assert rig.clients.count() == {"websocket": 1, "sse": 2}
-    assert joined[0].outbox not in rig.hub.members
+    assert joined[0].outbox not in rig.hub.members.by_outbox
 
 
 async def test_dismissed_clients_each_hear_4001_with_their_own_time_to_come_back() -> None:

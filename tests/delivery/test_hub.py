@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from feeds import topics
-from stream_server.delivery.hub import DROPPED_KEPT
+from stream_server.delivery.histories import DROPPED_KEPT
 from stream_server.delivery.rounds import WRITES_A_TURN
 from stream_server.wire import messages
 from stream_server.wire.messages import Wire
@@ -44,7 +44,7 @@ def test_clients_with_the_same_selection_share_one_joined_payload() -> None:
     rig = HubRig()
     joined: list[bytes] = []
     listeners = [rig.listener("price.*") for _ in range(3)]
-    group = rig.hub.members[listeners[0].outbox].group
+    group = rig.hub.members.by_outbox[listeners[0].outbox].group
     assert group is not None and len(group.members) == 3
     for listener in listeners:
         listener.pipe.writes = 0
@@ -84,7 +84,7 @@ def test_a_client_that_joins_or_leaves_amid_a_large_delivery_disturbs_nobody() -
     listeners = [rig.listener("price.BTC") for _ in range(WRITES_A_TURN + 10)]
     first = rig.say("price.BTC")
     rig.clock.turn()
-    rig.hub.leave(listeners[-1].outbox)
+    rig.hub.members.leave(listeners[-1].outbox)
     late = rig.client()
     late.subscribe("price.BTC")
     second = rig.say("price.BTC")
@@ -249,13 +249,13 @@ def test_a_topic_that_a_pattern_still_covers_goes_on_after_its_own_unsubscriptio
 def test_who_has_left_gets_nothing_and_is_kept_nowhere() -> None:
     rig = HubRig()
     listener = rig.listener("price.BTC", "price.*", interval_ms=500)
-    rig.hub.leave(listener.outbox)
-    rig.hub.leave(listener.outbox)
+    rig.hub.members.leave(listener.outbox)
+    rig.hub.members.leave(listener.outbox)
     rig.say("price.BTC")
     rig.clock.advance(1)
     hub = rig.hub
     assert listener.take() == []
-    assert not (hub.members or hub.groups.by_key or hub.interest.counts or hub.behind or hub.beats)
+    assert not (hub.members.by_outbox or hub.groups.by_key or hub.interest.counts or hub.behind or hub.beats)
     assert not any(hub.groups.listeners.values())
 
 
@@ -264,18 +264,18 @@ def test_a_client_that_leaves_while_its_buffer_is_full_is_not_cut_afterwards() -
     listener = rig.listener("price.BTC")
     rig.say("price.BTC")
     listener.pipe.clog()
-    rig.hub.leave(listener.outbox)
+    rig.hub.members.leave(listener.outbox)
     assert not rig.hub.behind
     rig.clock.advance(60)
-    assert (rig.hub.cut, listener.pipe.closed_times) == (0, 0)
+    assert (rig.hub.members.cut, listener.pipe.closed_times) == (0, 0)
 
 
 def test_a_client_may_change_the_form_of_its_transport_in_mid_stream() -> None:
     rig = HubRig()
     listener = rig.listener("price.*", interval_ms=1000)
     ids = [rig.say("price.A"), rig.say("price.B")]
-    rig.hub.rewire(listener.outbox, Wire.WEBSOCKET_BATCH)
-    rig.hub.rewire(listener.outbox, Wire.WEBSOCKET_BATCH)
+    rig.hub.members.rewire(listener.outbox, Wire.WEBSOCKET_BATCH)
+    rig.hub.members.rewire(listener.outbox, Wire.WEBSOCKET_BATCH)
     rig.clock.advance(2)
     ids.append(rig.say("price.A"))
     rig.clock.advance(2)
@@ -440,7 +440,7 @@ def test_a_value_that_was_held_back_when_the_connection_broke_is_sent_on_resume(
     cursor = rig.say("price.ETH")
     rig.clock.turn()
     assert listener.outline()[-1] == cursor
-    rig.hub.leave(listener.outbox)
+    rig.hub.members.leave(listener.outbox)
     again = rig.client()
     again.subscribe("price.BTC", since=cursor, interval_ms=1000)
     _, value, synced = again.take()
@@ -455,10 +455,10 @@ def test_only_the_first_listener_of_a_topic_asks_for_it() -> None:
     rig = HubRig()
     first, second = rig.listener("ohlcv.SOL.5m"), rig.listener("ohlcv.SOL.5m", "price.*")
     assert rig.demand.wanted == ["ohlcv.SOL.5m"]
-    rig.hub.leave(first.outbox)
+    rig.hub.members.leave(first.outbox)
     rig.pass_time(100)
     assert rig.demand.dropped == []
-    rig.hub.leave(second.outbox)
+    rig.hub.members.leave(second.outbox)
     rig.pass_time(59)
     assert rig.demand.dropped == []
     rig.pass_time(2)
@@ -471,10 +471,10 @@ def test_a_pattern_keeps_what_it_gets_alive() -> None:
     asker = rig.listener("ohlcv.SOL.5m")
     rig.say("ohlcv.SOL.5m")
     watcher = rig.listener("ohlcv.>")
-    rig.hub.leave(asker.outbox)
+    rig.hub.members.leave(asker.outbox)
     rig.pass_time(100)
     assert rig.demand.dropped == []
-    rig.hub.leave(watcher.outbox)
+    rig.hub.members.leave(watcher.outbox)
     rig.pass_time(1)
     assert rig.demand.dropped == ["ohlcv.SOL.5m"]
 
@@ -484,7 +484,7 @@ def test_a_dropped_topic_is_forgotten_and_a_cursor_from_before_is_evicted() -> N
     rig.demand.brought.add("ohlcv.SOL.5m")
     asker = rig.listener("ohlcv.SOL.5m")
     cursor = rig.say("ohlcv.SOL.5m", log=True)
-    rig.hub.leave(asker.outbox)
+    rig.hub.members.leave(asker.outbox)
     rig.pass_time(61)
     client = rig.client()
     client.subscribe("ohlcv.SOL.5m", since=cursor)
@@ -500,7 +500,7 @@ def test_a_topic_that_was_dropped_before_it_spoke_is_not_resumed_either() -> Non
     rig.demand.brought.add("ohlcv.SOL.5m")
     rig.say("price.BTC")
     asker = rig.listener("ohlcv.SOL.5m")
-    rig.hub.leave(asker.outbox)
+    rig.hub.members.leave(asker.outbox)
     rig.pass_time(61)
     subscribed, _ = resumed_from(rig, "e1-1", "ohlcv.SOL.5m")
     assert (subscribed["resumed"], subscribed["reason"]) == (False, "evicted")
@@ -514,7 +514,7 @@ def test_names_that_clients_invented_leave_nothing_behind_once_they_are_dropped(
         names = [f"ohlcv.X{turn}Y{number}.1m" for number in range(1000)]
         rig.demand.brought.update(names)
         asker = rig.listener(*names)
-        rig.hub.leave(asker.outbox)
+        rig.hub.members.leave(asker.outbox)
         rig.pass_time(61, step_s=10)
     assert rig.hub.sizes() == sizes
     assert rig.hub.groups.numbers.size == 1001, "numbers are given again"
@@ -532,9 +532,9 @@ def test_of_topics_with_a_past_the_last_dropped_are_remembered_and_older_ones_fo
     for name in names:
         rig.say(name, log=True)
     cursor = rig.hub.position
-    rig.hub.leave(asker.outbox)
+    rig.hub.members.leave(asker.outbox)
     rig.pass_time(62)
-    assert len(rig.hub.topics) == len(rig.hub.dropped) == DROPPED_KEPT
+    assert len(rig.hub.topics) == len(rig.hub.histories.dropped) == DROPPED_KEPT
     for name in (names[0], names[-1]):
         assert resumed_from(rig, cursor, name)[0]["reason"] == "evicted"
 
@@ -546,7 +546,7 @@ def test_a_number_that_is_given_again_takes_its_messages_to_the_new_topic_alone(
     rig.say("price.A")
     asker = rig.listener("ohlcv.OLD.1m")
     rig.hub.stale("ohlcv.OLD.1m", "halted")
-    rig.hub.leave(asker.outbox)
+    rig.hub.members.leave(asker.outbox)
     rig.say("price.B")
     rig.pass_time(62)
     watcher.take()
@@ -580,7 +580,7 @@ def test_a_topic_that_stays_although_idle_is_remembered() -> None:
     rig = HubRig()
     asker = rig.listener("price.BTC")
     cursor = rig.say("price.BTC")
-    rig.hub.leave(asker.outbox)
+    rig.hub.members.leave(asker.outbox)
     rig.pass_time(61)
     assert rig.demand.dropped == ["price.BTC"]
     assert resumed_from(rig, cursor, "price.BTC")[0]["resumed"] is True
@@ -902,7 +902,7 @@ def test_a_client_over_its_outbox_is_cut_with_4008_and_can_resume() -> None:
     rig.clock.advance(0.03)
     closing = listener.pipe.closing
     assert closing is not None and (closing.code, closing.reconnect) == (4008, True)
-    assert (rig.hub.cut, listener.outbox.held_bytes, listener.outbox.closed) == (1, 0, True)
+    assert (rig.hub.members.cut, listener.outbox.held_bytes, listener.outbox.closed) == (1, 0, True)
     assert resumed_from(rig, cursor, "news")[1] == [*ids, "synced"]
 
 
@@ -956,7 +956,7 @@ def test_a_client_with_little_in_its_buffer_that_never_drains_is_found_and_cut()
     rig.say("price.BTC")
     for _ in range(33):
         rig.clock.advance(1)
-        rig.hub.find_stuck()
+        rig.hub.members.find_stuck()
     assert listener.pipe.close_code() == 4008
 
 
@@ -1036,7 +1036,7 @@ def test_a_client_that_falls_behind_again_is_pinged_after_each_portion() -> None
     rig.say("price.A", 2)
     rig.clock.advance(5.0)
     assert client.outline() == [], "it has not read the last portion yet"
-    rig.hub.answered(client.outbox)
+    rig.hub.members.answered(client.outbox)
     (update, conflated) = client.take()
     assert (update["data"], conflated["skipped"]) == ({"value": 2}, {"price.A": 1})
 
@@ -1045,7 +1045,7 @@ def test_a_paced_client_that_answers_quickly_is_as_good_as_any_other_again() -> 
     rig = HubRig()
     client = slow_reader(rig)
     for _ in range(20):
-        rig.hub.answered(client.outbox)
+        rig.hub.members.answered(client.outbox)
         rig.say("price.A")
         rig.clock.advance(0.05)
     assert not client.outbox.paced
@@ -1080,7 +1080,7 @@ def test_an_sse_client_is_never_paced_because_it_cannot_answer() -> None:
 def test_a_slow_pong_alone_begins_the_pacing() -> None:
     rig = HubRig()
     client = rig.listener("price.*")
-    rig.hub.pace(client.outbox)
+    rig.hub.members.pace(client.outbox)
     rig.say("price.A")
     rig.clock.advance(0.1)
     assert client.outline() == [rig.hub.position]
@@ -1096,7 +1096,7 @@ def test_a_paced_client_hears_of_every_topic_however_often_all_of_them_change() 
         for name in names:
             rig.say(name, "x" * 400)
         rig.clock.advance(1.0)
-        rig.hub.answered(client.outbox)
+        rig.hub.members.answered(client.outbox)
         heard |= {str(message["topic"]) for message in client.take() if message["type"] == "update"}
     assert heard >= set(names)
 
@@ -1108,10 +1108,10 @@ def test_unsubscribing_takes_a_topic_out_of_what_a_paced_client_still_gets() -> 
     for number in range(300):
         rig.say(f"price.T{number}", "x" * 400)
     rig.clock.advance(1.0)
-    rig.hub.answered(client.outbox)
+    rig.hub.members.answered(client.outbox)
     rig.hub.unsubscribe(client.outbox, ["price.*"])
     client.take()
     for _ in range(5):
-        rig.hub.answered(client.outbox)
+        rig.hub.members.answered(client.outbox)
     assert [message for message in client.take() if message["type"] == "update"] == []
     assert client.outbox.held_bytes == 0

@@ -163,12 +163,12 @@ class Client:
         self.outbox.portion_bytes = self.portion_bytes
         if self.watched:
             self.pipe.watched_by(self.outbox)
-        self.model.hub.join(self.outbox)
+        self.model.hub.members.join(self.outbox)
 
     def hang_up(self) -> None:
         """Forget what belongs to one connection."""
         if self.outbox is not None:
-            self.model.hub.leave(self.outbox)
+            self.model.hub.members.leave(self.outbox)
         self.outbox = None
         self.pipe = FakePipe(self.wire)
         self.pending: deque[Asked | Unsubscribed] = deque()
@@ -385,7 +385,7 @@ class HubModel(RuleBasedStateMachine):
         known.fed = True
         if known.dropped:
             known.dropped = False
-            known.fed_again_at = self.hub.seq if topic in self.hub.topics else self.hub.forgotten_at + 1
+            known.fed_again_at = self.hub.seq if topic in self.hub.topics else self.hub.histories.forgotten_at + 1
 
     def is_full(self) -> bool:
         return False
@@ -451,12 +451,12 @@ class HubModel(RuleBasedStateMachine):
     def appear(self, topic: str) -> None:
         """Something is about to be said on a topic that the hub may not know, or not any more."""
         if topic in CANDLES and topic not in self.hub.topics:
-            self.topics[topic].fed_again_at = self.hub.forgotten_at + 1
+            self.topics[topic].fed_again_at = self.hub.histories.forgotten_at + 1
 
     def lacks(self, topic: str, cursor: int, selectors: dict[str, int]) -> bool:
         """Whether someone who stands there may lack something of a topic that is not held."""
         if topic not in self.hub.topics:
-            return topic in selectors and topic in CANDLES and cursor <= self.hub.forgotten_at
+            return topic in selectors and topic in CANDLES and cursor <= self.hub.histories.forgotten_at
         return self.topics[topic].misses_after(cursor)
 
     def expect(self, client: Client, selectors: dict[str, int], since: str | None) -> Asked:
@@ -562,7 +562,7 @@ class HubModel(RuleBasedStateMachine):
             del client.at_server[selector]
         if gone:
             client.pending.append(Unsubscribed(gone))
-            self.hub.post(client.outbox, [messages.control("unsubscribed", {"topics": gone})])
+            self.hub.members.send_to(client.outbox, [messages.control("unsubscribed", {"topics": gone})])
             # What was held of these is rightly not delivered any more.
             client.uncounted |= set(TOPICS) - covered(list(client.at_server))
         self.read()
@@ -616,7 +616,7 @@ class HubModel(RuleBasedStateMachine):
         if client.outbox is not None:
             client.was_slow = True
             client.outbox.portion_bytes = client.portion_bytes
-            self.hub.pace(client.outbox)
+            self.hub.members.pace(client.outbox)
 
     @rule(name=may_be_slow)
     def pong(self, name: str) -> None:
@@ -624,7 +624,7 @@ class HubModel(RuleBasedStateMachine):
         client = self.clients[name]
         if client.pipe.reader.pings and client.outbox is not None:
             client.pipe.reader.pings = 0
-            self.hub.answered(client.outbox)
+            self.hub.members.answered(client.outbox)
             self.read()
 
     # --- what time does ---
@@ -642,7 +642,7 @@ class HubModel(RuleBasedStateMachine):
             if topic.last is not None and now - topic.updated_at >= TTL_S:
                 topic.stale = True
         self.hub.tick()
-        self.hub.find_stuck()
+        self.hub.members.find_stuck()
         self.read()
 
     @rule()

@@ -11,17 +11,17 @@ def quick(rig: HubRig, client: HubClient, seconds: float, step_s: float = 0.1) -
     for _ in range(round(seconds / step_s)):
         rig.clock.advance(step_s)
         rig.hub.tick()
-        rig.hub.find_stuck()
+        rig.hub.members.find_stuck()
         if client.pipe.reader.pings:
             client.pipe.reader.pings = 0
-            rig.hub.answered(client.outbox)
+            rig.hub.members.answered(client.outbox)
 
 
 @pytest.mark.parametrize("quiet_s", [1.0, 5.0, 28.0, 29.9, 45.0, 300.0])
 def test_a_paced_client_that_reads_everything_is_never_cut_however_long_it_was_quiet(quiet_s: float) -> None:
     rig = HubRig()
     client = rig.listener("price.A", "ohlcv.A.1m")
-    rig.hub.pace(client.outbox)
+    rig.hub.members.pace(client.outbox)
     ids = []
     for _ in range(3):
         ids.append(rig.say("ohlcv.A.1m", log=True))
@@ -34,7 +34,7 @@ def test_a_paced_client_that_reads_everything_is_never_cut_however_long_it_was_q
 def test_a_paced_client_that_reads_nothing_is_cut_when_stall_s_is_over_and_not_before(quiet_s: float) -> None:
     rig = HubRig()
     client = rig.listener("ohlcv.A.1m")
-    rig.hub.pace(client.outbox)
+    rig.hub.members.pace(client.outbox)
     quick(rig, client, quiet_s)
     rig.say("ohlcv.A.1m", log=True)
     rig.clock.advance(27.5)
@@ -62,12 +62,12 @@ def test_a_lagging_client_that_takes_a_little_of_what_it_owes_now_and_then_is_ke
 def test_a_quiet_paced_client_gets_what_is_held_back_for_it_before_it_is_dismissed(quiet_s: float) -> None:
     rig = HubRig()
     client = rig.listener("price.A", "ohlcv.A.1m")
-    rig.hub.pace(client.outbox)
+    rig.hub.members.pace(client.outbox)
     rig.say("price.A")
     quick(rig, client, quiet_s)
     client.take()
     said = rig.say("ohlcv.A.1m", log=True)
-    rig.hub.dismiss(client.outbox, SHUTTING_DOWN, 1000)
+    rig.hub.members.dismiss(client.outbox, SHUTTING_DOWN, 1000)
     assert client.outline() == [said, "goodbye"]
 
 

@@ -53,7 +53,7 @@ class Browser:
     def lose_connection(self, after: int) -> None:
         """Read so many messages more, and come back."""
         self.read(after)
-        self.rig.hub.leave(self.client.outbox)
+        self.rig.hub.members.leave(self.client.outbox)
         self.connect()
 
 
@@ -102,7 +102,7 @@ def test_what_is_held_comes_before_an_answer_that_has_a_position(how: str, compa
     rig.clock.turn()
     assert client.take() == []
     if how == "snapshot":
-        rig.hub.let_out(client.outbox)
+        rig.hub.members.let_out(client.outbox)
     else:
         client.subscribe("news", interval_ms=60_000)
     assert client.outline()[:2] == held
@@ -119,7 +119,7 @@ def test_a_value_that_one_interval_alone_holds_is_not_sent_again_on_resume() -> 
     newest = rig.say("price.B")
     rig.clock.advance(1.0)
     assert client.outline()[-1] == newest
-    rig.hub.leave(client.outbox)
+    rig.hub.members.leave(client.outbox)
     again = rig.client()
     again.subscribe("price.A", "price.B", since=newest, interval_ms=1000)
     assert again.outline() == ["subscribed", "synced"]
@@ -134,7 +134,7 @@ def test_the_value_that_later_ids_have_overtaken_is_sent_whichever_interval_come
     cursor = rig.say("price.B")
     rig.clock.turn()
     assert client.outline()[-1] == cursor
-    rig.hub.leave(client.outbox)
+    rig.hub.members.leave(client.outbox)
     again = rig.client()
     again.subscribe("price.A", since=cursor, interval_ms=60_000)
     again.subscribe("price.B", since=cursor)

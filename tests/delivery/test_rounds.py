@@ -74,11 +74,11 @@ def test_every_event_reaches_every_member_once_and_in_order_however_little_a_tur
                 come()
             case 6 if len(followers) > 4:
                 gone = followers.pop(rng.randrange(len(followers)))
-                rig.hub.leave(gone.client.outbox)
+                rig.hub.members.leave(gone.client.outbox)
                 gone.check(events)
         if rng.random() < 0.3:
             asking = rng.choice(followers)
-            rig.hub.post(asking.client.outbox, [])
+            rig.hub.members.send_to(asking.client.outbox, [])
             asking.check(events)
     while rig.clock.next_turn:
         rig.clock.turn()

@@ -274,7 +274,7 @@ def test_a_refused_subscription_changes_nothing() -> None:
     rig = talk()
     rig.ask(op="subscribe", topics=["price.BTC"], since=7)
     rig.ask(op="subscribe", topics=["price.BTC"], interval_ms=-1, batch=True)
-    assert rig.hub.members[rig.outbox].selection == {}
+    assert rig.hub.members.by_outbox[rig.outbox].selection == {}
     assert rig.outbox.wire is Wire.WEBSOCKET
 
 
@@ -296,7 +296,7 @@ def test_a_burst_of_fifty_messages_is_taken_and_one_more_closes_with_4013() -> N
     closing = rig.pipe.closing
     assert closing is not None and (closing.code, closing.reconnect) == (4013, True)
     assert goodbye["after_ms"] == 5000
-    assert rig.outbox not in rig.hub.members
+    assert rig.outbox not in rig.hub.members.by_outbox
     rig.ask(op="ping")
     assert rig.pipe.closed_times == 1
 
@@ -442,7 +442,7 @@ def test_the_last_strike_may_come_from_within_an_op(op: str) -> None:
     nonsense(rig, 99, op="nonsense")
     nonsense(rig, 1, op=op, topics=["price.BTC", "price.NOPE"])
     assert rig.pipe.close_code() == 4501
-    assert rig.outbox not in rig.hub.members
+    assert rig.outbox not in rig.hub.members.by_outbox
 
 
 def test_a_binary_frame_is_refused_by_the_shell_with_an_error_of_the_table() -> None:

@@ -196,10 +196,12 @@ def test_after_everyone_has_left_nothing_of_them_is_kept() -> None:
         rig.say("price.A")
     rig.clock.turn()
     for client in clients:
-        rig.hub.leave(client.outbox)
+        rig.hub.members.leave(client.outbox)
     rig.pass_time(100)
     hub = rig.hub
-    assert not hub.members and not hub.groups.by_key and not hub.interest.counts and not hub.interest.idle_since
+    assert (
+        not hub.members.by_outbox and not hub.groups.by_key and not hub.interest.counts and not hub.interest.idle_since
+    )
     assert not len(hub.beats) and not hub.behind and not hub.laggards.swamped
     assert not hub.groups.patterns.root.children, "no pattern is left in the tree"
     assert not any(hub.groups.listeners.values())

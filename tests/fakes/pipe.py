@@ -250,7 +250,7 @@ class HubRig:
         outbox = Outbox(pipe, wire)
         if watched:
             pipe.watched_by(outbox)
-        self.hub.join(outbox)
+        self.hub.members.join(outbox)
         return HubClient(self.hub, pipe, outbox)
 
     def listener(self, *selectors: str, interval_ms: int = 0, wire: Wire = Wire.WEBSOCKET) -> "HubClient":

@@ -90,7 +90,7 @@ MUTANTS = (
     Mutant(
         "positions pass over what is held when a snapshot is given",
         "delivery/session.py",
-        "        self.hub.let_out(self.outbox)\n",
+        "        self.hub.members.let_out(self.outbox)\n",
         "",
         "10",
     ),
@@ -239,19 +239,19 @@ MUTANTS = (
     ),
     Mutant(
         "a member that left late is not settled",
-        "delivery/hub.py",
+        "delivery/members.py",
         "        self.rounds.settle(group)\n        group.members[outbox] = None",
         "        group.members[outbox] = None",
     ),
     Mutant(
         "what was held is lost with the selection",
-        "delivery/hub.py",
+        "delivery/members.py",
         "        self.laggards.hand(outbox, wanted)\n        return group",
         "        return group",
     ),
     Mutant(
         "an answer overtakes what came before",
-        "delivery/hub.py",
+        "delivery/members.py",
         "            self.rounds.settle(member.group)\n        self.laggards.answer",
         "            pass\n        self.laggards.answer",
     ),

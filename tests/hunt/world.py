@@ -290,7 +290,7 @@ class World:
             pipe.watched_by(outbox)
         client.pipe, client.outbox, client.leaving = pipe, outbox, False
         client.judge.come_back(None)
-        self.call(client, lambda: self.hub.join(outbox))
+        self.call(client, lambda: self.hub.members.join(outbox))
 
     def _subscribe(self, client: Client, names: tuple[str, ...], interval: int, since: str | None) -> None:
         outbox = client.outbox
@@ -310,7 +310,7 @@ class World:
             pipe.watched_by(outbox)
         client.pipe, client.outbox, client.leaving = pipe, outbox, False
         judge.come_back(choice)
-        self.call(client, lambda: self.hub.join(outbox))
+        self.call(client, lambda: self.hub.members.join(outbox))
         for asked in list(judge.known.unfinished):
             judge.expect(asked)
             self.call(client, partial(self.hub.subscribe, outbox, asked.names, asked.since, asked.interval))
@@ -323,7 +323,7 @@ class World:
         """The connection has ended."""
         outbox = client.outbox
         assert outbox is not None
-        self.call(client, lambda: self.hub.leave(outbox))
+        self.call(client, lambda: self.hub.members.leave(outbox))
         self.departed = [*self.departed[-11:], replace(client)]
         client.outbox = None
 
@@ -388,7 +388,9 @@ class World:
 
         self.call(client, ask)
         judge.expect_unsubscribed(gone)
-        self.call(client, lambda: self.hub.post(outbox, [messages.control("unsubscribed", {"topics": gone})]))
+        self.call(
+            client, lambda: self.hub.members.send_to(outbox, [messages.control("unsubscribed", {"topics": gone})])
+        )
 
     def do_snapshot(self, number: int, selection: int) -> None:
         """A client asks for values by the op `snapshot`."""
@@ -416,7 +418,7 @@ class World:
         if wire is client.wire:
             return
         client.judge.rewired()
-        self.call(client, lambda: self.hub.rewire(outbox, wire))
+        self.call(client, lambda: self.hub.members.rewire(outbox, wire))
         client.wire = wire
 
     def do_refuse(self, selection: int) -> None:
@@ -554,7 +556,7 @@ class World:
         outbox = client.outbox
         client.judge.was_slow = True
         outbox.portion_bytes = client.portion_bytes
-        self.call(client, lambda: self.hub.pace(outbox))
+        self.call(client, lambda: self.hub.members.pace(outbox))
         self.situations["paced"] += 1
 
     def do_pong(self, number: int) -> None:
@@ -570,8 +572,8 @@ class World:
         pipe.pings, pipe.taken_at = 0, self.clock.now()
         if late:
             client.judge.was_slow = True
-            self.call(client, lambda: self.hub.pace(outbox))
-        self.call(client, lambda: self.hub.answered(outbox))
+            self.call(client, lambda: self.hub.members.pace(outbox))
+        self.call(client, lambda: self.hub.members.answered(outbox))
 
     def do_fault(self, number: int, where: int, kind: int) -> None:
         """From now on a client's transport raises something."""
@@ -593,7 +595,7 @@ class World:
         closing = (NO_PONG, UNAUTHORISED)[code % 2]
         client.leaving = True
         outbox = client.outbox
-        self.call(client, lambda: self.hub.close(outbox, closing))
+        self.call(client, lambda: self.hub.members.close(outbox, closing))
 
     def do_dismiss(self, number: int) -> None:
         """The service is about to stop: a client that reads gets what is held back for it, then its goodbye."""
@@ -604,7 +606,7 @@ class World:
         outbox, pipe = client.outbox, client.pipe
         reads = pipe.flowing and not pipe.pings and not pipe.faults and not client.leaving
         client.leaving = True
-        self.call(client, lambda: self.hub.dismiss(outbox, SHUTTING_DOWN, 100))
+        self.call(client, lambda: self.hub.members.dismiss(outbox, SHUTTING_DOWN, 100))
         client.judge.read(self._taken(client))
         if reads:
             if not client.judge.over:
@@ -624,16 +626,16 @@ class World:
         assert outbox is not None
         hub = self.hub
         calls: list[Callable[[], object]] = [
-            lambda: hub.answered(outbox),
-            lambda: hub.answered(outbox),
-            lambda: hub.pace(outbox),
-            lambda: hub.leave(outbox),
+            lambda: hub.members.answered(outbox),
+            lambda: hub.members.answered(outbox),
+            lambda: hub.members.pace(outbox),
+            lambda: hub.members.leave(outbox),
             lambda: hub.unsubscribe(outbox, ["price.S0"]),
             lambda: hub.subscribe(outbox, ["price.S0"]),
-            lambda: hub.post(outbox, [messages.control("pong", {})]),
-            lambda: hub.rewire(outbox, Wire.WEBSOCKET_BATCH),
-            lambda: hub.dismiss(outbox, SHUTTING_DOWN, 0),
-            lambda: hub.close(outbox, NO_PONG),
+            lambda: hub.members.send_to(outbox, [messages.control("pong", {})]),
+            lambda: hub.members.rewire(outbox, Wire.WEBSOCKET_BATCH),
+            lambda: hub.members.dismiss(outbox, SHUTTING_DOWN, 0),
+            lambda: hub.members.close(outbox, NO_PONG),
             outbox.cleared,
             outbox.clogged,
         ]
@@ -675,7 +677,7 @@ class World:
         self.ticks += 1
         self.call(None, self.hub.tick)
         if self.ticks % STUCK_TICKS == 0:
-            self.call(None, self.hub.find_stuck)
+            self.call(None, self.hub.members.find_stuck)
         self.clock.rest()
 
     def do_standstill(self, milliseconds: int) -> None:

@@ -101,7 +101,7 @@ def say(hub: Hub, topic: str, size: int = 1, log: bool = False) -> None:
 
 def joined(hub: Hub, topic: str, plug: Plug) -> Outbox:
     outbox = Outbox(plug, Wire.WEBSOCKET)
-    hub.join(outbox)
+    hub.members.join(outbox)
     hub.subscribe(outbox, [topic])
     return outbox
 
@@ -153,7 +153,7 @@ def test_who_is_dismissed_gets_what_was_held_back_for_it_before_its_goodbye() ->
     slow, stuck, throttled = Plug(), Plug(), Plug(stuck=False)
     outboxes = {plug: joined(hub, "price.A", plug) for plug in (slow, stuck)}
     outboxes[throttled] = Outbox(throttled, Wire.WEBSOCKET)
-    hub.join(outboxes[throttled])
+    hub.members.join(outboxes[throttled])
     hub.subscribe(outboxes[throttled], ["price.A"], interval_ms=60_000)
     for _ in range(3):
         say(hub, "price.A", 100_000)
@@ -163,7 +163,7 @@ def test_who_is_dismissed_gets_what_was_held_back_for_it_before_its_goodbye() ->
     clock.advance(0.1)
     said = [len(plug.written) for plug in outboxes]
     for outbox in outboxes.values():
-        hub.dismiss(outbox, SHUTTING_DOWN, 1000)
+        hub.members.dismiss(outbox, SHUTTING_DOWN, 1000)
     rest = [b"".join(plug.written[count:]) for plug, count in zip(outboxes, said, strict=True)]
     assert [hub.position.encode() in each for each in rest] == [True, False, True]
     assert all(b"goodbye" in each for each in rest)
@@ -185,7 +185,7 @@ async def test_who_has_not_left_in_time_is_cut_off() -> None:  # N1
     everyone = Clients(hub, clock, random.Random(1), 10, 20.0)
     plug = Deaf(stuck=False)
     outbox = Outbox(plug, Wire.WEBSOCKET)
-    hub.join(outbox)
+    hub.members.join(outbox)
     hub.subscribe(outbox, ["price.A"], interval_ms=60_000)
     everyone.join(outbox)
     for _ in range(2):

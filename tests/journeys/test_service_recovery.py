@@ -324,6 +324,6 @@ async def test_clients_come_and_go_amid_it_all_and_nothing_stays_behind(exchange
 
 def _assert_empty(service: Running) -> None:
     hub = service.context.hub
-    assert not hub.members
+    assert not hub.members.by_outbox
     assert not hub.groups.by_key
     assert not hub.interest.counts

@@ -70,12 +70,17 @@ async def test_nobody_sees_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
                 list(hub.topics),
                 list(hub.groups.listeners),
             )
-            counts = (context.clients.accepted, context.clients.count(), len(hub.groups.by_key), len(hub.members))
+            counts = (
+                context.clients.accepted,
+                context.clients.count(),
+                len(hub.groups.by_key),
+                len(hub.members.by_outbox),
+            )
             return [hub.seq, hub.delivered, hub.sent["websocket"].waited.count, dict(hub.resumes), wants, counts]
 
         before = seen()
         await context.probe.once()
-        await until(lambda: len(hub.members) == 1)
+        await until(lambda: len(hub.members.by_outbox) == 1)
         assert seen() == before
         assert await client.so_far() == []
         assert context.probe.took.count == 1

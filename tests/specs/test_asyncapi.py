@@ -133,7 +133,7 @@ def test_what_is_said_about_the_stream_is_as_described() -> None:
     rig.clock.advance(0.02)
     rig.pass_time(31)
     rig.hub.refuse("price.BTC", "it is no longer traded")
-    rig.hub.close(listener.outbox, refusals.SHUTTING_DOWN, after_ms=3)
+    rig.hub.members.close(listener.outbox, refusals.SHUTTING_DOWN, after_ms=3)
     heard += listener.pipe.messages
 
     # Values that a test makes up have no meaning.
@@ -147,7 +147,7 @@ def test_what_is_said_about_the_stream_is_as_described() -> None:
 def test_every_goodbye_is_as_described(closing: refusals.Closing) -> None:
     rig = HubRig()
     client = rig.client(Wire.SSE)
-    rig.hub.close(client.outbox, closing)
+    rig.hub.members.close(client.outbox, closing)
     assert described_as(client.pipe.messages[-1]) == "goodbye"
 
 
