@@ -174,7 +174,7 @@ class Symbols:
         """
         text = name.strip().upper()
         if len(text) > LONGEST_NAME or not is_plausible(text):
-            raise UnknownSymbolError(f"{name if len(name) <= 40 else name[:40] + '…'!r} is no symbol")
+            raise UnknownSymbolError(f"{name if len(name) <= 40 else name[:40] + '…'!r} is not a symbol")
         if text in self.by_base:
             return text
         pair = self._pair_named(text)

@@ -74,11 +74,14 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--env-file", type=Path, metavar="FILE", help="settings (default: .env)")
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
-        "--record", type=Path, metavar="FILE", help="write raw upstream traffic to a tape (.gz zips it)"
+        "--record",
+        type=Path,
+        metavar="FILE",
+        help="write raw upstream traffic to a tape (compressed if FILE ends in .gz)",
     )
     source.add_argument("--tape", type=Path, metavar="FILE", help="run on a recorded tape instead of the network")
     parser.add_argument(
-        "--speed", type=_speed, default=1.0, metavar="N", help="play the tape N times as fast; 0 for as fast as can be"
+        "--speed", type=_speed, default=1.0, metavar="N", help="play the tape N times as fast; 0: as fast as possible"
     )
     return parser.parse_args(arguments)
 

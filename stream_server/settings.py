@@ -276,7 +276,7 @@ def _symbols(text: str) -> tuple[str, ...]:
         return ()
     for name in names:
         if len(name) > LONGEST_NAME or not is_plausible(name):
-            raise ValueError(f"{name!r} is no symbol")
+            raise ValueError(f"{name!r} is not a symbol")
     return names
 
 
@@ -306,7 +306,7 @@ def _urls(*schemes: str) -> Callable[[str], tuple[str, ...]]:
             except ValueError:
                 port_is_fine = False
             if parts.scheme not in schemes or not parts.hostname or not port_is_fine:
-                raise ValueError(f"{_shown(url)!r} is no {' or '.join(schemes)} URL")
+                raise ValueError(f"{_shown(url)!r} is not a {' or '.join(schemes)} URL")
         if len({venue_of(url) for url in urls}) > 1:
             raise ValueError("mixes exchanges: Binance's sister exchanges have prices of their own")
         return urls
@@ -403,7 +403,7 @@ def _networks(text: str) -> tuple[Network, ...]:
         try:
             networks.append(ipaddress.ip_network(part, strict=False))
         except ValueError:
-            raise ValueError(f"{part!r} is no address or network such as 10.0.0.0/8") from None
+            raise ValueError(f"{part!r} is not an address or network such as 10.0.0.0/8") from None
     return tuple(networks)
 
 

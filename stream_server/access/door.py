@@ -147,7 +147,7 @@ def check_room(context: Context, address: str) -> None:
         raise Refusal("connection_limit", message, 503, retry_after_s=FULL_AGAIN_S)
     if clients.full_for(address):
         limit = clients.per_address
-        message = f"your address holds {limit} connections, as many as one may"
+        message = f"your address has {limit} connections, the most that are allowed"
         headers = rate_headers("streams", limit, FULL_AGAIN_S, 'qu="concurrent-requests"')
         raise Refusal("connection_limit", message, 429, retry_after_s=FULL_AGAIN_S, headers=headers)
 

@@ -38,7 +38,7 @@ def read_allowed(text: str) -> str:
     try:
         read = canonical(f"{scheme}://{rest}" if found else text)
     except ValueError:
-        raise ValueError(f"{text!r} is no origin such as https://example.org or https://*.example.org") from None
+        raise ValueError(f"{text!r} is not an origin such as https://example.org or https://*.example.org") from None
     return read.replace("://", "://*.", 1) if found else read
 
 

@@ -111,9 +111,11 @@ async def refuse_ambiguous(asking: Asking, names: Sequence[str], max_age_ms: flo
         if len(fetched.value) > 1:
             candidates[ticker] = [_candidate(coin) for coin in fetched.value]
     if candidates:
-        message = "; ".join(f"{len(coins)} coins go by {ticker}" for ticker, coins in candidates.items())
+        message = "; ".join(f"{ticker} is the ticker of {len(coins)} coins" for ticker, coins in candidates.items())
         details: dict[str, object] = {"candidates": candidates}
-        raise Refusal("ambiguous", f"{message}; without strict the largest is meant", 409, details)
+        raise Refusal(
+            "ambiguous", f"{message}; without strict=1 the one with the largest market cap is used", 409, details
+        )
 
 
 def _candidate(coin: Coin) -> dict[str, object]:

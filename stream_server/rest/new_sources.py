@@ -241,7 +241,7 @@ async def dt_reddit(request: web.Request) -> web.Response:
     parameters = Parameters(request)
     subreddit = parameters.text("subreddit") or "cryptocurrency"
     if not _SUBREDDIT.fullmatch(subreddit):
-        parameters.wrong("subreddit", f"subreddit {subreddit[:SHOWN_CHARS]!r} is no name of one")
+        parameters.wrong("subreddit", f"subreddit {subreddit[:SHOWN_CHARS]!r} is not a valid subreddit name")
     period = parameters.choice("period", dt_requests.PERIODS, "day")
     limit = parameters.whole("limit", 1, 100, 25)
     return await _dt(

@@ -107,7 +107,7 @@ def _read(body: bytes) -> Texts:
         texts = []
     for place, text in enumerate(texts):
         if not isinstance(text, str) or not text.strip():
-            problems[f"texts[{place}]"] = f"texts[{place}] is no text"
+            problems[f"texts[{place}]"] = f"texts[{place}] is not a text"
         elif len(text) > MAX_TEXT_CHARS:
             problems[f"texts[{place}]"] = f"texts[{place}] has {len(text)} characters; {MAX_TEXT_CHARS} are allowed"
     model = asked.get("model")

@@ -56,7 +56,7 @@ class AskLimits:
         if not is_loopback(address):
             self.addresses.check(address)
         if not self.of_pool(pool).take():
-            message = f"too many questions that only the sources of {pool} can answer"
+            message = f"too many requests that only the sources of {pool} can answer"
             raise Refusal("rate_limited", message, 429, retry_after_s=self.of_pool(pool).wait_s())
 
 

@@ -76,7 +76,7 @@ def test_a_selector_is_spelled_our_way(selector: str, spelled: str, symbols: Sym
         ("", "is not one of"),
         (".", "is not one of"),
         ("price", "is not one of"),
-        ("price.", "is no symbol"),
+        ("price.", "is not a symbol"),
         ("price.NOPE", "no market for symbol 'NOPE'"),
         ("price.BTC.1m", "no market for symbol 'BTC.1m'"),
         ("prices.BTC", "is not one of"),
