@@ -58,7 +58,7 @@ class BinancePolicy:
     pairs_refresh_s: float = 3600.0
     doubted_refresh_s: float = 30.0
     """The list is fetched again when something speaks against it, but not more often than this."""
-    doubted_longest_s: float = 300.0
+    doubted_longest_s: float = 60.0
     """A pair that ticks while each new list says that it rests asks for the next one ever later, up to this."""
     first_delay_s: float = 1.0
     longest_delay_s: float = 60.0

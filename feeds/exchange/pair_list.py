@@ -5,7 +5,7 @@ Without the list no symbol can be split, so the list of an earlier run, kept on 
 
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,7 +141,7 @@ class PairList:
         trading = {symbol for symbol in evidence if (pair := self.symbols.listed.get(symbol)) and pair.trading}
         self.doubts.settled(trading)
         self.doubts.overruled(evidence - trading, self.clock.now())
-        self._save(pairs)
+        self._save()
         self.on_change()
         return True
 
@@ -159,10 +159,11 @@ class PairList:
         self.market.pairs(pairs)
         return True
 
-    def _save(self, pairs: Sequence[Pair]) -> None:
+    def _save(self) -> None:
         if self.file is None:
             return
-        rows = [[pair.symbol, pair.base, pair.quote, pair.status] for pair in pairs]
+        # With the pairs that this list lacked: until the next one confirms it they are served, after a restart too.
+        rows = [[pair.symbol, pair.base, pair.quote, pair.status] for pair in self.symbols.listed.values()]
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             part = self.file.with_suffix(".part")

@@ -101,11 +101,9 @@ def test_a_pair_that_is_listed_later_has_a_price_at_its_first_ticks(tmp_path: Pa
 def test_an_odd_pair_that_ticks_although_it_rests_asks_for_the_list_ever_later(tmp_path: Path) -> None:
     async def story(market: Marketplace) -> None:
         await asyncio.sleep(200)
-        assert len(market.exchange.requests_to("exchangeInfo")) == 4, (
-            "at the start, then after 30, 60 and 120 s at most"
-        )
+        assert len(market.exchange.requests_to("exchangeInfo")) == 5, "at the start, after 30 s, then every 60 s"
         market.exchange.list_truly()
-        await market.until(lambda: price_of(market, "SOL"), 130)
+        await market.until(lambda: price_of(market, "SOL"), 2 * SOON_S)
 
     async def run() -> None:
         async with FakeBinance(PAIRS[2:]) as exchange:
@@ -212,6 +210,28 @@ def test_after_a_restart_the_list_on_disk_is_checked_until_the_exchange_has_answ
                 await market.until(lambda: price_of(market, "BTC"), 10)
                 assert not price_of(market, "SOL")
                 await market.until(lambda: price_of(market, "SOL"), 200)
+            dead.stop()
+
+    virtual.run(run())
+
+
+def test_a_pair_that_one_list_lacked_is_served_after_a_restart_until_the_next_list(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with FakeBinance(PAIRS) as exchange:
+            async with marketplace(exchange, tmp_path) as market:
+                await asyncio.sleep(40)
+                exchange.list_as(None, "ETHUSDT")
+                exchange.list_pair(NEW)  # ticks, and so has the list fetched again
+                await market.until(lambda: len(exchange.requests_to("exchangeInfo")) == 2, SOON_S)
+                await asyncio.sleep(1)
+            exchange.list_truly()
+            dead = exchange.break_rest("exchangeInfo", RestFault(status=503), times=3)
+            async with (
+                marketplace(exchange, tmp_path) as market,
+                market.listener("price.ETH", "ohlcv.ETH.1m") as listener,
+            ):
+                await market.until(lambda: price_of(market, "ETH"), 200)
+                assert listener.of("error") == []
             dead.stop()
 
     virtual.run(run())
