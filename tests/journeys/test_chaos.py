@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from feeds.catalog import Sources
 from feeds.exchange.backfill import Backfills
 from feeds.exchange.pair_list import PairList
 from feeds.identity import Identities
 from feeds.model import Quote
-from stream_server.delivery.hub import Hub
+from stream_server.delivery.freshness import Freshness
 from tests.chaos import __main__ as command
 from tests.chaos.faults import COINS, Fault, Kind
 from tests.chaos.runner import Outcome, Plan, run
@@ -93,7 +94,8 @@ def test_a_service_that_believes_a_list_for_an_hour_is_found_out(monkeypatch: py
 
 def test_a_service_that_does_not_say_what_has_grown_old_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     run(Plan(0, SPAN_S, ()))
-    monkeypatch.setattr(Hub, "expire", lambda self: None)
+    monkeypatch.setattr(Freshness, "expire", lambda self: None)
+    monkeypatch.setattr(Sources, "_quotes_received", lambda self, query, fetched: None)  # else prices stay young
     found = run(Plan(0, SPAN_S, (Fault(40.0, Kind.DOWN, 70.0),))).findings
     assert any("steady sse: price.BTC: a value" in finding and "no stale" in finding for finding in found), found
 
