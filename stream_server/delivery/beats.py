@@ -89,6 +89,10 @@ class Beats:
         """Take the beats that are due. A timer that was set for this time has fired, perhaps early."""
         if at in self.wakeups:
             self.wakeups.remove(at)
+        self.take_due()
+
+    def take_due(self) -> None:
+        """Ripen what is due, also before its timer has fired."""
         now = self.clock.now()
         try:
             while self.heap and self.heap[0].due <= now + SAME_TIME_S:

@@ -75,7 +75,10 @@ class Laggards:
         """Hold back for a client from now on."""
         now = self.clock.now()
         again = outbox.wire.is_websocket and now - outbox.caught_up_at < PACE_AGAIN_S
-        outbox.fall_behind(now, paced=paced or again)
+        try:
+            outbox.fall_behind(now, paced=paced or again)
+        except Exception as error:  # of one client, which must not harm the others
+            self.faults.blame(outbox, error)
         self.behind[outbox] = None
         self._retry_later()
 

@@ -116,6 +116,9 @@ class Members:
         member = self.by_outbox[outbox]
         unseen = self._leave_group(outbox, member)
         group = self.groups.of(outbox.wire, selection, self.clock.now(), self.rounds.place)
+        if isinstance(group, ThrottledGroup):
+            # A beat whose timer is late belongs to those who waited for it, not to one that joins now.
+            self.beats.take_due()
         self.rounds.settle(group)
         group.members[outbox] = None
         group.learn()

@@ -266,3 +266,15 @@ def test_every_entry_point_is_nothing_for_a_client_that_has_left(
 def test_the_sweep_knows_the_entry_points() -> None:
     known = {"answered", "pace", "close", "dismiss", "send_to", "rewire", "leave", "let_out", "join", "write"}
     assert {"subscribe", "unsubscribe", *(f"members.{name}" for name in known)} <= set(entry_points())
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_a_client_whose_buffer_cannot_be_read_is_ended_when_it_is_to_be_paced(error: Exception) -> None:
+    rig = HubRig()
+    client, pipe = faulty_client(rig, watched=False)
+    client.subscribe("price.A")
+    pipe.broken, pipe.error = "buffered", error
+    rig.hub.members.pace(client.outbox)
+    pipe.broken = ""
+    pass_time(rig, 0.5)
+    assert client.outbox.closed

@@ -4,7 +4,8 @@ import pytest
 
 from tests.hunt import mutants, paths, programs
 
-SEEDS = range(21)
+SEEDS = (*range(21), 2_000_031)
+"""The last one joins a throttled group whose beat is due and has not fired yet."""
 
 
 @pytest.mark.parametrize("seed", SEEDS)
