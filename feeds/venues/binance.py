@@ -477,7 +477,10 @@ def read_opened(opened: Opened, start: int = 0, end: int | None = None) -> Frame
 
 def read_frame(raw: bytes, received_ms: int) -> Frame:
     """Parse and read one stream frame. Raises: as `read_opened`."""
-    return read_opened(open_frame(raw, received_ms))
+    opened = open_frame(raw, received_ms)
+    for what, count in opened.repaired.items():
+        repairs.repaired(what, count)
+    return read_opened(opened)
 
 
 def event_of(opened: Opened) -> tuple[str, int] | None:

@@ -676,7 +676,7 @@ class HubModel(RuleBasedStateMachine):
 
 TestHubModel = HubModel.TestCase
 TestHubModel.settings = settings(
-    max_examples=int(os.environ.get("HUB_MODEL_EXAMPLES", "300")),
+    max_examples=int(os.environ.get("HUB_MODEL_EXAMPLES", "120")),
     stateful_step_count=50,
     suppress_health_check=list(HealthCheck),
 )
