@@ -17,7 +17,7 @@ from typing import ParamSpec, TypeVar
 from aiohttp import web
 
 from bench.trace import Trace
-from feeds.exchange.market import BinanceMarket
+from feeds.exchange.market import ExchangeMarket
 from feeds.venues import binance
 from stream_server import __main__ as command
 from stream_server import app
@@ -65,17 +65,17 @@ def main() -> int:
     # These functions are looked up by name at each call, so the service needs no hooks for this.
     binance.open_frame = stages.timed("open", binance.open_frame)
     binance.read_opened = stages.timed("read", binance.read_opened)
-    take_part = stages.timed("part", BinanceMarket.part)
+    take_part = stages.timed("part", ExchangeMarket.part)
 
     def part(
-        self: BinanceMarket, opened: binance.Opened, start: int = 0, end: int | None = None
+        self: ExchangeMarket, opened: binance.Opened, start: int = 0, end: int | None = None
     ) -> binance.Frame | None:
         taken = take_part(self, opened, start, end)
         if isinstance(taken, binance.Prices) and (end is None or end >= opened.rows):
             stages.say()
         return taken
 
-    BinanceMarket.part = part  # type: ignore[method-assign]
+    ExchangeMarket.part = part  # type: ignore[method-assign]
     Rounds.flush = stages.timed("flush", Rounds.flush)  # type: ignore[method-assign]
     listen = app.listen
 

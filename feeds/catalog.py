@@ -12,7 +12,7 @@ from feeds.accounts import DAY_S, HOUR_S, Accounts, SourcesPolicy
 from feeds.chain_feed import ChainFeed
 from feeds.chains import Chain
 from feeds.dt_requests import DtQuery
-from feeds.exchange.market import BinanceMarket
+from feeds.exchange.market import ExchangeMarket
 from feeds.fields import Rows
 from feeds.identity import AFTER_MS, BEFORE_MS, NO_MATCHING_SOURCE, Identities, Listed, Unmatched
 from feeds.model import (
@@ -91,7 +91,7 @@ class Sources:
     def __init__(
         self,
         policy: SourcesPolicy,
-        market: BinanceMarket,
+        market: ExchangeMarket,
         binance_rest: Upstream,
         transport: Transport,
         clock: Clock,

@@ -23,8 +23,8 @@ from feeds import topics
 from feeds.accounts import SourcesPolicy, rest_of_binance
 from feeds.catalog import Sources
 from feeds.chain_feed import STATS_SLOWER
-from feeds.exchange.feed import BinanceFeed, BinancePolicy
-from feeds.exchange.market import BinanceMarket
+from feeds.exchange.feed import ExchangeFeed, FeedPolicy
+from feeds.exchange.market import ExchangeMarket
 from feeds.exchange.playback import TapeClock, TapeFeed
 from feeds.exchange.recorder import Recorder
 from feeds.exchange.tape import Tape
@@ -210,10 +210,10 @@ async def service(
         feeds: list[Feed]
         if run.tape is not None and tape_clock is not None:
             quotes = QUOTES if run.tape.foreign else ("USDT",)
-            market = BinanceMarket(hub, Symbols(settings.symbols, quotes), venue_of(run.tape.url))
+            market = ExchangeMarket(hub, Symbols(settings.symbols, quotes), venue_of(run.tape.url))
             feeds = [TapeFeed(run.tape, market, tape_clock, run.speed, status.touch)]
         else:
-            market = BinanceMarket(hub, Symbols(settings.symbols), venue_of(settings.binance_ws_urls[0]))
+            market = ExchangeMarket(hub, Symbols(settings.symbols), venue_of(settings.binance_ws_urls[0]))
             feed, sources = await _live_feeds(stack, settings, run, hub, market, clock, rng, status)
             feeds = [feed, *sources.feeds]
             demand.starts = feed.starts
@@ -254,11 +254,11 @@ async def _live_feeds(
     settings: Settings,
     run: Run,
     hub: Hub,
-    market: BinanceMarket,
+    market: ExchangeMarket,
     clock: Clock,
     rng: random.Random,
     status: StatusTopic,
-) -> tuple[BinanceFeed, Sources]:
+) -> tuple[ExchangeFeed, Sources]:
     """The feeds on the network; the HTTP session and the recording end with the stack."""
     recorder = None
     if run.record is not None:
@@ -280,13 +280,13 @@ async def _live_feeds(
     rest = rest_of_binance(
         Hosts(list(settings.binance_rest_urls), clock), transport, clock, rng, bans=bans, on_change=status.touch
     )
-    feed = BinanceFeed(
+    feed = ExchangeFeed(
         market,
         Hosts(list(settings.binance_ws_urls), clock),
         rest,
         clock,
         rng,
-        BinancePolicy(settings.ohlcv_symbols, settings.ohlcv_intervals, poll_s=settings.market_poll_s),
+        FeedPolicy(settings.ohlcv_symbols, settings.ohlcv_intervals, poll_s=settings.market_poll_s),
         settings.state_dir / "binance_pairs.json",
         recorder,
         status.touch,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from feeds.catalog import Sources
-from feeds.exchange.market import BinanceMarket
+from feeds.exchange.market import ExchangeMarket
 from feeds.supervisor import Supervisor
 from feeds.symbols import Symbols
 from orchestrator.clock import Clock
@@ -40,7 +40,7 @@ class Context:
     hub: Hub
     clients: Clients
     symbols: Symbols
-    market: BinanceMarket
+    market: ExchangeMarket
     sources: Sources | None
     """Who can be asked; nobody on a tape."""
     supervisor: Supervisor

@@ -11,9 +11,9 @@ import aiohttp
 import orjson
 
 from feeds.accounts import BINANCE_POLICY, rest_of_binance
-from feeds.exchange.feed import BinanceFeed, BinancePolicy
+from feeds.exchange.feed import ExchangeFeed, FeedPolicy
 from feeds.exchange.link import SocketPolicy
-from feeds.exchange.market import BinanceMarket
+from feeds.exchange.market import ExchangeMarket
 from feeds.exchange.recorder import Recorder
 from feeds.intervals import next_open
 from feeds.model import Candle, Event, Pair
@@ -141,8 +141,8 @@ class Watched:
 class Live:
     """A running feed and what it said."""
 
-    feed: BinanceFeed
-    market: BinanceMarket
+    feed: ExchangeFeed
+    market: ExchangeMarket
     heard: Heard
     clock: Clock
     transport: Watched
@@ -166,18 +166,18 @@ async def live(
     """A Binance feed on the fake exchange and other stream `hosts`. Leaving stops it, and fails if it had crashed."""
     clock = clock or ScaledClock(exchange)
     heard = Heard()
-    market = BinanceMarket(heard, symbols or Symbols())
+    market = ExchangeMarket(heard, symbols or Symbols())
     # Time passes in steps here, and a loaded machine makes its own: neither is a pause unless a test is about one.
     socket = SocketPolicy(paused_s=6000.0)
     settings: dict[str, object] = {"candle_bases": ("BTC",), "candle_intervals": ("1m",), "socket": socket, **PATIENT}
     async with aiohttp.ClientSession() as session:
-        feed = BinanceFeed(
+        feed = ExchangeFeed(
             market,
             Hosts([exchange.ws_url, *hosts], clock),
             rest_of([exchange.rest_url], transport := Watched(AiohttpTransport(session, clock)), clock),
             clock,
             random.Random(1),
-            BinancePolicy(**{**settings, **policy}),  # type: ignore[arg-type]
+            FeedPolicy(**{**settings, **policy}),  # type: ignore[arg-type]
             state_dir / "pairs.json" if state_dir is not None else None,
             recorder,
         )

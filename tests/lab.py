@@ -88,7 +88,7 @@ async def lab(others: int = 0, **policy: object) -> AsyncIterator[Lab]:
         made = Lab(exchanges, clock, it)
         await made.until(lambda: it.market.series and all(each.reached_back for each in it.market.series.values()))
         await made.until(
-            lambda: KLINES in it.feed.judge.watchdog.pulses and it.feed.judge.watchdog.pulses[KLINES].heard
+            lambda: KLINES in it.feed.judge.watchdog.streams and it.feed.judge.watchdog.streams[KLINES].heard
         )
         await made.pass_time(4.0)
         yield made

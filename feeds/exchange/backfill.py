@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from feeds.exchange.candles import UNREADABLE_MOST, CandleSeries, Gap
-from feeds.exchange.market import BinanceMarket
+from feeds.exchange.market import ExchangeMarket
 from feeds.exchange.recorder import Recorder
 from feeds.fields import Rows
 from feeds.intervals import STEP_MS, count_between, next_open
@@ -87,7 +87,7 @@ class Backfills:
 
     def __init__(
         self,
-        market: BinanceMarket,
+        market: ExchangeMarket,
         rest: Upstream,
         ask: Callable[[HttpRequest, bool], Awaitable[HttpResponse]],
         answered: Callable[[Key, Sequence[Candle]], None],

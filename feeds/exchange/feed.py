@@ -2,7 +2,7 @@
 
 The stream carries everything it can. REST gives what a stream cannot: the list of pairs (`pair_list`), prices before
 the first frame, the candles that passed while nobody listened (`backfill`), and a second opinion on a stream that says
-nothing (`stream_judge`). Answers and frames alike go to `BinanceMarket`.
+nothing (`stream_judge`). Answers and frames alike go to `ExchangeMarket`.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from feeds.exchange.awake import AwakeTime
 from feeds.exchange.backfill import BackfillPolicy, Backfills, Key, log_failure
 from feeds.exchange.candles import KEEP
 from feeds.exchange.link import SocketPolicy
-from feeds.exchange.market import HALTED, BinanceMarket
+from feeds.exchange.market import HALTED, ExchangeMarket
 from feeds.exchange.pair_list import PairList, PairListPolicy
 from feeds.exchange.recorder import Recorder
 from feeds.exchange.slices import SLICE_ROWS, SlicedWork, Work
@@ -48,7 +48,7 @@ EXCHANGE_HALTED = "the exchange is halted: it trades none of its pairs"
 
 
 @dataclass(frozen=True, slots=True)
-class BinancePolicy:
+class FeedPolicy:
     """What the feed carries and how often REST is asked. Times in seconds."""
 
     candle_bases: Sequence[str] = ()
@@ -73,19 +73,19 @@ class BinancePolicy:
     socket: SocketPolicy = field(default_factory=SocketPolicy)
 
 
-class BinanceFeed:
+class ExchangeFeed:
     """Runs until cancelled. `want` and `drop` start and stop candles that somebody listens to."""
 
     name = "binance"
 
     def __init__(
         self,
-        market: BinanceMarket,
+        market: ExchangeMarket,
         stream_hosts: Hosts,
         rest: Upstream,
         clock: Clock,
         rng: random.Random,
-        policy: BinancePolicy,
+        policy: FeedPolicy,
         pairs_file: Path | None = None,
         recorder: Recorder | None = None,
         on_change: Callable[[], None] = lambda: None,

@@ -57,7 +57,7 @@ class LastPrice:
         return last.polled or self.price.ts > last.price.ts
 
 
-class BinanceMarket:
+class ExchangeMarket:
     """What we know of the exchange's markets, and what follows from each thing it says.
 
     `venue` goes behind the provider's name in `source` (`binance:us`) where the data is not of binance.com.

@@ -13,7 +13,7 @@ import orjson
 
 from feeds.exchange.backfill import log_failure
 from feeds.exchange.doubts import Doubts
-from feeds.exchange.market import BinanceMarket
+from feeds.exchange.market import ExchangeMarket
 from feeds.model import TRADING, Pair
 from feeds.venues import binance
 from orchestrator.clock import Clock
@@ -50,7 +50,7 @@ class PairList:
 
     def __init__(
         self,
-        market: BinanceMarket,
+        market: ExchangeMarket,
         rest: Upstream,
         get: Callable[[HttpRequest], Awaitable[HttpResponse]],
         record: Callable[[HttpRequest, HttpResponse], None],

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 
 from feeds import topics
-from feeds.exchange.market import BinanceMarket
+from feeds.exchange.market import ExchangeMarket
 from feeds.exchange.slices import SLICE_ROWS
 from feeds.exchange.tape import Connection, Record, Tape
 from feeds.intervals import STEP_MS
@@ -52,7 +52,7 @@ class TapeFeed:
     name = "tape"
 
     def __init__(
-        self, tape: Tape, market: BinanceMarket, clock: TapeClock, speed: float, on_change: Callable[[], None]
+        self, tape: Tape, market: ExchangeMarket, clock: TapeClock, speed: float, on_change: Callable[[], None]
     ) -> None:
         self.tape = tape
         self.market = market

@@ -133,7 +133,7 @@ class StreamJudge:
                 socket = self._socket_of(stream)
                 if socket is None:
                     continue  # it is about to be subscribed anew anyway
-                is_first_time = not self.watchdog.pulses[stream].renewed
+                is_first_time = not self.watchdog.streams[stream].renewed
                 self.watchdog.treated(stream, now)
                 if is_first_time and socket.silent_s() < self.policy.candle_cadence_s:
                     log.warning("stream_dead", extra={"socket": socket.name, "stream": stream, "cure": "renew"})

@@ -18,7 +18,7 @@ MOST_DOUBT = 64
 
 
 @dataclass(slots=True)
-class Pulse:
+class StreamHealth:
     """What is known of one stream's life. Times are monotonic seconds, but for `event_ms`."""
 
     subject: str
@@ -48,7 +48,7 @@ class Watchdog:
     """Follows the streams that the exchange has confirmed."""
 
     def __init__(self) -> None:
-        self.pulses: dict[str, Pulse] = {}
+        self.streams: dict[str, StreamHealth] = {}
         self.of_subject: dict[str, set[str]] = {}
         self.trades: dict[str, tuple[float, float]] = {}
         """By subject: its last price and volume, by the tickers."""
@@ -59,51 +59,51 @@ class Watchdog:
 
     def follow(self, stream: str, subject: str, shortest_s: float, longest_s: float, now: float) -> None:
         """The exchange sends it from now on; what it owed before is forgotten."""
-        pulse = self.pulses.get(stream)
-        if pulse is None:
-            pulse = Pulse(subject, shortest_s, longest_s, shortest_s, now, now, self.newest_ms)
-            self.pulses[stream] = pulse
+        health = self.streams.get(stream)
+        if health is None:
+            health = StreamHealth(subject, shortest_s, longest_s, shortest_s, now, now, self.newest_ms)
+            self.streams[stream] = health
             self.of_subject.setdefault(subject, set()).add(stream)
-        pulse.event_ms = max(pulse.event_ms, self.newest_ms)
-        pulse.since = now
-        pulse.known = None
-        pulse.heard = False
-        pulse.owed_since = None
-        pulse.check_at = now + self._patience_s(pulse)
+        health.event_ms = max(health.event_ms, self.newest_ms)
+        health.since = now
+        health.known = None
+        health.heard = False
+        health.owed_since = None
+        health.check_at = now + self._patience_s(health)
 
     def forget(self, stream: str) -> None:
         """It is not wanted any more."""
-        pulse = self.pulses.pop(stream, None)
-        if pulse is not None:
-            self.of_subject[pulse.subject].discard(stream)
-            if not self.of_subject[pulse.subject]:
-                del self.of_subject[pulse.subject]
-                self.trades.pop(pulse.subject, None)
+        health = self.streams.pop(stream, None)
+        if health is not None:
+            self.of_subject[health.subject].discard(stream)
+            if not self.of_subject[health.subject]:
+                del self.of_subject[health.subject]
+                self.trades.pop(health.subject, None)
 
     # --- what it hears ---
 
     def heard(self, stream: str, mark: tuple[int, ...], event_ms: int, now: float) -> bool:
         """Take a frame of a stream; whether it told anything new."""
         self.newest_ms = max(self.newest_ms, event_ms)
-        pulse = self.pulses.get(stream)
-        if pulse is None:
+        health = self.streams.get(stream)
+        if health is None:
             return True
-        if mark <= pulse.mark:
+        if mark <= health.mark:
             return False
-        pulse.mark = mark
-        pulse.known = mark if pulse.known is None else max(pulse.known, mark)
-        pulse.event_ms = max(pulse.event_ms, event_ms)
-        if pulse.heard:
+        health.mark = mark
+        health.known = mark if health.known is None else max(health.known, mark)
+        health.event_ms = max(health.event_ms, event_ms)
+        if health.heard:
             # Quick to grow and slow to shrink, so that a stream's longest usual silence is no news; but no faster than
             # twofold, so that one stall does not teach patience.
-            gap_s = min(now - pulse.since, 2 * pulse.cadence_s, LONGEST_CADENCE_S)
-            pulse.cadence_s = max(pulse.shortest_s, gap_s, 0.9 * pulse.cadence_s + 0.1 * gap_s)
-        pulse.heard = True
-        pulse.since = now
-        pulse.doubt = 1
-        pulse.owed_since = None
-        pulse.renewed = False
-        pulse.check_at = now + self._patience_s(pulse)
+            gap_s = min(now - health.since, 2 * health.cadence_s, LONGEST_CADENCE_S)
+            health.cadence_s = max(health.shortest_s, gap_s, 0.9 * health.cadence_s + 0.1 * gap_s)
+        health.heard = True
+        health.since = now
+        health.doubt = 1
+        health.owed_since = None
+        health.renewed = False
+        health.check_at = now + self._patience_s(health)
         return True
 
     def ticked(self, subject: str, price: float, volume: float, event_ms: int, now: float) -> None:
@@ -120,95 +120,97 @@ class Watchdog:
     def traded(self, subject: str, event_ms: int, now: float) -> None:
         """There was a trade shortly before `event_ms`: whoever has told nothing since well before owes it."""
         for stream in self.of_subject.get(subject, ()):
-            pulse = self.pulses[stream]
-            if not pulse.event_ms:
-                pulse.event_ms = event_ms
-            elif event_ms - pulse.event_ms > GRACE * pulse.shortest_s * 1000 and pulse.owed_since is None:
-                pulse.owed_since = now
+            health = self.streams[stream]
+            if not health.event_ms:
+                health.event_ms = event_ms
+            elif event_ms - health.event_ms > GRACE * health.shortest_s * 1000 and health.owed_since is None:
+                health.owed_since = now
 
     # --- what it was told when it asked ---
 
     def known(self, stream: str) -> tuple[int, ...] | None:
         """What a stream has told so far, for comparison; None if nothing is known since it was confirmed."""
-        pulse = self.pulses.get(stream)
-        return pulse.known if pulse is not None else None
+        health = self.streams.get(stream)
+        return health.known if health is not None else None
 
     def may_know(self, stream: str, mark: tuple[int, ...]) -> None:
         """Another source has told this; from a stream that has not spoken yet only what comes after is expected."""
-        pulse = self.pulses.get(stream)
-        if pulse is not None and pulse.known is None:
-            pulse.known = mark
+        health = self.streams.get(stream)
+        if health is not None and health.known is None:
+            health.known = mark
 
     def missed(self, stream: str, now: float) -> None:
         """It has kept back what happened."""
-        pulse = self.pulses.get(stream)
-        if pulse is not None and pulse.owed_since is None:
-            pulse.owed_since = now
+        health = self.streams.get(stream)
+        if health is not None and health.owed_since is None:
+            health.owed_since = now
 
     def quiet(self, stream: str, now: float) -> None:
         """Nothing has happened that it or its siblings should have told: it is not asked about again for longer."""
-        pulse = self.pulses.get(stream)
-        for sibling in self.of_subject.get(pulse.subject, ()) if pulse is not None else ():
-            each = self.pulses[sibling]
+        health = self.streams.get(stream)
+        for sibling in self.of_subject.get(health.subject, ()) if health is not None else ():
+            each = self.streams[sibling]
             if each.check_at <= now:
                 self._doubt(each, now)
 
     def unsure(self, stream: str, now: float) -> None:
         """The question found no answer yet."""
-        pulse = self.pulses.get(stream)
-        if pulse is not None:
-            pulse.check_at = now + pulse.cadence_s / 2
+        health = self.streams.get(stream)
+        if health is not None:
+            health.check_at = now + health.cadence_s / 2
 
     def treated(self, stream: str, now: float) -> None:
         """Something was done about a dead stream; give it time, each time more."""
-        pulse = self.pulses.get(stream)
-        if pulse is not None:
-            pulse.renewed = True
-            pulse.owed_since = None
-            pulse.since = now
-            self._doubt(pulse, now)
+        health = self.streams.get(stream)
+        if health is not None:
+            health.renewed = True
+            health.owed_since = None
+            health.since = now
+            self._doubt(health, now)
 
     # --- how it judges ---
 
     def suspects(self, now: float) -> list[str]:
         """Streams that are worth a question, one of each market, the longest silent first."""
         late = [
-            (pulse.since, stream)
-            for stream, pulse in self.pulses.items()
-            if pulse.check_at <= now and pulse.owed_since is None
+            (health.since, stream)
+            for stream, health in self.streams.items()
+            if health.check_at <= now and health.owed_since is None
         ]
         chosen: dict[str, str] = {}
         for _, stream in sorted(late):
-            chosen.setdefault(self.pulses[stream].subject, stream)
+            chosen.setdefault(self.streams[stream].subject, stream)
         return list(chosen.values())
 
     def dead(self, now: float) -> list[str]:
         """Streams that owe something for longer than they may."""
         return [
             stream
-            for stream, pulse in self.pulses.items()
-            if pulse.owed_since is not None and now - pulse.owed_since >= GRACE * pulse.shortest_s
+            for stream, health in self.streams.items()
+            if health.owed_since is not None and now - health.owed_since >= GRACE * health.shortest_s
         ]
 
     def is_lively(self, stream: str, within_s: float, now: float) -> bool:
         """Whether a stream is going to speak within that time, by all that is known of it; a dead one is not."""
-        pulse = self.pulses.get(stream)
+        health = self.streams.get(stream)
         return (
-            pulse is not None
-            and pulse.heard
-            and not pulse.renewed
-            and SUSPECT_AFTER * pulse.cadence_s <= within_s
-            and now - pulse.since < SUSPECT_AFTER * pulse.cadence_s
+            health is not None
+            and health.heard
+            and not health.renewed
+            and SUSPECT_AFTER * health.cadence_s <= within_s
+            and now - health.since < SUSPECT_AFTER * health.cadence_s
         )
 
     def silent_s(self, stream: str, now: float) -> float:
         """How long a stream has told nothing new; 0 for one that is not followed."""
-        pulse = self.pulses.get(stream)
-        return now - pulse.since if pulse is not None else 0.0
+        health = self.streams.get(stream)
+        return now - health.since if health is not None else 0.0
 
-    def _doubt(self, pulse: Pulse, now: float) -> None:
-        pulse.doubt = min(2 * pulse.doubt, MOST_DOUBT)
-        pulse.check_at = now + self._patience_s(pulse)
+    def _doubt(self, health: StreamHealth, now: float) -> None:
+        health.doubt = min(2 * health.doubt, MOST_DOUBT)
+        health.check_at = now + self._patience_s(health)
 
-    def _patience_s(self, pulse: Pulse) -> float:
-        return min(SUSPECT_AFTER * pulse.cadence_s * pulse.doubt, max(pulse.longest_s, SUSPECT_AFTER * pulse.cadence_s))
+    def _patience_s(self, health: StreamHealth) -> float:
+        return min(
+            SUSPECT_AFTER * health.cadence_s * health.doubt, max(health.longest_s, SUSPECT_AFTER * health.cadence_s)
+        )

@@ -10,7 +10,7 @@ from aiohttp import web
 from feeds import topics
 from feeds.catalog import TABLE
 from feeds.disagreements import Disagreement, SaidPrice, disagreements
-from feeds.exchange.market import BinanceMarket
+from feeds.exchange.market import ExchangeMarket
 from feeds.venues import binance
 from orchestrator.upstream import Upstream
 from stream_server import __version__
@@ -82,10 +82,10 @@ def repaired(context: Context) -> dict[str, int]:
     return _by_provider(context, lambda each: each.repaired)
 
 
-def _by_provider(context: Context, counts_of: Callable[[BinanceMarket | Upstream], Counter[str]]) -> dict[str, int]:
+def _by_provider(context: Context, counts_of: Callable[[ExchangeMarket | Upstream], Counter[str]]) -> dict[str, int]:
     """Counts of all providers. Of the exchange there are two: those of its stream, and those of its answers."""
     counts: Counter[str] = Counter()
-    by_name: list[tuple[str, BinanceMarket | Upstream]] = [(binance.NAME, context.market)]
+    by_name: list[tuple[str, ExchangeMarket | Upstream]] = [(binance.NAME, context.market)]
     if context.sources is not None:
         by_name += context.sources.upstreams.items()
     for name, each in by_name:

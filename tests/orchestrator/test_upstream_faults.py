@@ -23,7 +23,7 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from feeds.chains import ETHEREUM
-from feeds.exchange.market import BinanceMarket
+from feeds.exchange.market import ExchangeMarket
 from feeds.fields import Rows
 from feeds.model import Coin, Event
 from feeds.news.articles import NewsQuery
@@ -511,7 +511,7 @@ class Market:
         self.upstream = upstream
         self.clock = clock
         self.heard = Listener()
-        self.market = BinanceMarket(self.heard, Symbols())
+        self.market = ExchangeMarket(self.heard, Symbols())
 
     async def polled(self) -> dict[str, object]:
         """The prices that one more poll publishes, by symbol."""

@@ -14,7 +14,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feeds.exchange.market import BinanceMarket
+from feeds.exchange.market import ExchangeMarket
 from feeds.fields import Rows
 from feeds.model import Candle, Event
 from feeds.symbols import Symbols
@@ -377,7 +377,7 @@ def test_ages_do_not_jump_with_our_wall_clock() -> None:  # N16
 @pytest.mark.parametrize("skew_ms", [-300_000, 300_000])
 def test_prices_and_closings_are_timed_by_the_exchanges_clock(skew_ms: int) -> None:  # U23
     heard = Heard()
-    market = BinanceMarket(heard, Symbols())
+    market = ExchangeMarket(heard, Symbols())
     market.pairs([BTC])
     market.skew_ms = skew_ms
     ticker = {"e": "24hrMiniTicker", "E": START_MS + skew_ms - 700, "s": "BTCUSDT"}

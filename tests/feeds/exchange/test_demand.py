@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from feeds.exchange.backfill import HISTORY, HISTORY_ON_DEMAND, STARTS_AT_ONCE, STARTS_PER_S
-from feeds.exchange.feed import BinanceFeed
+from feeds.exchange.feed import ExchangeFeed
 from stream_server.access.addresses import address_of, is_loopback
 from stream_server.context import Context
 from stream_server.delivery.demand import Demands
@@ -155,7 +155,7 @@ def sizes(context: Context) -> dict[str, int]:
     """How much is remembered by keys that clients choose."""
     demand = context.demand
     feed = context.supervisor.feeds[0]
-    assert isinstance(feed, BinanceFeed)
+    assert isinstance(feed, ExchangeFeed)
     return {
         **context.hub.sizes(),
         "started": len(demand.started),

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from feeds.exchange.candles import State
-from feeds.exchange.market import HALTED, BinanceMarket, candle_data
+from feeds.exchange.market import HALTED, ExchangeMarket, candle_data
 from feeds.fields import Rows
 from feeds.model import Event, Pair, Price
 from feeds.symbols import Symbols
@@ -27,7 +27,7 @@ class World:
 
     def __init__(self, venue: str = "") -> None:
         self.heard = Heard()
-        self.market = BinanceMarket(self.heard, Symbols(), venue)
+        self.market = ExchangeMarket(self.heard, Symbols(), venue)
         self.market.pairs([BTC, ETH])
 
     def say(self, message: object, received_ms: int = START) -> object:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from feeds.exchange.market import BinanceMarket
+from feeds.exchange.market import ExchangeMarket
 from feeds.fields import Rows
 from feeds.model import Pair, Price, Quote
 from feeds.symbols import Symbols
@@ -21,7 +21,7 @@ class World:
 
     def __init__(self, known: bool = True, wanted: tuple[str, ...] = ()) -> None:
         self.heard = Heard()
-        self.market = BinanceMarket(self.heard, Symbols(wanted))
+        self.market = ExchangeMarket(self.heard, Symbols(wanted))
         if known:
             self.market.pairs(PAIRS)
         self.now_ms = START_MS

@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from feeds.exchange.market import BinanceMarket
+from feeds.exchange.market import ExchangeMarket
 from feeds.exchange.playback import TapeClock, TapeFeed
 from feeds.exchange.recorder import Recorder
 from feeds.exchange.slices import SLICE_ROWS, SlicedWork, Work
@@ -168,7 +168,7 @@ async def test_whatever_reaches_the_market_amid_a_frame_comes_after_it_live_and_
 async def played(path: Path) -> list[Event]:
     """What a tape says."""
     heard = Heard()
-    market = BinanceMarket(heard, Symbols())
+    market = ExchangeMarket(heard, Symbols())
     feed = TapeFeed(open_tape(path), market, TapeClock(ManualClock()), 0.0, lambda: None)
     playing = asyncio.create_task(feed.run())
     async with asyncio.timeout(10):

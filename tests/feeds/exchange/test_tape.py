@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from feeds.exchange.market import BinanceMarket
+from feeds.exchange.market import ExchangeMarket
 from feeds.exchange.playback import TapeClock, TapeFeed
 from feeds.exchange.recorder import Recorder
 from feeds.exchange.tape import Connection, Tape, TapeError, open_tape
@@ -36,7 +36,7 @@ async def playing(
     """A tape at play, in a market as the service makes it."""
     heard = Heard()
     symbols = Symbols((), QUOTES if tape.foreign else ("USDT",))
-    market = BinanceMarket(heard, symbols, venue_of(tape.url))
+    market = ExchangeMarket(heard, symbols, venue_of(tape.url))
     feed = TapeFeed(
         tape,
         market,

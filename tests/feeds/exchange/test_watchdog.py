@@ -145,7 +145,7 @@ def test_a_slow_stream_is_given_its_own_time_and_learns_no_patience_from_one_sta
     for number in range(10):
         case.now += 40.0
         case.dog.heard(A, (0, number + 1, 0), case.ms, case.now)
-    assert 30.0 <= case.dog.pulses[A].cadence_s <= 41.0
+    assert 30.0 <= case.dog.streams[A].cadence_s <= 41.0
     case.now += 55.0
     assert A not in case.dog.suspects(case.now)
     case.now += 6.0
@@ -156,7 +156,7 @@ def test_a_slow_stream_is_given_its_own_time_and_learns_no_patience_from_one_sta
     quick.now += 100.0
     quick.second()
     quick.second()
-    assert quick.dog.pulses[A].cadence_s <= 4.0
+    assert quick.dog.streams[A].cadence_s <= 4.0
 
 
 def test_after_a_cure_there_is_time_and_each_time_more() -> None:
@@ -166,13 +166,13 @@ def test_after_a_cure_there_is_time_and_each_time_more() -> None:
     took_s = []
     for _ in range(3):
         took_s.append(case.until_dead(A))
-        assert case.dog.pulses[A].renewed == (len(took_s) > 1)
+        assert case.dog.streams[A].renewed == (len(took_s) > 1)
         case.dog.treated(A, case.now)
         case.dog.follow(A, "a", 2.0, LONGEST_CADENCE_S, case.now)
     assert took_s == sorted(took_s)
     case.speaking.add(A)
     case.seconds(4)
-    assert not case.dog.pulses[A].renewed
+    assert not case.dog.streams[A].renewed
 
 
 def test_a_dead_stream_is_not_expected_to_speak_until_it_has() -> None:
