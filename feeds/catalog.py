@@ -1,6 +1,5 @@
 """Which providers answer together, in which order, and which feeds ask them: the one place that knows them all."""
 
-import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -57,8 +56,6 @@ from orchestrator.persistence import BanFile, Kept, Shelf, entries_skipped, set_
 from orchestrator.pool import Fetched, Pool, PoolPolicy
 from orchestrator.provider import Provider, Steps, anything
 from orchestrator.upstream import Upstream
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Q = TypeVar("Q")

@@ -1,6 +1,5 @@
 """What can be asked of Crypto DT Source by itself, past the pools in which it is one of several."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ FEEDS = (LATEST, ALL_FEEDS, *dt.FEEDS)
 
 @dataclass(frozen=True, slots=True)
 class DtQuery:
-    """A question; `what` says of which kind (WHAT), and each kind reads the fields it needs."""
+    """A question. `what` names its kind, and each kind reads the fields that it needs."""
 
     what: str
     symbols: tuple[str, ...] = ()
@@ -31,23 +30,8 @@ class DtQuery:
     period: str = "day"
 
 
-WHAT: Mapping[str, str] = {
-    "health": "what the service says it is",
-    "status": "how it says it is",
-    "prices": "Rows[Quote]",
-    "klines": "Rows[Candle]",
-    "fear-greed": "list[FearGreed]",
-    "sentiment": "Sentiment",
-    "reddit": "Rows[Article]",
-    "news": "Rows[Article]",
-    "models": "its models",
-    "datasets": "its data sets",
-}
-"""The kinds of question, and what an answer is."""
-
-
 def ask(query: DtQuery) -> Steps[Any]:
-    """The answer that WHAT names. Raises as the functions of `feeds.providers.crypto_dt_source`."""
+    """Ask what `query.what` names. Raises as the functions of `feeds.providers.crypto_dt_source`."""
     match query.what:
         case "health":
             return dt.service()

@@ -45,16 +45,6 @@ class Hosts:
             raise ValueError("at least one host is needed")
         self.all = [Host(url, urlsplit(url).netloc.rpartition("@")[2]) for url in self.urls]
 
-    def pick(self) -> Host | None:
-        """The host to ask now, or None while all of them rest."""
-        now = self.clock.now()
-        for step in range(len(self.all)):
-            index = (self.place + step) % len(self.all)
-            if self.all[index].rest_until <= now:
-                self.place = index
-                return self.all[index]
-        return None
-
     def in_turn(self) -> list[Host]:
         """Every host that may be asked now, the preferred one first."""
         now = self.clock.now()

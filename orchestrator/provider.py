@@ -50,19 +50,3 @@ class Provider(Generic[Q, T]):
     def name(self) -> str:
         """The upstream's name, as `source` tells it."""
         return self.upstream.name
-
-
-def drive(steps: Steps[T], *answers: HttpResponse) -> T:
-    """Run a conversation on given answers; for tests and recordings.
-
-    Raises what the steps raise, and ValueError for one that asks more than there are answers.
-    """
-    given = list(answers)
-    try:
-        next(steps)
-        while given:
-            steps.send(given.pop(0))
-    except StopIteration as done:
-        value: T = done.value
-        return value
-    raise ValueError("the conversation asks more than there are answers")

@@ -30,6 +30,22 @@ def date_ms(text: str) -> int:
     return int(parsedate_to_datetime(text).timestamp() * 1000)
 
 
+def drive(steps: Steps[T], *answers: HttpResponse) -> T:
+    """Run a conversation on given answers and return its value.
+
+    Raises what the steps raise, and ValueError for one that asks more than there are answers.
+    """
+    given = list(answers)
+    try:
+        next(steps)
+        while given:
+            steps.send(given.pop(0))
+    except StopIteration as done:
+        value: T = done.value
+        return value
+    raise ValueError("the conversation asks more than there are answers")
+
+
 async def asked(
     fake: FakeUpstream,
     steps: Steps[T],

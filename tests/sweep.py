@@ -40,9 +40,9 @@ from feeds.venues import binance
 from orchestrator import repairs
 from orchestrator.errors import ProviderError
 from orchestrator.http import HttpResponse
-from orchestrator.provider import Steps, drive
+from orchestrator.provider import Steps
 from orchestrator.texts import HIDDEN
-from tests.conversations import answered, date_ms
+from tests.conversations import answered, date_ms, drive
 from tests.fakes.clock import START_MS
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -319,10 +319,9 @@ FEED = [
 def cases() -> tuple[Case, ...]:
     """Every answer that is swept."""
     dt = _load("crypto_dt_source/shapes.json")
-    gecko = {name: _load(f"coingecko/{name}.json")["body"] for name in ("coins_markets", "simple_price", "global_2024")}
+    gecko = {name: _load(f"coingecko/{name}.json")["body"] for name in ("coins_markets", "global_2024")}
     trending = _load("coingecko/search_trending_2024.json")
     ohlc = _load("coingecko/ohlc_4h_2021.json")
-    simple = gecko["simple_price"]
     batch = _load("ethereum_rpc/batch.json")
     block_ms = 1000 * int(next(each for each in batch if each["id"] == 2)["result"]["timestamp"], 16)
     scored = [[{"label": "positive", "score": 0.9}, {"label": "neutral", "score": 0.1}]]
@@ -354,16 +353,6 @@ def cases() -> tuple[Case, ...]:
             _steps(lambda: GECKO.markets(MarketQuery(100))),
             "id symbol current_price",
             at_ms=GECKO_MS,
-        ),
-        _of(
-            "coingecko",
-            "simple",
-            simple["bitcoin"],
-            lambda response: _listed(drive(GECKO.quotes(("BTC",)), response)),
-            "usd",
-            rows=None,
-            at_ms=GECKO_MS,
-            encode=lambda row: as_json({"bitcoin": row}),
         ),
         _of(
             "coingecko",

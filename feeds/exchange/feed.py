@@ -260,11 +260,6 @@ class ExchangeFeed:
             self.group.create_task(socket.run(), name=socket.name)
         return socket
 
-    def rotate(self, reason: str = "asked to") -> None:
-        """Make a successor of every connection, without a break in what they deliver."""
-        for socket in self.sockets:
-            socket.rotate(reason)
-
     # --- running ---
 
     async def run(self) -> None:

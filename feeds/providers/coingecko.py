@@ -60,8 +60,6 @@ MAX_SHARES = 100
 MAX_SYMBOL = 40
 MAX_SYMBOLS = 50
 """Names in one `symbols=` lookup."""
-FEW_SYMBOLS = 2 * MAX_SYMBOLS
-"""For more than these one page of the largest coins is asked instead of several of names."""
 
 GRAINS = {"30m": "30m", "1h": "30m", "2h": "30m", "4h": "4h", "8h": "4h", "12h": "4h", "1d": "4h"}
 """The candles we give, and the finer ones each is made of."""
@@ -160,36 +158,6 @@ class CoinGecko:
         read, _ = self._read_coins(response)
         return [coin for coin in _by_market_cap(read.good) if coin.symbol == symbol.upper()]
 
-    def quotes(self, symbols: Sequence[str]) -> Steps[Rows[Quote]]:
-        """Prices in US dollars of tickers, with their own time; without any, those of the 250 largest coins.
-
-        Of more than 100 tickers those among the 250 largest.
-
-        `/simple/price` where all ids are known, as it is fresher, else `/coins/markets`, which also has high and low.
-        Raises: NotFound if none is known.
-        """
-        if symbols and all(symbol.upper() in IDS for symbol in symbols):
-            by_id = {IDS[symbol.upper()]: symbol.upper() for symbol in symbols}
-            response = yield self._get(
-                "/simple/price",
-                {
-                    "ids": ",".join(by_id),
-                    "vs_currencies": "usd",
-                    "include_market_cap": "true",
-                    "include_24hr_vol": "true",
-                    "include_24hr_change": "true",
-                    "include_last_updated_at": "true",
-                },
-            )
-            return self._read_simple(response, by_id)
-        if not 0 < len(symbols) <= FEW_SYMBOLS:
-            response = yield self._markets({"per_page": str(MAX_PAGE), "page": "1"})
-            read, _ = self._read_coins(response)
-            found = Rows(_one_each(read.good, symbols), read.rejected)
-        else:
-            found = yield from self._coins_of(symbols)
-        return Rows([coin.as_quote() for coin in found.good], found.rejected)
-
     def all_quotes(self) -> Steps[Rows[Quote]]:
         """Prices in US dollars of the 250 largest coins, each with its id; several may have one ticker."""
         response = yield self._markets({"per_page": str(MAX_PAGE), "page": "1"})
@@ -276,19 +244,6 @@ class CoinGecko:
         lively = [coin.ts for coin in read.good if coin.rank is not None and coin.rank <= LIVELY_RANK]
         self._be_fresh(lively, answered, PRICES_OUTDATED_MS)
         return read, len(body)
-
-    def _read_simple(self, response: HttpResponse, by_id: Mapping[str, str]) -> Rows[Quote]:
-        body = self._object(response)
-        answered = _answered_ms(response)
-        # A coin without data is left out, or comes as an empty object.
-        priced = [coin_id for coin_id in by_id if body.get(coin_id)]
-        if not priced:
-            raise NotFound(self.name, f"no price of {', '.join(by_id.values())[:100]}")
-        read = some_rows(
-            self.name, priced, lambda coin_id: _simple(by_id[str(coin_id)], mapping(body[str(coin_id)]), answered)
-        )
-        self._be_fresh([quote.ts for quote in read.good], answered, PRICES_OUTDATED_MS)
-        return read
 
     def _read_ohlc(self, response: HttpResponse, symbol: str, grain: str, days: int) -> Rows[Candle]:
         """The candles that are certainly whole."""
@@ -385,18 +340,6 @@ def _shares(said: Mapping[str, object]) -> dict[str, float]:
         if shown and share is not None and share <= 100:
             shares[shown] = share
     return shares
-
-
-def _simple(symbol: str, row: Mapping[str, object], answered_ms: int) -> Quote:
-    updated = maybe_stamp(row, "last_updated_at", answered_ms + CLOCKS_DIFFER_MS, _seconds)
-    return Quote(
-        symbol=symbol,
-        price=positive(row, "usd"),
-        ts=answered_ms if updated is None else updated,
-        change_24h_pct=maybe_number(row, "usd_24h_change"),
-        quote_volume_24h=maybe_amount(row, "usd_24h_vol"),
-        market_cap=maybe_amount(row, "usd_market_cap") or None,
-    )
 
 
 def _ohlc_row(row: object, symbol: str, grain: str) -> Candle:

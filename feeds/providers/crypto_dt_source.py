@@ -169,26 +169,6 @@ def markets(query: MarketQuery) -> Steps[Rows[Coin]]:
     return Rows(found[: query.limit], read.rejected)
 
 
-def ticker(symbol: str) -> Steps[Quote]:
-    """The price of a base asset in USDT, from Binance. Raises: NotFound, or Malformed if it is of another asset."""
-    response = yield _get("/api/v1/binance/ticker", {"symbol": symbol.upper()})
-    try:
-        row = mapping(_data(response))
-        if text(row, "symbol").upper() != symbol.upper():
-            raise Malformed(NAME, "ticker of another symbol")
-        return Quote(
-            symbol=symbol.upper(),
-            price=positive(row, "price"),
-            ts=_fresh_ts(row, response),
-            change_24h_pct=maybe_number(row, "changePercent24h") or None,
-            high_24h=maybe_amount(row, "high24h") or None,
-            low_24h=maybe_amount(row, "low24h") or None,
-            quote="USDT",
-        )
-    except BadFieldError as error:
-        raise Malformed(NAME, f"ticker with a {error}") from None
-
-
 def trending(limit: int = 10) -> Steps[Rows[Trending]]:
     """The coins most searched for. It does not tell their ids; the ticker in lower case stands in."""
     response = yield _get("/api/v1/coingecko/trending", {"limit": str(limit)})
@@ -214,17 +194,6 @@ def candles(query: CandleQuery) -> Steps[Rows[Candle]]:
     response = yield _get(
         "/api/v1/binance/klines",
         {"symbol": query.pair, "timeframe": query.interval, "interval": query.interval, "limit": limit},
-    )
-    return _read_candles(response, query)
-
-
-def ohlcv(query: CandleQuery) -> Steps[Rows[Candle]]:
-    """The same by its other path, `/ohlcv/{base}`, which falls back to CoinGecko: seen by its spacing, and refused."""
-    limit = _candle_limit(query)
-    if not re.fullmatch(r"\w{1,30}", query.base):
-        raise BadQuery(NAME, "no base asset")
-    response = yield _get(
-        f"/api/v1/ohlcv/{query.base}", {"interval": query.interval, "timeframe": query.interval, "limit": limit}
     )
     return _read_candles(response, query)
 

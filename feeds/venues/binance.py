@@ -26,7 +26,7 @@ from feeds.fields import (
 )
 from feeds.fields import rows as rows_of
 from feeds.intervals import STEP_MS
-from feeds.model import TRADING, UNLISTED, Candle, Coin, Pair, Price, Quote
+from feeds.model import TRADING, Candle, Coin, Pair, Price
 from feeds.queries import CandleQuery
 from orchestrator import http, repairs
 from orchestrator.errors import (
@@ -140,29 +140,6 @@ def market_rows(pairs: Sequence[Pair], limit: int = 100) -> Steps[Rows[Coin]]:
     ]
     coins.sort(key=lambda coin: coin.volume_24h or 0.0, reverse=True)
     return Rows(coins[:limit], rejected)
-
-
-def quotes(pairs: Sequence[Pair]) -> Steps[Rows[Quote]]:
-    """The last prices of these pairs, each in its own quote asset. Raises: as `market_rows`."""
-    # One name that the exchange does not know has the whole question refused.
-    response = yield tickers_24h([pair.symbol for pair in pairs if pair.status != UNLISTED])
-    found, rejected = _statistics(response, pairs)
-    return Rows(
-        [
-            Quote(
-                symbol=pair.base,
-                price=price.price,
-                ts=price.ts,
-                change_24h_pct=_change_pct(price),
-                high_24h=price.high_24h,
-                low_24h=price.low_24h,
-                quote_volume_24h=price.quote_volume_24h,
-                quote=pair.quote,
-            )
-            for pair, price in found
-        ],
-        rejected,
-    )
 
 
 def candles(query: CandleQuery) -> Steps[Rows[Candle]]:

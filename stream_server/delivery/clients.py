@@ -1,7 +1,6 @@
 """Who is connected: admission, and the one heartbeat of all clients."""
 
 import asyncio
-import logging
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -14,8 +13,6 @@ from stream_server.delivery.rounds import WRITES_A_TURN
 from stream_server.wire import messages
 from stream_server.wire.messages import Wire
 from stream_server.wire.refusals import NO_PONG, SHUTTING_DOWN, UNAUTHORISED
-
-log = logging.getLogger(__name__)
 
 PONG_WITHIN_S = 10.0
 SSE_HEARTBEAT_S = 15.0

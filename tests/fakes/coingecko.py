@@ -101,7 +101,6 @@ class FakeCoinGecko(FakeUpstream):
         for path, reply in (
             ("/ping", lambda call: said({"gecko_says": "(V3) To the Moon!"})),
             ("/coins/markets", self._markets),
-            ("/simple/price", self._simple_price),
             ("/coins/*", self._coin),
             ("/global", self._global),
             ("/search/trending", self._trending),
@@ -175,22 +174,6 @@ class FakeCoinGecko(FakeUpstream):
         wanted = call.query.get("price_change_percentage", "").split(",")
         page = coins[first : first + per_page]
         return said([market_row(coin, self.now_ms, wanted, self.ranks.get(coin.id)) for coin in page])
-
-    def _simple_price(self, call: Call) -> Reply:
-        if not call.query.get("vs_currencies"):
-            return said({"error": "Missing parameter vs_currencies"}, 422)
-        now = self.now_ms
-        rows: dict[str, object] = {}
-        for coin in named(call.query, self.coins.values()):
-            extras = {
-                "usd_market_cap": ("include_market_cap", coin.price_at(now) * coin.supply),
-                "usd_24h_vol": ("include_24hr_vol", coin.price * coin.supply / 30),
-                "usd_24h_change": ("include_24hr_change", coin.change_pct(now, DAY_MS)),
-                "last_updated_at": ("include_last_updated_at", now // 1000 - 20),
-            }
-            wanted = {name: value for name, (asked, value) in extras.items() if call.query.get(asked) == "true"}
-            rows[coin.id] = {"usd": coin.price_at(now), **wanted}
-        return said(rows)
 
     def _coin(self, call: Call) -> Reply:
         _, _, coin_id, what = call.path.split("/", 3)

@@ -73,8 +73,6 @@ class FakeCryptoDtSource(FakeUpstream):
             ("GET", "/api/v1/coingecko/price", self._price),
             ("GET", "/api/v1/coingecko/trending", self._trending),
             ("GET", "/api/v1/binance/klines", self._klines),
-            ("GET", "/api/v1/binance/ticker", self._ticker),
-            ("GET", "/api/v1/ohlcv/*", self._ohlcv),
             ("GET", "/api/v1/alternative/fng", self._fear_greed),
             ("GET", "/api/v1/reddit/top", self._reddit),
             ("GET", "/api/v1/reddit/new", self._reddit),
@@ -171,17 +169,6 @@ class FakeCryptoDtSource(FakeUpstream):
             {"data": answer, "source": "binance", "symbol": symbol, "timeframe": timeframe, "count": len(answer)}
         )
 
-    def _ohlcv(self, call: Call) -> Reply:
-        symbol = call.path.rsplit("/", 1)[1].upper()
-        interval = call.query.get("interval", "1d")
-        answer = self._candles(f"{symbol}USDT", interval, int(call.query.get("limit", "30")))
-        if isinstance(answer, Reply):
-            words = "Failed to fetch OHLCV data: Binance error: 503: x, CoinGecko error: no attribute 'get_ohlc'"
-            return detail(503, words)
-        return self._said(
-            {"symbol": symbol, "interval": interval, "data": answer, "source": "binance", "count": len(answer)}
-        )
-
     def _candles(self, symbol: str, timeframe: str, limit: int) -> list[dict[str, object]] | Reply:
         """Candles; a timeframe it does not know becomes an hour."""
         if self.binance_refused:
@@ -207,28 +194,6 @@ class FakeCryptoDtSource(FakeUpstream):
                 }
             )
         return rows
-
-    def _ticker(self, call: Call) -> Reply:
-        symbol = call.query.get("symbol")
-        if symbol is None:
-            return missing("symbol")
-        coin = traded(symbol)
-        if coin is None or self.binance_refused:
-            return detail(503, "503: Failed to fetch ticker from Binance: Client error '400 Bad Request'")
-        now = self.wall_ms()
-        high, low = coin.extremes(now - DAY_MS, now)
-        data = {
-            "symbol": symbol.upper().replace("USDT", ""),
-            "price": coin.price_at(now),
-            "change24h": coin.price_at(now) - coin.price_at(now - DAY_MS),
-            "changePercent24h": coin.change_pct(now, DAY_MS),
-            "volume24h": 12345.6,
-            "high24h": high,
-            "low24h": low,
-            "source": "binance",
-            "timestamp": now,
-        }
-        return self._said({"data": data, "source": "binance"})
 
     # --- news and moods ---
 

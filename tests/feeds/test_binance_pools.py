@@ -3,12 +3,11 @@
 import orjson
 import pytest
 
-from feeds.model import Candle, Coin, Pair, Quote
+from feeds.model import Candle, Coin, Pair
 from feeds.queries import CandleQuery
 from feeds.venues import binance
 from orchestrator.errors import Malformed, NotFound, Outdated, RateLimited
-from orchestrator.provider import drive
-from tests.conversations import answered
+from tests.conversations import answered, drive
 from tests.fakes.clock import START_MS
 
 PAIRS = [Pair("BTCUSDT", "BTC", "USDT"), Pair("ETHUSDT", "ETH", "USDT"), Pair("SOLUSDT", "SOL", "USDT")]
@@ -44,19 +43,13 @@ def test_the_most_traded_pairs_make_a_market_table() -> None:
     )
 
 
-def test_prices_of_pairs_are_in_their_quote_asset() -> None:
-    read = drive(binance.quotes(PAIRS[:2]), answered([row("ETHUSDT", "90"), row("BTCUSDT", "bad")]))
-    assert read.good == [Quote("ETH", 90.0, START_MS, -10.0, 120.5, 99.0, 5000.0, None, "USDT")]
-    assert read.rejected == {"lastPrice": 1}
-
-
 @pytest.mark.parametrize(("count", "weight", "named"), [(1, 2, True), (20, 2, True), (21, 40, True), (100, 40, True),
                                                         (101, 80, False)])  # fmt: skip
 def test_statistics_weigh_by_the_number_of_pairs_and_for_many_all_are_asked(
     count: int, weight: float, named: bool
 ) -> None:
     pairs = [Pair(f"C{n}USDT", f"C{n}", "USDT") for n in range(count)]
-    request = next(binance.quotes(pairs))
+    request = binance.tickers_24h([pair.symbol for pair in pairs])
     assert request.weight == weight
     assert ("symbols" in request.params) is named
     if named:
@@ -72,7 +65,7 @@ def test_the_other_questions_have_their_documented_weights() -> None:
 
 def test_statistics_of_none_of_the_pairs_are_not_found_or_malformed() -> None:
     with pytest.raises(NotFound):
-        drive(binance.quotes(PAIRS), answered([row("XYZUSDT")]))
+        drive(binance.market_rows(PAIRS), answered([row("XYZUSDT")]))
     with pytest.raises(Malformed, match="lastPrice"):
         drive(binance.market_rows(PAIRS), answered([row("BTCUSDT", "NaN")]))
     with pytest.raises(RateLimited):
@@ -86,7 +79,7 @@ def test_many_pairs_that_have_all_stopped_are_outdated_but_a_few_quiet_ones_are_
     with pytest.raises(Outdated, match="11 min"):
         drive(binance.market_rows(pairs), answered(rows))
     assert drive(binance.market_rows(pairs), answered([*rows[1:], row("C0USDT")])).good
-    assert drive(binance.quotes(pairs[:19]), answered(rows)).good
+    assert drive(binance.market_rows(pairs[:19]), answered(rows)).good
 
 
 def test_prices_of_every_pair_that_have_all_stopped_are_no_prices() -> None:  # U22

@@ -109,7 +109,7 @@ async def test_a_recorded_session_gives_the_same_events_whenever_it_is_played(tm
                 if second == 90:
                     exchange.abort_all()
                 if second == 120:
-                    it.feed.rotate()
+                    it.feed.sockets[0].rotate("a test")
                 if second == 150:
                     exchange.spoil(Spoil.BAD_UTF8)
                 if second == 180:
@@ -161,7 +161,7 @@ async def test_faults_are_on_the_tape_and_play_as_what_they_were(tmp_path: Path)
             await exchange.until(lambda: exchange.subscribed("btcusdt@kline_1m"))
             exchange.advance(70)
             await until(lambda: START in it.heard.opens("ohlcv.BTC.1m"))
-            it.feed.rotate()
+            it.feed.sockets[0].rotate("a test")
             while it.feed.sockets[0].report.rotations < 1:
                 exchange.advance(1)
                 await asyncio.sleep(0.01)

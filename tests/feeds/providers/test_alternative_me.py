@@ -12,8 +12,8 @@ from feeds.providers import alternative_me
 from feeds.providers.alternative_me import DAY_MS, fear_greed, from_json, read_fear_greed, to_json
 from orchestrator.errors import Malformed, Outdated, ProviderError, RateLimited, Unavailable
 from orchestrator.http import HttpRequest, HttpResponse
-from orchestrator.provider import drive
 from tests.asking import asking
+from tests.conversations import drive
 from tests.fakes.alternative_me import FakeAlternativeMe
 from tests.fakes.clock import START_MS, ManualClock
 from tests.fakes.upstream import Fault

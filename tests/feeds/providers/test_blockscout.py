@@ -13,8 +13,8 @@ from feeds.providers import blockscout
 from feeds.providers.blockscout import Blockscout
 from orchestrator.errors import Malformed, Outdated, ProviderError, Unauthorized, Unavailable
 from orchestrator.http import HttpRequest, HttpResponse
-from orchestrator.provider import drive
 from tests.asking import asking
+from tests.conversations import drive
 from tests.fakes.blockscout import FakeBlockscout
 from tests.fakes.clock import START_MS, ManualClock
 

@@ -4,7 +4,6 @@ import copy
 import json
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import cast
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 
 from feeds.intervals import DAY_MS, HOUR_MS, MINUTE_MS, STEP_MS
 from feeds.model import Candle, Coin, GlobalMarket, Quote, Trending
-from feeds.providers.coingecko import IDS, NAME_PRO, CoinGecko, refusal, serves
+from feeds.providers.coingecko import NAME_PRO, CoinGecko, refusal, serves
 from feeds.queries import CandleQuery, MarketQuery
 from orchestrator.errors import (
     BadQuery,
@@ -30,9 +29,9 @@ from orchestrator.errors import (
     Unavailable,
 )
 from orchestrator.http import HttpResponse
-from orchestrator.provider import Steps, drive
+from orchestrator.provider import Steps
 from orchestrator.upstream import T
-from tests.conversations import answered, asked, date_ms
+from tests.conversations import answered, asked, date_ms, drive
 from tests.fakes.clock import START_MS
 from tests.fakes.coingecko import BY_ID, COINS, FakeCoinGecko
 from tests.fakes.upstream import Fault
@@ -129,48 +128,6 @@ def test_a_ticker_that_nothing_goes_by_is_not_found() -> None:
         drive(GECKO.ohlc(query("4h", base="NOPE")), answered([]))
 
 
-# --- prices ---
-
-
-def test_prices_of_known_coins_come_with_their_own_time() -> None:
-    read = drive(GECKO.quotes(("BTC", "ETH", "SOL", "DOGE")), recorded("simple_price"))
-    assert read.good == [
-        Quote("BTC", 86250.0, 1795305571000, 1.470728, None, None, 57388556375.06, 1721656691250.3),
-        Quote("ETH", 2815.4, 1795305580000, None, None, None, 21e9, 339.8e9),
-    ]
-    assert not read.rejected, "a coin without data is no broken row"
-
-
-def test_a_price_of_2021_without_a_time_is_of_the_answers_moment() -> None:
-    response = recorded("simple_price_2021")
-    assert drive(GECKO.quotes(("BTC",)), response).good == [Quote("BTC", 49013.0, date_ms(response.headers["date"]))]
-
-
-def test_prices_of_other_coins_come_from_the_market_table() -> None:
-    (quote,) = drive(GECKO.quotes(("BTC", "NOPE")), recorded("coins_markets")).good
-    assert replace(quote, id=None) == Quote(
-        "BTC", 86250.0, BITCOIN.ts, 1.470728, 87000.0, 84500.5, 57388556375.0, 1721656691250.0
-    )
-    assert quote.id == "bitcoin"
-
-
-def test_prices_of_very_many_or_all_coins_are_one_page_of_the_largest() -> None:
-    for symbols in ((), ("BTC", *(f"C{n}" for n in range(150)))):
-        steps = GECKO.quotes(symbols)
-        params = next(steps).params
-        assert (params["per_page"], params.get("symbols"), params.get("ids")) == ("250", None, None)
-        with pytest.raises(StopIteration) as done:
-            steps.send(recorded("coins_markets"))
-        assert [quote.symbol for quote in done.value.value.good] == (["BTC", "ETH"] if not symbols else ["BTC"])
-
-
-def test_no_known_coin_at_all_is_not_found() -> None:
-    with pytest.raises(NotFound):
-        drive(GECKO.quotes(("BTC",)), answered({}))
-    with pytest.raises(NotFound):
-        drive(GECKO.quotes(("BTC",)), answered({"bitcoin": {}}))
-
-
 # --- old values ---
 
 
@@ -181,15 +138,12 @@ def test_values_that_stopped_ten_minutes_ago_are_outdated_by_their_own_stamps(mi
     def outcome(steps: Steps[T], name: str) -> T:
         return drive(steps, answered(sample(name)["body"], at_ms=at_ms))
 
-    for ask in (
-        lambda: outcome(GECKO.markets(MarketQuery()), "coins_markets"),
-        lambda: outcome(GECKO.quotes(("BTC", "ETH")), "simple_price"),
-    ):
+    for ask in (GECKO.all_quotes, lambda: GECKO.markets(MarketQuery())):
         if minutes == 5:
-            assert ask().good
+            assert outcome(ask(), "coins_markets")
         else:
             with pytest.raises(Outdated):
-                ask()
+                outcome(ask(), "coins_markets")
 
 
 def test_age_is_told_by_the_senders_clock_not_by_ours() -> None:
@@ -413,7 +367,7 @@ def test_an_error_inside_a_200_is_that_error(name: str, kind: type[ProviderError
     body = cast("dict[str, object]", sample("errors")[name])["body"]
     assert type(refusal("coingecko", answered(body))) is kind
     asks: list[Callable[[], Steps[object]]] = [
-        lambda: GECKO.markets(MarketQuery()), lambda: GECKO.quotes(("BTC",)), lambda: GECKO.ohlc(query("4h")),
+        lambda: GECKO.markets(MarketQuery()), lambda: GECKO.all_quotes(), lambda: GECKO.ohlc(query("4h")),
         lambda: GECKO.global_market(), lambda: GECKO.trending(),
     ]  # fmt: skip
     for ask in asks:
@@ -500,10 +454,10 @@ async def test_every_question_is_answered_by_a_live_looking_market() -> None:
         table = await asked(fake, GECKO.markets(MarketQuery(260)), refusal)
         assert (len(table.good), len({coin.id for coin in table.good})) == (260, 260)
         assert [coin.rank for coin in table.good] == list(range(1, 261))
-        prices = await asked(fake, GECKO.quotes(tuple(IDS)), refusal)
+        prices = await asked(fake, GECKO.all_quotes(), refusal)
         assert {quote.symbol: quote.price for quote in prices.good}["BTC"] == table.good[0].price
-        some = await asked(fake, GECKO.quotes(("HYPE", "C3")), refusal)
-        assert [quote.symbol for quote in some.good] == ["HYPE", "C3"]
+        some = await asked(fake, GECKO.markets(MarketQuery(10, ("HYPE", "C3"))), refusal)
+        assert [coin.symbol for coin in some.good] == ["HYPE", "C3"]
         assert [coin.id for coin in await asked(fake, GECKO.candidates("HYPE"), refusal)] == [
             "hyperliquid", "hype-token-2",
         ]  # fmt: skip
@@ -570,7 +524,7 @@ BAD_VALUES: list[object] = [
 LITERALS = ["NaN", "Infinity", "-Infinity", "1e400", "9" * 400, "1.0E+2"]
 MARK = "@literal@"
 MISSING = object()
-NAMES = ("coins_markets", "simple_price", "ohlc_4h_2021", "global_2021", "search_trending_2024")
+NAMES = ("coins_markets", "ohlc_4h_2021", "global_2021", "search_trending_2024")
 
 
 def places(value: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
@@ -622,7 +576,6 @@ def test_no_broken_answer_does_worse_than_to_be_refused(data: st.DataObject) -> 
         raw = json.dumps(mutated(body, path, new)).encode()
     asks: dict[str, Callable[[], Steps[object]]] = {
         "coins_markets": lambda: GECKO.markets(MarketQuery()),
-        "simple_price": lambda: GECKO.quotes(("BTC", "ETH")),
         "ohlc_4h_2021": lambda: GECKO.ohlc(query("4h")),
         "global_2021": lambda: GECKO.global_market(),
         "search_trending_2024": lambda: GECKO.trending(),

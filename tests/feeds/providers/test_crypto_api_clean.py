@@ -25,8 +25,8 @@ from feeds.providers.crypto_api_clean import (
 )
 from orchestrator.errors import Malformed, ProviderError, RateLimited, Unavailable
 from orchestrator.http import HttpResponse
-from orchestrator.provider import drive
 from tests.asking import asking
+from tests.conversations import drive
 from tests.fakes.clock import START_MS, ManualClock
 from tests.fakes.crypto_api_clean import COUNTS, KEYS, FakeCryptoApiClean
 from tests.fakes.upstream import Fault

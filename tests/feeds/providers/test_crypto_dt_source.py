@@ -27,8 +27,8 @@ from orchestrator.errors import (
     Unavailable,
 )
 from orchestrator.http import HttpResponse
-from orchestrator.provider import Steps, drive
-from tests.conversations import answered, asked
+from orchestrator.provider import Steps
+from tests.conversations import answered, asked, drive
 from tests.fakes.clock import START_MS
 from tests.fakes.coingecko import BY_ID
 from tests.fakes.crypto_dt_source import FakeCryptoDtSource
@@ -110,21 +110,11 @@ def test_the_market_table_is_read() -> None:
 def test_prices_that_were_kept_somewhere_for_long_are_outdated() -> None:
     with pytest.raises(Outdated):
         drive(dt.quotes(("BTC",)), answered(sample("price_symbols"), at_ms=STAMP_MS + 11 * MINUTE_MS))
-    with pytest.raises(Outdated):
-        drive(dt.ticker("BTC"), answered(sample("ticker"), at_ms=STAMP_MS + 11 * MINUTE_MS))
 
 
 def test_a_clock_of_its_own_that_is_ahead_does_not_put_prices_into_the_future() -> None:
     (quote,) = drive(dt.quotes(("BTC",)), answered(sample("price_symbols"), at_ms=STAMP_MS - HOUR_MS)).good
     assert quote.ts == STAMP_MS - HOUR_MS
-
-
-def test_a_ticker_is_of_the_symbol_asked_for_or_none() -> None:
-    assert drive(dt.ticker("BTC"), told("ticker")) == Quote(
-        "BTC", 90241.0, STAMP_MS, -0.77, 93468.0, 89600.0, None, None, "USDT"
-    )
-    with pytest.raises(Malformed, match="another symbol"):
-        drive(dt.ticker("ETH"), told("ticker"))
 
 
 def test_trending_coins_without_a_price_have_none() -> None:
@@ -184,12 +174,11 @@ async def test_every_interval_served_is_answered_on_its_grid(interval: str) -> N
     assert dt.serves(query(interval))
     now = START_MS + 7 * HOUR_MS + 17 * MINUTE_MS
     async with FakeCryptoDtSource(lambda: now) as fake:
-        for ask in (dt.candles, dt.ohlcv):
-            read = (await asked(fake, ask(query(interval, 20)), dt.refusal)).good
-            opens = [candle.open_time for candle in read]
-            assert opens == list(range(opens[0], opens[0] + 20 * STEP_MS[interval], STEP_MS[interval]))
-            assert [candle.closed for candle in read] == [True] * 19 + [False]
-            assert read[0].open == BY_ID["bitcoin"].price_at(opens[0])
+        read = (await asked(fake, dt.candles(query(interval, 20)), dt.refusal)).good
+        opens = [candle.open_time for candle in read]
+        assert opens == list(range(opens[0], opens[0] + 20 * STEP_MS[interval], STEP_MS[interval]))
+        assert [candle.closed for candle in read] == [True] * 19 + [False]
+        assert read[0].open == BY_ID["bitcoin"].price_at(opens[0])
 
 
 async def test_a_time_asked_for_is_cut_out_of_all_there_is() -> None:
@@ -398,7 +387,6 @@ async def test_every_endpoint_is_answered_by_a_server_that_ignores_the_other_dia
             4,
             5,
         ]
-        assert (await asked(fake, dt.ticker("BTC"), dt.refusal)).quote == "USDT"
         assert len((await asked(fake, dt.trending(4), dt.refusal)).good) == 4
         days = await asked(fake, dt.fear_greed(3), dt.refusal)
         assert [START_MS - day.ts for day in days] == [0, DAY_MS, 2 * DAY_MS]
@@ -428,8 +416,6 @@ async def test_a_service_that_sleeps_a_symbol_and_a_model_that_are_not_there_are
         fake.binance_refused = True
         with pytest.raises(Unavailable, match="451"):
             await asked(fake, dt.candles(query()), dt.refusal)
-        with pytest.raises(Unavailable):
-            await asked(fake, dt.ohlcv(query()), dt.refusal)
         fake.asleep = True
         with pytest.raises(Unavailable):
             await asked(fake, dt.quotes(("BTC",)), dt.refusal)
@@ -446,7 +432,6 @@ ASKS: dict[str, Callable[[], Steps[object]]] = {
     "price_symbols": lambda: dt.quotes(("BTC",)),
     "price_limit": lambda: dt.markets(MarketQuery()),
     "klines": lambda: dt.candles(query()),
-    "ticker": lambda: dt.ticker("BTC"),
     "trending": lambda: dt.trending(),
     "fng": lambda: dt.fear_greed(),
     "reddit_top": lambda: dt.reddit_top(),

@@ -15,8 +15,7 @@ from feeds.providers.cryptopanic import NAME, CryptoPanic, read_posts
 from feeds.providers.rss import RssFeed
 from orchestrator.errors import Blocked, Malformed, ProviderError, RateLimited, Unauthorized, Unavailable
 from orchestrator.judgement import judge
-from orchestrator.provider import drive
-from tests.conversations import answered, asked
+from tests.conversations import answered, asked, drive
 from tests.fakes.clock import START_MS, ManualClock
 from tests.fakes.cryptopanic import FakeCryptoPanic
 from tests.fakes.rss import FakeRss, stories

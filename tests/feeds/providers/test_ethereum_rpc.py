@@ -15,9 +15,9 @@ from feeds.model import ChainStats, Gas
 from feeds.providers.ethereum_rpc import gas, refusal, serves, stats
 from orchestrator.errors import Blocked, Malformed, Outdated, ProviderError, RateLimited, Unavailable
 from orchestrator.http import HttpResponse
-from orchestrator.provider import drive
 from orchestrator.upstream import UpstreamPolicy
 from tests.asking import asking
+from tests.conversations import drive
 from tests.fakes.clock import START_MS, ManualClock
 from tests.fakes.ethereum_rpc import FakeEthereumRpc, base_fee_wei, newest_block, tips_wei
 

@@ -22,8 +22,8 @@ from orchestrator.errors import (
     Unavailable,
 )
 from orchestrator.http import HttpResponse
-from orchestrator.provider import drive
 from tests.asking import asking
+from tests.conversations import drive
 from tests.fakes.clock import START_MS, ManualClock
 from tests.fakes.etherscan import FakeEtherscan
 from tests.fakes.upstream import Fault

@@ -19,8 +19,7 @@ from orchestrator.errors import (
     Unauthorized,
     Unavailable,
 )
-from orchestrator.provider import drive
-from tests.conversations import answered, asked
+from tests.conversations import answered, asked, drive
 from tests.fakes.huggingface import FakeHuggingFace
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "huggingface"

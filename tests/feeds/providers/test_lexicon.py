@@ -15,8 +15,9 @@ from feeds.news.scores import Texts, label_of
 from feeds.providers import lexicon
 from feeds.providers.lexicon import NAME, PHRASE, PHRASES, WORDS, sentiment
 from orchestrator.errors import Malformed, TimedOut
-from orchestrator.provider import Steps, drive
+from orchestrator.provider import Steps
 from orchestrator.upstream import State
+from tests.conversations import drive
 from tests.harness import running
 
 HEADLINES = Path(__file__).parents[2] / "samples" / "headlines"

@@ -13,9 +13,8 @@ from feeds.providers.reddit import NAME, Reddit, read_listing, read_token
 from feeds.providers.rss import RssFeed
 from orchestrator.errors import Blocked, Malformed, ProviderError, RateLimited, Unauthorized
 from orchestrator.http import HttpResponse
-from orchestrator.provider import drive
 from tests.asking import asking
-from tests.conversations import answered, asked
+from tests.conversations import answered, asked, drive
 from tests.fakes.clock import START_MS, ManualClock
 from tests.fakes.reddit import FakeReddit
 

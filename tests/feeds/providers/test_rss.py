@@ -19,9 +19,8 @@ from orchestrator import repairs
 from orchestrator.addresses import is_public_address
 from orchestrator.errors import Blocked, Malformed, NotFound, ProviderError, RateLimited, TooLarge, Unavailable
 from orchestrator.http import HttpRequest, HttpResponse
-from orchestrator.provider import drive
 from tests.asking import asking
-from tests.conversations import answered, date_ms
+from tests.conversations import answered, date_ms, drive
 from tests.fakes.clock import START_MS, ManualClock
 from tests.fakes.rss import HOSTILE, OUTLETS, FakeRss
 from tests.fakes.upstream import Fault
