@@ -32,9 +32,10 @@ demo: $(VENV)/.run  ## run the whole service on a recorded tape: make demo TAPE=
 	@test -n "$(TAPE)" || { echo 'usage: make demo TAPE=FILE [SPEED=1]   (record one: make run ARGS="--record FILE")'; exit 2; }
 	@exec $(BIN)/python -m stream_server --tape "$(TAPE)" --speed "$(or $(SPEED),1)" $(ARGS)
 
-lint: $(VENV)/.dev  ## formatter, linter and types, as CI runs them
+lint: $(VENV)/.dev  ## formatter, linter, types and dead code, as CI runs them
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+	@$(BIN)/vulture
 	@$(BIN)/mypy
 
 format: $(VENV)/.dev  ## write the house formatting

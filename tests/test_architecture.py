@@ -1,8 +1,10 @@
 """The shape of the code base: which way imports point, and that one table holds every code a client can meet."""
 
 import ast
+import re
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 MODULES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 
+@cache
 def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text())
 
@@ -101,6 +104,87 @@ def test_every_package_is_installed() -> None:
     listed = set(project["tool"]["setuptools"]["packages"]) - {"stream_server.static"}
     folders = {path.parent.relative_to(ROOT) for path in MODULES}
     assert listed == {".".join(folder.parts) for folder in folders}
+
+
+# --- modules ---
+
+
+def name_of(path: Path) -> str:
+    """The dotted name of a module; a package's own file has the name of the package."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+TREES = {name_of(path): tree_of(path) for path in MODULES}
+
+
+def circles(arrows: dict[str, set[str]]) -> set[str]:
+    """The modules on a circle, or between two circles: what is left when all modules without imports are taken away."""
+    left = dict(arrows)
+    for _ in range(2):
+        while leaves := {name for name, targets in left.items() if not targets & left.keys()}:
+            left = {name: targets for name, targets in left.items() if name not in leaves}
+        left = {name: {each for each in left if name in left[each]} for name in left}  # the same from the other end
+    return set(left)
+
+
+def test_no_circle_runs_through_the_modules() -> None:
+    arrows = {}
+    for name, tree in TREES.items():
+        modules = {each if each in TREES else each.rpartition(".")[0] for each in imported(tree)}
+        arrows[name] = modules & TREES.keys() - {name}
+    assert not circles(arrows)
+
+
+def test_a_circle_would_be_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set()}) == {"b", "c"}
+
+
+def defined_in(tree: ast.Module) -> Iterator[str]:
+    """The names of a module's functions, classes and values."""
+    for node in tree.body:
+        match node:
+            case ast.FunctionDef(name) | ast.AsyncFunctionDef(name) | ast.ClassDef(name):
+                yield name
+            case ast.Assign(targets):
+                yield from (each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name))
+            case ast.AnnAssign(ast.Name(name)):
+                yield name
+
+
+def used_of_modules(name: str, tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """The names that a module uses: its own, those it imports, and those it reads from a module that it imports."""
+    modules = {name: name}
+    for node in ast.walk(tree):
+        match node:
+            case ast.ImportFrom(source, names):
+                for each in names:
+                    yield source or "", each.name
+                    modules[each.asname or each.name] = f"{source}.{each.name}"
+            case ast.Name(word, ast.Load()):
+                yield name, word
+            case ast.Constant(str(word)):  # an annotation in quotes
+                yield from ((name, each) for each in re.findall(r"\w+", word) if len(word) < 80)
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(ast.Name(module), word) if module in modules:
+                yield modules[module], word
+
+
+def test_every_function_class_and_value_of_a_module_is_used_by_the_service_itself() -> None:
+    """Vulture, in `make lint`, compares names alone. This check also knows of which module a name is."""
+    used = {each for name, tree in TREES.items() for each in used_of_modules(name, tree)}
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["vulture"]
+    excused = {"__all__", *config["ignore_names"]}
+    defined = {(name, word) for name, tree in TREES.items() for word in defined_in(tree) if word not in excused}
+    assert not defined - used
+
+
+def test_every_folder_of_tests_stands_for_one_of_the_product() -> None:
+    packages = {path.parent.relative_to(ROOT) for path in MODULES}
+    wings = {Path(*folder.parts[1:]) if folder.parts[0] == "stream_server" else folder for folder in packages}
+    others = {Path(each) for each in (".", "bench", "fakes", "journeys", "page")}
+    folders = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
+    assert folders <= wings | others
 
 
 def test_only_the_settings_read_the_environment_and_the_start_its_choice_of_loop() -> None:
