@@ -88,6 +88,20 @@ MUTANTS = (
         "5",
     ),
     Mutant(
+        "patience is measured while nothing is owed",
+        "delivery/outbox.py",
+        "        if owes_nothing or buffered < self.last_buffered:",
+        "        if buffered < self.last_buffered:",
+        "6",
+    ),
+    Mutant(
+        "a pong of a client that has left raises",
+        "delivery/members.py",
+        "        if outbox in self.by_outbox:\n            self.laggards.answered(outbox)",
+        "        if self.by_outbox[outbox] is not None:\n            self.laggards.answered(outbox)",
+        "7",
+    ),
+    Mutant(
         "positions pass over what is held when a snapshot is given",
         "delivery/session.py",
         "        self.hub.members.let_out(self.outbox)\n",

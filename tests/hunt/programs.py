@@ -146,6 +146,7 @@ STEPS: dict[str, Draw] = {
         rng.choice((0, 0, 2, 5)),
         rng.choice((0, 0, 300)),
     ),
+    "feed": lambda rng: ("feed", rng.randrange(1, 4), rng.choice((0, 0, 300))),
     "turn": lambda rng: ("turn", rng.randrange(1, 4)),
     "rest": lambda _: ("rest",),
     "advance": lambda rng: ("advance", rng.choice((1, 20, 50, 100, 250, 400, 1000, 1500)), rng.randrange(5)),
@@ -247,7 +248,8 @@ def _fast(rng: random.Random) -> tuple[Config, list[Step]]:
     return config, clients + _steps(
         rng,
         rng.randrange(40, 120),
-        EVERYDAY | {"standstill": 0.3, "woken": 0.7, "wait": 0.3, "deserted": 0.5, "stale": 0.5},
+        EVERYDAY
+        | {"feed": 5, "appear": 2, "standstill": 0.3, "woken": 0.7, "wait": 0.3, "deserted": 0.5, "stale": 0.5},
     )
 
 

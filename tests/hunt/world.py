@@ -495,6 +495,13 @@ class World:
             if log_every and number % log_every == log_every - 1:
                 self._publish(CANDLES[number % 2], True, pad)
 
+    def do_feed(self, every: int, pad: int) -> None:
+        """Publish the prices (all, or every second or third) as a feed does, in one burst, and let it be delivered."""
+        self.clock.rest()
+        for name in self.prices[::every]:
+            self._publish(name, False, pad)
+        self.clock.rest()
+
     def do_ticks(self, count: int, every_ms: int, width: int, off: int) -> None:
         """Prices that come again and again, as from a feed."""
         for _ in range(count):
