@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from stream_server.wire.headers import members
 from stream_server.wire.refusals import Refusal
 
 BODY_WITHIN_S = 10.0
@@ -30,9 +31,9 @@ def check_body(request: web.BaseRequest, most_bytes: int | None) -> None:
         raise Refusal("bad_request", message, headers=CLOSES)
     if not request.body_exists:
         return
-    coding = request.headers.get("Content-Encoding", "identity").strip().lower()
-    if coding not in ("", "identity"):
-        message = f"a body in Content-Encoding {coding[:40]!r} is not taken; send it as it is"
+    codings = ", ".join(each for each in members(request.headers, "Content-Encoding") if each.lower() != "identity")
+    if codings:
+        message = f"a body in Content-Encoding {codings[:40]!r} is not taken; send it as it is"
         raise Refusal("bad_request", message, 415, headers={"Accept-Encoding": "identity", **CLOSES})
     if not request.can_read_body:
         return

@@ -16,6 +16,7 @@ from yarl import URL
 
 from stream_server.access.browsers import SERVER
 from stream_server.connections.websocket import SUBPROTOCOLS, subprotocol_of
+from stream_server.wire.headers import words_of
 
 MAX_HEAD_BYTES = 16 * 1024
 _END = b"\r\n\r\n"
@@ -61,6 +62,10 @@ class Handshake:
         request = next(iter(protocol.events_received()), None)
         if not isinstance(request, Request):
             return None
+        if "websocket" in words_of(request.headers.get_all("Upgrade")):
+            # The library takes no handshake that offers another protocol too, as `h2c, websocket`.
+            del request.headers["Upgrade"]
+            request.headers["Upgrade"] = "websocket"
         response = protocol.accept(request)
         if response.status_code != 101 or len(request.headers.get_all("Host")) != 1:
             return None

@@ -29,6 +29,7 @@ from stream_server.wire.refusals import CONNECTION_LIMIT, UNAUTHORISED, Closing,
 UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
 SUBPROTOCOLS = (Subprotocol("stream-server.v1"), Subprotocol("json"))
 """Names that clients may offer for what is spoken here; none is needed."""
+DEFLATE = "permessage-deflate"
 BINARY = Refusal("binary_refused", "binary frames are refused; send JSON as text")
 
 
@@ -132,8 +133,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
 def check_handshake(request: web.BaseRequest) -> None:
     """Raises Refusal unless this asks for a WebSocket by the letter of RFC 6455, section 4.2.1; aiohttp takes more."""
     headers = request.headers
-    # Who offers something beside a WebSocket is told that this is all there is: aiohttp has read it as plain HTTP.
-    if "upgrade" not in words(headers, "Connection") or headers.get("Upgrade", "").strip().lower() != "websocket":
+    if "upgrade" not in words(headers, "Connection") or "websocket" not in words(headers, "Upgrade"):
         raise Refusal("upgrade_required", "this path speaks WebSocket", 426, headers=UPGRADE)
     versions = headers.getall("Sec-WebSocket-Version", [])
     if versions != ["13"]:
@@ -156,14 +156,16 @@ def subprotocol_of(offered: Iterable[str]) -> Subprotocol | None:
 
 
 def _handshake_of(request: web.Request) -> web.Request:
-    """The handshake with each list on one line, and only the subprotocol that we choose: aiohttp reads one line."""
-    headers = {name: request.headers[name] for name in ("Upgrade", "Sec-WebSocket-Version", "Sec-WebSocket-Key")}
+    """Return the handshake with what we choose of each list: aiohttp reads one line, and splits it at any comma."""
+    headers = {name: request.headers[name] for name in ("Sec-WebSocket-Version", "Sec-WebSocket-Key")}
+    headers["Upgrade"] = "websocket"
     subprotocol = subprotocol_of(members(request.headers, "Sec-WebSocket-Protocol"))
     if subprotocol is not None:
         headers["Sec-WebSocket-Protocol"] = subprotocol
-    extensions = [each for each in members(request.headers, "Sec-WebSocket-Extensions") if each.isascii()]
-    if extensions:
-        headers["Sec-WebSocket-Extensions"] = ", ".join(extensions)
+    offers = members(request.headers, "Sec-WebSocket-Extensions")
+    deflates = [each.replace('"', "") for each in offers if each.partition(";")[0].rstrip() == DEFLATE]
+    if deflates:
+        headers["Sec-WebSocket-Extensions"] = ", ".join(deflates)
     return request.clone(headers=headers)
 
 

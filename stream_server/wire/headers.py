@@ -1,7 +1,11 @@
-"""Headers of requests that are lists: their members may stand on one line or on several."""
+"""Read the headers of requests that are lists: members stand on one line or on several. Source: RFC 9110, 5.6.1."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
+
+_MEMBER = re.compile(r'(?:[^,"]+|"[^"]*"?)+')
+"""What lies between two commas; a comma in quotes does not end a member."""
 
 
 class Headers(Protocol):
@@ -14,13 +18,24 @@ class Headers(Protocol):
 
 def members(headers: Headers, name: str) -> Iterator[str]:
     """Yield the members of a list, without those that are empty."""
-    for line in headers.getall(name, []):
-        yield from (member for each in line.split(",") if (member := each.strip()))
+    return members_of(headers.getall(name, []))
+
+
+def members_of(lines: Iterable[str]) -> Iterator[str]:
+    """Yield the members of a list that stands on these lines, without those that are empty."""
+    for line in lines:
+        yield from (member for each in _MEMBER.findall(line) if (member := each.strip()))
 
 
 def words(headers: Headers, name: str) -> list[str]:
     """Return the members of a list that is read in any case, in lower case and without their parameters."""
-    return [member.partition(";")[0].rstrip().lower() for member in members(headers, name)]
+    return words_of(headers.getall(name, []))
+
+
+def words_of(lines: Iterable[str]) -> list[str]:
+    """Return the members of a list on these lines, in lower case and without their parameters."""
+    # Beyond ASCII a letter in lower case may be another letter: the sign for kelvin becomes a k.
+    return [member.partition(";")[0].rstrip().lower() for member in members_of(lines) if member.isascii()]
 
 
 def is_known(headers: Headers, tag: str) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import pytest
 
 from stream_server.connections import front
 from stream_server.rest import page
-from tests.harness import Running, running
+from tests.harness import Running, running, until
 
 KEY = b"Sec-WebSocket-Key: x3JJHMbDL1EzLkh9GBhXDw==\r\n"
 VERSION = b"Sec-WebSocket-Version: 13\r\n"
@@ -139,9 +139,72 @@ async def test_lists_of_a_handshake_may_stand_on_several_lines(service: Running)
     for name, (headers, answered) in SOUND.items():
         heard = await said(service, request(b"GET /ws?topics=status", headers, *HANDSHAKE))
         assert heard.status == 101, name
-        for header in ("protocol", "extensions"):
-            told = heard.headers.get(f"sec-websocket-{header}")
-            assert (told and told.partition(";")[0]) == answered.get(header), name
+        assert chosen(heard) == {"protocol": None, "extensions": None} | answered, name
+
+
+OFFERS = {
+    "Connection": ("keep-alive", "Upgrade"),
+    "Upgrade": ("h2c", "websocket", "TLS/1.0"),
+    "Sec-WebSocket-Protocol": ("mqtt", "json", "v12.stomp"),
+    "Sec-WebSocket-Extensions": ('x-nope; a="b, c"', 'permessage-deflate; server_max_window_bits="15"', "x-more"),
+}
+"""For each list of a handshake members of which one is what we take."""
+DECOYS = {
+    "Connection": ('"x, Upgrade, y"', "Upgraded", "close"),
+    "Upgrade": ('"x, websocket, y"', "websockets", "websoc\u212aet"),
+    "Sec-WebSocket-Protocol": ('"x, json, y"', "json2", "JSON"),
+    "Sec-WebSocket-Extensions": ('x-nope; a="x, permessage-deflate, y"', "permessage-deflate2"),
+}
+"""The same with what we do not take."""
+
+
+def lines_of(header: str, members: tuple[str, ...]) -> Iterator[bytes]:
+    """Yield the ways to write a list."""
+    for order in (members, members[::-1], members[1:], (*members[1:], *members[:1])):
+        for between in (", ", ",", " ,\t", ",, ,", f"\r\n{header}: ", f",\r\n{header}:,"):
+            yield f"{header}: {between.join(order)}\r\n".encode()
+            if header in ("Connection", "Upgrade"):
+                yield f"{header.upper()}:{between.join(order).upper()}\r\n".encode()
+
+
+def chosen(heard: Heard) -> dict[str, str | None]:
+    """Return what a handshake was answered of its lists, without parameters."""
+    answered = {name: heard.headers.get(f"sec-websocket-{name}") for name in ("protocol", "extensions")}
+    return {name: text and text.partition(";")[0] for name, text in answered.items()}
+
+
+async def test_every_list_of_a_handshake_is_read_as_a_list(service: Running) -> None:
+    plain = {"Connection": b"Connection: Upgrade\r\n", "Upgrade": b"Upgrade: websocket\r\n"}
+    answers: dict[str, dict[str, str | None]] = {
+        "Sec-WebSocket-Protocol": {"protocol": "json"},
+        "Sec-WebSocket-Extensions": {"extensions": "permessage-deflate"},
+    }
+    nothing: dict[str, str | None] = {"protocol": None, "extensions": None}
+    for header in OFFERS:
+        for line in lines_of(header, OFFERS[header]):
+            heard = await said(service, request(b"GET /ws", *(plain | {header: line}).values(), *HANDSHAKE))
+            assert (heard.status, chosen(heard)) == (101, nothing | answers.get(header, {})), line
+        for decoy in DECOYS[header]:
+            line = f"{header}: {decoy}\r\n".encode()
+            heard = await said(service, request(b"GET /ws", *(plain | {header: line}).values(), *HANDSHAKE))
+            assert (heard.status, chosen(heard)) == (426 if header in plain else 101, nothing), line
+    await until(lambda: not service.context.clients.connected)
+
+
+async def test_a_client_that_offers_more_than_a_websocket_talks_as_any_other(service: Running) -> None:
+    host, _, port = service.url.removeprefix("http://").partition(":")
+    for line in (b"Upgrade: h2c, websocket\r\n", b"Upgrade: websocket\r\nUpgrade: h2c\r\n"):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        try:
+            writer.write(request(b"GET /ws", b"Connection: Upgrade\r\n", line, *HANDSHAKE))
+            async with asyncio.timeout(20):
+                assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+                writer.write(b"\x81\x8d" + bytes(4) + b'{"op":"ping"}')
+                await reader.readuntil(b'"pong"')
+                writer.write(b"\x88\x82" + bytes(4) + b"\x03\xe8")
+                assert (await reader.read()).endswith(b"\x88\x02\x03\xe8"), "the connection ends with our answer"
+        finally:
+            writer.transport.abort()
 
 
 @pytest.mark.parametrize("authority", ["stream.example", "stream.example:7860"])
@@ -173,7 +236,7 @@ async def test_a_client_that_has_an_answer_is_told_so_however_it_says_it(service
         ):
             heard = await said(service, request(b"GET " + path, b"If-None-Match: %b\r\n" % known))
             assert (heard.status, heard.body, heard.headers["etag"].encode()) == (304, b"", tag), (path, known)
-        for unknown in (b'"other"', b'W/"other"\r\nIf-None-Match: "more"', b"", bare.strip(b'"')):
+        for unknown in (b'"other"', b'W/"other"\r\nIf-None-Match: "more"', b"", bare.strip(b'"'), b'"x, *, y"'):
             heard = await said(service, request(b"GET " + path, b"If-None-Match: %b\r\n" % unknown))
             assert heard.status == 200, (path, unknown)
 
