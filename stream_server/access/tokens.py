@@ -194,9 +194,11 @@ class Access:
             key = self.jwt_keys.key_for(algorithm, header.get("kid"))
         if key is None or "crit" in header:
             raise TokenError("the token is not signed with a key that is known here")
-        return jwt.decode(
+        claims: dict[str, object] = jwt.decode(
             token, key, algorithms=[algorithm], options=_UNTIMED, audience=self.audiences, issuer=self.issuers
         )
+        _audience(claims)  # the library takes an `aud` of null, 0 or [] for none
+        return claims
 
     def _spend(self, ticket: str) -> Claims:
         now_s = self.clock.wall_ms() / 1000
@@ -260,6 +262,16 @@ def _text(claims: Mapping[str, object], name: str) -> str | None:
     if not isinstance(value, str):
         raise TokenError(f"the token's {name} must be a text")
     return value or None
+
+
+def _audience(claims: Mapping[str, object]) -> None:
+    """Raise TokenError unless the claim `aud` is missing, a text, or a list of texts."""
+    if "aud" not in claims:
+        return
+    value = claims["aud"]
+    named = value if isinstance(value, list) else [value]
+    if not named or not all(isinstance(each, str) and each for each in named):
+        raise TokenError("the token's aud must be a text or a list of texts")
 
 
 def _patterns(value: object) -> tuple[str, ...]:

@@ -162,6 +162,29 @@ def test_a_claim_that_is_not_what_it_must_be_refuses_the_token(claim: str, endle
             refused(who, f"Bearer {token}")
 
 
+AUDIENCES = [None, ["us"], ["1", "us", "x"]]
+
+
+@pytest.mark.parametrize("audiences", AUDIENCES, ids=str)
+def test_an_audience_that_is_not_what_it_must_be_refuses_the_token(audiences: list[str] | None) -> None:
+    who = access()
+    who.audiences = audiences
+    named = set(audiences or ())
+    for value in ['"us"', '["us"]', '["them", "us"]', '"them"', '["them"]', '["us", null]', '["us", ""]', *WRONG]:
+        token = signed(HS256, '{"exp":4000000000,"topics":["news"],"aud":' + value + "}")
+        meant = json.loads(value) if value.startswith(('"', "[")) and len(value) < 100 else None
+        meant = [meant] if isinstance(meant, str) else meant or []
+        if meant and all(isinstance(each, str) and each for each in meant) and named & set(meant):
+            assert who.claims_of(f"Bearer {token}") == Claims("jwt", ("news",), 4_000_000_000.0), value
+        else:
+            refused(who, f"Bearer {token}")
+    none = signed(HS256, '{"exp":4000000000}')
+    if audiences is None:
+        assert who.claims_of(f"Bearer {none}").everything
+    else:
+        refused(who, f"Bearer {none}")
+
+
 @given(
     st.dictionaries(
         st.sampled_from(["exp", "nbf", "iat", "sub", "topics", "jti", "aud", "iss", "kid", "x"]),
@@ -182,6 +205,7 @@ def test_no_claims_at_all_grant_more_than_their_topics_say_or_raise(claims: dict
     except Refusal as refusal:
         assert (refusal.code, refusal.status) == ("unauthorised", 401)
         return
+    assert "aud" not in claims, "without an audience of ours a token that names one is meant for somebody else"
     assert list(granted.topics) == claims["topics"]
     assert granted.everything == (">" in claims["topics"])
     assert endless or claims["exp"] >= 0
