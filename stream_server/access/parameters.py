@@ -8,8 +8,8 @@ from multidict import MultiMapping
 
 from feeds.intervals import INTERVALS
 from feeds.symbols import Symbols
+from stream_server.delivery.fields import MAX_INTERVAL_MS, is_last_event_id
 from stream_server.delivery.selectors import resolve, sentences
-from stream_server.delivery.session import MAX_INTERVAL_MS, is_last_event_id
 from stream_server.wire.refusals import Refusal
 
 MAX_NAMES = 500

@@ -10,6 +10,7 @@ from feeds.symbols import Symbols
 from orchestrator.clock import Clock
 from orchestrator.limiter import TokenBucket
 from stream_server import PROTOCOL, __version__
+from stream_server.delivery.fields import Fields, shown
 from stream_server.delivery.hub import Hub
 from stream_server.delivery.outbox import Outbox
 from stream_server.delivery.selectors import check_limit, extra_cost, resolve, sentences
@@ -18,7 +19,6 @@ from stream_server.wire.messages import Frame, Wire
 from stream_server.wire.refusals import PROTOCOL_ABUSE, TOO_MANY_REQUESTS, TOO_SLOW, TOPIC_LIMIT, Refusal
 
 MAX_MESSAGE_BYTES = 16 * 1024
-MAX_INTERVAL_MS = 3_600_000
 OPS_PER_S = 20.0
 OPS_BURST = 50.0
 TOPICS_AN_OP = 1000
@@ -109,19 +109,22 @@ class Session:
         req: object = None
         try:
             message = self._parse(text)
-            req = self._req(message)
+            fields = Fields(message)
+            req = fields.req()
             op = message.get("op", "ping" if message.get("type") == "ping" else None)
             match op:
                 case "subscribe":
-                    self._subscribe(message, req)
+                    self._subscribe(fields, req)
                 case "unsubscribe":
-                    self._unsubscribe(message, req)
+                    self._unsubscribe(fields, req)
                 case "snapshot":
-                    self._snapshot(message, req)
+                    self._snapshot(fields, req)
                 case "ping":
+                    fields.check()
                     self._send(messages.control("pong", {"ts": self.clock.wall_ms(), "req": req}))
                 case _:
-                    raise Refusal("unknown_op", f"op {_shown(op)} is not one of {', '.join(OPS)}")
+                    fields.wrong("op", f"op {shown(op)} is not one of {', '.join(OPS)}", "unknown_op")
+                    fields.check()
             self.strikes = 0
         except Refusal as refusal:
             self.refuse(refusal, req)
@@ -153,22 +156,10 @@ class Session:
 
     # --- operations ---
 
-    def _subscribe(self, message: dict[str, object], req: object) -> None:
-        since = self._since(message)
-        interval_ms = message.get("interval_ms")
-        if isinstance(interval_ms, float) and interval_ms.is_integer():
-            interval_ms = int(interval_ms)  # some languages know one kind of number only
-        if interval_ms is None:
-            interval_ms = 0
-        if not isinstance(interval_ms, int) or isinstance(interval_ms, bool):
-            raise Refusal("bad_request", f"interval_ms must be a whole number, not {_shown(interval_ms)}")
-        wanted = self._topics(message)
-        if not 0 <= interval_ms <= MAX_INTERVAL_MS:
-            raise Refusal("bad_request", f"interval_ms must be from 0 to {MAX_INTERVAL_MS}, not {interval_ms}")
-        batch = message.get("batch")
+    def _subscribe(self, fields: Fields, req: object) -> None:
+        since, interval_ms, batch, wanted = fields.since(), fields.interval_ms(), fields.batch(), fields.topics()
+        fields.check()
         if batch is not None:
-            if not isinstance(batch, bool):
-                raise Refusal("bad_request", f"batch must be true or false, not {_shown(batch)}")
             self.batch(batch)
         self._select(wanted, since, interval_ms, req)
 
@@ -202,8 +193,9 @@ class Session:
             self.refuse(Refusal("forbidden", message, details={"topics": list(denied)}), req)
         return [selector for selector in selectors if selector not in denied]
 
-    def _unsubscribe(self, message: dict[str, object], req: object) -> None:
-        wanted = self._topics(message)
+    def _unsubscribe(self, fields: Fields, req: object) -> None:
+        wanted = fields.topics()
+        fields.check()
         if not self._pay(extra_cost(wanted)):
             return
         good, bad = resolve(wanted, self.symbols)
@@ -215,8 +207,9 @@ class Session:
         gone = self.hub.unsubscribe(self.outbox, good)
         self._send(messages.control("unsubscribed", {"topics": gone, "req": req}))
 
-    def _snapshot(self, message: dict[str, object], req: object) -> None:
-        wanted = self._topics(message)
+    def _snapshot(self, fields: Fields, req: object) -> None:
+        wanted = fields.topics()
+        fields.check()
         if not self._pay(extra_cost(wanted)):
             return
         good, bad = resolve(wanted, self.symbols)
@@ -228,14 +221,14 @@ class Session:
         held = self.hub.snapshot(good)
         if not self._pay(len(held) // TOPICS_AN_OP):
             return
-        fields = {
+        answer = {
             "id": self.hub.position,
             "topics": good,
             "events": [orjson.Fragment(topic.last.json) for topic in held if topic.last is not None],
             "stale": [topic.name for topic in held if topic.stale],
             "req": req,
         }
-        self._send(messages.control("snapshot", fields))
+        self._send(messages.control("snapshot", answer))
 
     # --- reading ---
 
@@ -244,56 +237,10 @@ class Session:
         try:
             message = orjson.loads(data.removeprefix(codecs.BOM_UTF8))
         except orjson.JSONDecodeError as error:
-            raise Refusal("bad_json", f"message {_shown(text)} is not JSON: {error}") from None
+            raise Refusal("bad_json", f"message {shown(text)} is not JSON: {error}") from None
         if not isinstance(message, dict):
-            raise Refusal("bad_request", f"message {_shown(text)} is not a JSON object")
+            raise Refusal("bad_request", f"message {shown(text)} is not a JSON object")
         return message
-
-    def _req(self, message: dict[str, object]) -> object:
-        req = message.get("req")
-        if req is None or (isinstance(req, int | float) and not isinstance(req, bool)):
-            return req
-        if isinstance(req, str) and len(req) <= 64:
-            return req
-        raise Refusal("bad_request", f"req must be a number or a text of up to 64 characters, not {_shown(req)}")
-
-    def _since(self, message: dict[str, object]) -> str | None:
-        """The position in a message, under any of its names."""
-        named = {name: message[name] for name in message if name == "since" or is_last_event_id(name)}
-        for name, value in named.items():
-            if value is not None and not isinstance(value, str):
-                raise Refusal("bad_request", f"{name} must be an id, not {_shown(value)}")
-        since = named.pop("since", None)
-        texts = [value for value in (since, *named.values()) if isinstance(value, str) and value]
-        return texts[-1] if texts else None
-
-    def _topics(self, message: dict[str, object]) -> list[str]:
-        wanted = message.get("topics")
-        if not isinstance(wanted, list) or not wanted:
-            raise Refusal("bad_request", f"topics must be a list of topic names, not {_shown(wanted)}")
-        for topic in wanted:
-            if not isinstance(topic, str):
-                raise Refusal("bad_request", f"topics must hold texts, not {_shown(topic)}")
-        return wanted
 
     def _send(self, frame: Frame) -> None:
         self.hub.members.send_to(self.outbox, [frame])
-
-
-def is_last_event_id(name: str) -> bool:
-    """Return whether a field or parameter is a `Last-Event-ID`, which libraries spell in many ways."""
-    return name.replace("-", "").replace("_", "").lower() == "lasteventid"
-
-
-def _shown(value: object) -> str:
-    """A client's input as an error names it: as JSON and not too long."""
-    if isinstance(value, bytes):
-        value = value.decode(errors="replace")
-    if isinstance(value, str):
-        text = value if len(value) <= 80 else value[:80] + "…"
-        return repr(text)
-    try:
-        text = orjson.dumps(value).decode()
-    except orjson.JSONEncodeError:
-        return type(value).__name__
-    return text if len(text) <= 80 else text[:80] + "…"

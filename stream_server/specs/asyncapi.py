@@ -8,8 +8,9 @@ from typing import Any
 
 from stream_server import PROTOCOL, __version__
 from stream_server.access.parameters import NO, YES
+from stream_server.delivery.fields import MAX_INTERVAL_MS
 from stream_server.delivery.selectors import MAX_PATTERNS, MAX_TOPICS
-from stream_server.delivery.session import MAX_INTERVAL_MS, MAX_MESSAGE_BYTES, OPS_BURST, OPS_PER_S
+from stream_server.delivery.session import MAX_MESSAGE_BYTES, OPS_BURST, OPS_PER_S
 from stream_server.specs.schemas import (
     DATA_OF,
     ID,

@@ -17,8 +17,8 @@ from feeds.intervals import INTERVALS
 from feeds.providers import crypto_dt_source
 from stream_server import __version__
 from stream_server.access.parameters import MAX_NAMES, MAX_TIME_MS, NO, YES
+from stream_server.delivery.fields import MAX_INTERVAL_MS
 from stream_server.delivery.selectors import MAX_PATTERNS, MAX_TOPICS
-from stream_server.delivery.session import MAX_INTERVAL_MS
 from stream_server.rest.candles import DEFAULT_CANDLES, MAX_CANDLES
 from stream_server.rest.market import MAX_COINS, MAX_SYMBOLS
 from stream_server.rest.new_sources import MAX_ROWS

@@ -270,6 +270,40 @@ def test_a_message_that_makes_no_sense_costs_one_error_that_names_it(text: str, 
     assert rig.ask(op="ping")[0]["type"] == "pong"
 
 
+ODD_FIELDS: dict[str, list[object]] = {
+    "req": [[1], {}, True, "x" * 65],
+    "topics": [None, [], "price.BTC", [7], {"price.BTC": 1}],
+    "since": [7, True, ["e1-1"]],
+    "Last-Event-ID": [7, {}],
+    "interval_ms": ["1", 0.5, True, -1, 3_600_001, 1e300, [0]],
+    "batch": [1, "yes", []],
+}
+"""For each field of a message what it must not be."""
+FIELDS_OF = {
+    "subscribe": tuple(ODD_FIELDS),
+    "unsubscribe": ("req", "topics"),
+    "snapshot": ("req", "topics"),
+    "ping": ("req",),
+    "fly": ("req",),
+}
+
+
+@given(st.sampled_from(sorted(FIELDS_OF)), st.data())
+def test_an_error_names_every_field_that_is_wrong(op: str, data: st.DataObject) -> None:
+    rig = talk()
+    wrong = data.draw(st.sets(st.sampled_from(FIELDS_OF[op])))
+    odd = {name: data.draw(st.sampled_from(ODD_FIELDS[name]), label=name) for name in sorted(wrong)}
+    answer = rig.ask(**{"topics": ["price.BTC"], "op": op} | odd)
+    if not wrong and op != "fly":
+        assert "error" not in [message["type"] for message in answer]
+        return
+    (error,) = answer
+    assert error["code"] == ("bad_request" if wrong else "unknown_op")
+    named = {sentence.split()[0] for sentence in str(error["message"]).split("; ")}
+    assert named == wrong | ({"op"} if op == "fly" else set())
+    assert rig.hub.members.by_outbox[rig.outbox].selection == {}
+
+
 def test_a_refused_subscription_changes_nothing() -> None:
     rig = talk()
     rig.ask(op="subscribe", topics=["price.BTC"], since=7)
