@@ -24,7 +24,7 @@ from stream_server.delivery.policy import PAUSED_S, HubPolicy, Scheduler
 from stream_server.delivery.rounds import Rounds
 from stream_server.delivery.subscriptions import Subscriptions
 from stream_server.wire import messages
-from stream_server.wire.messages import MAX_MESSAGE_BYTES, Frame
+from stream_server.wire.messages import MAX_EVENT_BYTES, Frame
 from stream_server.wire.refusals import FAULT
 
 __all__ = ["Demand", "Hub", "HubPolicy", "Scheduler"]
@@ -130,7 +130,7 @@ class Hub:
         name = event.topic
         self.seq = seq = self.seq + 1
         frame = messages.update(event, f"{self.epoch}-{seq}", seq)
-        if len(frame.json) > MAX_MESSAGE_BYTES:
+        if len(frame.json) > MAX_EVENT_BYTES:
             # A fault of ours: readers of upstreams bound what they let in. The topic goes stale, the clients stay.
             log.error("event_too_long", extra={"topic": name, "source": event.source, "bytes": len(frame.json)})
             return

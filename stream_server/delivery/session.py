@@ -221,14 +221,17 @@ class Session:
         held = self.hub.snapshot(good)
         if not self._pay(len(held) // TOPICS_AN_OP):
             return
-        answer = {
-            "id": self.hub.position,
-            "topics": good,
-            "events": [orjson.Fragment(topic.last.json) for topic in held if topic.last is not None],
-            "stale": [topic.name for topic in held if topic.stale],
-            "req": req,
-        }
-        self._send(messages.control("snapshot", answer))
+        stale = {topic.name for topic in held if topic.stale}
+        parts = list(messages.portions(topic.last for topic in held if topic.last is not None)) or [[]]
+        for number, part in enumerate(parts, 1):
+            answer = {
+                "id": self.hub.position,
+                "topics": good,
+                "events": [orjson.Fragment(frame.json) for frame in part],
+                "stale": [frame.topic for frame in part if frame.topic in stale],
+                "req": req,
+            }
+            self._send(messages.control("snapshot", answer if number == len(parts) else answer | {"more": True}))
 
     # --- reading ---
 

@@ -259,16 +259,17 @@ ANSWERS = {
         optional=["req"],
     ),
     "snapshot": said(
-        "Answers `snapshot`.",
+        "Answers `snapshot`. A long answer comes in several messages; all but the last have `more`.",
         {"type": "snapshot", "id": HERE, "topics": ["price.BTC"], "events": [], "stale": [], "req": 9},
         {
             "id": ID,
             "topics": TOPICS,
             "events": several(ref("Update"), "The last message of each topic"),
             "stale": several(TOPIC, "Topics that are stale"),
+            "more": flag("Whether another message with further topics follows"),
             "req": REQ,
         },
-        optional=["req"],
+        optional=["more", "req"],
     ),
     "pong": said(
         "Answers `ping`.",

@@ -13,7 +13,9 @@ from feeds.model import Event
 from stream_server.wire.refusals import Closing
 
 MAX_MESSAGE_BYTES = 512 * 1024
-"""Of one event. Client libraries take 1 MiB for one message, and close the connection over a longer one."""
+"""Of any message to a client. Client libraries take 1 MiB, and close the connection over a longer message."""
+MAX_EVENT_BYTES = MAX_MESSAGE_BYTES - 32 * 1024
+"""Of one event: the rest is for what goes around it, such as the topics that a `snapshot` names."""
 MAX_BATCH_BYTES = 256 * 1024
 """Of several events in one message."""
 
@@ -150,17 +152,24 @@ def websocket_frame(head: int, payload: bytes) -> bytes:
 
 
 def arrays(frames: Iterable[Frame]) -> Iterator[bytes]:
-    """JSON arrays that hold all messages in order, each within what clients take for one message."""
-    batch: list[bytes] = []
+    """Yield JSON arrays that hold all messages in order."""
+    for portion in portions(frames):
+        yield b"[%b]" % b",".join([frame.json for frame in portion])
+
+
+def portions(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
+    """Yield frames in order, as many at a time as go into one message."""
+    portion: list[Frame] = []
     size = 0
     for frame in frames:
-        if batch and size + len(frame.json) > MAX_BATCH_BYTES:
-            yield b"[%b]" % b",".join(batch)
-            batch, size = [], 0
-        batch.append(frame.json)
-        size += len(frame.json)
-    if batch:
-        yield b"[%b]" % b",".join(batch)
+        added = len(frame.json) + 1
+        if portion and size + added > MAX_BATCH_BYTES:
+            yield portion
+            portion, size = [], 0
+        portion.append(frame)
+        size += added
+    if portion:
+        yield portion
 
 
 def deflated_frame(payload: bytes) -> bytes:

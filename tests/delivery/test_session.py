@@ -14,7 +14,7 @@ from stream_server import __version__
 from stream_server.delivery import session
 from stream_server.delivery.outbox import Outbox
 from stream_server.delivery.session import Session
-from stream_server.wire.messages import Wire
+from stream_server.wire.messages import MAX_EVENT_BYTES, MAX_MESSAGE_BYTES, Wire
 from stream_server.wire.refusals import CODES, Refusal
 from tests.fakes.clock import START_MS
 from tests.fakes.pipe import FakePipe, HubRig, Message
@@ -176,6 +176,36 @@ def test_snapshot_gives_last_values_with_their_position_and_subscribes_nothing()
     rig.say("price.BTC")
     rig.clock.turn()
     assert rig.pipe.messages == []
+
+
+def test_a_snapshot_of_much_comes_in_several_messages_of_which_each_fits() -> None:
+    rig = Talk(many(400), ttl_s=10.0).opened()
+    sizes = [MAX_EVENT_BYTES - 200, *[4000] * 300, MAX_EVENT_BYTES - 200, 10]
+    ids = [rig.say(f"price.S{number}", "x" * size) for number, size in enumerate(sizes)]
+    rig.clock.seconds += 11.0
+    parts = rig.ask(op="snapshot", topics=["price.*", *(f"price.S{number}" for number in range(400))], req=5)
+    assert len(parts) > 4
+    assert all(len(orjson.dumps(part)) <= MAX_MESSAGE_BYTES for part in parts)
+    assert [part.get("more", False) for part in parts] == [True] * (len(parts) - 1) + [False]
+    assert {(part["type"], part["id"], part["req"], len(list_of(part, "topics"))) for part in parts} == {
+        ("snapshot", ids[-1], 5, 401)
+    }
+    events = [event for part in parts for event in list_of(part, "events")]
+    assert [event["id"] for event in events] == ids
+    for part in parts:
+        assert part["stale"] == [event["topic"] for event in list_of(part, "events")]
+
+
+def list_of(message: Message, field: str) -> list[Any]:
+    """Return a field that is a list."""
+    value = message[field]
+    assert isinstance(value, list)
+    return value
+
+
+def test_a_snapshot_of_nothing_is_one_empty_message() -> None:
+    (answer,) = talk().ask(op="snapshot", topics=["price.BTC"], req=5)
+    assert (answer["events"], answer["stale"], "more" in answer) == ([], [], False)
 
 
 def test_a_snapshot_after_a_standstill_says_which_values_are_stale() -> None:

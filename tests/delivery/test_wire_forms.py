@@ -1,16 +1,20 @@
 """Every wire form, read by clients that are not ours, on light connections and on aiohttp's."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import orjson
 import pytest
-from websockets.asyncio.client import connect
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 from feeds.model import Event
-from stream_server.wire.messages import MAX_BATCH_BYTES, MIN_DEFLATE_BYTES
+from stream_server.wire import messages
+from stream_server.wire.messages import MAX_BATCH_BYTES, MAX_EVENT_BYTES, MAX_MESSAGE_BYTES, MIN_DEFLATE_BYTES, Frame
 from tests.harness import Running, running
 
 
@@ -31,8 +35,8 @@ def publish(server: Running, count: int, padding: str = "x") -> list[str]:
     return ids
 
 
-def types(messages: list[dict[str, object]]) -> list[object]:
-    return [message["type"] for message in messages]
+def types(heard: list[dict[str, object]]) -> list[object]:
+    return [message["type"] for message in heard]
 
 
 async def test_a_frame_a_message_is_the_default_even_where_deflate_was_agreed(server: Running) -> None:
@@ -86,6 +90,70 @@ async def test_a_batch_stays_within_what_clients_take_for_one_message(server: Ru
             assert len(text) <= MAX_BATCH_BYTES + 1000
             got += [message["id"] for message in orjson.loads(text)]
         assert got == ids
+
+
+@given(st.lists(st.integers(0, MAX_EVENT_BYTES - 200) | st.integers(0, 3000), max_size=40))
+@settings(max_examples=20)
+def test_no_array_of_messages_is_longer_than_clients_take(lengths: list[int]) -> None:
+    frames = [Frame(b'{"n":%d,"x":"%b"}' % (number, b"x" * length)) for number, length in enumerate(lengths)]
+    texts = list(messages.arrays(frames))
+    assert all(len(text) <= MAX_MESSAGE_BYTES for text in texts)
+    assert [each["n"] for text in texts for each in orjson.loads(text)] == list(range(len(lengths)))
+
+
+async def test_an_event_that_clients_would_not_take_is_logged_and_the_others_go_on(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    now_ms = server.context.clock.wall_ms()
+
+    def bring(topic: str, length: int) -> str:
+        around = len(orjson.dumps(Event(topic, now_ms, now_ms, "test", {"x": ""}))) + 100
+        server.context.hub.publish(Event(topic, now_ms, now_ms, "test", {"x": "ü" * ((length - around) // 2)}))
+        return server.context.hub.position
+
+    query, limit = "topics=market,news,price.*", MAX_MESSAGE_BYTES
+    async with (
+        connect(f"{server.ws_url}/ws?{query}", compression=None, max_size=limit) as one,
+        connect(f"{server.ws_url}/ws?{query}&batch=1", compression=None, max_size=limit) as arrays,
+        connect(f"{server.ws_url}/ws?{query}&batch=1", compression="deflate", max_size=limit) as packed,
+        server.http.get(f"{server.url}/sse?{query}", read_bufsize=1 << 20) as events,
+    ):
+        await asyncio.gather(*(heard_until(client, "synced") for client in (one, arrays, packed)))
+        async with asyncio.timeout(10):
+            while await events.content.readline() != b"event: synced\n":
+                pass
+        await events.content.readuntil(b"\n\n")
+        ids = [bring("market", MAX_EVENT_BYTES)]
+        for topic in ("market", "news", "price.A"):
+            bring(topic, MAX_EVENT_BYTES + 1000)
+        ids += [bring("news", 1000), bring("price.B", MAX_EVENT_BYTES)]
+        for client in (one, arrays, packed):
+            heard = await heard_until(client, "update", topic="price.B")
+            assert [message["id"] for message in heard] == ids
+        assert await ids_until(events, ids[-1]) == ids
+    long = [vars(record) for record in caplog.records if record.message == "event_too_long"]
+    assert [record["topic"] for record in long] == ["market", "news", "price.A"]
+    assert all(record["bytes"] > MAX_EVENT_BYTES for record in long)
+
+
+async def ids_until(events: aiohttp.ClientResponse, last: str) -> list[str]:
+    """Return the ids of a stream up to this one."""
+    seen: list[str] = []
+    async with asyncio.timeout(10):
+        while last not in seen:
+            line = await events.content.readline()
+            seen += [line[4:-1].decode()] if line.startswith(b"id: ") else []
+    return seen
+
+
+async def heard_until(client: ClientConnection, kind: str, **fields: str) -> list[dict[str, object]]:
+    """Return what a client gets up to a message of this type that has these fields, whether in arrays or not."""
+    heard: list[dict[str, object]] = []
+    async with asyncio.timeout(10):
+        while not heard or heard[-1]["type"] != kind or not fields.items() <= heard[-1].items():
+            content = orjson.loads(await client.recv())
+            heard += content if isinstance(content, list) else [content]
+    return heard
 
 
 async def test_a_client_may_change_to_batches_and_back_on_the_way(server: Running) -> None:
