@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from feeds import dt_requests, events, topics
-from feeds.accounts import DAY_S, HOUR_S, Accounts, SourcesPolicy
 from feeds.chain_feed import ChainFeed
 from feeds.chains import Chain
 from feeds.dt_requests import DtQuery
@@ -49,10 +48,11 @@ from feeds.providers import (
 from feeds.providers.crypto_api_clean import Health, Stats
 from feeds.queries import CandleQuery, MarketQuery
 from feeds.supervisor import Feed
+from feeds.upstreams import DAY_S, HOUR_S, SourcesPolicy, Upstreams
 from feeds.venues import binance
 from orchestrator.clock import Clock
 from orchestrator.http import Transport
-from orchestrator.persistence import BanFile, Kept, Shelf, entries_skipped, set_aside
+from orchestrator.persistence import AnswerStore, BanFile, StoredAnswer, entries_skipped, set_aside
 from orchestrator.pool import Fetched, Pool, PoolPolicy
 from orchestrator.provider import Provider, Steps, anything
 from orchestrator.upstream import Upstream
@@ -108,16 +108,15 @@ class Sources:
         self.listened = listened
         self.prices_fail = prices_fail
         self.on_change = on_change
-        self.shelf = Shelf(state_dir / "answers") if state_dir is not None else None
-        self.accounts = Accounts(policy, binance_rest, transport, clock, rng, bans, on_change)
-        self.upstreams = self.accounts.by_name
+        self.store = AnswerStore(state_dir / "answers") if state_dir is not None else None
+        self.upstreams = Upstreams(policy, binance_rest, transport, clock, rng, bans, on_change)
         self.identities = Identities(
             market.symbols,
             coingecko.IDS,
             market.exchange_price,
             market.last.get,
             clock,
-            self.shelf,
+            self.store,
         )
         self.learned: tuple[int, int] | None = None
         """The version of the table that was matched last, and of how many coins the exchange had told a price then."""
@@ -126,7 +125,7 @@ class Sources:
         self._build_sentiment_pools()
         self._build_catalogue_pools()
         self.news = self._news_pools()
-        self.desk = NewsDesk(self.sink, self.scorer, clock, self.shelf)
+        self.desk = NewsDesk(self.sink, self.scorer, clock, self.store)
         self.chains = ChainFeed(
             self.sink,
             self.gas,
@@ -179,12 +178,12 @@ class Sources:
         max_lag_s: float = 600.0,
     ) -> list[Provider[Q, T]]:
         """Both accounts in one tier: Pro gets most questions, the free one enough of them to be known to work."""
-        key = self.accounts.key
+        key = self.upstreams.key
         pro = coingecko.CoinGecko(coingecko.NAME_PRO, key("COINGECKO_PRO_API_KEY"))
         free = coingecko.CoinGecko(coingecko.NAME, key("COINGECKO_DEMO_API_KEY"))
         return [
             Provider(
-                self.accounts[each.name],
+                self.upstreams[each.name],
                 ask(each),
                 weight=weight,
                 serves=serves,
@@ -196,7 +195,7 @@ class Sources:
 
     def _build_market_pools(self) -> None:
         ttl_s = self.policy.cache_ttl_s
-        rest, dt = self.accounts[binance.NAME], self.accounts[crypto_dt_source.NAME]
+        rest, dt = self.upstreams[binance.NAME], self.upstreams[crypto_dt_source.NAME]
         self.market: Pool[MarketQuery, Rows[Coin]] = self._pool(
             "market",
             [
@@ -251,12 +250,12 @@ class Sources:
         )
 
     def _build_chain_pools(self) -> None:
-        key = self.accounts.key
+        key = self.upstreams.key
         keyed = (
             etherscan.Etherscan(key("ETHERSCAN_API_KEY"), etherscan.NAME),
             etherscan.Etherscan(key("ETHERSCAN_BACKUP_API_KEY"), etherscan.BACKUP_NAME),
         )
-        nodes, page, scout = self.accounts[ethereum_rpc.NAME], self.accounts[blockscout.NAME], blockscout.Blockscout()
+        nodes, page, scout = self.upstreams[ethereum_rpc.NAME], self.upstreams[blockscout.NAME], blockscout.Blockscout()
         ttl_s = min(self.policy.cache_ttl_s, CHAIN_TTL_S)
         self.gas: Pool[Chain, Gas] = self._pool(
             "gas",
@@ -264,7 +263,7 @@ class Sources:
                 *(
                     [
                         Provider(
-                            self.accounts[each.name],
+                            self.upstreams[each.name],
                             each.gas,
                             serves=each.serves,
                             mark_of=lambda value: value.block,
@@ -287,7 +286,7 @@ class Sources:
                 *(
                     [
                         Provider(
-                            self.accounts[each.name],
+                            self.upstreams[each.name],
                             each.stats,
                             serves=each.serves,
                             mark_of=lambda value: value.height,
@@ -306,7 +305,7 @@ class Sources:
         )
 
     def _build_sentiment_pools(self) -> None:
-        account, ttl_s = self.accounts, self.policy.cache_ttl_s
+        account, ttl_s = self.upstreams, self.policy.cache_ttl_s
         dt = account[crypto_dt_source.NAME]
         self.fear_greed: Pool[int, list[FearGreed]] = self._pool(
             "sentiment.global",
@@ -340,7 +339,7 @@ class Sources:
         )
 
     def _build_catalogue_pools(self) -> None:
-        clean, dt = self.accounts[crypto_api_clean.NAME], self.accounts[crypto_dt_source.NAME]
+        clean, dt = self.upstreams[crypto_api_clean.NAME], self.upstreams[crypto_dt_source.NAME]
         ttl_s = self.policy.cache_ttl_s
         self.catalogue: Pool[str, tuple[Resource, ...]] = self._pool(
             "catalogue",
@@ -364,7 +363,7 @@ class Sources:
 
     def _news_pools(self) -> list[Pool[NewsQuery, Rows[Article]]]:
         """One pool an outlet: their articles add up, none stands in for another but the last."""
-        account, key = self.accounts, self.accounts.key
+        account, key = self.upstreams, self.upstreams.key
         panic = cryptopanic.CryptoPanic(
             key("CRYPTOPANIC_API_KEY"), account.cryptopanic_plan, self.identities.is_another
         )
@@ -509,26 +508,26 @@ class Sources:
 
     def _global_received(self, query: str, fetched: Fetched[GlobalMarket]) -> None:
         self._publish(events.market_global(fetched.value, fetched.source, fetched.received_ms), fetched)
-        self._shelve("global", events.global_json(fetched.value), fetched)
+        self._store("global", events.global_json(fetched.value), fetched)
 
     def _fear_greed_received(self, query: int, fetched: Fetched[list[FearGreed]]) -> None:
         if fetched.value:
             self._publish(events.fear_greed(fetched.value[0], fetched.source, fetched.received_ms), fetched)
         if query == HISTORY_DAYS:
-            self._shelve("fear_greed", alternative_me.to_json(fetched.value), fetched)
+            self._store("fear_greed", alternative_me.to_json(fetched.value), fetched)
 
     def _publish(self, event: Event, fetched: Fetched[Any]) -> None:
         """Say it, as old as the provider's own clock and stamp make it."""
         self.sink.publish(replace(event, lag_ms=fetched.lag_ms))
 
     def _catalogue_received(self, query: str, fetched: Fetched[tuple[Resource, ...]]) -> None:
-        self._shelve("catalogue", crypto_api_clean.to_json(fetched.value), fetched)
+        self._store("catalogue", crypto_api_clean.to_json(fetched.value), fetched)
 
     # --- across restarts ---
 
-    def _shelve(self, name: str, text: bytes, fetched: Fetched[T]) -> None:
-        if self.shelf is not None:
-            self.shelf.put(name, Kept(text, fetched.source, fetched.received_ms))
+    def _store(self, name: str, text: bytes, fetched: Fetched[T]) -> None:
+        if self.store is not None:
+            self.store.put(name, StoredAnswer(text, fetched.source, fetched.received_ms))
 
     def _restore(self) -> None:
         totals = self._restore_one("global", self.global_market, EVERYTHING, events.global_from_json)
@@ -547,8 +546,8 @@ class Sources:
 
         def entries(kept: bytes) -> list[T]:
             read = decode(kept)
-            if self.shelf is not None:
-                entries_skipped(self.shelf.path(name), read.rejected)
+            if self.store is not None:
+                entries_skipped(self.store.path(name), read.rejected)
             if not read.good:
                 raise ValueError("no readable entry")
             return read.good
@@ -557,13 +556,13 @@ class Sources:
 
     def _restore_one(self, name: str, pool: Pool[Q, T], query: Q, decode: Callable[[bytes], T]) -> Fetched[T] | None:
         """Give a pool its last answer; returns it with its age, as far as that can be told."""
-        kept = self.shelf.get(name) if self.shelf is not None else None
-        if self.shelf is None or kept is None:
+        kept = self.store.get(name) if self.store is not None else None
+        if self.store is None or kept is None:
             return None
         try:
             value = decode(kept.text)
         except ValueError as error:
-            set_aside(self.shelf.path(name), str(error))
+            set_aside(self.store.path(name), str(error))
             return None
         pool.restore(query, value, kept.source, kept.received_ms)
         return pool.peek(query) if kept.received_ms <= self.clock.wall_ms() else None

@@ -4,7 +4,7 @@ A ticker is a name, not an identity: the exchange's NEIRO and CoinGecko's `neiro
 matched to an aggregator's id by price, while both give one; a table of known ids serves before that. A value of another
 source is given for a base only by that id, and only if it fits the last price that was known.
 
-Pure but for the shelf, which carries the matches over a restart. Works on whole answers, never on single ticks.
+Pure but for the store, which carries the matches over a restart. Works on whole answers, never on single ticks.
 """
 
 import logging
@@ -21,7 +21,7 @@ from feeds.model import Candle, Quote
 from feeds.symbols import DOLLARS, LONGEST_NAME, Symbols, is_plausible
 from orchestrator.clock import Clock
 from orchestrator.errors import NotFound
-from orchestrator.persistence import Kept, Shelf
+from orchestrator.persistence import AnswerStore, StoredAnswer
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ MULTIPLES = {"1000000": 1_000_000, "10000": 10_000, "1000": 1000, "1M": 1_000_00
 _MULTIPLE = re.compile(r"(1000000|10000|1000|1M)([A-Z][A-Z0-9]*)")
 """The exchange trades cheap coins by the thousand or million: 1000SATS, 1MBABYDOGE."""
 
-SHELF = "identities"
+STORED_AS = "identities"
 MAX_KEPT = 5000
 MAX_ID_CHARS = 200
 SAVE_EVERY_MS = 10 * 60_000
@@ -108,14 +108,14 @@ class Identities:
         exchange_price: Callable[[str], float | None],
         last_price: Callable[[str], float | None],
         clock: Clock,
-        shelf: Shelf | None = None,
+        store: AnswerStore | None = None,
     ) -> None:
         self.symbols = symbols
         self.known = {base: Match(coin_id) for base, coin_id in known.items()}
         self.exchange_price = exchange_price
         self.last_price = last_price
         self.clock = clock
-        self.shelf = shelf
+        self.store = store
         self.contradicted: set[str] = set()
         """Bases whose match last gave a price that cannot be theirs."""
         self.seen: dict[str, float] = {}
@@ -284,18 +284,18 @@ class Identities:
 
     def _save(self, changed: bool) -> None:
         now_ms = self.clock.wall_ms()
-        if self.shelf is None or not self.matches or not (changed or now_ms - self.saved_ms >= SAVE_EVERY_MS):
+        if self.store is None or not self.matches or not (changed or now_ms - self.saved_ms >= SAVE_EVERY_MS):
             return
         self.saved_ms = now_ms
         sound = {base: each for base, each in self.matches.items() if base not in self.contradicted}
         rows = {base: [each.coin_id, each.multiple, each.price] for base, each in sound.items()}
-        self.shelf.put(SHELF, Kept(orjson.dumps(rows), SHELF, now_ms))
+        self.store.put(STORED_AS, StoredAnswer(orjson.dumps(rows), STORED_AS, now_ms))
 
     def _load(self) -> dict[str, Match]:
-        kept = self.shelf.get(SHELF) if self.shelf is not None else None
+        kept = self.store.get(STORED_AS) if self.store is not None else None
         rows = orjson.loads(kept.text) if kept is not None else {}
         if not isinstance(rows, dict):
-            log.warning("state_unreadable", extra={"file": SHELF, "cause": type(rows).__name__})
+            log.warning("state_unreadable", extra={"file": STORED_AS, "cause": type(rows).__name__})
             return {}
         found = {}
         unreadable = 0
@@ -306,7 +306,7 @@ class Identities:
             elif base not in self.known:  # what is known needs no memory, and its old price would only forbid it
                 found[base] = match
         if unreadable:
-            log.warning("state_unreadable", extra={"file": SHELF, "cause": f"{unreadable} bad entries"})
+            log.warning("state_unreadable", extra={"file": STORED_AS, "cause": f"{unreadable} bad entries"})
         return found
 
 

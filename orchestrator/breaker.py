@@ -38,7 +38,7 @@ class BreakerPolicy:
     longest_cooldown_s: float = 600.0
 
 
-class State(StrEnum):
+class CircuitState(StrEnum):
     """Where a breaker stands. An open one whose cooldown is over stays open until its probe is out."""
 
     CLOSED = "closed"
@@ -69,11 +69,11 @@ class Breaker:
     # --- may it be asked? ---
 
     @property
-    def state(self) -> State:
+    def state(self) -> CircuitState:
         """Where it stands now."""
         if self.open_until is None:
-            return State.CLOSED
-        return State.OPEN if self._probe is None else State.PROBING
+            return CircuitState.CLOSED
+        return CircuitState.OPEN if self._probe is None else CircuitState.PROBING
 
     def may_ask(self) -> bool:
         """Whether `admit` would give a pass. Changes nothing."""

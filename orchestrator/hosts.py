@@ -10,19 +10,19 @@ from urllib.parse import urlsplit
 from orchestrator.clock import Clock
 from orchestrator.errors import Banned, Blocked, ProviderError, RateLimited, Unauthorized
 
-BLOCKED_REST_S = 3600.0
-RATE_LIMITED_REST_S = 30.0
-BANNED_REST_S = 120.0
+BLOCKED_COOLDOWN_S = 3600.0
+RATE_LIMITED_COOLDOWN_S = 30.0
+BANNED_COOLDOWN_S = 120.0
 
 
 @dataclass(slots=True)
 class Host:
-    """One base URL and what we know of it. Times are wall milliseconds for people, `rest_until` monotonic."""
+    """One base URL and what we know of it. Times are wall milliseconds for people, `cooldown_until` monotonic."""
 
     url: str
     name: str
     state: str = "unknown"
-    rest_until: float = 0.0
+    cooldown_until: float = 0.0
     successes: int = 0
     failures: int = 0
     last_error: str | None = None
@@ -49,11 +49,11 @@ class Hosts:
         """Every host that may be asked now, the preferred one first."""
         now = self.clock.now()
         order = [self.all[(self.place + step) % len(self.all)] for step in range(len(self.all))]
-        return [host for host in order if host.rest_until <= now]
+        return [host for host in order if host.cooldown_until <= now]
 
     def wait_s(self) -> float:
         """Seconds until some host may be asked; 0 if one may be asked now."""
-        return max(0.0, min(host.rest_until for host in self.all) - self.clock.now())
+        return max(0.0, min(host.cooldown_until for host in self.all) - self.clock.now())
 
     def worked(self, host: Host, latency_ms: float | None = None) -> None:
         """Note an answer and stay with this host."""
@@ -70,8 +70,8 @@ class Hosts:
         host.failures += 1
         host.last_error = error.reason
         host.last_error_ms = self.clock.wall_ms()
-        host.state, rest_s = _consequence(error)
-        host.rest_until = max(host.rest_until, self.clock.now() + rest_s)
+        host.state, cooldown_s = _consequence(error)
+        host.cooldown_until = max(host.cooldown_until, self.clock.now() + cooldown_s)
         self.place = (self.all.index(host) + 1) % len(self.all)
 
     def errors(self) -> list[str]:
@@ -85,7 +85,7 @@ class Hosts:
             {
                 "host": host.name,
                 "state": host.state,
-                "rests_s": round(max(0.0, host.rest_until - now), 1),
+                "rests_s": round(max(0.0, host.cooldown_until - now), 1),
                 "successes": host.successes,
                 "failures": host.failures,
                 "latency_ms": host.latency_ms,
@@ -100,10 +100,10 @@ class Hosts:
 def _consequence(error: ProviderError) -> tuple[str, float]:
     match error:
         case RateLimited(retry_after_s=asked):
-            return "rate_limited", max(1.0, RATE_LIMITED_REST_S if asked is None else asked)
+            return "rate_limited", max(1.0, RATE_LIMITED_COOLDOWN_S if asked is None else asked)
         case Banned(retry_after_s=asked):
-            return "banned", max(1.0, BANNED_REST_S if asked is None else asked)
+            return "banned", max(1.0, BANNED_COOLDOWN_S if asked is None else asked)
         case Blocked() | Unauthorized():
-            return "blocked", BLOCKED_REST_S
+            return "blocked", BLOCKED_COOLDOWN_S
         case _:
             return "unreachable", 0.0

@@ -156,7 +156,7 @@ class AiohttpTransport:
         return b"".join(chunks)
 
 
-UNPAID_REST_S = 3600.0
+UNPAID_COOLDOWN_S = 3600.0
 """Payment Required: credits are used up, and nobody says until when."""
 EXCERPT_BYTES = 200
 _MAYBE_A_KEY = re.compile(r"[A-Za-z0-9_+/=-]{16,}")
@@ -194,7 +194,7 @@ def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
         wait_s = retry_after_s(response.headers.get("retry-after"), response.headers.get("date"), response.received_ms)
         return RateLimited(provider, wait_s) if status == 429 else Banned(provider, wait_s)
     if status == 402:
-        return RateLimited(provider, UNPAID_REST_S)
+        return RateLimited(provider, UNPAID_COOLDOWN_S)
     if status in (403, 451):
         return Blocked(provider, f"blocked with status {status}")
     if status == 401:

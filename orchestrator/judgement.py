@@ -12,9 +12,9 @@ from orchestrator.retry import retry_after_s
 
 LONGEST_REFUSAL_BYTES = 4096
 """A longer body is an answer or a page, not a refusal."""
-UNNAMED_REST_S = 3600.0
+UNNAMED_COOLDOWN_S = 3600.0
 """A quota of an unnamed period."""
-LEAST_MONTHLY_REST_S = 12 * 3600.0
+LEAST_MONTHLY_COOLDOWN_S = 12 * 3600.0
 """A month's quota comes back on a billing day that nobody tells us, so once a day somebody has to look."""
 DAY_S = 24 * 3600
 
@@ -55,10 +55,10 @@ def judge(provider: str, response: HttpResponse, refused: ProviderError) -> Prov
     elif isinstance(refused, Unauthorized) and (response.status >= 500 or _is_passing(response)):
         refused = Unavailable(provider, f"status {response.status}, a trouble of its own")
     if response.status < 500 and isinstance(refused, (RateLimited, Unauthorized, Blocked, Malformed, Unavailable)):
-        rest_s = quota_rest_s(response)
-        if rest_s is not None:
+        cooldown_s = quota_cooldown_s(response)
+        if cooldown_s is not None:
             asked_s = refused.retry_after_s if isinstance(refused, RateLimited) else None
-            return RateLimited(provider, max(rest_s, asked_s or 0.0))
+            return RateLimited(provider, max(cooldown_s, asked_s or 0.0))
     return refused
 
 
@@ -70,7 +70,7 @@ def _is_passing(response: HttpResponse) -> bool:
     return _PASSING.search(words) is not None and _REFUSED.search(words) is None
 
 
-def quota_rest_s(response: HttpResponse) -> float | None:
+def quota_cooldown_s(response: HttpResponse) -> float | None:
     """Return how many seconds a used-up quota needs to come back, or None if the refusal names no such quota.
 
     A day's quota comes back at midnight UTC by the sender's clock. A month's may come back on any day, so the rest ends
@@ -78,20 +78,20 @@ def quota_rest_s(response: HttpResponse) -> float | None:
     """
     if len(response.body) > LONGEST_REFUSAL_BYTES or begins(response) == b"<":
         return None
-    rests = [_rest_of(sentence, response) for sentence in _SENTENCE.split(_words(response))]
+    rests = [_cooldown_of(sentence, response) for sentence in _SENTENCE.split(_words(response))]
     return max((rest for rest in rests if rest is not None), default=None)
 
 
-def _rest_of(sentence: str, response: HttpResponse) -> float | None:
+def _cooldown_of(sentence: str, response: HttpResponse) -> float | None:
     # A 429 has said already that something is used up, where the sentence names a quota without a verb.
     is_used_up = _USED_UP.search(sentence) or (response.status == 429 and _QUOTA.search(sentence))
     if not is_used_up or _COUNTED.search(sentence) is None or _SHORT.search(sentence) is not None:
         return None
     if _MONTH.search(sentence) is not None:
-        return max(_until_midnight_s(response), LEAST_MONTHLY_REST_S)
+        return max(_until_midnight_s(response), LEAST_MONTHLY_COOLDOWN_S)
     if _DAY.search(sentence) is not None:
         return _until_midnight_s(response)
-    return UNNAMED_REST_S if _QUOTA.search(sentence) is not None else None
+    return UNNAMED_COOLDOWN_S if _QUOTA.search(sentence) is not None else None
 
 
 def _until_midnight_s(response: HttpResponse) -> float:

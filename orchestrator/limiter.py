@@ -94,12 +94,12 @@ class Limiter:
     def __init__(self, allowances: Sequence[Allowance], clock: Clock, reserve: float = 0.0) -> None:
         self.clock = clock
         self.reserve = reserve
-        self.rest_until = clock.now()
+        self.cooldown_until = clock.now()
         """Nothing is given before this time of the monotonic clock."""
         self._windows = [_Window(allowance) for allowance in allowances]
         self._left = math.inf
         """What the provider last said is left, less what was given since; until `_left_until`."""
-        self._left_until = self.rest_until
+        self._left_until = self.cooldown_until
 
     def take(self, weight: float = 1.0, urgent: bool = False) -> bool:
         """Take so much of every allowance, if all of them have it."""
@@ -114,7 +114,7 @@ class Limiter:
     def wait_s(self, weight: float = 1.0, urgent: bool = False) -> float:
         """How long until `take` would succeed; infinite for more than an allowance holds."""
         now = self._forget()
-        wait_s = self.rest_until - now
+        wait_s = self.cooldown_until - now
         if self._left < weight - EPSILON:
             wait_s = max(wait_s, self._left_until - now)
         for window in self._windows:
@@ -124,7 +124,7 @@ class Limiter:
     def tokens_left(self) -> float:
         """What an urgent call may weigh now: the least of what is left; 0 at rest, infinite without any limit."""
         now = self._forget()
-        if self.rest_until > now:
+        if self.cooldown_until > now:
             return 0.0
         return max(0.0, min([self._left, *(window.left for window in self._windows)]))
 
@@ -149,9 +149,9 @@ class Limiter:
             self._left = left
             self._left_until = max(self._left_until, now + reset_s)
 
-    def rest(self, seconds: float) -> None:
+    def cool_down(self, seconds: float) -> None:
         """Give nothing for so long. Never shortens a rest that was asked for before."""
-        self.rest_until = max(self.rest_until, self.clock.now() + seconds)
+        self.cooldown_until = max(self.cooldown_until, self.clock.now() + seconds)
 
     def _forget(self) -> float:
         """Let go of what has run out; returns the time."""

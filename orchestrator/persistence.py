@@ -111,7 +111,7 @@ class BanFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredAnswer:
     """An answer from before: its JSON text, who gave it, and when (Unix ms)."""
 
     text: bytes
@@ -119,7 +119,7 @@ class Kept:
     received_ms: int
 
 
-class Shelf:
+class AnswerStore:
     """Last good answers, one file a name."""
 
     def __init__(self, folder: Path) -> None:
@@ -129,12 +129,12 @@ class Shelf:
         """Where an answer is kept."""
         return self.folder / f"{name}.json"
 
-    def put(self, name: str, kept: Kept) -> None:
+    def put(self, name: str, kept: StoredAnswer) -> None:
         """Keep an answer."""
         row = {"source": kept.source, "received_ms": kept.received_ms, "value": orjson.Fragment(kept.text)}
         write_whole(self.path(name), orjson.dumps(row))
 
-    def get(self, name: str) -> Kept | None:
+    def get(self, name: str) -> StoredAnswer | None:
         """The answer that was kept, or None. What `put` did not write is set aside."""
         row = read_state(self.path(name))
         if row is None:
@@ -142,6 +142,6 @@ class Shelf:
         match row:
             case {"source": str(source), "received_ms": int(received_ms), "value": value}:
                 if source == one_line(source) != "" and 0 < received_ms <= LATEST_MS:
-                    return Kept(orjson.dumps(value), source, received_ms)
+                    return StoredAnswer(orjson.dumps(value), source, received_ms)
         set_aside(self.path(name), "no kept answer")
         return None

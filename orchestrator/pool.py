@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from orchestrator import provider_log
-from orchestrator.breaker import State as Circuit
+from orchestrator.breaker import CircuitState
 from orchestrator.clock import Clock
 from orchestrator.errors import BadQuery, NotFound, Outdated, ProviderError
 from orchestrator.provider import Provider
 from orchestrator.rotation import Rotation
-from orchestrator.upstream import State
+from orchestrator.upstream import ProviderState
 
 log = logging.getLogger(__name__)
 
@@ -211,9 +211,8 @@ class Pool(Generic[Q, T]):
 
     def serves(self, query: Q) -> bool:
         """Whether some provider that is not switched off could answer this question at all."""
-        return any(
-            provider.upstream.state is not State.DISABLED and provider.serves(query) for provider in self.providers
-        )
+        enabled = (each for each in self.providers if each.upstream.state is not ProviderState.DISABLED)
+        return any(provider.serves(query) for provider in enabled)
 
     def would_ask(self, query: Q, max_age_s: float | None = None, within_s: float | None = None) -> bool:
         """Whether `fetch` would begin a call upstream that its caller waits for."""
@@ -464,7 +463,7 @@ class Pool(Generic[Q, T]):
     def _broken(self, provider: Provider[Q, T], query: Q) -> bool:
         """Whether nothing but its open circuit keeps it from being asked."""
         upstream = provider.upstream
-        return provider.serves(query) and upstream.wait_s() <= 0 and upstream.breaker.state is Circuit.OPEN
+        return provider.serves(query) and upstream.wait_s() <= 0 and upstream.breaker.state is CircuitState.OPEN
 
     def _forced_in_s(self) -> float:
         return max(0.0, self.last_forced + FORCED_PROBE_EVERY_S - self.clock.now())
@@ -474,7 +473,7 @@ class Pool(Generic[Q, T]):
         return {
             place: _why_not(provider)
             for place, provider in enumerate(self.providers)
-            if place not in order and provider.upstream.state is not State.DISABLED and provider.serves(query)
+            if place not in order and provider.upstream.state is not ProviderState.DISABLED and provider.serves(query)
         }
 
     def _ranked(self, passed: Mapping[int, Attempt], answered: int | None = None) -> list[Attempt]:
@@ -534,4 +533,4 @@ class Pool(Generic[Q, T]):
 def _why_not(provider: Provider[Q, T]) -> Attempt:
     """Nothing is wrong with one that only has no allowance left."""
     state = provider.upstream.state
-    return Attempt(provider.name, "rate_limited" if state is State.ACTIVE else str(state), asked=False)
+    return Attempt(provider.name, "rate_limited" if state is ProviderState.ACTIVE else str(state), asked=False)

@@ -17,8 +17,7 @@ from enum import StrEnum
 from typing import Generic, Protocol, TypeVar
 
 from orchestrator import provider_log, repairs
-from orchestrator.breaker import Breaker, BreakerPolicy, Pass
-from orchestrator.breaker import State as Circuit
+from orchestrator.breaker import Breaker, BreakerPolicy, CircuitState, Pass
 from orchestrator.clock import Clock
 from orchestrator.errors import (
     BadQuery,
@@ -32,7 +31,7 @@ from orchestrator.errors import (
     Unauthorized,
     Unavailable,
 )
-from orchestrator.hosts import BANNED_REST_S, RATE_LIMITED_REST_S, Host, Hosts
+from orchestrator.hosts import BANNED_COOLDOWN_S, RATE_LIMITED_COOLDOWN_S, Host, Hosts
 from orchestrator.http import HttpRequest, HttpResponse, Transport, excerpt, refusal
 from orchestrator.judgement import judge
 from orchestrator.limiter import Allowance, Limiter
@@ -54,7 +53,7 @@ LONGEST_RESET_S = 3600.0
 """A header about an allowance is not believed beyond this; a refusal is."""
 
 
-class State(StrEnum):
+class ProviderState(StrEnum):
     """How a provider stands, in the words of the contract."""
 
     ACTIVE = "active"
@@ -171,31 +170,31 @@ class Upstream:
         self.last_error: str | None = None
         self.last_error_ms: int | None = None
         self.last_success_ms: int | None = None
-        self.shown: State | None = None
-        self._rest_after_a_restart()
+        self.shown: ProviderState | None = None
+        self._cool_down_after_a_restart()
 
-    def _rest_after_a_restart(self) -> None:
+    def _cool_down_after_a_restart(self) -> None:
         left_s = (self.bans.until_ms(self.name) - self.clock.wall_ms()) / 1000
         if left_s > 0:
-            self.limiter.rest(left_s)
+            self.limiter.cool_down(left_s)
 
     # --- may it be asked? ---
 
     @property
-    def state(self) -> State:
+    def state(self) -> ProviderState:
         """Where it stands now."""
         if self.disabled is not None:
-            return State.DISABLED
+            return ProviderState.DISABLED
         if self.hosts is not None and self.hosts.wait_s() > 0:
             blocked = all(host.state == "blocked" for host in self.hosts.all)
-            return State.BLOCKED if blocked else State.RATE_LIMITED
-        if self.limiter.rest_until > self.clock.now():
-            return State.RATE_LIMITED
-        if self.breaker.state is Circuit.PROBING:
-            return State.PROBING
-        if self.breaker.state is Circuit.OPEN:
-            return State.COOLDOWN
-        return State.ACTIVE
+            return ProviderState.BLOCKED if blocked else ProviderState.RATE_LIMITED
+        if self.limiter.cooldown_until > self.clock.now():
+            return ProviderState.RATE_LIMITED
+        if self.breaker.state is CircuitState.PROBING:
+            return ProviderState.PROBING
+        if self.breaker.state is CircuitState.OPEN:
+            return ProviderState.COOLDOWN
+        return ProviderState.ACTIVE
 
     def may_ask(self, weight: float = 1.0, urgent: bool = False) -> bool:
         """Whether a request would be sent now."""
@@ -413,9 +412,9 @@ class Upstream:
         provider_log.failed(self.name, error)
         match error:
             case RateLimited(retry_after_s=asked):
-                self._rest(RATE_LIMITED_REST_S if asked is None else max(1.0, asked), whole=self._shares_limits)
+                self._cool_down(RATE_LIMITED_COOLDOWN_S if asked is None else max(1.0, asked))
             case Banned(retry_after_s=asked):
-                self._rest(BANNED_REST_S if asked is None else max(1.0, asked), whole=self._shares_limits)
+                self._cool_down(BANNED_COOLDOWN_S if asked is None else max(1.0, asked))
             case Unauthorized() if self.keyed:
                 self.disabled = f"refused our key: {error.reason}"
             case _ if self.policy.local:
@@ -425,20 +424,17 @@ class Upstream:
             case _:
                 admitted.failed()
 
-    @property
-    def _shares_limits(self) -> bool:
-        return self.policy.hosts_share_limits or self.hosts is None
-
-    def _rest(self, wait_s: float, whole: bool) -> None:
-        if whole:
-            self.limiter.rest(wait_s)
+    def _cool_down(self, wait_s: float) -> None:
+        """Leave the provider alone, unless its hosts belong to different people: then `Hosts` does so for the one."""
+        if self.policy.hosts_share_limits or self.hosts is None:
+            self.limiter.cool_down(wait_s)
             self.bans.keep(self.name, self.clock.wall_ms() + math.ceil(wait_s * 1000))
 
     def _show(self) -> None:
         state = self.state
         if state is not self.shown:
             if self.shown is not None:
-                cause = None if state is State.ACTIVE else self.last_error
+                cause = None if state is ProviderState.ACTIVE else self.last_error
                 provider_log.changed(self.name, str(self.shown), str(state), cause)
             self.shown = state
             self.on_change()
@@ -478,12 +474,12 @@ class Upstream:
             "last_success_at": self.last_success_ms,
             "clock_skew_ms": self.skew_ms,
             "moved_to": self.moved_to,
-            "rests_s": round(max(0.0, self.limiter.rest_until - now), 1),
+            "rests_s": round(max(0.0, self.limiter.cooldown_until - now), 1),
             "hosts": self.hosts.report() if self.hosts is not None else [],
         }
 
     def _reason(self) -> str | None:
-        return None if self.state is State.ACTIVE else self.last_error
+        return None if self.state is ProviderState.ACTIVE else self.last_error
 
     def _tokens_left(self) -> float | None:
         left = self.limiter.tokens_left()

@@ -20,7 +20,6 @@ import aiohttp
 from aiohttp import web
 
 from feeds import topics
-from feeds.accounts import SourcesPolicy, rest_of_binance
 from feeds.catalog import Sources
 from feeds.chain_feed import STATS_SLOWER
 from feeds.exchange.feed import ExchangeFeed, FeedPolicy
@@ -33,6 +32,7 @@ from feeds.news.desk import WINDOW_S
 from feeds.poller import IDLE
 from feeds.supervisor import Feed, Supervisor
 from feeds.symbols import QUOTES, Symbols
+from feeds.upstreams import SourcesPolicy, rest_of_binance
 from feeds.venues.binance import venue_of
 from orchestrator.clock import Clock, SystemClock
 from orchestrator.hosts import Hosts

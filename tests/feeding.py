@@ -10,7 +10,6 @@ from pathlib import Path
 import aiohttp
 import orjson
 
-from feeds.accounts import BINANCE_POLICY, rest_of_binance
 from feeds.exchange.feed import ExchangeFeed, FeedPolicy
 from feeds.exchange.link import SocketPolicy
 from feeds.exchange.market import ExchangeMarket
@@ -18,6 +17,7 @@ from feeds.exchange.recorder import Recorder
 from feeds.intervals import next_open
 from feeds.model import Candle, Event, Pair
 from feeds.symbols import Symbols
+from feeds.upstreams import BINANCE_POLICY, rest_of_binance
 from orchestrator.clock import Clock
 from orchestrator.hosts import Hosts
 from orchestrator.http import AiohttpTransport, HttpRequest, HttpResponse, Transport

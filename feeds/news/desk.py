@@ -20,7 +20,7 @@ from feeds.news.articles import Novelty, SeenArticles, kept_article
 from feeds.news.scores import SymbolSentiment, Texts, kept_sentiment
 from orchestrator.clock import Clock
 from orchestrator.errors import ProviderError
-from orchestrator.persistence import LATEST_MS, Kept, Shelf, entries_skipped, set_aside
+from orchestrator.persistence import LATEST_MS, AnswerStore, StoredAnswer, entries_skipped, set_aside
 from orchestrator.pool import Exhausted, Fetched, Pool
 
 log = logging.getLogger(__name__)
@@ -56,11 +56,13 @@ class NewsDesk:
 
     name = "news"
 
-    def __init__(self, sink: Sink, scorer: Pool[Texts, list[Sentiment]], clock: Clock, shelf: Shelf | None = None):
+    def __init__(
+        self, sink: Sink, scorer: Pool[Texts, list[Sentiment]], clock: Clock, store: AnswerStore | None = None
+    ):
         self.sink = sink
         self.scorer = scorer
         self.clock = clock
-        self.shelf = shelf
+        self.store = store
         self.seen = SeenArticles()
         self.by_symbol = SymbolSentiment(WINDOW_S)
         self.held: dict[str, Held] = {}
@@ -190,15 +192,15 @@ class NewsDesk:
     # --- across restarts ---
 
     def _load(self) -> None:
-        kept = self.shelf.get("news") if self.shelf is not None else None
-        if self.shelf is None or kept is None:
+        kept = self.store.get("news") if self.store is not None else None
+        if self.store is None or kept is None:
             return
         listed = orjson.loads(kept.text)
         if not isinstance(listed, list):
-            set_aside(self.shelf.path("news"), "no list of articles")
+            set_aside(self.store.path("news"), "no list of articles")
             return
         read = rows(listed, kept_held)
-        entries_skipped(self.shelf.path("news"), read.rejected)
+        entries_skipped(self.store.path("news"), read.rejected)
         if not read.good:
             return
         self.held = {each.article.id: each for each in read.good[-HELD:]}
@@ -213,10 +215,10 @@ class NewsDesk:
             self.filled.set()
 
     def _save(self) -> None:
-        if self.shelf is None or not self.held:
+        if self.store is None or not self.held:
             return
         latest = sorted(self.held.values(), key=lambda each: each.article.published_at)[-HELD // 4 :]
-        self.shelf.put("news", Kept(orjson.dumps(latest), "news", max(each.received_ms for each in latest)))
+        self.store.put("news", StoredAnswer(orjson.dumps(latest), "news", max(each.received_ms for each in latest)))
 
     # --- as a feed ---
 

@@ -32,8 +32,8 @@ BACKUP_NAME = "etherscan_backup"
 PATH = "/v2/api"
 
 DAY_MS = 24 * 3600 * 1000
-PER_SECOND_REST_S = 1.0
-BAD_KEYS_REST_S = 30.0
+PER_SECOND_COOLDOWN_S = 1.0
+BAD_KEYS_COOLDOWN_S = 30.0
 """How long an address is shut out for asking with bad keys; it may have been the other key's doing."""
 
 LARGEST_GWEI = 1e9
@@ -147,9 +147,9 @@ def _meant(provider: str, said: str, response: HttpResponse) -> ProviderError:
         if told("daily", "per day", "day/limit"):
             now_ms = response.received_ms if response.date_ms is None else response.date_ms
             return RateLimited(provider, (DAY_MS - now_ms % DAY_MS) / 1000)
-        return RateLimited(provider, PER_SECOND_REST_S)
+        return RateLimited(provider, PER_SECOND_COOLDOWN_S)
     if told("too many invalid api key"):
-        return RateLimited(provider, BAD_KEYS_REST_S)
+        return RateLimited(provider, BAD_KEYS_COOLDOWN_S)
     if told("deprecated v1"):
         return Unavailable(provider, "the address is of the dead V1 API; V2 is at /v2/api")
     if told("not supported for this chain", "free api access", "free tier", "api pro", "upgrade your", "chainid"):

@@ -67,7 +67,7 @@ LABELS = {
     "label_0": -1.0,
 }
 """What labels mean, in lower case. `label_…` are kk08/CryptoBERT's, the only one of MODELS without names."""
-NO_CREDIT_REST_S = 6 * 3600.0
+NO_CREDIT_COOLDOWN_S = 6 * 3600.0
 """Credits come back with the month; asked four times a day in case someone buys some."""
 LOADING_AT_MOST_S = 300.0
 SMALL_BODY = 4096
@@ -168,7 +168,7 @@ def _sentiment(classes: object, model: str) -> Sentiment:
 def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
     """The error of an answer. A model that is loading names the wait; used up credits mean hours."""
     if response.status == 402:
-        return RateLimited(provider, NO_CREDIT_REST_S)
+        return RateLimited(provider, NO_CREDIT_COOLDOWN_S)
     error = http.refusal(provider, response)
     if response.status == 503:
         return _loading(provider, maybe_json(response, SMALL_BODY)) or error

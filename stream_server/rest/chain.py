@@ -9,7 +9,7 @@ from feeds import events
 from feeds.chains import ETHEREUM, Chain, UnknownChainError, chain_named
 from feeds.model import ChainStats, Gas
 from orchestrator.pool import Pool
-from orchestrator.upstream import State
+from orchestrator.upstream import ProviderState
 from stream_server.access.parameters import Parameters
 from stream_server.context import CONTEXT
 from stream_server.rest.answers import VIEWS, respond
@@ -52,7 +52,7 @@ def _not_here(pool: Pool[Chain, T], chain: Chain) -> Refusal:
     disabled = {
         each.name: each.upstream.disabled
         for each in pool.providers
-        if each.upstream.state is State.DISABLED and each.serves(chain)
+        if each.upstream.state is ProviderState.DISABLED and each.serves(chain)
     }
     reasons = "; ".join(f"{name}: {reason}" for name, reason in disabled.items())
     reasons = reasons or "ETHERSCAN_API_KEY of a free plan does not read it, and no other source does"

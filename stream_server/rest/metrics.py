@@ -23,8 +23,8 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from feeds.catalog import Sources
-from orchestrator.breaker import State as Circuit
-from orchestrator.upstream import State
+from orchestrator.breaker import CircuitState
+from orchestrator.upstream import ProviderState
 from stream_server import __version__
 from stream_server.connections.descriptors import NO_DESCRIPTOR
 from stream_server.connections.envelope import MALFORMED
@@ -200,10 +200,10 @@ def _providers(sources: Sources) -> Iterator[Metric]:
     yield _counters("provider_requests", "Questions put to it.", (*by, "outcome"), outcomes)
     sent = {(name,): upstream.sent for name, upstream in upstreams.items()}
     yield _counters("provider_http_requests", "Requests sent to it.", by, sent)
-    states = {(name, str(each)): float(one.state is each) for name, one in upstreams.items() for each in State}
+    states = {(name, str(each)): float(one.state is each) for name, one in upstreams.items() for each in ProviderState}
     yield _gauges("provider_state", "1 for the state it is in.", (*by, "state"), states)
     circuits = {
-        (name, str(each)): float(one.breaker.state is each) for name, one in upstreams.items() for each in Circuit
+        (name, str(each)): float(one.breaker.state is each) for name, one in upstreams.items() for each in CircuitState
     }
     yield _gauges("provider_breaker", "1 for the state its circuit is in.", (*by, "state"), circuits)
     took = {(name,): [ms / 1000 for ms in one.latencies_ms] for name, one in upstreams.items() if one.latencies_ms}

@@ -12,7 +12,7 @@ from feeds.news.desk import NewsDesk
 from feeds.poller import IDLE
 from feeds.providers import crypto_dt_source, newsapi
 from orchestrator.pool import Attempt
-from orchestrator.upstream import State
+from orchestrator.upstream import ProviderState
 from stream_server.access.parameters import Parameters
 from stream_server.context import CONTEXT
 from stream_server.rest.answers import VIEWS, Answer, respond
@@ -72,7 +72,7 @@ def _young(desk: NewsDesk, max_age_ms: float | None, asked_at: float) -> set[str
 
 def _attempts(asking: Asking) -> list[Attempt]:
     """What came of asking each outlet the last time; those that are switched off are left out."""
-    pools = [pool for pool in asking.sources.news if pool.providers[0].upstream.state is not State.DISABLED]
+    pools = [pool for pool in asking.sources.news if pool.providers[0].upstream.state is not ProviderState.DISABLED]
     return [attempt for pool in pools for attempt in pool.last_attempts(LATEST)]
 
 
@@ -86,7 +86,7 @@ async def _ask_outlets(asking: Asking, max_age_ms: float) -> None:
         pool
         for pool, outlet in zip(sources.news, outlets, strict=True)
         # One is the last resort, and asked when the others fail; one is paid by the call.
-        if outlet.state is not State.DISABLED and outlet.name not in (crypto_dt_source.NAME, newsapi.NAME)
+        if outlet.state is not ProviderState.DISABLED and outlet.name not in (crypto_dt_source.NAME, newsapi.NAME)
     ]
     fetches = [asking.fetch(pool, LATEST, max_age_ms, within_s=FIRST_WITHIN_S) for pool in usual]
     await asyncio.gather(*fetches, return_exceptions=True)

@@ -10,7 +10,7 @@ from feeds.catalog import HISTORY_DAYS
 from feeds.model import FearGreed, Sentiment
 from feeds.news.scores import Texts
 from feeds.providers import crypto_dt_source, huggingface, lexicon
-from orchestrator.upstream import State
+from orchestrator.upstream import ProviderState
 from stream_server.access.parameters import SHOWN_CHARS, Parameters
 from stream_server.connections.bodies import BODY
 from stream_server.context import CONTEXT
@@ -126,7 +126,7 @@ def _not_here(asking: Asking, query: Texts) -> Refusal:
     disabled = {
         each.name: each.upstream.disabled
         for each in asking.sources.scorer.providers
-        if each.upstream.state is State.DISABLED and each.serves(query)
+        if each.upstream.state is ProviderState.DISABLED and each.serves(query)
     }
     reasons = "; ".join(f"{name}: {reason}" for name, reason in disabled.items()) or "nobody has it"
     details: dict[str, object] = {"disabled": disabled}

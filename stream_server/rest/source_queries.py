@@ -1,7 +1,7 @@
 """Asks the pools of sources for clients: within bounds, and with a refusal that says why there is no answer.
 
 A pool answers most questions from what it holds. What clients can make it ask upstream is bounded for each address and
-for each pool. Beside that every account keeps a share of its allowance for the pollers (`feeds/accounts.py`).
+for each pool. Beside that every account keeps a share of its allowance for the pollers (`feeds/upstreams.py`).
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from orchestrator.clock import Clock
 from orchestrator.errors import BadQuery, NotFound
 from orchestrator.limiter import TokenBucket
 from orchestrator.pool import Exhausted, Fetched, Pool
-from orchestrator.upstream import State
+from orchestrator.upstream import ProviderState
 from stream_server.access.addresses import ADDRESS, RequestRates, is_loopback
 from stream_server.context import CONTEXT, Context
 from stream_server.rest.answers import Answer, too_old
@@ -146,7 +146,9 @@ def _refusal_of(error: Exhausted, pool: Pool[Q, T], query: Q, max_age_s: float |
     if held is not None and max_age_s is not None:
         return too_old(held.age_ms, attempts, error.retry_after_s)
     details: dict[str, object] = {"attempts": attempts}
-    disabled = {each.name: each.upstream.disabled for each in pool.providers if each.upstream.state is State.DISABLED}
+    disabled = {
+        each.name: each.upstream.disabled for each in pool.providers if each.upstream.state is ProviderState.DISABLED
+    }
     if disabled:
         details["disabled"] = disabled
     code, status = ("deadline", 504) if error.late else ("unavailable", 503)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from feeds.identity import Identities, differs, units_of
 from feeds.model import Candle, Pair, Quote
 from feeds.symbols import Symbols
-from orchestrator.persistence import Kept, Shelf
+from orchestrator.persistence import AnswerStore, StoredAnswer
 from tests.fakes.clock import START_MS, ManualClock
 
 
@@ -34,14 +34,14 @@ class World:
         self.restart()
 
     def restart(self) -> None:
-        shelf = Shelf(self.folder) if self.folder is not None else None
+        store = AnswerStore(self.folder) if self.folder is not None else None
         self.identities = Identities(
             self.symbols,
             self.known,
             lambda base: self.prices.get(base) if self.alive and self.quote == "USDT" else None,
             self.last.get,
             ManualClock(START_MS),
-            shelf,
+            store,
         )
 
     def give(self, *rows: Quote) -> dict[str, float]:
@@ -201,7 +201,7 @@ def test_what_cannot_be_read_of_the_memory_is_left_out_and_the_rest_is_kept(
     tmp_path: Path, kept: object, beside: bool
 ) -> None:
     value = kept | {"GOOD": GOOD} if beside and isinstance(kept, dict) else kept
-    Shelf(tmp_path).put("identities", Kept(orjson.dumps(value), "identities", START_MS))
+    AnswerStore(tmp_path).put("identities", StoredAnswer(orjson.dumps(value), "identities", START_MS))
     world = World({"X": 2.0}, folder=tmp_path)
     expected = {"GOOD"} if isinstance(value, dict) and "GOOD" in value else set()
     assert world.identities.matches.keys() == expected

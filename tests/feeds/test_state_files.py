@@ -19,7 +19,7 @@ from feeds.news.articles import article
 from feeds.news.desk import Held, kept_held
 from feeds.providers import alternative_me, crypto_api_clean
 from orchestrator.clock import SystemClock
-from orchestrator.persistence import BanFile, Kept, Shelf
+from orchestrator.persistence import AnswerStore, BanFile, StoredAnswer
 from stream_server.rest import news
 from tests.harness import running
 
@@ -66,9 +66,9 @@ ENDPOINTS = (
 
 def write(folder: Path) -> None:
     """The files as a sound run leaves them."""
-    shelf = Shelf(folder / "answers")
+    store = AnswerStore(folder / "answers")
     for name, text in SOUND.items():
-        shelf.put(name, Kept(text, SOURCES.get(name, name), NOW_MS))
+        store.put(name, StoredAnswer(text, SOURCES.get(name, name), NOW_MS))
     (folder / "bans.json").write_bytes(orjson.dumps(BANS))
     (folder / "binance_pairs.json").write_bytes(orjson.dumps([["BTCUSDT", "BTC", "USDT", "TRADING"]]))
 

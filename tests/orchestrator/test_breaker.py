@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from orchestrator.breaker import CALLS_KEPT, JITTER, Breaker, BreakerPolicy, Pass, State
+from orchestrator.breaker import CALLS_KEPT, JITTER, Breaker, BreakerPolicy, CircuitState, Pass
 from tests.fakes.clock import ManualClock
 
 POLICY = BreakerPolicy(
@@ -36,11 +36,11 @@ def opened(clock: ManualClock) -> Breaker:
     breaker = given(clock)
     for _ in range(5):
         admitted(breaker).failed()
-    assert breaker.state is State.OPEN
+    assert breaker.state is CircuitState.OPEN
     return breaker
 
 
-def state_of(breaker: Breaker) -> State:
+def state_of(breaker: Breaker) -> CircuitState:
     """As a call, so that a type checker does not take it for unchanged since the last look."""
     return breaker.state
 
@@ -54,9 +54,9 @@ def test_it_opens_after_so_many_failures_in_a_row() -> None:
         admitted(breaker).failed()
     admitted(breaker).succeeded(0.1)
     for failures in range(5):
-        assert (breaker.consecutive, breaker.state) == (failures, State.CLOSED)
+        assert (breaker.consecutive, breaker.state) == (failures, CircuitState.CLOSED)
         admitted(breaker).failed()
-    assert state_of(breaker) is State.OPEN
+    assert state_of(breaker) is CircuitState.OPEN
     assert not breaker.may_ask()
     assert breaker.admit() is None
 
@@ -66,10 +66,10 @@ def test_it_opens_when_half_of_the_windows_calls_failed_but_not_on_a_handful() -
     for _ in range(4):
         admitted(breaker).failed()
         admitted(breaker).succeeded(0.1)
-    assert (breaker.calls, breaker.failures, breaker.state) == (8, 4, State.CLOSED)
+    assert (breaker.calls, breaker.failures, breaker.state) == (8, 4, CircuitState.CLOSED)
     admitted(breaker).succeeded(0.1)
     admitted(breaker).failed()
-    assert state_of(breaker) is State.OPEN
+    assert state_of(breaker) is CircuitState.OPEN
 
 
 def test_failures_that_left_the_window_count_no_more() -> None:
@@ -83,7 +83,7 @@ def test_failures_that_left_the_window_count_no_more() -> None:
     for _ in range(8):
         admitted(breaker).succeeded(0.1)
     admitted(breaker).failed()
-    assert state_of(breaker) is State.CLOSED
+    assert state_of(breaker) is CircuitState.CLOSED
 
 
 def test_slow_answers_open_it_though_each_of_them_succeeds() -> None:
@@ -94,7 +94,7 @@ def test_slow_answers_open_it_though_each_of_them_succeeds() -> None:
         one = admitted(breaker)
         clock.advance(5.0)
         one.succeeded(5.0)
-        assert breaker.state is (State.OPEN if calls == 10 else State.CLOSED)
+        assert breaker.state is (CircuitState.OPEN if calls == 10 else CircuitState.CLOSED)
 
 
 def test_quick_answers_never_open_it_however_many() -> None:
@@ -103,7 +103,7 @@ def test_quick_answers_never_open_it_however_many() -> None:
     for _ in range(5000):
         admitted(breaker).succeeded(4.99)
         clock.advance(0.001)
-    assert state_of(breaker) is State.CLOSED
+    assert state_of(breaker) is CircuitState.CLOSED
     assert breaker.calls == CALLS_KEPT
 
 
@@ -122,10 +122,10 @@ def test_a_burst_of_500s_costs_a_handful_of_calls_and_one_probe_brings_it_back()
 
     clock.advance(breaker.wait_s())
     probe = admitted(breaker)
-    assert state_of(breaker) is State.PROBING
+    assert state_of(breaker) is CircuitState.PROBING
     assert [breaker.admit() for _ in range(20)] == [None] * 20
     probe.succeeded(0.2)
-    assert state_of(breaker) is State.CLOSED
+    assert state_of(breaker) is CircuitState.CLOSED
     assert breaker.open_until is None
     assert all(breaker.admit() is not None for _ in range(20))
 
@@ -138,7 +138,7 @@ def test_what_is_released_counts_for_nothing() -> None:
     breaker = given(ManualClock())
     for _ in range(100):
         admitted(breaker).released()
-    assert (breaker.state, breaker.calls, breaker.consecutive) == (State.CLOSED, 0, 0)
+    assert (breaker.state, breaker.calls, breaker.consecutive) == (CircuitState.CLOSED, 0, 0)
 
 
 def test_only_the_first_word_about_a_call_counts() -> None:
@@ -162,7 +162,7 @@ def test_nobody_is_admitted_before_the_cooldown_is_over() -> None:
     clock.advance(wait_s - 0.01)
     assert breaker.admit() is None
     clock.advance(0.01)
-    assert (breaker.wait_s(), breaker.state, breaker.may_ask()) == (0.0, State.OPEN, True)
+    assert (breaker.wait_s(), breaker.state, breaker.may_ask()) == (0.0, CircuitState.OPEN, True)
     assert breaker.admit() is not None
 
 
@@ -171,9 +171,9 @@ def test_a_cancelled_probe_frees_its_place() -> None:
     breaker = opened(clock)
     clock.advance(breaker.wait_s())
     admitted(breaker).released()
-    assert state_of(breaker) is State.OPEN
+    assert state_of(breaker) is CircuitState.OPEN
     admitted(breaker).succeeded(0.1)
-    assert state_of(breaker) is State.CLOSED
+    assert state_of(breaker) is CircuitState.CLOSED
 
 
 @pytest.mark.parametrize("how", ["failed", "slow"])
@@ -200,15 +200,15 @@ def test_calls_from_before_it_opened_neither_close_it_nor_lengthen_the_cooldown(
     clock.advance(3.0)
     late[0].succeeded(3.0)
     late[1].failed()
-    assert (breaker.state, breaker.open_until) == (State.OPEN, until)
+    assert (breaker.state, breaker.open_until) == (CircuitState.OPEN, until)
 
     clock.advance(breaker.wait_s())
     probe = admitted(breaker)
     late[2].succeeded(20.0)
-    assert state_of(breaker) is State.PROBING
+    assert state_of(breaker) is CircuitState.PROBING
     probe.succeeded(0.1)
     late[3].failed()
-    assert (breaker.state, breaker.calls, breaker.consecutive) == (State.CLOSED, 0, 0)
+    assert (breaker.state, breaker.calls, breaker.consecutive) == (CircuitState.CLOSED, 0, 0)
 
 
 # --- forced probes ---
@@ -218,11 +218,11 @@ def test_a_probe_can_be_forced_through_before_the_cooldown_is_over_but_only_one(
     breaker = opened(ManualClock())
     probe = breaker.probe()
     assert probe is not None
-    assert state_of(breaker) is State.PROBING
+    assert state_of(breaker) is CircuitState.PROBING
     assert breaker.probe() is None
     assert breaker.admit() is None
     probe.succeeded(0.1)
-    assert state_of(breaker) is State.CLOSED
+    assert state_of(breaker) is CircuitState.CLOSED
 
 
 def test_a_forced_probe_that_fails_changes_nothing() -> None:
@@ -234,7 +234,7 @@ def test_a_forced_probe_that_fails_changes_nothing() -> None:
         probe = breaker.probe()
         assert probe is not None
         probe.failed()
-        assert (breaker.state, breaker.open_until, breaker.badness) == (State.OPEN, until, badness)
+        assert (breaker.state, breaker.open_until, breaker.badness) == (CircuitState.OPEN, until, badness)
 
 
 def test_forcing_a_closed_one_is_an_ordinary_call() -> None:
@@ -243,7 +243,7 @@ def test_forcing_a_closed_one_is_an_ordinary_call() -> None:
     assert first is not None
     assert second is not None
     first.failed()
-    assert (breaker.state, breaker.failures) == (State.CLOSED, 1)
+    assert (breaker.state, breaker.failures) == (CircuitState.CLOSED, 1)
 
 
 def test_the_least_bad_opened_least_often_and_is_back_first() -> None:
@@ -273,7 +273,7 @@ def flapping(minutes: int) -> tuple[list[int], int]:
                 one.failed()
             else:
                 one.succeeded(0.1)
-        closed = breaker.state is State.CLOSED
+        closed = breaker.state is CircuitState.CLOSED
         switches[second // 60] += closed is not was_closed
         was_closed = closed
         clock.advance(1.0)
@@ -369,9 +369,9 @@ class AnyHistory(RuleBasedStateMachine):
         opened_now = breaker.open_until is not None and breaker.open_until != until
         if was_probe:
             self.probe = None
-            assert breaker.state is (State.CLOSED if how == "ok" else State.OPEN)
+            assert breaker.state is (CircuitState.CLOSED if how == "ok" else CircuitState.OPEN)
             assert how != "released" or breaker.open_until == until
-        elif before is not State.CLOSED:
+        elif before is not CircuitState.CLOSED:
             assert (breaker.state, breaker.open_until) == (before, until)
         if opened_now:
             assert how in ("failed", "slow")
@@ -387,7 +387,7 @@ class AnyHistory(RuleBasedStateMachine):
         if wait_s > 0:
             assert one is None, "admitted before the cooldown was over"
         if one is not None:
-            if state is not State.CLOSED:
+            if state is not CircuitState.CLOSED:
                 assert self.probe is None, "two probes at once"
                 self.probe = one
             self.out.append(one)
@@ -396,9 +396,9 @@ class AnyHistory(RuleBasedStateMachine):
     def force(self) -> None:
         state = self.breaker.state
         one = self.breaker.probe()
-        assert (one is None) == (state is State.PROBING)
+        assert (one is None) == (state is CircuitState.PROBING)
         if one is not None:
-            if state is not State.CLOSED:
+            if state is not CircuitState.CLOSED:
                 assert self.probe is None, "two probes at once"
                 self.probe = one
             self.out.append(one)
@@ -408,7 +408,7 @@ class AnyHistory(RuleBasedStateMachine):
     def hear(self, how: str, place: int) -> None:
         self.say(how, place)
 
-    @precondition(lambda self: self.breaker.state is State.CLOSED)
+    @precondition(lambda self: self.breaker.state is CircuitState.CLOSED)
     @rule(calls=st.integers(1, 8))
     def fail_in_a_row(self, calls: int) -> None:
         for _ in range(calls):
@@ -436,8 +436,8 @@ class AnyHistory(RuleBasedStateMachine):
     @invariant()
     def its_numbers_agree(self) -> None:
         breaker = self.breaker
-        assert (breaker.open_until is None) == (breaker.state is State.CLOSED)
-        assert (breaker.state is State.PROBING) == (self.probe is not None)
+        assert (breaker.open_until is None) == (breaker.state is CircuitState.CLOSED)
+        assert (breaker.state is CircuitState.PROBING) == (self.probe is not None)
         assert 0 <= breaker.failures <= breaker.calls <= CALLS_KEPT
         assert 0.0 <= breaker.wait_s() <= self.policy.longest_cooldown_s * (1 + JITTER) + 1e-6
         if breaker.may_ask():
@@ -452,7 +452,7 @@ class AnyHistory(RuleBasedStateMachine):
         self.clock.advance(self.breaker.wait_s() + 0.001)
         one = admitted(self.breaker)
         one.succeeded(0.1)
-        assert self.breaker.state is State.CLOSED
+        assert self.breaker.state is CircuitState.CLOSED
 
 
 class OurOwnFaults(RuleBasedStateMachine):
@@ -480,7 +480,7 @@ class OurOwnFaults(RuleBasedStateMachine):
 
     @invariant()
     def it_is_closed(self) -> None:
-        assert self.breaker.state is State.CLOSED
+        assert self.breaker.state is CircuitState.CLOSED
 
 
 AnyHistory.TestCase.settings = settings(max_examples=100, stateful_step_count=40)

@@ -3,7 +3,7 @@
 import pytest
 
 from orchestrator.errors import Banned, Blocked, Malformed, ProviderError, RateLimited, Unauthorized, Unavailable
-from orchestrator.hosts import BANNED_REST_S, BLOCKED_REST_S, RATE_LIMITED_REST_S, Hosts
+from orchestrator.hosts import BANNED_COOLDOWN_S, BLOCKED_COOLDOWN_S, RATE_LIMITED_COOLDOWN_S, Hosts
 from tests.fakes.clock import ManualClock
 
 URLS = ["https://a.example", "https://b.example", "https://c.example"]
@@ -44,24 +44,24 @@ def test_the_choice_stays_with_the_host_that_works() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "rest_s", "state"),
+    ("error", "cooldown_s", "state"),
     [
         (RateLimited("binance", 7.0), 7.0, "rate_limited"),
         (RateLimited("binance", 0.0), 1.0, "rate_limited"),
-        (RateLimited("binance", None), RATE_LIMITED_REST_S, "rate_limited"),
+        (RateLimited("binance", None), RATE_LIMITED_COOLDOWN_S, "rate_limited"),
         (Banned("binance", 259_200.0), 259_200.0, "banned"),
-        (Banned("binance", None), BANNED_REST_S, "banned"),
-        (Blocked("binance", "status 451"), BLOCKED_REST_S, "blocked"),
-        (Unauthorized("binance", "status 401"), BLOCKED_REST_S, "blocked"),
+        (Banned("binance", None), BANNED_COOLDOWN_S, "banned"),
+        (Blocked("binance", "status 451"), BLOCKED_COOLDOWN_S, "blocked"),
+        (Unauthorized("binance", "status 401"), BLOCKED_COOLDOWN_S, "blocked"),
     ],
 )
-def test_a_host_that_refuses_us_rests_as_long_as_it_means(error: ProviderError, rest_s: float, state: str) -> None:
+def test_a_host_that_refuses_us_rests_as_long_as_it_means(error: ProviderError, cooldown_s: float, state: str) -> None:
     clock = ManualClock()
     hosts = Hosts(URLS[:1], clock)
     fail(hosts, error)
     assert hosts.all[0].state == state
-    assert hosts.wait_s() == rest_s
-    clock.advance(rest_s - 0.001)
+    assert hosts.wait_s() == cooldown_s
+    clock.advance(cooldown_s - 0.001)
     assert picked(hosts) is None
     assert hosts.in_turn() == []
     clock.advance(0.001)

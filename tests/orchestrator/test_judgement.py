@@ -6,11 +6,11 @@ import random
 import orjson
 import pytest
 
-from feeds.accounts import Accounts, SourcesPolicy, rest_of_binance
+from feeds.upstreams import SourcesPolicy, Upstreams, rest_of_binance
 from orchestrator.errors import ProviderError, RateLimited, Unauthorized, Unavailable
 from orchestrator.hosts import Hosts
 from orchestrator.http import HttpResponse
-from orchestrator.judgement import judge, quota_rest_s
+from orchestrator.judgement import judge, quota_cooldown_s
 from orchestrator.upstream import Upstream
 from tests.fakes.clock import START_MS, ManualClock
 from tests.fakes.transport import ScriptedTransport
@@ -80,7 +80,7 @@ def _accounts() -> dict[str, Upstream]:
     urls["cryptopanic"] = ["https://provider.test/api/developer/v2"]
     policy = SourcesPolicy(urls, {"outlet": "https://provider.test/rss"}, dict.fromkeys(KEYS, "key-for-tests"))
     binance = rest_of_binance(Hosts(["https://provider.test"], clock), transport, clock, rng)
-    return Accounts(policy, binance, transport, clock, rng, None, lambda: None).by_name
+    return Upstreams(policy, binance, transport, clock, rng, None, lambda: None).by_name
 
 
 ACCOUNTS = {name: each for name, each in _accounts().items() if each.hosts is not None}
@@ -128,7 +128,7 @@ def test_a_burst_is_not_taken_for_a_quota(name: str) -> None:
             error = _judged(ACCOUNTS[name], 429, {"retry-after": "57"}, body)
             assert isinstance(error, RateLimited), body
             assert error.retry_after_s is not None and error.retry_after_s >= 57, body
-            assert quota_rest_s(HttpResponse(429, {}, body, START_MS)) is None, body
+            assert quota_cooldown_s(HttpResponse(429, {}, body, START_MS)) is None, body
 
 
 @pytest.mark.parametrize("name", ACCOUNTS)
@@ -181,11 +181,11 @@ def test_a_wrong_key_still_switches_its_provider_off() -> None:
 
 def test_a_page_or_a_long_answer_is_not_searched_for_quotas() -> None:
     words = b"monthly quota exceeded "
-    assert quota_rest_s(HttpResponse(429, {}, b"<html>" + words, START_MS)) is None
-    assert quota_rest_s(HttpResponse(429, {}, words * 1000, START_MS)) is None
+    assert quota_cooldown_s(HttpResponse(429, {}, b"<html>" + words, START_MS)) is None
+    assert quota_cooldown_s(HttpResponse(429, {}, words * 1000, START_MS)) is None
 
 
 def test_a_days_quota_comes_back_at_midnight_by_the_senders_clock() -> None:
     headers = {"date": "Wed, 21 Oct 2026 22:30:00 GMT"}
-    assert quota_rest_s(HttpResponse(429, headers, b"daily quota exceeded", START_MS)) == 1.5 * HOUR_S
-    assert quota_rest_s(HttpResponse(429, headers, b"monthly quota exceeded", START_MS)) == 12 * HOUR_S
+    assert quota_cooldown_s(HttpResponse(429, headers, b"daily quota exceeded", START_MS)) == 1.5 * HOUR_S
+    assert quota_cooldown_s(HttpResponse(429, headers, b"monthly quota exceeded", START_MS)) == 12 * HOUR_S

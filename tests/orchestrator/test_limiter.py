@@ -153,7 +153,7 @@ def test_nothing_is_given_before_a_retry_after_is_over() -> None:
     """Row U1 at this level."""
     clock = ManualClock()
     limiter = Limiter([MINUTE], clock)
-    limiter.rest(7.0)
+    limiter.cool_down(7.0)
     assert limiter.tokens_left() == 0.0
     given_at = []
     for _ in range(100):
@@ -167,12 +167,12 @@ def test_nothing_is_given_before_a_retry_after_is_over() -> None:
 def test_a_rest_is_only_ever_made_longer() -> None:
     clock = ManualClock()
     limiter = Limiter([], clock)
-    limiter.rest(120.0)
+    limiter.cool_down(120.0)
     for seconds in (7.0, 0.0, -5.0, math.nan):
-        limiter.rest(seconds)
-    assert limiter.rest_until == clock.now() + 120.0
+        limiter.cool_down(seconds)
+    assert limiter.cooldown_until == clock.now() + 120.0
     clock.advance(100.0)
-    limiter.rest(30.0)
+    limiter.cool_down(30.0)
     assert limiter.wait_s() == 30.0
 
 
@@ -261,7 +261,7 @@ class AnyTraffic(RuleBasedStateMachine):
         self.allowances = allowances
         self.limiter = Limiter(allowances, self.clock, reserve)
         self.given: list[tuple[float, float]] = []
-        self.rest_until = 0.0
+        self.cooldown_until = 0.0
         self.nothing_before = 0.0
 
     @rule(weight=st.sampled_from([0.5, 1.0, 2.0, 7.0, 40.0]), urgent=st.booleans(), times=st.integers(1, 30))
@@ -275,7 +275,7 @@ class AnyTraffic(RuleBasedStateMachine):
                 assert self.limiter.tokens_left() == left, "a refused call costs nothing"
                 break
             assert self.limiter.wait_s(weight, urgent=True) <= self.limiter.wait_s(weight)
-            assert now >= self.rest_until - 1e-6
+            assert now >= self.cooldown_until - 1e-6
             assert now >= self.nothing_before - 1e-6
             self.given.append((now, weight))
 
@@ -298,10 +298,10 @@ class AnyTraffic(RuleBasedStateMachine):
 
     @rule(seconds=st.one_of(st.sampled_from([-1.0, 0.0, 7.0, 120.0]), st.floats(-10, 100)))
     def asked_to_wait(self, seconds: float) -> None:
-        before = self.limiter.rest_until
-        self.limiter.rest(seconds)
-        assert self.limiter.rest_until >= before
-        self.rest_until = max(self.rest_until, self.clock.now() + seconds)
+        before = self.limiter.cooldown_until
+        self.limiter.cool_down(seconds)
+        assert self.limiter.cooldown_until >= before
+        self.cooldown_until = max(self.cooldown_until, self.clock.now() + seconds)
 
     @rule(left=st.sampled_from([-1.0, 0.0, 1.0, 5.0, 1e9]), reset_s=st.sampled_from([None, 0.0, 0.5, 30.0]))
     def told_what_is_left(self, left: float, reset_s: float | None) -> None:

@@ -19,7 +19,7 @@ from orchestrator.http import HttpRequest, HttpResponse, json_body
 from orchestrator.limiter import Allowance
 from orchestrator.pool import FORCED_PROBE_EVERY_S, Exhausted, Fetched, Pool, PoolPolicy
 from orchestrator.provider import Provider, Steps
-from orchestrator.upstream import State, Upstream, UpstreamPolicy
+from orchestrator.upstream import ProviderState, Upstream, UpstreamPolicy
 from tests.fakes.clock import ManualClock
 from tests.fakes.transport import Asked, ScriptedTransport, reply
 
@@ -427,7 +427,7 @@ async def test_a_question_that_all_refuse_is_refused(status: int, kind: type[Pro
     with pytest.raises(kind):
         await world.fetch()
     assert world.asked == "ab"
-    assert {upstream.state for upstream in world.upstreams.values()} == {State.ACTIVE}
+    assert {upstream.state for upstream in world.upstreams.values()} == {ProviderState.ACTIVE}
 
 
 async def test_what_one_does_not_know_another_may() -> None:

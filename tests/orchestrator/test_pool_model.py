@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from orchestrator.breaker import BreakerPolicy
 from orchestrator.errors import BadQuery, NotFound, ProviderError, TimedOut
-from orchestrator.hosts import BANNED_REST_S, BLOCKED_REST_S, RATE_LIMITED_REST_S, Hosts
+from orchestrator.hosts import BANNED_COOLDOWN_S, BLOCKED_COOLDOWN_S, RATE_LIMITED_COOLDOWN_S, Hosts
 from orchestrator.http import HttpRequest, HttpResponse, json_body
 from orchestrator.limiter import Allowance
 from orchestrator.pool import Exhausted, Fetched, Pool, PoolPolicy
@@ -201,7 +201,7 @@ class PoolModel(RuleBasedStateMachine):
         self.out.remove(sent)
         status, _, wait_s = ending.partition(" after ")
         if status in ("429", "418", "451"):
-            unsaid_s = {"429": RATE_LIMITED_REST_S, "418": BANNED_REST_S, "451": BLOCKED_REST_S}[status]
+            unsaid_s = {"429": RATE_LIMITED_COOLDOWN_S, "418": BANNED_COOLDOWN_S, "451": BLOCKED_COOLDOWN_S}[status]
             until = self.clock.now() + (float(wait_s) if wait_s else unsaid_s)
             self.barred_until[sent.provider] = max(self.barred_until[sent.provider], until)
         if status == "hang":
@@ -245,7 +245,7 @@ class PoolModel(RuleBasedStateMachine):
             while self.out:
                 self.end(self.out[0], "ok")
                 self.settle()
-            self.time_passes(BLOCKED_REST_S + 1)  # beyond every rest and cooldown, and awake are all who slept
+            self.time_passes(BLOCKED_COOLDOWN_S + 1)  # beyond every rest and cooldown, and awake are all who slept
             while self.out:
                 self.end(self.out[0], "ok")
                 self.settle()

@@ -27,7 +27,7 @@ from orchestrator.http import HttpRequest, HttpResponse
 from orchestrator.limiter import Allowance
 from orchestrator.persistence import BanFile
 from orchestrator.provider import Steps
-from orchestrator.upstream import State, Throttled, Upstream, UpstreamPolicy
+from orchestrator.upstream import ProviderState, Throttled, Upstream, UpstreamPolicy
 from tests.fakes.clock import START_MS, ManualClock
 from tests.fakes.transport import Asked, ScriptedTransport, reply
 
@@ -65,7 +65,7 @@ class World:
     def give(self, status: int = 200, **headers: str) -> None:
         self.answers.append(reply(self.clock, {}, status, **headers))
 
-    def state(self) -> State:
+    def state(self) -> ProviderState:
         return self.upstream.state
 
     @property
@@ -107,7 +107,7 @@ async def test_a_question_that_is_our_own_fault_is_asked_of_no_other_host_and_co
         world.give(status)
         await world.fails(kind)
     assert set(world.hosts_asked) == {"a"}
-    assert world.state() is State.ACTIVE
+    assert world.state() is ProviderState.ACTIVE
     assert world.upstream.report()["success_pct"] is None
 
 
@@ -121,7 +121,7 @@ async def test_after_a_429_nothing_is_sent_before_its_time_and_the_circuit_stays
     assert isinstance(limited, RateLimited)
     assert limited.retry_after_s == 7
     assert world.hosts_asked == ["a"], "limits are by IP: the other host is the same provider"
-    assert world.state() is State.RATE_LIMITED
+    assert world.state() is ProviderState.RATE_LIMITED
     world.clock.advance(5.5)
     await world.fails(RateLimited)
     assert len(world.transport.asked) == 1
@@ -134,7 +134,7 @@ async def test_after_a_429_nothing_is_sent_before_its_time_and_the_circuit_stays
     world.clock.advance(0.02)
     await waiting
     assert world.transport.asked[1].at - world.transport.asked[0].at >= 7
-    assert world.state() is State.ACTIVE
+    assert world.state() is ProviderState.ACTIVE
 
 
 async def test_where_hosts_belong_to_different_people_only_the_one_that_limits_us_rests() -> None:
@@ -152,7 +152,7 @@ async def test_a_ban_outlives_a_restart(tmp_path: Path) -> None:  # U3
     await world.fails(Banned)
     clock.advance(10)
     again = World(bans=BanFile(tmp_path / "bans.json", clock))
-    assert again.state() is State.RATE_LIMITED
+    assert again.state() is ProviderState.RATE_LIMITED
     await again.fails(Throttled)
     clock.advance(285)
     await again.fails(Throttled)
@@ -210,14 +210,14 @@ async def test_who_blocks_us_rests_an_hour_and_says_so() -> None:  # U4
     world = World()
     world.give(451)
     await world.fails(Blocked)
-    assert world.state() is State.BLOCKED
+    assert world.state() is ProviderState.BLOCKED
     assert "451" in str(world.upstream.report()["reason"])
     world.clock.advance(3599)
     await world.fails(RateLimited)
     assert len(world.transport.asked) == 1
     world.clock.advance(2)
     await world.upstream.get(REQUEST)
-    assert world.state() is State.ACTIVE
+    assert world.state() is ProviderState.ACTIVE
 
 
 async def test_a_refused_key_switches_the_provider_off() -> None:
@@ -228,17 +228,17 @@ async def test_a_refused_key_switches_the_provider_off() -> None:
     world.clock.advance(10**6)
     await world.fails(Unauthorized)
     assert len(world.transport.asked) == 1
-    assert world.state() is State.DISABLED
+    assert world.state() is ProviderState.DISABLED
 
 
 async def test_who_wants_a_key_where_none_is_needed_rests_an_hour() -> None:
     world = World()
     world.give(401)
     await world.fails(Unauthorized)
-    assert world.state() is State.BLOCKED
+    assert world.state() is ProviderState.BLOCKED
     world.clock.advance(3601)
     await world.upstream.get(REQUEST)
-    assert world.state() is State.ACTIVE
+    assert world.state() is ProviderState.ACTIVE
 
 
 async def test_failures_open_the_circuit_and_one_probe_closes_it() -> None:  # U5
@@ -247,13 +247,13 @@ async def test_failures_open_the_circuit_and_one_probe_closes_it() -> None:  # U
         world.answers.append(reply(world.clock, b"", 500))
         await world.fails(Unavailable)
     assert len(world.transport.asked) == 5
-    assert world.state() is State.COOLDOWN
+    assert world.state() is ProviderState.COOLDOWN
     world.answers.clear()
     world.clock.advance(40)
     await asyncio.gather(*(world.upstream.get(REQUEST) for _ in range(10)), return_exceptions=True)
     assert len(world.transport.asked) == 6, "one probe only"
     await world.upstream.get(REQUEST)
-    assert world.state() is State.ACTIVE
+    assert world.state() is ProviderState.ACTIVE
 
 
 # --- conversations ---
@@ -291,7 +291,7 @@ async def test_who_stops_waiting_leaves_no_mark_and_frees_the_probes_place() -> 
     probe = asyncio.create_task(world.upstream.get(REQUEST))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    assert world.state() is State.PROBING
+    assert world.state() is ProviderState.PROBING
     probe.cancel()
     await asyncio.gather(probe, return_exceptions=True)
     world.transport.script = world.answer

@@ -38,7 +38,7 @@ from orchestrator.http import AiohttpTransport, HttpRequest, HttpResponse, json_
 from orchestrator.persistence import BanFile
 from orchestrator.pool import FORCED_PROBE_EVERY_S, Exhausted, Fetched, Pool, PoolPolicy
 from orchestrator.provider import Provider, Steps
-from orchestrator.upstream import State, Throttled, Upstream, UpstreamPolicy
+from orchestrator.upstream import ProviderState, Throttled, Upstream, UpstreamPolicy
 from tests.asking import asking
 from tests.fakes.alternative_me import FakeAlternativeMe
 from tests.fakes.clock import ManualClock
@@ -173,16 +173,16 @@ async def test_u1_after_a_429_nothing_is_asked_for_its_time_and_others_answer_at
         things.a.script.append(Fault(status=429, headers={"Retry-After": "7"}))
         assert await things.outcomes() == ["a rate_limited", "b ok"]
         upstream, refused_at = things.upstreams["a"], things.clock.now()
-        assert (upstream.state, upstream.breaker.failures) == (State.RATE_LIMITED, 0)
+        assert (upstream.state, upstream.breaker.failures) == (ProviderState.RATE_LIMITED, 0)
         assert upstream.report()["open_until"] == things.clock.wall_ms() + 7000
         while things.calls()["a"] == 1:
             await things.fetch()
         assert 7.0 <= things.clock.now() - refused_at <= 8.1
-        assert upstream.state is State.ACTIVE
+        assert upstream.state is ProviderState.ACTIVE
 
 
 @pytest.mark.parametrize(
-    ("said", "rests_s"),
+    ("said", "cooldown_s"),
     [
         ("Sun, 22 Nov 2026 00:05:01 GMT", 300.0),  # 300 s after the answer's own date
         (None, 30.0),
@@ -193,16 +193,16 @@ async def test_u1_after_a_429_nothing_is_asked_for_its_time_and_others_answer_at
     ],
     ids=["date", "none", "garbage", "negative", "absurd", "zero"],
 )
-async def test_u2_every_form_of_retry_after_is_understood_or_replaced(said: str | None, rests_s: float) -> None:  # U2
+async def test_every_form_of_retry_after_is_understood_or_replaced(said: str | None, cooldown_s: float) -> None:  # U2
     async with world() as things:
         headers = {} if said is None else {"Retry-After": said}
         things.a.script.append(Fault(status=429, headers=headers))
         assert (await things.fetch()).source == "b"
-        assert things.upstreams["a"].wait_s() == pytest.approx(rests_s, abs=1.1 if said and "GMT" in said else 1e-6)
+        assert things.upstreams["a"].wait_s() == pytest.approx(cooldown_s, abs=1.1 if said and "GMT" in said else 1e-6)
 
 
 @pytest.mark.parametrize(
-    ("reset", "unit_s", "rests_s"),
+    ("reset", "unit_s", "cooldown_s"),
     [
         ("30", 1.0, 30.0),
         ("30000", 0.001, 30.0),
@@ -214,13 +214,13 @@ async def test_u2_every_form_of_retry_after_is_understood_or_replaced(said: str 
     ids=["seconds", "milliseconds", "unix_s", "unix_ms", "absurd", "unsaid"],
 )
 async def test_u2_a_provider_that_says_nothing_is_left_is_believed_in_its_own_unit(
-    reset: str, unit_s: float, rests_s: float
+    reset: str, unit_s: float, cooldown_s: float
 ) -> None:  # U2
     async with world(upstream=UpstreamPolicy(reset_unit_s=unit_s)) as things:
         headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
         things.a.script.append(Fault(headers=headers))
         assert await things.outcomes() == ["a ok"]
-        assert things.upstreams["a"].wait_s() == pytest.approx(rests_s, abs=1.1)
+        assert things.upstreams["a"].wait_s() == pytest.approx(cooldown_s, abs=1.1)
         assert await things.outcomes() == ["a rate_limited?", "b ok"]
 
 
@@ -280,7 +280,7 @@ async def test_u4_a_first_step_elsewhere_that_blocks_us_is_held_against_the_prov
                 with pytest.raises(ProviderError):
                     await upstream.run(steps())
     assert len(login.calls) == 5
-    assert upstream.state is State.COOLDOWN
+    assert upstream.state is ProviderState.COOLDOWN
 
 
 async def test_u5_a_burst_of_500_opens_the_circuit_and_one_probe_closes_it() -> None:  # U5
@@ -289,7 +289,7 @@ async def test_u5_a_burst_of_500_opens_the_circuit_and_one_probe_closes_it() -> 
         for _ in range(14):
             assert (await things.fetch()).source == "b"
         assert things.calls()["a"] == 5
-        assert things.upstreams["a"].state is State.COOLDOWN
+        assert things.upstreams["a"].state is ProviderState.COOLDOWN
         things.a.script.clear()
         things.clock.advance(20)
         slow = Fault(delay_s=0.05)
@@ -792,7 +792,7 @@ async def test_u22_a_value_that_repeats_itself_for_ten_minutes_is_no_answer() ->
         assert 540 <= answered_s["a"] <= 600
         assert sum(answered_s.values()) == 1200
         assert things.upstreams["a"].outcomes["outdated"] < 15, "it rests like one that fails"
-        assert things.upstreams["a"].state is State.COOLDOWN
+        assert things.upstreams["a"].state is ProviderState.COOLDOWN
         things.a.always = None
         things.clock.advance(600)
         assert (await things.fetch()).source == "a"

@@ -20,11 +20,11 @@ from feeds.model import Candle, Event
 from feeds.symbols import Symbols
 from orchestrator.errors import Malformed
 from orchestrator.http import EXCERPT_BYTES, HttpRequest, HttpResponse, excerpt
-from orchestrator.persistence import Kept, Shelf
+from orchestrator.persistence import AnswerStore, StoredAnswer
 from orchestrator.pool import Exhausted, Pool, PoolPolicy
 from orchestrator.provider import Provider, Steps
 from orchestrator.skew import TheirClock
-from orchestrator.upstream import State, Upstream
+from orchestrator.upstream import ProviderState, Upstream
 from stream_server import rest
 from stream_server.context import CONTEXT
 from stream_server.rest.answers import Answer
@@ -303,7 +303,7 @@ async def test_a_source_without_stamps_is_found_out_by_a_number_that_stands_stil
     world.number += 1
     world.clock.advance(30)
     assert (await world.pool.fetch("x", max_age_s=0)).age_ms == 0
-    assert world.upstream.state is State.ACTIVE
+    assert world.upstream.state is ProviderState.ACTIVE
 
 
 # --- clocks ---
@@ -447,7 +447,7 @@ async def test_what_was_kept_on_disk_is_on_its_topic_after_a_restart_amid_dead_s
     }
     totals |= {"btc_dominance_pct": None, "eth_dominance_pct": None, "dominance_pct": {"BTC": 55.0}}
     totals |= {"active_cryptocurrencies": None, "markets": None, "ts": received_ms - 60_000}
-    Shelf(tmp_path / "answers").put("global", Kept(orjson.dumps(totals), "coingecko", received_ms))
+    AnswerStore(tmp_path / "answers").put("global", StoredAnswer(orjson.dumps(totals), "coingecko", received_ms))
     async with running(None, tmp_path) as service:
         status, body = await service.get("/api/snapshot?topics=market.global")
         told: Any = body

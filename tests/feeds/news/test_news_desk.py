@@ -12,7 +12,7 @@ from feeds.news.articles import article
 from feeds.news.desk import NewsDesk
 from feeds.news.scores import Texts
 from feeds.providers import lexicon
-from orchestrator.persistence import Shelf
+from orchestrator.persistence import AnswerStore
 from orchestrator.pool import Attempt, Fetched, Pool
 from orchestrator.provider import Provider
 from orchestrator.upstream import Upstream
@@ -49,7 +49,7 @@ class World:
         pool: Pool[Texts, list[Sentiment]] = Pool(
             "sentiment", [[Provider(upstream, lexicon.score)]], self.clock, random.Random(1)
         )
-        self.desk = NewsDesk(self.heard, pool, self.clock, Shelf(folder) if folder is not None else None)
+        self.desk = NewsDesk(self.heard, pool, self.clock, AnswerStore(folder) if folder is not None else None)
 
     def arrive(self, *articles: Article, source: str = "rss:example", stale: bool = False) -> None:
         attempts = (Attempt(source, "ok"),)
@@ -163,6 +163,6 @@ async def test_the_latest_articles_survive_a_restart_and_are_known_to_be_old(tmp
     assert not again.desk.from_disk
 
 
-def test_a_spoiled_shelf_is_forgotten(tmp_path: Path) -> None:
+def test_a_spoiled_file_of_articles_is_forgotten(tmp_path: Path) -> None:
     (tmp_path / "news.json").write_text('{"source":"news","received_ms":1,"value":[{"article":{}}]}')
     assert World(tmp_path).desk.held == {}

@@ -8,7 +8,7 @@ import pytest
 from feeds.model import Sentiment
 from feeds.news.scores import Texts
 from feeds.providers import huggingface
-from feeds.providers.huggingface import DEFAULT_MODEL, MODELS, NAME, NO_CREDIT_REST_S, HuggingFace, read_scores
+from feeds.providers.huggingface import DEFAULT_MODEL, MODELS, NAME, NO_CREDIT_COOLDOWN_S, HuggingFace, read_scores
 from orchestrator.errors import (
     BadQuery,
     Blocked,
@@ -127,7 +127,7 @@ def test_a_question_that_it_does_not_understand_is_ours() -> None:
         (401, ERRORS["no_token"]["body"], Unauthorized, None),
         (403, ERRORS["no_scope"]["body"], Unauthorized, None),
         (403, b"<html>", Blocked, None),
-        (402, ERRORS["no_credit"]["body"], RateLimited, NO_CREDIT_REST_S),
+        (402, ERRORS["no_credit"]["body"], RateLimited, NO_CREDIT_COOLDOWN_S),
         (503, ERRORS["loading"]["body"], RateLimited, 20.0),
         (503, {"error": "loading", "estimated_time": 1e9}, RateLimited, 300.0),
         (503, {"error": "loading", "estimated_time": "?"}, RateLimited, None),

@@ -16,7 +16,7 @@ from feeds.providers import lexicon
 from feeds.providers.lexicon import NAME, PHRASE, PHRASES, WORDS, sentiment
 from orchestrator.errors import Malformed, TimedOut
 from orchestrator.provider import Steps
-from orchestrator.upstream import State
+from orchestrator.upstream import ProviderState
 from tests.conversations import drive
 from tests.harness import running
 
@@ -226,7 +226,7 @@ async def test_texts_that_take_too_long_do_not_take_the_list_from_everybody(tmp_
                 await takes_too_long()
             with pytest.raises(Malformed):
                 await upstream.run(crashes())
-        assert upstream.state is State.ACTIVE
+        assert upstream.state is ProviderState.ACTIVE
         async with service.http.post(
             f"{service.url}/api/sentiment/analyze", json={"texts": ["Bitcoin soars"]}
         ) as answer:

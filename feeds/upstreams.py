@@ -4,7 +4,7 @@ A keyed provider without its key has an account too, switched off, naming the se
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from feeds.providers import (
@@ -103,8 +103,8 @@ def _binance_weight(response: HttpResponse, limiter: Limiter) -> None:
         limiter.used(float(used[:9]))
 
 
-class Accounts:
-    """One `Upstream` a provider, by name."""
+class Upstreams(Mapping[str, Upstream]):
+    """One `Upstream` for each provider, by name."""
 
     def __init__(
         self,
@@ -132,6 +132,12 @@ class Accounts:
 
     def __getitem__(self, name: str) -> Upstream:
         return self.by_name[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.by_name)
+
+    def __len__(self) -> int:
+        return len(self.by_name)
 
     def _add(self, upstream: Upstream) -> None:
         self.by_name[upstream.name] = upstream
