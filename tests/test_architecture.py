@@ -86,7 +86,7 @@ def test_every_wing_keeps_to_its_walls(package: str, wing: str, allowed: set[str
 
 def imported_by(folder: str) -> set[str]:
     """What the modules of a folder import."""
-    files = sorted((ROOT / folder).glob("*.py"))
+    files = sorted((ROOT / folder).rglob("*.py"))
     assert files
     return {each for file in files for each in imported(tree_of(file))}
 

@@ -139,6 +139,16 @@ class Asking:
             max_age_ms=max_age_ms,
         )
 
+    def without_source(self, refusal: Refusal, source: str) -> Answer:
+        """Return the envelope of an answer that is given although the source refused. The caller sets the data."""
+        return Answer(
+            lambda: b"null",
+            source=source,
+            true_at=self.context.clock.now(),
+            cached=False,
+            attempts=attempts_of(refusal),
+        )
+
 
 def _refusal_of(error: Exhausted, pool: Pool[Q, T], query: Q, max_age_s: float | None) -> Refusal:
     attempts = [attempt.report() for attempt in error.attempts]

@@ -21,7 +21,7 @@ from stream_server.delivery.fields import MAX_INTERVAL_MS
 from stream_server.delivery.selectors import MAX_PATTERNS, MAX_TOPICS
 from stream_server.rest.candles import DEFAULT_CANDLES, MAX_CANDLES
 from stream_server.rest.market import MAX_COINS, MAX_SYMBOLS
-from stream_server.rest.new_sources import MAX_ROWS
+from stream_server.rest.new_sources.crypto_api_clean import MAX_ROWS
 from stream_server.rest.news import DEFAULT_ARTICLES, FILTERS, MAX_ARTICLES
 from stream_server.rest.sentiment import MAX_DAYS, MAX_TEXT_CHARS, MAX_TEXTS, MODELS
 from stream_server.specs.schemas import (
