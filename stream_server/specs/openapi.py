@@ -19,12 +19,15 @@ from stream_server import __version__
 from stream_server.access.parameters import MAX_NAMES, MAX_TIME_MS, NO, YES
 from stream_server.delivery.fields import MAX_INTERVAL_MS
 from stream_server.delivery.selectors import MAX_PATTERNS, MAX_TOPICS
+from stream_server.delivery.shapes import STALE_REASONS
 from stream_server.rest.candles import DEFAULT_CANDLES, MAX_CANDLES
 from stream_server.rest.market import MAX_COINS, MAX_SYMBOLS
 from stream_server.rest.new_sources.crypto_api_clean import MAX_ROWS
 from stream_server.rest.news import DEFAULT_ARTICLES, FILTERS, MAX_ARTICLES
 from stream_server.rest.sentiment import MAX_DAYS, MAX_TEXT_CHARS, MAX_TEXTS, MODELS
+from stream_server.specs.derive import Schema, ref
 from stream_server.specs.schemas import (
+    ARTICLE_FIELDS,
     CHAIN_FIELDS,
     GAS_FIELDS,
     GLOBAL_FIELDS,
@@ -35,10 +38,7 @@ from stream_server.specs.schemas import (
     SCHEMAS,
     SCORE,
     SOURCE,
-    STALE_REASONS,
     SYMBOL,
-    VALUES,
-    Schema,
     always,
     by_name,
     flag,
@@ -46,7 +46,6 @@ from stream_server.specs.schemas import (
     number,
     open_record,
     record,
-    ref,
     several,
     text,
     time_ms,
@@ -285,9 +284,7 @@ ANSWER_SCHEMAS: dict[str, Schema] = {
         description="A provider that was asked or passed over.",
     ),
     "PriceRow": record({**PRICE_FIELDS, **STAMPS}, description="A price with its times, source and state."),
-    "SourcedArticle": record(
-        {**VALUES["Article"]["properties"], "source": SOURCE}, description="An article with its source."
-    ),
+    "SourcedArticle": record({**ARTICLE_FIELDS, "source": SOURCE}, description="An article with its source."),
     "Trending": record(
         {
             "symbol": SYMBOL,

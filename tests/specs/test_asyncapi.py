@@ -10,7 +10,8 @@ from jsonschema import Draft202012Validator
 from feeds import topics
 from stream_server.connections.websocket import BINARY
 from stream_server.delivery.session import OPS
-from stream_server.specs import asyncapi, openapi, schemas
+from stream_server.delivery.shapes import UPDATES
+from stream_server.specs import asyncapi, openapi
 from stream_server.wire import refusals
 from stream_server.wire.messages import Wire
 from tests.clients import sse, websocket
@@ -21,9 +22,11 @@ from tests.harness import running, until
 from tests.sources import sourced
 
 DOCUMENT = asyncapi.document()
+NAMES = {each.__name__ for each in UPDATES.values()}
+COMMANDS = {f"op.{op}" for op in OPS}
 CONTRACT = Contract(DOCUMENT)
 MESSAGES = DOCUMENT["components"]["messages"]
-TO_WEBSOCKET = set(DOCUMENT["channels"]["websocket"]["messages"]) - set(asyncapi.COMMANDS)
+TO_WEBSOCKET = set(DOCUMENT["channels"]["websocket"]["messages"]) - COMMANDS
 TO_SSE = set(DOCUMENT["channels"]["sse"]["messages"])
 
 
@@ -77,9 +80,9 @@ def test_every_reference_leads_somewhere() -> None:
 
 
 def test_every_topic_has_its_message_and_every_op_its_command() -> None:
-    assert set(schemas.DATA_OF) == set(topics.TEMPLATES)
-    assert {message["title"] for name, message in MESSAGES.items() if name in asyncapi.UPDATES} == set(topics.TEMPLATES)
-    assert {name.removeprefix("op.") for name in asyncapi.COMMANDS} == set(OPS)
+    assert set(UPDATES) == set(topics.TEMPLATES)
+    assert {message["title"] for name, message in MESSAGES.items() if name in NAMES} == set(topics.TEMPLATES)
+    assert {name for name in MESSAGES if name.startswith("op.")} == COMMANDS
 
 
 def test_every_close_code_is_told() -> None:
@@ -100,7 +103,7 @@ async def test_the_values_of_all_topics_are_as_described_on_both_transports(tmp_
             lambda: "news" in held and any(name.startswith("sentiment.") and name[10:].isupper() for name in held)
         )
         async with websocket(service, f"topics={wanted}") as ws, sse(service, f"topics={wanted}") as stream:
-            expected = {*asyncapi.UPDATES, "hello", "subscribed", "synced"}
+            expected = {*NAMES, "hello", "subscribed", "synced"}
             for heard, transport in (
                 (await ws.until("synced"), TO_WEBSOCKET),
                 ([event.json for event in await stream.until("synced")], TO_SSE),
@@ -177,7 +180,7 @@ def test_the_answers_to_commands_are_as_described_and_so_are_the_commands() -> N
         ({"op": "snapshot", "topics": [None]}, False),
     ]
     opened = Talk().opened()
-    commands = [each["payload"] for name, each in MESSAGES.items() if name in asyncapi.COMMANDS]
+    commands = [each["payload"] for name, each in MESSAGES.items() if name in COMMANDS]
     for command, fits in sent:
         assert any(CONTRACT.problems(payload, command) == [] for payload in commands) == fits, command
         answers = opened.ask(**command)

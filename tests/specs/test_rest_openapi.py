@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 from stream_server.access import door
 from stream_server.access.parameters import Parameters
 from stream_server.app import Run, service
+from stream_server.delivery.shapes import STREAM_CODES
 from stream_server.rest.sentiment import MAX_TEXT_CHARS, MAX_TEXTS
 from stream_server.settings import Settings
 from stream_server.specs import asyncapi, openapi
@@ -102,7 +103,7 @@ async def test_every_code_of_an_answer_is_described_under_its_statuses() -> None
     told = {code for codes, _ in openapi.REFUSALS.values() for code in codes}
     only_on_streams = {"binary_refused", "unknown_op", "topic_limit", "demand_limit"}
     assert told | only_on_streams | {"method_not_allowed"} == set(refusals.CODES)
-    assert only_on_streams < set(asyncapi.STREAM_CODES) < set(refusals.CODES)
+    assert only_on_streams < set(STREAM_CODES) < set(refusals.CODES)
 
 
 async def test_the_schemas_are_schemas_and_their_examples_fit_them() -> None:
