@@ -1,1 +1,1 @@
-"""Trouble by plan: tapes of faults, what plays them, and what judges how the service came through."""
+"""Chaos tests: schedules of faults, the player that applies them, and the checker of what clients received."""

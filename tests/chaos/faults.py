@@ -1,7 +1,7 @@
-"""Which faults befall an exchange, and when: a schedule drawn from a seed, or read from a file.
+"""Faults of an exchange and their schedule (a tape), drawn from a seed or read from a file.
 
-A tape of faults is frozen values, ordered by time; as a file it is JSON lines, one fault each. What a fault means is
-here, what is done to an exchange so that it happens is `player`'s.
+A tape is a tuple of faults in order of time; in a file it is JSON lines, one fault a line. This module defines what
+each fault means; `player` makes it happen.
 """
 
 import random
@@ -16,47 +16,47 @@ from tests.damage import Damage
 
 
 class Kind(StrEnum):
-    """What goes wrong. Where a fault lasts, it does so for its `for_s`; the others happen once."""
+    """What goes wrong. A fault lasts for its `for_s`, or happens once."""
 
     DROP = "drop"
-    """Events (of one stream) get lost, on every connection."""
+    """Events (of one stream) are lost, on every connection."""
     DUPLICATE = "duplicate"
-    """Events (of one stream) come twice."""
+    """Events (of one stream) arrive twice."""
     REORDER = "reorder"
-    """Every two moments (of one stream) come in the wrong order."""
+    """Each pair of consecutive batches (of one stream) arrives in the wrong order."""
     LOST_CLOSES = "lost_closes"
-    """No candle (of one stream) is told as closed."""
+    """The closing event of each candle (of one stream) is lost."""
     STALL = "stall"
-    """The connections of now say nothing more, but answer pings and commands. Ends when they do, or after `for_s`."""
+    """Open connections send no more data, but answer pings and commands. Ends with them, or after `for_s`."""
     FREEZE = "freeze"
-    """The same, and not even a pong comes."""
+    """Open connections send nothing at all, not even a pong."""
     HALF_OPEN = "half_open"
-    """The far end of the connections of now has vanished: TCP stays up, and nothing ever comes or goes again."""
+    """The far end of open connections has vanished: TCP stays up, and no byte passes either way."""
     CUT = "cut"
     """Every connection is closed with 1001, as after 24 h."""
     SHUTDOWN = "shutdown"
-    """`serverShutdown` is announced on the connections of now; they are closed after `for_s`."""
+    """`serverShutdown` is announced on open connections; they are closed after `for_s`."""
     RESET = "reset"
     """Every connection is reset within a frame, after `after_bytes` more bytes."""
     REFUSE = "refuse"
-    """Every connection is reset, and handshakes are answered with `status` for `for_s`, the first `times` at most."""
+    """Every connection is reset, and handshakes are refused with `status` for `for_s`, at most `times` of them."""
     REST = "rest"
-    """REST answers about candles fail: with `status`, or half a body, or none at all (`how`)."""
+    """REST requests for candles fail: with `status`, with half a body, or with none (`how`)."""
     DAMAGE = "damage"
-    """Every frame (of one stream) and every REST answer has damaged text in it, and is whole otherwise (`damage`)."""
+    """Every frame (of one stream) and every REST answer has one damaged part (`damage`)."""
     DOWN = "down"
-    """The exchange is away: connections are reset, new ones refused."""
+    """The exchange is down: connections are reset, new ones refused."""
     NAMESAKE = "namesake"
-    """An aggregator lists another coin of the ticker `coin`, at another price and above all others."""
+    """The aggregator lists another coin with the ticker `coin`, at another price and at rank 1."""
     CRASH = "crash"
-    """The service itself is killed, and started again after `for_s`."""
+    """The service itself is killed, and restarted after `for_s`."""
     LISTED = "listed"
-    """The list of pairs tells a state (`listed`) of one pair or all that is not true, or leaves the pair out (`GONE`).
-    A new pair trades meanwhile, so that the list is asked for, and is then delisted."""
+    """The list of pairs has a wrong state (`listed`) for one pair or all, or lacks the pair (`GONE`). A new pair trades
+    meanwhile, so that the service fetches the list, and is then delisted."""
 
 
 class How(StrEnum):
-    """How a REST answer fails that is no refusal."""
+    """How a REST answer fails other than by an error status."""
 
     HANG = "hang"
     CUT = "cut"
@@ -65,13 +65,13 @@ class How(StrEnum):
 
 
 EXCHANGE_KINDS = tuple(kind for kind in Kind if kind not in (Kind.CRASH, Kind.NAMESAKE, Kind.LISTED, Kind.DAMAGE))
-"""What can happen to any client of an exchange, however it reads, and whether or not it reads the list of pairs."""
+"""Faults that any client of an exchange can meet, also one that doesn't read the list of pairs."""
 
 GONE = "GONE"
 LISTINGS = ("HALT", "BREAK", "CANCEL_ONLY", GONE)
-"""What the list may tell of a pair that trades."""
+"""Wrong states that the list may have for a trading pair."""
 LONGEST_LIE_S = 25.0
-"""A pair that two lists lack is gone, and they may be half a minute apart."""
+"""The service drops a pair that two lists lack, and these may be half a minute apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ class Fault:
 
     @property
     def end_s(self) -> float:
-        """When it is over."""
+        """Second of market time at which the fault ends."""
         return self.at_s + self.for_s
 
     def __str__(self) -> str:
@@ -122,17 +122,17 @@ class Fault:
 
 
 COINS = ("BTC", "NEIRO", "TWIN")
-"""Tickers that a namesake may take: of a coin in the table of known ones, of one that the aggregator does not have, and
-of one that is matched by its price."""
+"""Tickers that a namesake may take: of a coin in the table of known pairs, of one that the aggregator lacks, and of
+one that is matched by its price."""
 FIRST_AT_S = 5.0
 PAUSE_S = 22.0
-"""Between the beginnings of two faults, on average; some overlap."""
+"""Average time between the starts of two faults; some faults overlap."""
 
 
 def fault_tape(
     seed: int, span_s: float, streams: Sequence[str], kinds: Sequence[Kind] = EXCHANGE_KINDS
 ) -> tuple[Fault, ...]:
-    """The faults of a seed: all begin and end within `span_s` seconds. The same arguments give the same tape."""
+    """Return the faults of a seed, all within `span_s` seconds. The same arguments give the same tape."""
     rng = random.Random(f"faults:{seed}")
     faults: list[Fault] = []
     at_s = FIRST_AT_S + rng.uniform(0.0, PAUSE_S)
@@ -157,7 +157,7 @@ def _draw(rng: random.Random, at_s: float, kind: Kind, streams: Sequence[str]) -
         case Kind.REFUSE:
             status = rng.choice([429, 418, 451, 503])
             retry_after_s = rng.randint(1, 10) if status in (429, 418) else None
-            # A host that blocks us is left alone for an hour: it is one host of several that does.
+            # The service avoids a host that blocks it for an hour, so only one of several hosts does.
             return Fault(at_s, kind, lasting, None, status, retry_after_s, 1 if status == 451 else None)
         case Kind.REST:
             if rng.random() < 0.5:
@@ -180,13 +180,13 @@ def _draw(rng: random.Random, at_s: float, kind: Kind, streams: Sequence[str]) -
 
 
 def dump(faults: Iterable[Fault], path: Path) -> None:
-    """Write a tape of faults as JSON lines; what is not set is left out."""
+    """Write a tape of faults as JSON lines, without the fields that are None."""
     lines = ({name: value for name, value in asdict(fault).items() if value is not None} for fault in faults)
     path.write_bytes(b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines))
 
 
 def load(path: Path) -> tuple[Fault, ...]:
-    """Read a tape of faults. Raises ValueError that names the line."""
+    """Read a tape of faults. Raises: ValueError that names the line."""
     known = {field.name for field in fields(Fault)}
     faults: list[Fault] = []
     for number, line in enumerate(path.read_bytes().splitlines(), 1):

@@ -1,4 +1,4 @@
-"""Plays a tape of faults on a running fake Binance.
+"""The player of a tape of faults on a running fake Binance.
 
     async with FakeBinance() as exchange, ChaosProxy(exchange.port) as proxy:
         player = Player(exchange, fault_tape(17, 600.0, ["btcusdt@kline_1m"]), proxy)
@@ -7,16 +7,15 @@
             group.create_task(exchange.run(speed=1.0))  # endless
             await player.run(speed=1.0)  # until the last fault is over
 
-Two ways to drive it, by the same tape:
+There are two ways to drive it:
 
 * `await run(speed)` follows the event loop's clock, `speed` seconds of the tape a second: for real clients in real
   time, and for a loop whose time is virtual;
-* `await turn_to(at_s)` does all that is due up to a moment of the tape: for tests that turn a `ManualClock`.
+* `await advance_to(at_s)` applies everything that is due up to a moment of the tape: for tests with a `ManualClock`.
 
-`active` are the faults that last now, `log` what has begun and ended, in order. Without a proxy `half_open` is played
-by the exchange (it stands still both ways) and `reset` tears a frame at a fixed place. `crash` is the service's own
-death: `service` knows how to die and to begin anew; without one a crash is passed over. Without an `aggregator` so are
-namesakes.
+`active` lists the current faults, `log` the starts and ends in order. Without a proxy the exchange plays `half_open`
+(it sends and reads nothing) and `reset` cuts a frame at a fixed place. `crash` kills and restarts `service`, and
+`namesake` needs an `aggregator`; without these two the player skips such faults.
 """
 
 import asyncio
@@ -49,25 +48,25 @@ from tests.fakes.coingecko import FakeCoinGecko, Listed
 SILENT = {Kind.STALL: Stall.DATA, Kind.FREEZE: Stall.ALL, Kind.HALF_OPEN: Stall.ALL}
 
 NAMESAKE_FACTOR = 13.0
-"""By so much the price of a namesake is higher."""
+"""How many times higher the price of a namesake is."""
 NEWCOMER = Pair("NEWUSDT", "NEW", "USDT", "1.5")
 RESET_WITHIN_S = 3.0
-"""A connection on which too few bytes come for a reset within a frame is reset without one."""
+"""A connection that carries too few bytes for a reset within a frame is reset after this time."""
 
 
-class Mortal(Protocol):
+class Killable(Protocol):
     """A service that can be killed."""
 
     async def kill(self) -> None:
-        """End it as SIGKILL does: nothing is said, nothing is saved."""
+        """Stop as on SIGKILL: nothing is sent, nothing is saved."""
 
     async def start(self) -> None:
-        """Start it anew on what it had on disk."""
+        """Start again from what is on disk."""
 
 
 @dataclass(order=True, slots=True)
 class _Change:
-    """Something to be done at a moment of the tape."""
+    """An action at a moment of the tape."""
 
     at_s: float
     number: int
@@ -75,14 +74,14 @@ class _Change:
 
 
 class Player:
-    """Makes an exchange, and the way to it, as bad as a tape says."""
+    """Apply a tape of faults to an exchange and to the connections to it."""
 
     def __init__(
         self,
         exchange: FakeBinance,
         tape: Sequence[Fault],
         proxy: ChaosProxy | None = None,
-        service: Mortal | None = None,
+        service: Killable | None = None,
         aggregator: FakeCoinGecko | None = None,
     ) -> None:
         self.exchange = exchange
@@ -101,23 +100,23 @@ class Player:
 
     @property
     def ws_url(self) -> str:
-        """Where clients find the exchange's streams: behind the proxy, if there is one."""
+        """URL of the exchange's streams for clients, through the proxy if there is one."""
         return self.exchange.ws_url if self.proxy is None else f"ws://127.0.0.1:{self.proxy.port}"
 
     @property
     def rest_url(self) -> str:
-        """Where they find its REST."""
+        """URL of the exchange's REST for clients, through the proxy if there is one."""
         return self.exchange.rest_url if self.proxy is None else f"http://127.0.0.1:{self.proxy.port}"
 
     @property
     def is_over(self) -> bool:
-        """Whether all has happened, and has passed."""
+        """Whether every fault has ended."""
         return not self.changes
 
     # --- time ---
 
-    async def turn_to(self, at_s: float) -> None:
-        """Do all that is due up to this moment of the tape."""
+    async def advance_to(self, at_s: float) -> None:
+        """Apply everything that is due up to this moment of the tape."""
         while self.changes and self.changes[0].at_s <= at_s:
             change = heapq.heappop(self.changes)
             self.at_s = max(self.at_s, change.at_s)
@@ -127,13 +126,13 @@ class Player:
         self.at_s = max(self.at_s, at_s)
 
     async def run(self, speed: float = 1.0) -> None:
-        """Play to the end at so many seconds of the tape a second."""
+        """Play the tape to its end, `speed` seconds of it a second."""
         loop = asyncio.get_running_loop()
         began = loop.time() - self.at_s / speed
         while self.changes:
             due = began + self.changes[0].at_s / speed
             await asyncio.sleep(max(0.0, due - loop.time()))
-            await self.turn_to(max((loop.time() - began) * speed, self.changes[0].at_s))
+            await self.advance_to(max((loop.time() - began) * speed, self.changes[0].at_s))
 
     def _at(self, at_s: float, act: Callable[[], Awaitable[None] | None]) -> None:
         self.number += 1
@@ -175,7 +174,7 @@ class Player:
             case Kind.LISTED:
                 self._lie_about_pairs(fault)
             case Kind.CRASH if self.service is not None:
-                self._lasts(fault, self.service.start)
+                self._end_after(fault, self.service.start)
                 return self.service.kill()
         return None
 
@@ -184,10 +183,10 @@ class Player:
         price = float(self.exchange.price(f"{ticker}USDT")) * NAMESAKE_FACTOR
         namesake = Listed(f"{ticker.lower()}-namesake", ticker.lower(), f"Another {ticker}", price, 1e15 / price)
         aggregator.list_coin(namesake)
-        self._lasts(fault, lambda: aggregator.delist(namesake.id))
+        self._end_after(fault, lambda: aggregator.delist(namesake.id))
 
-    def _lasts(self, fault: Fault, end: Callable[[], Awaitable[None] | None]) -> None:
-        """Have it end in its time."""
+    def _end_after(self, fault: Fault, end: Callable[[], Awaitable[None] | None]) -> None:
+        """Mark a fault as active, and call `end` when it is over."""
         self.active.append(fault)
 
         def over() -> Awaitable[None] | None:
@@ -199,19 +198,19 @@ class Player:
 
     def _tamper(self, fault: Fault, tamper: Tamper) -> None:
         staged = self.exchange.tamper(_on(fault.stream, tamper))
-        self._lasts(fault, staged.stop)
+        self._end_after(fault, staged.stop)
 
     def _silence(self, fault: Fault) -> None:
         touched = self.exchange.connections
         for connection in touched:
             connection.stall = SILENT[fault.kind]
 
-        def speak() -> None:
+        def resume() -> None:
             for connection in touched:
                 connection.stall = Stall.NONE
 
         if fault.kind is not Kind.HALF_OPEN:
-            self._lasts(fault, speak)
+            self._end_after(fault, resume)
 
     def _shut_down(self, fault: Fault) -> None:
         touched: list[Connection] = self.exchange.connections
@@ -222,7 +221,7 @@ class Player:
             for connection in touched:
                 connection.close(1001, "server shutdown")
 
-        self._lasts(fault, close)
+        self._end_after(fault, close)
 
     def _reset(self, fault: Fault) -> None:
         if self.proxy is not None:
@@ -237,7 +236,7 @@ class Player:
         status = fault.status or 503
         staged = self.exchange.refuse_handshakes(status, times=fault.times, retry_after=fault.retry_after_s)
         self.exchange.abort_all()
-        self._lasts(fault, staged.stop)
+        self._end_after(fault, staged.stop)
 
     def _break_rest(self, fault: Fault) -> None:
         headers = {} if fault.retry_after_s is None else {"Retry-After": str(fault.retry_after_s)}
@@ -252,10 +251,10 @@ class Player:
                 answer = RestFault(body=HTML_BODY)
             case _:
                 answer = RestFault(status=fault.status or 500, headers=headers, body=b"{}")
-        self._lasts(fault, self.exchange.break_rest("klines", answer).stop)
+        self._end_after(fault, self.exchange.break_rest("klines", answer).stop)
 
     def _lie_about_pairs(self, fault: Fault) -> None:
-        """Tell states that are not true while a newcomer makes everyone ask for the list."""
+        """List wrong states, and a new pair that makes every client fetch the list."""
         self.newcomers += 1
         newcomer = replace(NEWCOMER, symbol=f"NEW{self.newcomers}USDT", base=f"NEW{self.newcomers}")
         self.exchange.list_pair(replace(newcomer, listed_ms=self.exchange.now_ms))
@@ -266,7 +265,7 @@ class Player:
             self.exchange.list_truly()
             self.exchange.delist(newcomer.symbol)
 
-        self._lasts(fault, over)
+        self._end_after(fault, over)
 
     def _damage(self, fault: Fault) -> None:
         kind = fault.damage or Damage.NAN
@@ -279,11 +278,11 @@ class Player:
             "*", RestFault(change=lambda body: damaged(body if isinstance(body, bytes) else orjson.dumps(body), kind))
         )
 
-        def whole() -> None:
+        def restore() -> None:
             frames.stop()
             answers.stop()
 
-        self._lasts(fault, whole)
+        self._end_after(fault, restore)
 
     async def _down(self, fault: Fault) -> None:
         self.downs += 1
@@ -294,7 +293,7 @@ class Player:
             if not self.downs:
                 await self.exchange.revive()
 
-        self._lasts(fault, up)
+        self._end_after(fault, up)
 
 
 def _reset_all(links: Sequence[Link]) -> None:
@@ -304,12 +303,12 @@ def _reset_all(links: Sequence[Link]) -> None:
 
 
 def _combined(frame: Frame) -> bytes:
-    """A frame as a combined stream has it."""
+    """Return the text of a frame on a combined stream."""
     return frame.text or b'{"stream":%b,"data":%b}' % (orjson.dumps(frame.stream), frame.payload)
 
 
 def _on(stream: str | None, tamper: Tamper) -> Tamper:
-    """The same for one stream only; what comes at the same moment on others stays in its place."""
+    """Return a tamper for one stream only, which keeps the frames of all others."""
     if stream is None:
         return tamper
 

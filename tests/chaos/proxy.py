@@ -1,11 +1,11 @@
-"""A TCP proxy that makes trouble on the way: slow, narrow, in slivers, torn, deaf, gone.
+"""A TCP proxy that injects faults: latency, low bandwidth, small slices, resets, black holes, refusal.
 
     async with ChaosProxy(exchange.port) as proxy:
         service = start(f"ws://127.0.0.1:{proxy.port}")
-        proxy.black_hole()  # who is connected now hears nothing more; TCP stays up
+        proxy.black_hole()  # open connections carry no more bytes; TCP stays up
 
-It runs in the event loop of the test and takes its chances from a seed. What it does to bytes already under way it does
-in their order; a fault counts for the connections of now, what is in `Path` for all, and `down` for new ones.
+It runs in the event loop of the test and draws its randomness from a seed. Bytes keep their order. A fault applies to
+the open connections, the settings in `Path` to all, and `down` to new ones.
 """
 
 import asyncio
@@ -20,11 +20,11 @@ from typing import Self
 
 CHUNK_BYTES = 64 * 1024
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-"""SO_LINGER without a time: closing sends a reset."""
+"""SO_LINGER with a timeout of zero: closing sends a reset."""
 
 
 class Way(StrEnum):
-    """Where bytes go."""
+    """Direction of bytes."""
 
     TO_CLIENT = "to_client"
     TO_TARGET = "to_target"
@@ -35,14 +35,14 @@ BOTH_WAYS = tuple(Way)
 
 @dataclass(slots=True)
 class Path:
-    """What every byte meets. Times in seconds; None and 0 mean no trouble."""
+    """Conditions for every byte. None and 0 mean none."""
 
     latency_s: float = 0.0
     jitter_s: float = 0.0
-    """Up to so much more than `latency_s`, anew for each piece; none overtakes another."""
+    """Random delay on top of `latency_s`, for each piece; no piece overtakes another."""
     bytes_per_s: float | None = None
     slice_bytes: int | None = None
-    """Bytes go out in pieces of 1 to so many, each a write of its own."""
+    """Largest piece: bytes are written in pieces of random size, from 1 to this."""
 
 
 @dataclass(slots=True)
@@ -53,9 +53,9 @@ class Lane:
     writer: asyncio.StreamWriter
     queue: asyncio.Queue[tuple[float, bytes]] = field(default_factory=asyncio.Queue)
     passed: int = 0
-    """Bytes that got through."""
+    """Bytes that were passed on."""
     hole_at: int | None = None
-    """From this byte on all is swallowed."""
+    """Position after which all bytes are dropped."""
     reset_at: int | None = None
     newest_due: float = 0.0
 
@@ -68,27 +68,27 @@ class Link:
         self.is_open = True
 
     def black_hole(self, *ways: Way, after_bytes: int = 0) -> None:
-        """Swallow all from so many more bytes on (both ways, if none is named). TCP stays up."""
+        """Drop all bytes after the next `after_bytes`, both ways unless some are named. TCP stays up."""
         for way in ways or BOTH_WAYS:
             lane = self.lanes[way]
             lane.hole_at = lane.passed + after_bytes
 
     def reset(self, *, after_bytes: int = 0, way: Way = Way.TO_CLIENT) -> None:
-        """Reset both ends, now or when so many more bytes have gone one way."""
+        """Reset both ends, now or after `after_bytes` more bytes one way."""
         if after_bytes:
             self.lanes[way].reset_at = self.lanes[way].passed + after_bytes
         else:
             self.end(by_reset=True)
 
     def half_close(self, way: Way) -> None:
-        """Nothing more comes this way, and the receiver is told so; the other direction goes on."""
+        """Send EOF in one direction and drop its further bytes; the other direction goes on."""
         lane = self.lanes[way]
         lane.hole_at = lane.passed
         if lane.writer.can_write_eof():
             lane.writer.write_eof()
 
     def end(self, *, by_reset: bool) -> None:
-        """Close both sockets: with a reset at once, otherwise when what was passed on has left."""
+        """Close both sockets: with a reset at once, or after the buffers are flushed."""
         self.is_open = False
         for lane in self.lanes.values():
             if by_reset:
@@ -98,7 +98,7 @@ class Link:
 
 
 class ChaosProxy:
-    """Listens on a loopback port of its own and passes on to `(host, port)`; a context manager."""
+    """Forward connections from a loopback port to `(host, port)`; a context manager."""
 
     def __init__(self, port: int, host: str = "127.0.0.1", *, seed: int = 0, path: Path | None = None) -> None:
         self.target = (host, port)
@@ -108,13 +108,13 @@ class ChaosProxy:
         self.links: list[Link] = []
         self.accepted = 0
         self.swallow_new = False
-        """Whether connections that come now are taken and lead nowhere."""
+        """Whether new connections are accepted and led nowhere."""
         self._server: asyncio.Server | None = None
         self._reservation: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        # Held while the proxy is down, so that nobody else gets the port.
+        # Reserve the port while the proxy is down, so that no other process gets it.
         self._reservation = socket.socket()
         self._reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._reservation.bind(("127.0.0.1", 0))
@@ -134,28 +134,28 @@ class ChaosProxy:
 
     @property
     def open_links(self) -> list[Link]:
-        """The connections of now."""
+        """The open connections."""
         return [link for link in self.links if link.is_open]
 
     # --- trouble ---
 
     def black_hole(self, *ways: Way, after_bytes: int = 0) -> None:
-        """Swallow all on the connections of now, from so many more bytes on (both ways, if none is named)."""
+        """Drop all bytes on open connections after the next `after_bytes`, both ways unless some are named."""
         for link in self.open_links:
             link.black_hole(*ways, after_bytes=after_bytes)
 
     def reset(self, *, after_bytes: int = 0, way: Way = Way.TO_CLIENT) -> None:
-        """Reset the connections of now, at once or when so many more bytes have gone one way."""
+        """Reset the open connections, now or after `after_bytes` more bytes one way."""
         for link in self.open_links:
             link.reset(after_bytes=after_bytes, way=way)
 
     def half_close(self, way: Way) -> None:
-        """Close one direction of the connections of now."""
+        """Close one direction of the open connections."""
         for link in self.open_links:
             link.half_close(way)
 
     async def down(self) -> None:
-        """Refuse new connections, and reset those that exist."""
+        """Refuse new connections, and reset the open ones."""
         server, self._server = self._server, None
         if server is not None:
             server.close()
@@ -169,17 +169,17 @@ class ChaosProxy:
     # --- passing on ---
 
     async def route(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[str, int] | None:
-        """Where this client is to be led; None turns it away. For proxies that are asked."""
+        """Return the target of a client, or None to close its connection. Proxies with a protocol override it."""
         return self.target
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """In a task of our own: of one that is cancelled asyncio's streams make an unhandled error."""
+        """Serve a client in a task of our own: asyncio reports a cancelled task of its own as an unhandled error."""
         self.accepted += 1
-        task = asyncio.create_task(self._lead(reader, writer))
+        task = asyncio.create_task(self._handle(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             if self.swallow_new:
                 while await reader.read(CHUNK_BYTES):
@@ -187,13 +187,13 @@ class ChaosProxy:
                 return
             target = await self.route(reader, writer)
             if target is not None:
-                await self._serve(reader, writer, target)
+                await self._relay(reader, writer, target)
         except (OSError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: tuple[str, int]) -> None:
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: tuple[str, int]) -> None:
         try:
             far_reader, far_writer = await asyncio.open_connection(*target)
         except OSError:
@@ -205,8 +205,8 @@ class ChaosProxy:
         try:
             async with asyncio.TaskGroup() as group:
                 for lane in lanes.values():
-                    group.create_task(self._take(lane))
-                    group.create_task(self._give(link, lane))
+                    group.create_task(self._read(lane))
+                    group.create_task(self._write(link, lane))
         except* (OSError, _Ended):
             link.end(by_reset=True)
         finally:
@@ -214,8 +214,8 @@ class ChaosProxy:
                 link.end(by_reset=False)
             far_writer.close()
 
-    async def _take(self, lane: Lane) -> None:
-        """Read what comes, and say when it is due on the other side."""
+    async def _read(self, lane: Lane) -> None:
+        """Read bytes, and queue them with the time at which they are due."""
         clock = asyncio.get_running_loop()
         while True:
             data = await lane.reader.read(CHUNK_BYTES)
@@ -225,8 +225,8 @@ class ChaosProxy:
             if not data:
                 return
 
-    async def _give(self, link: Link, lane: Lane) -> None:
-        """Pass on what is due, as the path lets it."""
+    async def _write(self, link: Link, lane: Lane) -> None:
+        """Write queued bytes when they are due, as fast as the path allows."""
         clock = asyncio.get_running_loop()
         while True:
             due, data = await lane.queue.get()
@@ -251,7 +251,7 @@ class ChaosProxy:
                     await asyncio.sleep(0)
 
     def _cut(self, lane: Lane, data: bytes) -> tuple[bytes, bytes]:
-        """The next piece to pass on, and the rest: a piece ends where a fault wants it to."""
+        """Split data into the next piece and the rest; a piece ends where a fault begins."""
         size = len(data)
         if self.path.slice_bytes is not None:
             size = min(size, self.rng.randint(1, self.path.slice_bytes))
@@ -268,7 +268,7 @@ class _Ended(Exception):
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """Close a connection so that its peer is told of a failure."""
+    """Close a connection with a TCP reset."""
     with contextlib.suppress(OSError):
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
     writer.transport.abort()

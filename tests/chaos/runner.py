@@ -1,8 +1,8 @@
-"""Runs the whole service on an exchange in trouble, at speed, and tells what its clients found wrong.
+"""Runs of the whole service on an exchange with faults, in virtual time, and their findings.
 
-A seed gives a market, a tape of faults and the clients' moods. Service, exchange, proxies and clients live in one
-process on a loop whose time is virtual: every duration is the real one, and minutes pass in a second. Faults come in
-the first part of a run; in the last one all are over, and everything has to heal.
+A seed gives a market, a tape of faults and the timing of the clients. Service, exchange, proxies and clients share one
+process and one loop with virtual time: every duration is the real one, and minutes pass in a second. Faults happen in
+the first part of a run; in the last part there are none, and everything has to recover.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from stream_server.app import Run, listen, runner_of, service
 from stream_server.settings import Settings
 from tests.chaos import virtual
 from tests.chaos.checker import Expected, Series, findings
-from tests.chaos.clients import STEP_MS, Client, Mood, Told
+from tests.chaos.clients import STEP_MS, Client, Profile, Transcript
 from tests.chaos.faults import Fault, Kind, fault_tape
 from tests.chaos.player import Player
 from tests.chaos.proxy import ChaosProxy
@@ -36,7 +36,7 @@ from tests.harness import ELSEWHERE
 BASES = ("BTC", "ETH")
 LISTED_S = 3600
 PAIRS = tuple(
-    # A short past: fetching a long one would be most of the work.
+    # Listed recently: fetching a long history would be most of the work.
     replace(pair, trades_per_s=1, listed_ms=START_MS - LISTED_S * 1000)
     for pair in DEFAULT_PAIRS[:2]
 )
@@ -44,10 +44,10 @@ NAMED_PAIRS = tuple(
     Pair(f"{base}USDT", base, "USDT", price, tick="0.00000001", listed_ms=START_MS - LISTED_S * 1000)
     for base, price in (("NEIRO", "0.00040000"), ("TWIN", "2.00000000"))
 )
-"""Coins that share their tickers with others. The aggregator has the second alone."""
+"""Coins that share their tickers with others. The aggregator lists only the second."""
 TWIN = Listed("twin-small", "twin", "Twin", 2.0, 1e8)
 PRICED_WITHIN = 1.3
-"""A price is a coin's own if it is at most so many times higher or lower than at the beginning."""
+"""A price is plausible if it is at most this many times higher or lower than the first one."""
 INTERVALS = ("1m", "3m")
 TOPICS = ("price.BTC", "price.ETH", "price.NEIRO", "price.TWIN", "ohlcv.BTC.1m", "ohlcv.BTC.3m", "ohlcv.ETH.1m")
 STREAMS = (ALL_MINI_TICKERS, *(kline_stream(pair.symbol, interval) for pair in PAIRS for interval in INTERVALS))
@@ -55,11 +55,11 @@ PRICES = {
     pair.base: (float(pair.price) / PRICED_WITHIN, float(pair.price) * PRICED_WITHIN) for pair in (*PAIRS, *NAMED_PAIRS)
 }
 MARKETS = 3
-"""So many different markets; a run without faults of each serves all its seeds."""
+"""Number of different markets; one run without faults serves all seeds of a market."""
 HOLES_MS = {2: (120_000, 180_000)}
-"""By market: when after its beginning the exchange itself lost the candles of its first pair."""
+"""Span, by market, in which the exchange itself lost the candles of its first pair."""
 HALTS_MS = {1: (120_000, 180_000)}
-"""By market: when after its beginning the exchange halted its second pair."""
+"""Span, by market, in which the exchange halted its second pair."""
 TTL_S = 10
 WARM_UP_S = 15.0
 HEAL_S = 80.0
@@ -68,12 +68,12 @@ SERVICE_KINDS = tuple(Kind)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one run is to be. Times in seconds of market time."""
+    """Plan of one run. Times are seconds of market time."""
 
     seed: int
     span_s: float = 300.0
     faults: tuple[Fault, ...] | None = None
-    """Instead of those of the seed."""
+    """Faults to play instead of those of the seed."""
 
     @property
     def market(self) -> int:
@@ -82,7 +82,7 @@ class Plan:
 
     @property
     def skew_ms(self) -> int:
-        """By so much the service's clock is ahead of the exchange's."""
+        """How far the service's clock is ahead of the exchange's."""
         return random.Random(f"skew:{self.seed}").choice((0, 0, -3000, 700, 5000)) if self.tape else 0
 
     @property
@@ -93,23 +93,23 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a run: nothing is wrong if there are no findings."""
+    """Result of a run. It was clean if there are no findings."""
 
     plan: Plan
     findings: tuple[str, ...]
-    told: tuple[Told, ...]
+    transcripts: tuple[Transcript, ...]
 
     @property
     def messages(self) -> int:
-        """How many messages were checked."""
-        return sum(len(visit.heard) for told in self.told for visit in told.visits)
+        """Number of messages that were checked."""
+        return sum(len(visit.messages) for transcript in self.transcripts for visit in transcript.visits)
 
 
-MOODS = (Mood("ws"), Mood("sse"), Mood("ws", restless=True), Mood("sse", restless=True))
+PROFILES = (Profile("ws"), Profile("sse"), Profile("ws", restless=True), Profile("sse", restless=True))
 
 
 class Service:
-    """The service in this process, behind a proxy that keeps its address over all its lives."""
+    """The service in this process, behind a proxy that keeps its address over restarts."""
 
     def __init__(self, settings: dict[str, str], state_dir: Path, clock: virtual.VirtualClock) -> None:
         self.settings = Settings.parse({**settings, "HOST": "127.0.0.1", "PORT": "0", "STATE_DIR": str(state_dir)})
@@ -120,11 +120,11 @@ class Service:
 
     @property
     def url(self) -> str:
-        """Where clients find it."""
+        """URL of the service for clients."""
         return f"http://127.0.0.1:{self.proxy.port}"
 
     async def start(self) -> None:
-        """Begin a life on what is on disk."""
+        """Start from what is on disk."""
         app, context = await self.life.enter_async_context(service(self.settings, Run(), self.clock))
         runner = runner_of(app)
         await runner.setup()
@@ -135,7 +135,7 @@ class Service:
         await self.proxy.up()
 
     async def kill(self) -> None:
-        """End it without a word to anybody, and without its last writes."""
+        """Stop as on SIGKILL: send nothing, and discard the last writes."""
         await self.proxy.down()
         with tempfile.TemporaryDirectory() as kept:
             shutil.copytree(self.state_dir, kept, dirs_exist_ok=True)
@@ -144,21 +144,21 @@ class Service:
             shutil.copytree(kept, self.state_dir)
 
 
-class Faults(logging.Handler):
-    """Keeps what the service itself calls a fault of its own."""
+class ErrorLog(logging.Handler):
+    """Collect the errors that the service logs."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
-        self.said: list[str] = []
+        self.errors: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         cause = f": {record.exc_info[1]!r}" if record.exc_info else ""
-        self.said.append(f"the service logged {record.getMessage()}{cause}")
+        self.errors.append(f"the service logged {record.getMessage()}{cause}")
 
 
 @asynccontextmanager
-async def _at_work(plan: Plan, tape: Sequence[Fault]) -> AsyncIterator[tuple[Service, Player, virtual.VirtualClock]]:
-    """The exchange and the service, up and in good health."""
+async def _running(plan: Plan, tape: Sequence[Fault]) -> AsyncIterator[tuple[Service, Player, virtual.VirtualClock]]:
+    """Run the exchange and the service, both up and healthy."""
     clock = virtual.VirtualClock(START_MS + plan.skew_ms)
     async with contextlib.AsyncExitStack() as stack:
         exchange = await stack.enter_async_context(FakeBinance((*PAIRS, *NAMED_PAIRS), seed=plan.market))
@@ -178,23 +178,23 @@ async def _at_work(plan: Plan, tape: Sequence[Fault]) -> AsyncIterator[tuple[Ser
             "COINGECKO_URL": aggregator.url,
             "MARKET_POLL_S": "5",
             "CACHE_TTL_S": "2",
-            # Of no matter here.
+            # These feeds are not tested here.
             **{f"{name}_POLL_S": "3600" for name in ("NEWS", "SENTIMENT", "GAS")},
         }
         state_dir = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        served = Service(settings, state_dir, clock)
-        await stack.enter_async_context(served.proxy)
-        player.service = served
-        stack.push_async_callback(lambda: served.life.aclose())
-        await served.start()
+        subject = Service(settings, state_dir, clock)
+        await stack.enter_async_context(subject.proxy)
+        player.service = subject
+        stack.push_async_callback(lambda: subject.life.aclose())
+        await subject.start()
         pump = asyncio.create_task(_trade(exchange, HALTS_MS.get(plan.market)))
         stack.callback(pump.cancel)
         await asyncio.sleep(WARM_UP_S)
-        yield served, player, clock
+        yield subject, player, clock
 
 
 async def _trade(exchange: FakeBinance, halted_ms: tuple[int, int] | None) -> None:
-    """Let the market go on, a second a second, until cancelled; its second pair is halted for a while."""
+    """Trade in real time until cancelled; halt the second pair for a while."""
     halt_ms, resume_ms = halted_ms or (None, None)
     loop = asyncio.get_running_loop()
     due_s = loop.time()
@@ -207,41 +207,44 @@ async def _trade(exchange: FakeBinance, halted_ms: tuple[int, int] | None) -> No
         exchange.advance(1.0)
 
 
-async def _run(plan: Plan, tape: Sequence[Fault], moods: Sequence[Mood]) -> tuple[list[Told], list[str]]:
-    """One run; what clients were told, and what else went wrong."""
-    wrong = Faults()
+async def _run(plan: Plan, tape: Sequence[Fault], profiles: Sequence[Profile]) -> tuple[list[Transcript], list[str]]:
+    """Run once; return what clients received, and what else went wrong."""
+    wrong = ErrorLog()
     rng = random.Random(f"clients:{plan.seed}")
     logging.getLogger().addHandler(wrong)
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(lambda _, context: wrong.said.append(f"nobody caught {context}"))
+    loop.set_exception_handler(lambda _, context: wrong.errors.append(f"unhandled error {context}"))
     try:
-        async with _at_work(plan, tape) as (served, player, clock), aiohttp.ClientSession() as http:
+        async with _running(plan, tape) as (subject, player, clock), aiohttp.ClientSession() as http:
             clients = [
-                Client(mood, TOPICS, served.url, http, clock.wall_ms, random.Random(rng.random())) for mood in moods
+                Client(profile, TOPICS, subject.url, http, clock.wall_ms, random.Random(rng.random()))
+                for profile in profiles
             ]
             tasks = [asyncio.create_task(client.run()) for client in clients]
             try:
                 await player.run()
                 await asyncio.sleep(max(0.0, plan.span_s - player.at_s) + HEAL_S)
-                wrong.said += await _at_the_end(served.url, player.exchange, http)
+                wrong.errors += await _rest_findings(subject.url, player.exchange, http)
             finally:
                 for task in tasks:
                     task.cancel()
                 ends = await asyncio.gather(*tasks, return_exceptions=True)
-            wrong.said += [f"a client crashed: {end!r}" for end in ends if not isinstance(end, asyncio.CancelledError)]
-            wrong.said += [
-                f"the exchange's limits were broken: {each}"
+            wrong.errors += [
+                f"a client crashed: {end!r}" for end in ends if not isinstance(end, asyncio.CancelledError)
+            ]
+            wrong.errors += [
+                f"a limit of the exchange was exceeded: {each}"
                 for each in player.exchange.violations
-                if each.rule is not Rule.PONG  # one that hears nothing cannot answer
+                if each.rule is not Rule.PONG  # a silent connection cannot answer
             ]
     finally:
         logging.getLogger().removeHandler(wrong)
         loop.set_exception_handler(None)
-    return [client.told for client in clients], wrong.said
+    return [client.transcript for client in clients], wrong.errors
 
 
-async def _at_the_end(url: str, exchange: FakeBinance, http: aiohttp.ClientSession) -> list[str]:
-    """After all has healed REST holds the truth, too."""
+async def _rest_findings(url: str, exchange: FakeBinance, http: aiohttp.ClientSession) -> list[str]:
+    """Check that REST agrees with the exchange after everything has recovered."""
     wrong: list[str] = []
     for base in BASES:
         for interval in INTERVALS:
@@ -252,22 +255,22 @@ async def _at_the_end(url: str, exchange: FakeBinance, http: aiohttp.ClientSessi
             if answer.status != 200 or body["stale"]:
                 wrong.append(f"REST: {base} {interval} {answer.status}, stale={body.get('stale')}")
                 continue
-            told = [(row["open_time"], row["close"], row["trades"]) for row in body["data"] if row["closed"]]
+            answered = [(row["open_time"], row["close"], row["trades"]) for row in body["data"] if row["closed"]]
             truth = [
                 (each.open_ms, float(each.close), each.trades)
                 for each in exchange.candles(f"{base}USDT", interval)
                 if each.closed
             ]
-            if told != truth[-len(told) :] or len(told) < limit - 1:
+            if answered != truth[-len(answered) :] or len(answered) < limit - 1:
                 wrong.append(f"REST: {base} {interval} differs from the exchange")
     async with http.get(f"{url}/api/status") as answer:
         feeds = orjson.loads(await answer.read())["data"]["feeds"]
     states = next(feed["pair_states"] for feed in feeds if feed["name"] == "binance")
-    if states.keys() - {"TRADING", "UNLISTED"}:  # a newcomer that has just been delisted may still be waited for
-        wrong.append(f"/api/status: every pair trades, and is said to be {states}")
+    if states.keys() - {"TRADING", "UNLISTED"}:  # a pair that has just been delisted may still be expected
+        wrong.append(f"/api/status: every pair trades, and is reported as {states}")
     async with http.get(f"{url}/api/market/price?symbols=BTC") as answer:
         body = orjson.loads(await answer.read())
-    # With all stream hosts blocked prices are polled, and may well be stale; then they have to be called so.
+    # With all stream hosts blocked prices are polled, and may be stale; then the answer must be marked so.
     age_ms = exchange.now_ms - body["data"][0]["ts"] if answer.status == 200 else 0
     if answer.status != 200 or (age_ms > TTL_S * 1000 and not body["stale"]):
         wrong.append(f"REST: at {exchange.now_ms} the price is {body}")
@@ -276,18 +279,18 @@ async def _at_the_end(url: str, exchange: FakeBinance, http: aiohttp.ClientSessi
 
 @cache
 def truth_of(plan: Plan) -> Series:
-    """The closed candles of the plan's market, as a client of a run without faults holds them in the end."""
-    told, wrong = virtual.run(_run(plan, (), [Mood("ws", restless=False, wants_history=True)]))
+    """Return the closed candles that a client has at the end of a run of the same market without faults."""
+    transcripts, wrong = virtual.run(_run(plan, (), [Profile("ws", restless=False, wants_history=True)]))
     if wrong:
         raise RuntimeError(f"a run without faults went wrong: {wrong}")
-    return told[0].closed
+    return transcripts[0].closed
 
 
 def run(plan: Plan) -> Outcome:
-    """One seed from beginning to end."""
-    fair = Plan(plan.market, plan.span_s, ())
-    truth = truth_of(fair)
-    told, wrong = virtual.run(_run(plan, plan.tape, MOODS))
+    """Run one seed and check it."""
+    faultless = Plan(plan.market, plan.span_s, ())
+    truth = truth_of(faultless)
+    transcripts, wrong = virtual.run(_run(plan, plan.tape, PROFILES))
     ended_ms = START_MS + plan.skew_ms + round((WARM_UP_S + plan.span_s + HEAL_S) * 1000)
-    found = findings(told, Expected(truth, TTL_S * 1000, ended_ms, PRICES))
-    return Outcome(plan, (*wrong, *found), tuple(told))
+    found = findings(transcripts, Expected(truth, TTL_S * 1000, ended_ms, PRICES))
+    return Outcome(plan, (*wrong, *found), tuple(transcripts))

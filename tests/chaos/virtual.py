@@ -1,7 +1,7 @@
-"""An event loop whose time passes only when nobody has anything to do.
+"""An event loop with virtual time, which jumps to the next timer when there is nothing else to do.
 
-Every timer of the program, the libraries' own included, then comes due at once, in order, while real sockets on
-loopback keep working: what was written is read before time moves on. An hour costs what happens in it.
+Every timer of the program and its libraries fires in order without waiting, while real loopback sockets keep working:
+bytes that were written are read before time moves on. An hour takes as long as the work in it.
 """
 
 import asyncio
@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 TURN_S = 1e-6
-"""What a turn of the loop takes: who waits for less than a float can hold would otherwise wait for ever."""
+"""Virtual time of one turn of the loop: a wait shorter than a float can represent would never end without it."""
 BREATH_S = 0.00005
-"""Real time that the kernel gets to carry bytes from one loopback socket to another before virtual time jumps."""
+"""Real time for the kernel to carry bytes between loopback sockets before virtual time jumps."""
 
 
 class _Patient(selectors.DefaultSelector):
-    """Looks for I/O without waiting; when there is none it turns the clock instead."""
+    """Poll for I/O without waiting; when there is none, advance the clock instead."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class _Patient(selectors.DefaultSelector):
         if timeout is not None and timeout <= 0:
             return super().select(0)
         if self.threads or timeout is None:
-            return super().select(timeout if timeout is None else 0.001)  # real work is under way elsewhere
+            return super().select(timeout if timeout is None else 0.001)  # a thread is at work
         ready = super().select(0)
         if not ready:
             time.sleep(BREATH_S)
@@ -43,18 +43,18 @@ class _Patient(selectors.DefaultSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """A loop on virtual time."""
+    """An event loop on virtual time."""
 
     def __init__(self) -> None:
         self.patient = _Patient()
         super().__init__(self.patient)
 
     def time(self) -> float:
-        """Virtual seconds."""
+        """Return the virtual time in seconds."""
         return self.patient.seconds
 
     def run_in_executor(self, executor: Executor | None, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
-        """In a thread; virtual time stands still until it is done."""
+        """Run in a thread; virtual time stands still until it is done."""
         self.patient.threads += 1
         future = super().run_in_executor(executor, func, *args)
         future.add_done_callback(self._thread_done)
@@ -65,7 +65,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class VirtualClock:
-    """A `Clock` on the running loop's time; the wall shows `start_ms` at its making."""
+    """A `Clock` on the running loop's time; its wall time starts at `start_ms`."""
 
     def __init__(self, start_ms: int) -> None:
         self.start_ms = start_ms

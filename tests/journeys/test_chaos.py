@@ -1,7 +1,7 @@
-"""Seeds of trouble through the whole service: `make chaos` runs as many as one likes, here run some, on shorter tapes.
+"""Chaos tests of the whole service with some seeds and short tapes; `make chaos` runs any number of seeds.
 
-A test of the checker by what it finds once the service is broken on purpose is here too; what it finds in histories
-made by hand is in test_chaos_checker.py.
+Here are also tests that break the service on purpose and expect findings; test_chaos_checker.py tests the checker with
+histories written by hand.
 """
 
 from collections.abc import Iterable
@@ -24,26 +24,26 @@ SEEDS = range(1, 21)
 
 
 def plan(seed: int) -> Plan:
-    """A seed of the suite: `python -m tests.chaos --span 120 --seed …` runs the same."""
+    """Return the plan of a seed; `python -m tests.chaos --span 120 --seed …` runs the same."""
     return Plan(seed, SPAN_S)
 
 
-def test_the_report_names_seeds_and_findings_and_says_how_to_see_one_again(
+def test_the_report_names_seeds_and_findings_and_how_to_repeat_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(command, "run", lambda plan: Outcome(plan, ("the sky fell",) if plan.seed == 2 else (), ()))
     assert command.main(["--seeds", "3"]) == 1
-    said = capsys.readouterr().out
-    assert "seed 2: 1 findings\n  the sky fell" in said
-    assert "findings in 1: 2\n" in said
-    assert "python -m tests.chaos --seed 2 --span 300 -v" in said
+    printed = capsys.readouterr().out
+    assert "seed 2: 1 findings\n  the sky fell" in printed
+    assert "findings in 1: 2\n" in printed
+    assert "python -m tests.chaos --seed 2 --span 300 -v" in printed
     assert command.main(["--seed", "3", "-v"]) == 0
-    said = capsys.readouterr().out
-    assert str(Plan(3).tape[0]) in said
-    assert said.endswith(": clean\n")
+    printed = capsys.readouterr().out
+    assert str(Plan(3).tape[0]) in printed
+    assert printed.endswith(": clean\n")
 
 
-def test_a_tape_of_faults_can_be_written_cut_down_and_run_again(
+def test_a_tape_of_faults_can_be_written_shortened_and_played_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     plans: list[Plan] = []
@@ -61,46 +61,48 @@ def test_a_tape_of_faults_can_be_written_cut_down_and_run_again(
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_clients_miss_nothing_see_nothing_twice_and_nothing_old_as_new(seed: int) -> None:
+def test_clients_miss_nothing_get_nothing_twice_and_get_no_old_value_as_new(seed: int) -> None:
     assert run(plan(seed)).findings == ()
 
 
-def test_the_seeds_of_the_suite_hold_every_kind_of_fault() -> None:
+def test_the_seeds_of_the_suite_contain_every_kind_of_fault() -> None:
     assert {fault.kind for seed in SEEDS for fault in plan(seed).tape} == set(Kind)
 
 
-def test_a_service_that_does_not_fetch_what_is_missing_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_checker_finds_a_service_that_does_not_fetch_missing_candles(monkeypatch: pytest.MonkeyPatch) -> None:
     complete = Backfills._complete
 
     async def only_to_begin_with(self: Backfills, key: tuple[str, str]) -> None:
         if not self.market.series[key].reached_back:
             await complete(self, key)
 
-    run(Plan(0, SPAN_S, ()))  # the truth, before the service is broken
+    run(Plan(0, SPAN_S, ()))  # cache the true candles before breaking the service
     monkeypatch.setattr(Backfills, "_complete", only_to_begin_with)
     found = run(Plan(0, SPAN_S, (Fault(50.0, Kind.DOWN, 70.0),))).findings
-    assert any("steady ws: ohlcv.BTC.1m: holds nothing after" in finding for finding in found), found
+    assert any("steady ws: ohlcv.BTC.1m: has nothing after" in finding for finding in found), found
 
 
-def test_a_service_that_believes_a_list_for_an_hour_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_checker_finds_a_service_that_trusts_a_list_of_pairs_for_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
     run(Plan(0, SPAN_S, ()))
     tape = (Fault(30.0, Kind.LISTED, 25.0, listed="HALT"), Fault(40.0, Kind.CRASH, 2.0))
     assert run(Plan(0, SPAN_S, tape)).findings == ()
     doubted = PairList._is_doubted
     monkeypatch.setattr(PairList, "_is_doubted", lambda self, now: not self.confirmed and doubted(self, now))
     found = run(Plan(0, SPAN_S, tape)).findings
-    assert any("is said to be {'HALT'" in finding for finding in found), found
+    assert any("is reported as {'HALT'" in finding for finding in found), found
 
 
-def test_a_service_that_does_not_say_what_has_grown_old_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_checker_finds_a_service_that_does_not_send_stale(monkeypatch: pytest.MonkeyPatch) -> None:
     run(Plan(0, SPAN_S, ()))
     monkeypatch.setattr(Freshness, "expire", lambda self: None)
-    monkeypatch.setattr(Sources, "_quotes_received", lambda self, query, fetched: None)  # else prices stay young
+    monkeypatch.setattr(
+        Sources, "_quotes_received", lambda self, query, fetched: None
+    )  # otherwise REST keeps prices fresh
     found = run(Plan(0, SPAN_S, (Fault(40.0, Kind.DOWN, 70.0),))).findings
     assert any("steady sse: price.BTC: a value" in finding and "no stale" in finding for finding in found), found
 
 
-def test_a_service_that_takes_a_ticker_for_a_coin_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_checker_finds_a_service_that_takes_a_ticker_for_a_coin(monkeypatch: pytest.MonkeyPatch) -> None:
     def by_ticker(self: Identities, rows: Iterable[Quote]) -> dict[str, Quote]:
         return {row.symbol: row for row in reversed(list(rows)) if row.symbol in self.symbols.by_base}
 

@@ -1,4 +1,4 @@
-"""What the checker of chaos finds in histories made by hand: each fault of a service, and nothing but faults."""
+"""Tests of the chaos checker with histories written by hand: it finds each fault of a service, and only faults."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from tests.chaos.checker import Expected, findings
-from tests.chaos.clients import Heard, Told, Visit
+from tests.chaos.clients import Message, Transcript, Visit
 
 TOPIC = "ohlcv.BTC.1m"
 TTL_MS = 10_000
@@ -23,10 +23,10 @@ TRUTH = {TOPIC: {START + minute * MINUTE: orjson.dumps(candle(minute)) for minut
 
 
 class Story:
-    """A client's life, told line by line. Time passes where it is said to."""
+    """Build a client's transcript message by message. Time passes only in `later`."""
 
     def __init__(self, name: str = "steady ws", restless: bool = False) -> None:
-        self.told = Told(name, (TOPIC, "price.BTC"), restless)
+        self.transcript = Transcript(name, (TOPIC, "price.BTC"), restless)
         self.at_ms = START
         self.seq = 0
         self.epoch = "e1"
@@ -35,21 +35,21 @@ class Story:
         self.at_ms += ms
         return self
 
-    def hear(self, **message: Any) -> "Story":
+    def receive(self, **message: Any) -> "Story":
         text = orjson.dumps(message)
-        self.told.visits[-1].heard.append(Heard(self.at_ms, text, message))
+        self.transcript.visits[-1].messages.append(Message(self.at_ms, text, message))
         return self
 
     def visit(self, resumed: bool = False, reason: str | None = None) -> "Story":
-        since = self.told.position
-        if self.told.visits:
-            self.told.visits[-1].is_open = False
-        self.told.visits.append(Visit(since))
-        self.hear(type="hello", epoch=self.epoch)
-        return self.hear(type="subscribed", resumed=resumed, reason=reason)
+        since = self.transcript.position
+        if self.transcript.visits:
+            self.transcript.visits[-1].is_open = False
+        self.transcript.visits.append(Visit(since))
+        self.receive(type="hello", epoch=self.epoch)
+        return self.receive(type="subscribed", resumed=resumed, reason=reason)
 
     def synced(self) -> "Story":
-        return self.hear(type="synced", id=f"{self.epoch}-{self.seq}")
+        return self.receive(type="synced", id=f"{self.epoch}-{self.seq}")
 
     def price(self, received: int | None = None, seq: int | None = None) -> "Story":
         return self.update("price.BTC", {"price": 1.0}, received, seq)
@@ -57,33 +57,33 @@ class Story:
     def update(self, topic: str, data: dict[str, Any], received: int | None = None, seq: int | None = None) -> "Story":
         self.seq = self.seq + 1 if seq is None else seq
         received = self.at_ms if received is None else received
-        return self.hear(
+        return self.receive(
             type="update", topic=topic, id=f"{self.epoch}-{self.seq}", ts=received, received=received, data=data
         )
 
     def closed(self, minute: int, **changes: Any) -> "Story":
         data = candle(minute, **changes)
         self.update(TOPIC, data)
-        self.told.closed.setdefault(TOPIC, {})[data["open_time"]] = orjson.dumps(data)
+        self.transcript.closed.setdefault(TOPIC, {})[data["open_time"]] = orjson.dumps(data)
         return self
 
     def asked(self, *minutes: int) -> "Story":
-        """Fill the series from REST."""
+        """Add candles that were fetched by REST."""
         for minute in minutes:
-            self.told.closed.setdefault(TOPIC, {})[START + minute * MINUTE] = orjson.dumps(candle(minute))
+            self.transcript.closed.setdefault(TOPIC, {})[START + minute * MINUTE] = orjson.dumps(candle(minute))
         return self
 
     def ended(self) -> "Story":
-        self.told.visits[-1].is_open = False
+        self.transcript.visits[-1].is_open = False
         return self
 
 
 def findings_of(*stories: Story) -> list[str]:
-    return findings([story.told for story in stories], Expected(TRUTH, TTL_MS, START + 5 * MINUTE))
+    return findings([story.transcript for story in stories], Expected(TRUTH, TTL_MS, START + 5 * MINUTE))
 
 
 def holding_all_but(*missing: int) -> Story:
-    """All candles but these, over one connection."""
+    """Return a transcript of one connection with all candles but these."""
     story = Story().visit().synced()
     for minute in range(5):
         if minute not in missing:
@@ -92,12 +92,12 @@ def holding_all_but(*missing: int) -> Story:
 
 
 def again() -> Story:
-    """The flawless one, connected once more."""
+    """Return the flawless transcript, connected once more."""
     return good().visit(resumed=True)
 
 
 def good() -> Story:
-    """All candles, each once, over two connections."""
+    """Return a transcript of two connections with each candle once."""
     story = Story().visit(reason="no_cursor").synced().closed(0).closed(1).closed(2).visit(resumed=True)
     return story.closed(3).synced().closed(4).ended()
 
@@ -107,48 +107,48 @@ def test_a_flawless_history_has_no_findings() -> None:
 
 
 def away_after(minutes: int) -> Story:
-    """A restless client that left for good so many minutes after the start, and holds the first candle."""
+    """Return the transcript of a restless client that left after so many minutes and has the first candle."""
     story = Story("restless ws", restless=True).visit().synced().later(MINUTE).closed(0)
     return story.later((minutes - 1) * MINUTE).price().ended()
 
 
-def test_a_restless_client_holds_what_closed_while_it_was_there_and_no_more() -> None:
+def test_a_restless_client_needs_only_the_candles_that_closed_while_it_was_connected() -> None:
     assert findings_of(away_after(1)) == []
-    assert any("holds nothing after" in each for each in findings_of(away_after(4)))
+    assert any("has nothing after" in each for each in findings_of(away_after(4)))
 
 
 BROKEN: dict[str, tuple[Callable[[], Story], str]] = {
     "a hole": (lambda: Story().visit().synced().closed(0).closed(2).asked(1, 3, 4).ended(), "without a gap"),
-    "a hole that stays": (lambda: holding_all_but(2), "holds no candle"),
-    "an early end": (lambda: Story().visit().synced().closed(0).closed(1).ended(), "holds nothing after"),
-    "nothing at all": (lambda: Story().visit().synced().ended(), "not one closed candle"),
+    "a hole that stays": (lambda: holding_all_but(2), "lacks the candle"),
+    "an early end": (lambda: Story().visit().synced().closed(0).closed(1).ended(), "has nothing after"),
+    "nothing at all": (lambda: Story().visit().synced().ended(), "no closed candle"),
     "a double": (lambda: again().synced().closed(4).ended(), "and again as"),
     "an untruth": (lambda: Story().visit().synced().closed(0, close=2.0).asked(1, 2, 3, 4).ended(), "true is"),
     "an untrue correction": (lambda: good().closed(3, close=2.0, state="corrected").asked(3), "true is"),
     "an id that falls": (lambda: again().price(seq=90).price(seq=89).synced().ended(), "after e1-90"),
     "an id of another epoch": (
-        lambda: again().synced().hear(type="update", topic="status", id="e9-1", data={}).ended(),
+        lambda: again().synced().receive(type="update", topic="status", id="e9-1", data={}).ended(),
         "on a connection of epoch",
     ),
     "a refused position": (lambda: good().visit(resumed=False, reason="evicted").synced().ended(), "resumed=False"),
-    "a repetition": (lambda: again().price(seq=1).synced().ended(), "told again after a resume"),
-    "an error": (lambda: again().synced().hear(type="error", code="x").ended(), "was told"),
-    "silence on age": (lambda: again().synced().price().later(20_000).price().ended(), "and no stale"),
-    "silence to the end": (lambda: again().synced().price(), "and no stale"),
+    "a repetition": (lambda: again().price(seq=1).synced().ended(), "sent again after a resume"),
+    "an error": (lambda: again().synced().receive(type="error", code="x").ended(), "received {"),
+    "a value without stale": (lambda: again().synced().price().later(20_000).price().ended(), "and no stale"),
+    "no stale until the end": (lambda: again().synced().price(), "and no stale"),
     "old as new in a snapshot": (
         lambda: again().price(received=START - 20_000).synced().ended(),
         "and no stale",
     ),
     "fresh without stale": (
-        lambda: again().synced().hear(type="fresh", topic="price.BTC").ended(),
+        lambda: again().synced().receive(type="fresh", topic="price.BTC").ended(),
         "without having been stale",
     ),
     "stale without fresh": (
-        lambda: again().synced().hear(type="stale", topic="price.BTC").price().price().ended(),
+        lambda: again().synced().receive(type="stale", topic="price.BTC").price().price().ended(),
         "without fresh",
     ),
     "an invented gap": (
-        lambda: again().synced().hear(
+        lambda: again().synced().receive(
             type="gap", topic=TOPIC, reason="upstream", **{"from": START + MINUTE, "to": START + 2 * MINUTE}
         ).ended(),
         "where the exchange has 1 candles",
@@ -158,34 +158,36 @@ BROKEN: dict[str, tuple[Callable[[], Story], str]] = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_each_fault_of_a_service_is_found(name: str) -> None:
-    tell, says = BROKEN[name]
-    found = findings_of(tell())
-    assert [finding for finding in found if says in finding], found
+    build, expected = BROKEN[name]
+    found = findings_of(build())
+    assert [finding for finding in found if expected in finding], found
     assert len(found) <= 2, found
 
 
-def test_what_is_explained_is_no_finding() -> None:
+def test_events_that_explain_each_other_are_not_findings() -> None:
     restarted = Story().visit().synced().closed(0).closed(1)
     restarted.epoch, restarted.seq = "e2", 0
-    restarted.visit(reason="epoch").hear(type="gap", topic=TOPIC, reason="epoch", **{"from": "e1-2", "to": "e2-1"})
+    restarted.visit(reason="epoch").receive(type="gap", topic=TOPIC, reason="epoch", **{"from": "e1-2", "to": "e2-1"})
     restarted.closed(3).synced().asked(2).closed(4).ended()
     assert findings_of(restarted) == []
     aged = again().synced().price().later(10_200)
-    aged.hear(type="stale", topic="price.BTC").hear(type="stale", topic=TOPIC)
-    aged.later(30_000).price().hear(type="fresh", topic="price.BTC").ended()
+    aged.receive(type="stale", topic="price.BTC").receive(type="stale", topic=TOPIC)
+    aged.later(30_000).price().receive(type="fresh", topic="price.BTC").ended()
     assert findings_of(aged) == []
-    assert findings_of(good().closed(4, state="corrected").ended()) == [], "a candle that is said again is marked so"
+    assert findings_of(good().closed(4, state="corrected").ended()) == [], (
+        "a candle sent twice is marked as a correction"
+    )
 
 
-def test_clients_that_were_told_different_things_or_not_everything_are_found() -> None:
+def test_the_checker_finds_clients_that_received_different_or_too_few_messages() -> None:
     other = good()
-    other.told.name = "steady sse"
+    other.transcript.name = "steady sse"
     assert findings_of(good(), other) == []
-    changed = other.told.visits[0].heard[3]
-    other.told.visits[0].heard[3] = Heard(changed.at_ms, changed.text + b" ", changed.message)
-    assert [finding for finding in findings_of(good(), other) if "told different things as e1-1" in finding]
+    changed = other.transcript.visits[0].messages[3]
+    other.transcript.visits[0].messages[3] = Message(changed.at_ms, changed.text + b" ", changed.fields)
+    assert [finding for finding in findings_of(good(), other) if "received different messages as e1-1" in finding]
 
     deaf = good()
-    deaf.told.name = "steady sse"
-    del deaf.told.visits[0].heard[4]
-    assert "steady sse never heard e1-2, which steady ws did" in findings_of(good(), deaf)
+    deaf.transcript.name = "steady sse"
+    del deaf.transcript.visits[0].messages[4]
+    assert "steady sse never received e1-2, which steady ws received" in findings_of(good(), deaf)

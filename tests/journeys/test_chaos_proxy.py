@@ -1,4 +1,4 @@
-"""The proxy that makes trouble: each fault as the two ends of a connection feel it. Time is virtual where it counts."""
+"""Tests of the chaos proxy: how each fault looks at both ends of a connection. Timed tests run on virtual time."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ PAYLOAD = bytes(range(256)) * 40
 
 @dataclass(slots=True)
 class Target:
-    """What the far end has been sent, with the time; it answers each piece with `b"got"`, and its end with its own."""
+    """The far end of the proxy, which records the bytes it receives, with times, and how connections end."""
 
     port: int = 0
     pieces: list[tuple[float, bytes]] = field(default_factory=list)
@@ -28,7 +28,7 @@ class Target:
         return b"".join(piece for _, piece in self.pieces)
 
     async def until(self, count: int) -> None:
-        """So many bytes have come."""
+        """Wait for this many bytes."""
         async with asyncio.timeout(20):
             while len(self.received) < count:
                 self.news.clear()
@@ -80,7 +80,7 @@ async def connected(
             writer.close()
 
 
-async def test_bytes_pass_unharmed_both_ways_and_so_does_the_end() -> None:
+async def test_bytes_and_eof_pass_unchanged_both_ways() -> None:
     async with connected() as (far, _, reader, writer):
         writer.write(PAYLOAD)
         await far.until(1 + len(PAYLOAD))
@@ -94,7 +94,7 @@ async def test_bytes_pass_unharmed_both_ways_and_so_does_the_end() -> None:
     assert far.received == b"!" + PAYLOAD
 
 
-async def test_a_reset_is_felt_at_both_ends() -> None:
+async def test_a_reset_reaches_both_ends() -> None:
     async with connected() as (far, proxy, reader, _):
         proxy.reset()
         with pytest.raises(ConnectionResetError):
@@ -113,11 +113,11 @@ async def test_a_connection_can_be_reset_at_an_exact_byte(way: Way) -> None:
         with pytest.raises(ConnectionResetError):
             while True:
                 piece = await reader.read(65_536)
-                assert piece, "an end, and no reset"
+                assert piece, "ended without a reset"
                 heard += piece
         assert await far.until_ended() == "reset"
         received = far.received[1:] if way is Way.TO_TARGET else heard
-        assert PAYLOAD[:1000].startswith(received), "a reset may overtake what is unread, nothing goes beyond it"
+        assert PAYLOAD[:1000].startswith(received), "a reset may overtake unread bytes, but no byte comes after it"
 
 
 async def test_a_half_close_ends_one_direction_and_leaves_the_other() -> None:
@@ -143,7 +143,7 @@ async def test_a_proxy_that_is_down_refuses_and_serves_again_on_its_port() -> No
         again.close()
 
 
-async def test_where_nobody_listens_behind_it_a_client_is_reset() -> None:
+async def test_the_proxy_resets_a_client_when_its_target_does_not_listen() -> None:
     async with target() as far:
         pass
     async with ChaosProxy(far.port) as proxy:
@@ -155,7 +155,7 @@ async def test_where_nobody_listens_behind_it_a_client_is_reset() -> None:
 
 @pytest.mark.parametrize("way", list(Way))
 @pytest.mark.parametrize("after", [0, 1, 1000])
-def test_a_black_hole_swallows_one_way_from_an_exact_byte_on_and_says_nothing(way: Way, after: int) -> None:
+def test_a_black_hole_drops_one_way_from_an_exact_byte_on_without_closing(way: Way, after: int) -> None:
     async def journey() -> None:
         async with connected() as (far, proxy, reader, writer):
             proxy.black_hole(way, after_bytes=after)
@@ -172,7 +172,7 @@ def test_a_black_hole_swallows_one_way_from_an_exact_byte_on_and_says_nothing(wa
     virtual.run(journey())
 
 
-def test_a_black_hole_is_for_the_connections_of_now_and_another_switch_for_those_to_come() -> None:
+def test_a_black_hole_applies_to_open_connections_and_swallow_new_to_later_ones() -> None:
     async def journey() -> None:
         async with connected() as (far, proxy, _, writer):
             proxy.black_hole()
@@ -192,7 +192,7 @@ def test_a_black_hole_is_for_the_connections_of_now_and_another_switch_for_those
     virtual.run(journey())
 
 
-def test_latency_and_jitter_delay_each_piece_and_let_none_overtake() -> None:
+def test_latency_and_jitter_delay_each_piece_and_keep_their_order() -> None:
     async def journey() -> list[float]:
         async with connected(Path(latency_s=2.0, jitter_s=1.0), seed=3) as (far, _, _, writer):
             loop = asyncio.get_running_loop()
@@ -210,10 +210,10 @@ def test_latency_and_jitter_delay_each_piece_and_let_none_overtake() -> None:
 
     late = virtual.run(journey())
     assert len(set(late)) > 3, "jitter"
-    assert virtual.run(journey()) == late, "of the same seed the same"
+    assert virtual.run(journey()) == late, "the same seed gives the same delays"
 
 
-def test_bandwidth_takes_its_time() -> None:
+def test_a_bandwidth_limit_slows_the_bytes_down() -> None:
     async def journey() -> None:
         async with connected(Path(bytes_per_s=1024)) as (far, _, _, writer):
             began = asyncio.get_running_loop().time()
@@ -226,11 +226,11 @@ def test_bandwidth_takes_its_time() -> None:
     virtual.run(journey())
 
 
-def test_slices_are_small_writes_of_seeded_sizes() -> None:
+def test_slices_are_small_writes_of_sizes_drawn_from_the_seed() -> None:
     async def journey() -> list[int]:
         async with connected(Path(slice_bytes=7, latency_s=0.1), seed=1) as (far, proxy, _, writer):
             far.pieces.clear()
-            proxy.path.bytes_per_s = 1e6  # so that the pieces come apart
+            proxy.path.bytes_per_s = 1e6  # keep the pieces apart
             writer.write(PAYLOAD[:500])
             await far.until(500)
             assert far.received == PAYLOAD[:500]
