@@ -1,1 +1,1 @@
-"""The real process under faults and crowds for as long as one likes: is its history whole, and does it not grow?"""
+"""Soak tests: the service for minutes or hours under faults and many clients, good and hostile, and its checks."""

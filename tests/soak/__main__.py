@@ -1,8 +1,8 @@
-"""`python -m tests.soak`: the service as a process of its own, on fake upstreams in trouble, under a crowd, for long.
+"""`python -m tests.soak`: run the service as a process on failing fake upstreams, under many clients, for long.
 
-Everything is drawn from a seed: faults of the exchange and of all other upstreams, when restless clients leave, what
-hostile ones do. Clients write what they are told (`history.py`), samples of the process say whether it grows
-(`growth.py`). The exit status is 1 if anything was found, and the report names it.
+A seed decides everything: the faults of the exchange and of all other upstreams, when restless clients leave, and what
+hostile ones send. Clients record what they receive (`history.py`), and samples of the process show whether it grows
+(`growth.py`). The report names every finding; the exit status is 1 if there is one.
 """
 
 import argparse
@@ -35,18 +35,18 @@ from tests.fakes.binance import FakeBinance, synthetic_pairs
 from tests.soak.clients import Client, mixed_requests
 from tests.soak.growth import Sample, trends
 from tests.soak.history import History, behind, missing, number_of
-from tests.soak.hostile import hostility, storms
+from tests.soak.hostile import attack_forever, connection_storms
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAIRS = 40
 BASES = ("BTC", "ETH", "SOL")
 CALM_S = 20.0
-"""Before the crowd comes, and after it has left: the two are compared."""
+"""Idle time before the crowd connects and after it has left; the two states are compared."""
 HEAL_S = 60.0
 SAMPLE_S = 5.0
 STOPS_WITHIN_S = 10.0
 MORE_TASKS, MORE_DESCRIPTORS = 4, 12
-"""Than before the crowd came; connections to upstreams come and go."""
+"""How many more are allowed than before the crowd; connections to upstreams come and go."""
 
 SETTINGS = {
     "HOST": "127.0.0.1",
@@ -54,7 +54,7 @@ SETTINGS = {
     "OHLCV_SYMBOLS": ",".join(BASES),
     "OHLCV_INTERVALS": "1m,3m",
     "SYMBOLS": "*",
-    # Short, so that all of it happens many times and is full early.
+    # Short times and small buffers, so that everything expires and fills up many times.
     "SNAPSHOT_TTL_S": "10",
     "CACHE_TTL_S": "5",
     "RING_EVENTS": "3",
@@ -81,7 +81,7 @@ class Service:
     samples: list[Sample] = field(default_factory=list)
 
     async def sample(self, http: aiohttp.ClientSession, began: float) -> Sample:
-        """How it does now: the kernel's word on the process, and its own on the rest."""
+        """Sample the process (from `/proc`) and the service (from `/metrics` and `/api/status`)."""
         folder = Path(f"/proc/{self.process.pid}")
         status = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
         fields = (folder / "stat").read_text().rpartition(")")[2].split()
@@ -110,7 +110,7 @@ class Service:
 
 @asynccontextmanager
 async def started(settings: dict[str, str], folder: Path) -> AsyncIterator[Service]:
-    """The service as an operator starts it; killed if it has not ended by then."""
+    """Start the service as an operator does; kill it at the end if it still runs."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
@@ -136,10 +136,10 @@ async def started(settings: dict[str, str], folder: Path) -> AsyncIterator[Servi
 
 
 def crowd(url: str, http: aiohttp.ClientSession, rng: random.Random) -> list[Client]:
-    """The clients that keep to the protocol; the first ones never leave and read everything."""
+    """Return the clients that follow the protocol; the first ones stay connected and subscribe to everything."""
 
-    def client(name: str, topics: tuple[str, ...], transport: str, **mood: object) -> Client:
-        return Client(History(name, topics), transport, url, http, random.Random(rng.random()), **mood)  # type: ignore[arg-type]
+    def client(name: str, topics: tuple[str, ...], transport: str, **behaviour: object) -> Client:
+        return Client(History(name, topics), transport, url, http, random.Random(rng.random()), **behaviour)  # type: ignore[arg-type]
 
     everything = (">",)
     some = ("price.*", "news", "ohlcv.BTC.1m", "ohlcv.ETH.1m", "ohlcv.SOL.3m", "market", "gas.ethereum")
@@ -152,9 +152,9 @@ def crowd(url: str, http: aiohttp.ClientSession, rng: random.Random) -> list[Cli
         own = tuple(rng.sample(some, rng.randint(2, len(some))))
         transport = "sse" if number % 3 == 0 else "ws"
         members.append(client(f"restless {transport} {number}", own, transport, restless=True, batch=number % 4 == 1))
-    # Alone with their topics, which are dropped and begun again with their coming and going.
+    # The only clients of their topics, so the service starts and drops these feeds as they come and go.
     alone = [client(f"alone {number}", (f"ohlcv.S000{number}.1m",), "ws", restless=True) for number in range(3)]
-    # Longer away than rings remember.
+    # Away for longer than the rings reach back.
     wander = [
         client(f"wanderer {number}", ("ohlcv.*.1m", "price.BTC"), "ws", restless=True, is_away_s=(150.0, 300.0))
         for number in range(3)
@@ -165,7 +165,7 @@ def crowd(url: str, http: aiohttp.ClientSession, rng: random.Random) -> list[Cli
 
 
 def faults_of(seed: int, span_s: float) -> tuple[Fault, ...]:
-    """Of the exchange. One that blocks us is left alone for an hour, so that happens once."""
+    """Return the faults of the exchange, with at most one block: the service avoids a blocked host for an hour."""
     streams = (ALL_MINI_TICKERS, *(kline_stream(f"{base}USDT", span) for base in BASES for span in ("1m", "3m")))
     tape = fault_tape(seed, span_s, streams)
     blocks = [fault for fault in tape if fault.status == 451]
@@ -178,17 +178,17 @@ async def keep_sampling(service: Service, http: aiohttp.ClientSession, began: fl
         service.samples.append(await service.sample(http, began))
         if len(service.samples) % 24 == 0:
             now = service.samples[-1]
-            say(f"{now.at_s:6.0f} s: {now.rss_bytes / 1e6:.1f} MB, {now.tasks} tasks, {now.descriptors} descriptors, "
+            log(f"{now.at_s:6.0f} s: {now.rss_bytes / 1e6:.1f} MB, {now.tasks} tasks, {now.descriptors} descriptors, "
                 f"{now.clients} clients, {now.topics} topics, {now.cpu_s:.0f} s of CPU")  # fmt: skip
 
 
-def say(what: str) -> None:
+def log(what: str) -> None:
     print(what, flush=True)
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of it."""
+    """Result of a soak."""
 
     findings: list[str] = field(default_factory=list)
     histories: list[History] = field(default_factory=list)
@@ -200,7 +200,7 @@ class Outcome:
 
 
 async def soak(minutes: float, seed: int, folder: Path) -> Outcome:
-    """Run it all. What is found wrong is in the outcome; a service that does not start raises RuntimeError."""
+    """Run a soak and return its outcome. Raises: RuntimeError if the service does not start."""
     rng = random.Random(f"soak:{seed}")
     outcome = Outcome()
     span_s = minutes * 60
@@ -233,34 +233,36 @@ async def soak(minutes: float, seed: int, folder: Path) -> Outcome:
         began = time.monotonic()
         await asyncio.sleep(CALM_S)
         outcome.before = await service.sample(http, began)
-        say(f"seed {seed}, {minutes:g} minutes, {len(tape)} faults of the exchange; the service is process "
+        log(f"seed {seed}, {minutes:g} minutes, {len(tape)} faults of the exchange; the service is process "
             f"{service.process.pid}, {outcome.before.rss_bytes / 1e6:.1f} MB")  # fmt: skip
 
         since_ms = exchange.now_ms
         clients = crowd(service.url, http, rng)
         rest = History("rest", ())
         outcome.histories = [*(client.history for client in clients), rest]
-        people = [asyncio.create_task(client.run(), name=client.history.name) for client in clients]
-        people.append(asyncio.create_task(mixed_requests(service.url, http, rng, rest), name="rest"))
-        enemies = [asyncio.create_task(hostility(service.port, random.Random(rng.random()))) for _ in range(8)]
-        enemies.append(asyncio.create_task(storms(service.port, rng, every_s=40.0)))
-        mischief = asyncio.create_task(trouble(listening, rng))
+        good_clients = [asyncio.create_task(client.run(), name=client.history.name) for client in clients]
+        good_clients.append(asyncio.create_task(mixed_requests(service.url, http, rng, rest), name="rest"))
+        hostile_clients = [
+            asyncio.create_task(attack_forever(service.port, random.Random(rng.random()))) for _ in range(8)
+        ]
+        hostile_clients.append(asyncio.create_task(connection_storms(service.port, rng, every_s=40.0)))
+        upstream_faults = asyncio.create_task(trouble(listening, rng))
         faults = asyncio.create_task(player.run())
         watching = asyncio.create_task(keep_sampling(service, http, began))
-        everyone = [*people, *enemies, mischief, faults, watching]
+        everyone = [*good_clients, *hostile_clients, upstream_faults, faults, watching]
         try:
-            await _while_all_live(everyone, faults, span_s, service)
-            mischief.cancel()
-            for enemy in enemies:
-                enemy.cancel()
-            outcome.findings += await _at_the_end(service, http, exchange, market, outcome.histories, since_ms)
+            await _wait_while_alive(everyone, faults, span_s, service)
+            upstream_faults.cancel()
+            for client_task in hostile_clients:
+                client_task.cancel()
+            outcome.findings += await _check_at_the_end(service, http, exchange, market, outcome.histories, since_ms)
         finally:
             for task in everyone:
                 task.cancel()
             ends = await asyncio.gather(*everyone, return_exceptions=True)
         outcome.findings += [f"the soak itself failed: {end!r}" for end in ends if isinstance(end, Exception)]
         outcome.samples = service.samples
-        market = asyncio.create_task(exchange.run(1.0))  # as before the crowd came
+        market = asyncio.create_task(exchange.run(1.0))  # trade as before the crowd
         stack.callback(market.cancel)
         await asyncio.sleep(CALM_S)
         outcome.after = await service.sample(http, began)
@@ -282,10 +284,10 @@ async def _ready(service: Service, http: aiohttp.ClientSession) -> None:
     raise RuntimeError(f"the service was not ready in 30 s: {service.log.read_text(errors='replace')[-2000:]}")
 
 
-async def _while_all_live(
+async def _wait_while_alive(
     tasks: list[asyncio.Task[None]], may_end: asyncio.Task[None], span_s: float, service: Service
 ) -> None:
-    """Wait, unless something ends that should not."""
+    """Wait for `span_s`. Raises if the service or a task ends early."""
     ending = asyncio.create_task(service.process.wait())
     try:
         done, _ = await asyncio.wait(
@@ -301,7 +303,7 @@ async def _while_all_live(
         task.result()
 
 
-async def _at_the_end(
+async def _check_at_the_end(
     service: Service,
     http: aiohttp.ClientSession,
     exchange: FakeBinance,
@@ -309,7 +311,7 @@ async def _at_the_end(
     histories: list[History],
     since_ms: int,
 ) -> list[str]:
-    """Everyone still connected holds the newest of everything, all log events came to all, and candles are true."""
+    """Check that clients have the newest values and every log event, and that candles agree with the exchange."""
     market.cancel()
     await asyncio.sleep(1.0)
     async with http.get(f"{service.url}/api/status") as answer:
@@ -327,21 +329,21 @@ async def _at_the_end(
 
 
 def _untrue(topic: str, exchange: FakeBinance, history: History, since_ms: int) -> list[str]:
-    """Where what a client was told last of each closed candle is not what the exchange has, or it was not told."""
+    """Return closed candles that a client lacks, or has differently from the exchange."""
     _, base, span = topic.split(".")
     truth = {each.open_ms: each for each in exchange.candles(f"{base}USDT", span, limit=1000) if each.closed}
-    told = history.closed.get(topic, {})
+    received = history.closed.get(topic, {})
     found = []
-    for open_ms, data in told.items():
+    for open_ms, data in received.items():
         true = truth.get(open_ms)
         if true is None or (float(true.close), true.trades) != (data["close"], data["trades"]):
-            found.append(f"{history.name}: {topic} {open_ms}: said {data}, true is {true}")
-    lacking = [open_ms for open_ms in truth if open_ms >= since_ms and open_ms not in told]
-    return found + ([f"{history.name}: {topic}: never heard of {lacking}"] if lacking else [])
+            found.append(f"{history.name}: {topic} {open_ms}: received {data}, true is {true}")
+    lacking = [open_ms for open_ms in truth if open_ms >= since_ms and open_ms not in received]
+    return found + ([f"{history.name}: {topic}: never received {lacking}"] if lacking else [])
 
 
 async def _stopped(service: Service) -> tuple[float, int | None]:
-    """How long SIGTERM took, and the exit status."""
+    """Send SIGTERM; return the seconds until the exit, and the exit status."""
     began = time.monotonic()
     service.process.send_signal(signal.SIGTERM)
     with contextlib.suppress(TimeoutError):
@@ -351,21 +353,21 @@ async def _stopped(service: Service) -> tuple[float, int | None]:
 
 
 def faults_logged(log: Path) -> list[str]:
-    """What the service called a fault of its own, and tracebacks that nobody caught."""
-    said: Counter[str] = Counter()
+    """Return errors that the service logged, and uncaught tracebacks."""
+    errors: Counter[str] = Counter()
     for line in log.read_text(errors="replace").splitlines():
         try:
             entry = json.loads(line)
         except ValueError:
-            said[f"a line that is no JSON: {line[:200]}"] += 1
+            errors[f"a line that is not JSON: {line[:200]}"] += 1
             continue
         if entry.get("level") in ("error", "critical"):
-            said[line[:600]] += 1
-    return [f"the service logged, {count} times: {line}" for line, count in said.most_common(20)]
+            errors[line[:600]] += 1
+    return [f"the service logged, {count} times: {line}" for line, count in errors.most_common(20)]
 
 
 def report(outcome: Outcome, minutes: float) -> list[str]:
-    """Print the figures; returns all that was found."""
+    """Print the figures and return all findings."""
     before, after, samples = outcome.before, outcome.after, outcome.samples
     assert before is not None
     assert after is not None
@@ -373,15 +375,15 @@ def report(outcome: Outcome, minutes: float) -> list[str]:
     counts: Counter[str] = Counter()
     for history in outcome.histories:
         counts.update(history.counts)
-    say("\nwhat clients saw: " + ", ".join(f"{name} {count}" for name, count in sorted(counts.items())))
-    say(f"the service: {max(each.clients for each in samples)} clients at most, "
+    log("\nwhat clients saw: " + ", ".join(f"{name} {count}" for name, count in sorted(counts.items())))
+    log(f"the service: {max(each.clients for each in samples)} clients at most, "
         f"{(samples[-1].cpu_s - before.cpu_s) / (samples[-1].at_s - before.at_s):.0%} of a core, "
         f"stopped in {outcome.stopped_in_s:.1f} s")  # fmt: skip
     for trend in trends(samples):
-        say(f"  {trend}{'  GROWS' if trend.grows else ''}")
+        log(f"  {trend}{'  GROWS' if trend.grows else ''}")
         if trend.grows:
-            found.append(f"it grows: {trend}")
-    say(f"  before the crowd and after it: {before.rss_bytes / 1e6:.1f} → {after.rss_bytes / 1e6:.1f} MB, "
+            found.append(f"the service grows: {trend}")
+    log(f"  before the crowd and after it: {before.rss_bytes / 1e6:.1f} → {after.rss_bytes / 1e6:.1f} MB, "
         f"{before.tasks} → {after.tasks} tasks, {before.descriptors} → {after.descriptors} descriptors, "
         f"{after.clients} clients and {after.groups} groups left")  # fmt: skip
     if after.tasks > before.tasks + MORE_TASKS:
@@ -390,29 +392,33 @@ def report(outcome: Outcome, minutes: float) -> list[str]:
         found.append(f"the crowd left {after.descriptors - before.descriptors} descriptors behind")
     if after.clients or after.groups > before.groups:
         found.append(f"{after.clients} clients and {after.groups} groups are still there")
-    say(f"{minutes:g} minutes, {counts['update']} updates to {len(outcome.histories) - 1} clients, "
+    log(f"{minutes:g} minutes, {counts['update']} updates to {len(outcome.histories) - 1} clients, "
         f"{counts['connections']} connections, {counts['resumed']} resumes, {outcome.faults} faults of the exchange: "
         + (f"{len(found)} findings" if found else "nothing found"))  # fmt: skip
     for finding in found:
-        say(f"  {finding}")
+        log(f"  {finding}")
     return found
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.soak", description="The service under faults and crowds.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.soak", description="Run the service under faults and crowds."
+    )
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=Path, help="a folder for samples and the service's log; a temporary one without")
-    told = parser.parse_args()
+    parser.add_argument(
+        "--out", type=Path, help="folder for the samples and the service's log (default: a temporary one)"
+    )
+    options = parser.parse_args()
     with TemporaryDirectory() as scratch:
-        folder = (told.out or Path(scratch)).resolve()
+        folder = (options.out or Path(scratch)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        outcome = asyncio.run(soak(told.minutes, told.seed, folder))
+        outcome = asyncio.run(soak(options.minutes, options.seed, folder))
         with (folder / "samples.csv").open("w") as file:
             rows = csv.DictWriter(file, asdict(outcome.samples[0]))
             rows.writeheader()
             rows.writerows(asdict(sample) for sample in outcome.samples)
-        return 1 if report(outcome, told.minutes) else 0
+        return 1 if report(outcome, options.minutes) else 0
 
 
 if __name__ == "__main__":

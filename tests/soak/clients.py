@@ -1,4 +1,4 @@
-"""Clients that follow docs/protocol.md, steady, restless or slow, and write a history; they share no code with us."""
+"""Steady, restless and slow clients that follow docs/protocol.md; they share no code with the service."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ RETRY_S = (0.2, 1.0)
 
 
 class Client:
-    """One client over all its connections. A restless one leaves without a word and comes back, again and again."""
+    """One client and all its connections. A restless one keeps disconnecting and reconnecting."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Client:
         message_s: float = 0.0,
         is_away_s: tuple[float, float] = IS_AWAY_S,
     ) -> None:
-        """`message_s` is how long a slow one takes for each message, `is_away_s` how long a restless one is gone."""
+        """`message_s` is how long a slow client takes for each message, `is_away_s` how long a restless one is away."""
         self.history = history
         self.transport = transport
         self.url = url
@@ -46,7 +46,7 @@ class Client:
         self.is_away_s = is_away_s
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Connect, receive and reconnect until cancelled."""
         while True:
             since = self.history.begin()
             try:
@@ -85,7 +85,7 @@ class Client:
                 connection.transport.abort()
 
     def _narrow(self) -> socket.socket:
-        """A connection whose kernel does not take for a slow client what it has not read."""
+        """Connect with a small receive buffer, so that unread bytes stay with the service and not in the kernel."""
         plug = socket.socket()
         plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
         plug.setblocking(False)
@@ -108,26 +108,26 @@ class Client:
                 answer.close()
 
 
-async def mixed_requests(url: str, http: aiohttp.ClientSession, rng: random.Random, told: History) -> None:
-    """Ask REST for this and that, sensible or not, for ever; answers have the promised shape and are never a 500."""
+async def mixed_requests(url: str, http: aiohttp.ClientSession, rng: random.Random, history: History) -> None:
+    """Send valid and invalid REST requests forever; check that answers have the promised shape and are never a 500."""
     while True:
         path = rng.choice(PATHS)
         try:
             async with http.get(url + path, timeout=aiohttp.ClientTimeout(total=40)) as answer:
                 body = await answer.read()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            told.wrong(f"{path}: {error!r}")
+            history.wrong(f"{path}: {error!r}")
         else:
-            told.counts[f"rest:{answer.status}"] += 1
+            history.counts[f"rest:{answer.status}"] += 1
             problem = _problem(path, answer.status, answer.content_type, body)
             if problem is not None:
-                told.wrong(f"{path}: {answer.status} {problem}: {body[:200]!r}")
+                history.wrong(f"{path}: {answer.status} {problem}: {body[:200]!r}")
         await asyncio.sleep(rng.expovariate(4.0))
 
 
 def _problem(path: str, status: int, content_type: str, body: bytes) -> str | None:
     if status not in (200, 400, 404, 409, 429, 503, 504):
-        return "is no status to be sent"
+        return "is not a documented status"
     if content_type != "application/json":
         return None if path == "/metrics" and status == 200 else "is not JSON"
     with contextlib.suppress(orjson.JSONDecodeError):

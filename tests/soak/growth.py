@@ -1,11 +1,11 @@
-"""Whether a process grows: samples of it over time, and a judgement that no crowd coming and going sways. Pure."""
+"""Samples of a process over time, and a test of whether it grows that ignores how many clients are connected."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
 WARM_UP = 0.2
-"""The share of a soak in which caches, rings and the allocator fill."""
+"""The first share of a soak, in which caches, rings and the allocator fill up."""
 WINDOW = 0.2
 
 
@@ -26,14 +26,14 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """By how much a reading may rise from the first window to the last: a share of it, and so much besides."""
+    """How much a reading may rise from the first window to the last: by a share of it, plus `more`."""
 
     reading: str
     unit: str
     share: float
     more: float
     floor: bool
-    """Compare the least of each window, which a leak raises, and not the middle, which the crowd of the moment does."""
+    """Compare the minima of the windows, which a leak raises, and not the medians, which follow the crowd."""
 
 
 BOUNDS = (
@@ -47,7 +47,7 @@ BOUNDS = (
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """A reading in its first and last window, its rise by the hour, and whether that is too much."""
+    """A reading in its first and last window, and its rise an hour."""
 
     bound: Bound
     first: float
@@ -65,7 +65,7 @@ class Trend:
 
 
 def trends(samples: Sequence[Sample]) -> list[Trend]:
-    """Every bounded reading, after the warm-up."""
+    """Return the trend of every bounded reading, after the warm-up."""
     start, end = samples[0].at_s, samples[-1].at_s
     span = end - start
     first = [each for each in samples if WARM_UP <= (each.at_s - start) / span < WARM_UP + WINDOW]
@@ -81,7 +81,7 @@ def trends(samples: Sequence[Sample]) -> list[Trend]:
 
 
 def _slope(points: Sequence[tuple[float, float]]) -> float:
-    """Of the line of least squares."""
+    """Return the slope of the least-squares line."""
     mean_x = sum(x for x, _ in points) / len(points)
     mean_y = sum(y for _, y in points) / len(points)
     spread = sum((x - mean_x) ** 2 for x, _ in points)

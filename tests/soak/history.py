@@ -1,6 +1,6 @@
-"""What one client was told, held against docs/protocol.md while it comes, and against what the others were told.
+"""The history of one client, checked against docs/protocol.md message by message, and against other clients.
 
-Pure, and small however long a soak lasts: of log events it keeps numbers, of values the newest alone.
+Pure, and small however long a soak lasts: it keeps the numbers of log events and only the newest values.
 """
 
 from bisect import bisect_right
@@ -18,7 +18,7 @@ Message = Mapping[str, Any]
 
 
 def matches(selectors: Iterable[str], topic: str) -> bool:
-    """Whether a topic is one of these, or one that a pattern among them means."""
+    """Whether a topic is one of these names or matches one of the patterns."""
     return any(_matches(selector.split("."), topic.split(".")) for selector in selectors)
 
 
@@ -30,65 +30,65 @@ def _matches(selector: Sequence[str], topic: Sequence[str]) -> bool:
 
 
 def is_log(message: Message) -> bool:
-    """Whether an update is an event that counts, not a value that the next one replaces."""
+    """Whether an update is a log event, which no later update replaces."""
     return message["topic"] == "news" or bool(message["data"].get("closed", False))
 
 
 def number_of(event_id: str) -> tuple[str, int]:
-    """Epoch and number of an id."""
+    """Return the epoch and the number of an id."""
     epoch, _, number = event_id.rpartition("-")
     return epoch, int(number)
 
 
 @dataclass(slots=True)
 class Candles:
-    """A series of closed candles, as far as a client has heard of it."""
+    """The newest closed candle of a series that a client has received."""
 
     open_ms: int | None = None
     number: int = 0
     excused: bool = True
-    """A hole may follow: the series has just begun, or a `gap` has told of it."""
+    """Whether a hole may follow: the series has just begun, or a `gap` announced it."""
 
 
 @dataclass(slots=True)
 class History:
-    """One client over all its connections. `findings` are sentences; none for a client that was served well."""
+    """One client and all its connections. `findings` are sentences; a well-served client has none."""
 
     name: str
     topics: tuple[str, ...]
     findings: list[str] = field(default_factory=list)
     found: int = 0
     position: str | None = None
-    """To come back with."""
+    """The cursor for the next connection."""
     spans: list[tuple[int, int]] = field(default_factory=list)
-    """From after one number up to another nothing is missing."""
+    """Ranges of numbers, without the first, in which the client should have every log event."""
     logs: dict[str, list[int]] = field(default_factory=dict)
     newest: dict[str, int] = field(default_factory=dict)
     closed: dict[str, dict[int, Message]] = field(default_factory=dict)
-    """By topic and open time, the data of closed candles as they were last told."""
+    """The newest data of closed candles, by topic and open time."""
     counts: Counter[str] = field(default_factory=Counter)
-    """Messages by type, resumes by outcome, goodbyes by code."""
+    """Counts of messages by type, resumes by outcome, goodbyes by code."""
     epoch: str | None = None
     is_live: bool = False
     _since: int | None = None
     _resumed: bool = False
     _broken: bool = True
-    """Something may be missing: the first snapshot, or one after a resume that failed, is not complete yet."""
+    """Whether the snapshot of a first or failed resume is still incomplete."""
     _last: int = 0
     _owed: int | None = None
     _candles: dict[str, Candles] = field(default_factory=dict)
 
     def wrong(self, what: str) -> None:
-        """Write down what should not have been."""
+        """Record a finding."""
         self.found += 1
         if len(self.findings) < FINDINGS_KEPT:
             self.findings.append(f"{self.name}: {what}")
 
     def begin(self) -> str | None:
-        """A new connection; returns the position to ask with."""
+        """Start a new connection and return its cursor."""
         self._since = None if self.position is None else number_of(self.position)[1]
         self._resumed = self.is_live = False
-        if self._broken:  # the last connection ended before it could tell of every hole
+        if self._broken:  # the last connection ended before every gap was announced
             for series in self._candles.values():
                 series.excused = True
         self._last, self._owed = 0, None
@@ -96,22 +96,22 @@ class History:
         return self.position
 
     def end(self) -> None:
-        """The connection is gone."""
+        """End the connection."""
         self.is_live = False
 
     def take(self, message: Message) -> None:
-        """One message, in its order."""
+        """Check and record the next message."""
         kind = str(message["type"])
         self.counts[kind] += 1
         match kind:
             case "hello":
-                self._greeted(str(message["epoch"]))
+                self._hello(str(message["epoch"]))
             case "subscribed":
                 self._subscribed(message)
             case "update":
                 self._update(message)
             case "synced" | "pos":
-                self._stands(kind, str(message["id"]))
+                self._positioned(kind, str(message["id"]))
             case "gap":
                 self._candles.setdefault(str(message["topic"]), Candles()).excused = True
                 self.counts[f"gap:{message['reason']}"] += 1
@@ -120,7 +120,7 @@ class History:
             case "goodbye":
                 self.counts[f"goodbye:{message['code']}"] += 1
 
-    def _greeted(self, epoch: str) -> None:
+    def _hello(self, epoch: str) -> None:
         if self.epoch not in (None, epoch):
             self.wrong(f"epoch {epoch} after {self.epoch}, of a service that was not restarted")
         self.epoch = epoch
@@ -133,7 +133,7 @@ class History:
         if self._since is not None and not self._resumed and reason != "evicted":
             self.wrong(f"was not resumed after {self.position}: {reason}")
         if self._since is None and reason != "no_cursor":
-            self.wrong(f"came without a cursor and was told {reason}")
+            self.wrong(f"connected without a cursor and got reason {reason}")
 
     def _update(self, message: Message) -> None:
         topic, (epoch, number) = str(message["topic"]), number_of(str(message["id"]))
@@ -142,9 +142,9 @@ class History:
         if number <= self._last:
             self.wrong(f"{topic}: {message['id']} came after number {self._last}")
         if self._resumed and self._since is not None and number <= self._since:
-            self.wrong(f"{topic}: {message['id']} came again after a resume at {self._since}")
+            self.wrong(f"{topic}: {message['id']} was sent again after a resume at {self._since}")
         if not matches(self.topics, topic):
-            self.wrong(f"{topic} came, and nobody asked for it")
+            self.wrong(f"{topic} came without a subscription")
         if self._owed is not None:
             self._owed -= 1
         self._last = number
@@ -161,21 +161,21 @@ class History:
         if data["state"] == "corrected":
             return
         series = self._candles.setdefault(topic, Candles())
-        if series.open_ms is not None and number != series.number:  # a snapshot says the last one again
+        if series.open_ms is not None and number != series.number:  # a snapshot repeats the last candle
             due_ms = series.open_ms + STEP_MS[topic.rpartition(".")[2]]
             if open_ms <= series.open_ms:
                 self.wrong(f"{topic}: {open_ms} closed after {series.open_ms}")
             elif open_ms != due_ms and not series.excused:
-                self.wrong(f"{topic}: {open_ms} closed where {due_ms} was due, and no gap was told")
+                self.wrong(f"{topic}: {open_ms} closed where {due_ms} was due, without a gap")
         series.open_ms, series.number, series.excused = open_ms, number, False
 
-    def _stands(self, kind: str, event_id: str) -> None:
+    def _positioned(self, kind: str, event_id: str) -> None:
         number = number_of(event_id)[1]
         if number < self._last:
             self.wrong(f"{kind} at {event_id} after number {self._last}")
         if kind == "synced":
             if self._owed not in (None, 0):
-                self.wrong(f"{self._owed} of the values that were promised did not come before synced")
+                self.wrong(f"{self._owed} promised values did not come before synced")
             self._owed = None
             if self._broken:
                 self.spans.append((number, number))
@@ -189,30 +189,30 @@ class History:
 
 
 def missing(histories: Sequence[History]) -> list[str]:
-    """Log events that some client heard, and another did not that should have."""
-    told: dict[str, set[int]] = {}
+    """Find log events that one client received and another, subscribed at that time, did not."""
+    sent: dict[str, set[int]] = {}
     for history in histories:
         for topic, numbers in history.logs.items():
-            told.setdefault(topic, set()).update(numbers)
+            sent.setdefault(topic, set()).update(numbers)
     found = []
-    for topic, everything in told.items():
+    for topic, everything in sent.items():
         ordered = sorted(everything)
         for history in histories:
             if not matches(history.topics, topic):
                 continue
-            heard = set(history.logs.get(topic, ()))
+            received = set(history.logs.get(topic, ()))
             for start, end in history.spans:
                 due = ordered[bisect_right(ordered, start) : bisect_right(ordered, end)]
-                lost = [number for number in due if number not in heard]
+                lost = [number for number in due if number not in received]
                 if lost:
-                    found.append(f"{history.name}: {topic}: never heard {lost[:5]} ({len(lost)} in all)")
+                    found.append(f"{history.name}: {topic}: never received {lost[:5]} ({len(lost)} in all)")
     return found
 
 
 def behind(histories: Sequence[History], up_to: int) -> list[str]:
-    """Of connected clients that read all the time: whose newest value of a topic is not the newest up to a number.
+    """Find connected clients whose newest value of a topic is older than the newest one up to a number.
 
-    All of them must have heard everything up to it by now.
+    Call it with quick clients only, when they had time to receive everything up to that number.
     """
     newest: dict[str, int] = {}
     for history in histories:
@@ -220,7 +220,7 @@ def behind(histories: Sequence[History], up_to: int) -> list[str]:
             if number <= up_to:
                 newest[topic] = max(number, newest.get(topic, 0))
     return [
-        f"{history.name}: {topic}: holds {history.newest.get(topic)}, the newest is {number}"
+        f"{history.name}: {topic}: has {history.newest.get(topic)}, the newest is {number}"
         for topic, number in newest.items()
         for history in histories
         if history.is_live and matches(history.topics, topic) and history.newest.get(topic, 0) < number

@@ -1,4 +1,4 @@
-"""Those who come to break things, one act after the other, drawn from a seed. None expects an answer."""
+"""Hostile clients: attacks drawn from a seed, none of which expects an answer."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ STORM = 150
 
 
 class Plug:
-    """A connection by hand."""
+    """A raw TCP connection to the service."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -24,7 +24,7 @@ class Plug:
 
     @classmethod
     async def open(cls, port: int, buffer_bytes: int | None = None) -> "Plug":
-        """Connect; with a small buffer, a client that reads nothing holds little for the server either."""
+        """Connect; with a small receive buffer, unread bytes stay with the server."""
         plug = socket.socket()
         if buffer_bytes is not None:
             plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
@@ -34,12 +34,12 @@ class Plug:
         return cls(reader, writer)
 
     async def upgrade(self, query: bytes = b"") -> None:
-        """Become a WebSocket."""
+        """Send a WebSocket handshake and read the answer."""
         self.writer.write(UPGRADE % query)
         await self.reader.readuntil(b"\r\n\r\n")
 
     def frame(self, head: int, payload: bytes = b"", *, masked: bool = True) -> None:
-        """A frame; its mask is zero, so the payload goes as it is."""
+        """Send a frame; its mask is zero, so the payload is not changed."""
         if self.writer.is_closing():
             return
         size, bit = len(payload), 0x80 if masked else 0
@@ -47,17 +47,17 @@ class Plug:
         self.writer.write(bytes([head]) + length + (bytes(4) if masked else b"") + payload)
 
     def close(self, *, reset: bool = False) -> None:
-        """Go; with a reset instead of an end, if wanted."""
+        """Close the connection, with a TCP reset if `reset`."""
         plug = self.writer.get_extra_info("socket")
         if reset and plug is not None and plug.fileno() >= 0:
             plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self.writer.transport.abort()
 
 
-Act = Callable[[Plug, random.Random], Awaitable[None]]
+Attack = Callable[[Plug, random.Random], Awaitable[None]]
 
 
-async def _noise(plug: Plug, rng: random.Random) -> None:
+async def _random_bytes(plug: Plug, rng: random.Random) -> None:
     plug.writer.write(rng.randbytes(rng.randrange(1, 5000)))
     await asyncio.sleep(rng.random())
 
@@ -128,29 +128,29 @@ async def _bad_cursor(plug: Plug, rng: random.Random) -> None:
     await asyncio.sleep(rng.uniform(0.1, 2.0))
 
 
-async def _heads(plug: Plug, rng: random.Random) -> None:
+async def _many_headers(plug: Plug, rng: random.Random) -> None:
     headers = b"".join(b"X-%d: %b\r\n" % (number, b"y" * rng.randrange(200)) for number in range(200))
     plug.writer.write(b"GET /api/status HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n")
     await asyncio.sleep(0.2)
 
 
-async def _deaf(plug: Plug, rng: random.Random) -> None:
-    """Reads nothing, and may talk all the same."""
+async def _reads_nothing(plug: Plug, rng: random.Random) -> None:
+    """Read nothing, and perhaps send requests all the time."""
     await plug.upgrade(b"?topics=%3E")
-    talks = rng.random() < 0.5
+    sends_requests = rng.random() < 0.5
     for _ in range(rng.randrange(5, 40)):
-        if talks:
+        if sends_requests:
             plug.frame(0x81, b'{"op":"snapshot","topics":["price.*"]}')
         await asyncio.sleep(0.5)
 
 
-async def _deaf_sse(plug: Plug, rng: random.Random) -> None:
+async def _sse_reads_nothing(plug: Plug, rng: random.Random) -> None:
     plug.writer.write(b"GET /sse?topics=%3E HTTP/1.1\r\nHost: x\r\n\r\n")
     await asyncio.sleep(rng.uniform(3.0, 25.0))
 
 
-ACTS: tuple[Act, ...] = (
-    _noise,
+ATTACKS: tuple[Attack, ...] = (
+    _random_bytes,
     _half_a_handshake,
     _slow_head,
     _slow_body,
@@ -159,9 +159,9 @@ ACTS: tuple[Act, ...] = (
     _flood,
     _many_topics,
     _bad_cursor,
-    _heads,
-    _deaf,
-    _deaf_sse,
+    _many_headers,
+    _reads_nothing,
+    _sse_reads_nothing,
 )
 BASES = (b"BTC", b"ETH", b"BNB", b"SOL", b"XRP", b"DOGE", b"NOPE")
 SPANS = (b"1m", b"3m", b"5m", b"15m", b"30m", b"1h", b"4h", b"1d", b"7m")
@@ -181,22 +181,22 @@ MESSAGES = (
 )
 
 
-async def hostility(port: int, rng: random.Random) -> None:
-    """One act after the other, for ever."""
+async def attack_forever(port: int, rng: random.Random) -> None:
+    """Run one attack after another, forever."""
     while True:
-        act = rng.choice(ACTS)
+        attack = rng.choice(ATTACKS)
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
-            plug = await Plug.open(port, 4096 if act in (_deaf, _deaf_sse) else None)
+            plug = await Plug.open(port, 4096 if attack in (_reads_nothing, _sse_reads_nothing) else None)
             try:
                 async with asyncio.timeout(45):
-                    await act(plug, rng)
+                    await attack(plug, rng)
             finally:
                 plug.close(reset=rng.random() < 0.5)
         await asyncio.sleep(rng.uniform(0.0, 1.0))
 
 
-async def storms(port: int, rng: random.Random, every_s: float) -> None:
-    """Now and then very many at once, who stay a moment and are gone."""
+async def connection_storms(port: int, rng: random.Random, every_s: float) -> None:
+    """Open many connections at once, again and again, and close them after a moment."""
 
     async def one() -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
