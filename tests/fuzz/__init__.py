@@ -1,1 +1,1 @@
-"""What strangers send us, mutated without end: targets that raise only if something is wrong, and what drives them."""
+"""Fuzz tests of everything that parses input from outside: the targets, the mutations and the command."""

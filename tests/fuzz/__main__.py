@@ -1,7 +1,7 @@
-"""`python -m tests.fuzz [--minutes N] [TARGET…]`: each target in a process of its own, guided by coverage.
+"""`python -m tests.fuzz [--minutes N] [TARGET…]`: fuzz each target in a process of its own, guided by coverage.
 
-Coverage comes from atheris, which `make fuzz` installs. Where there is none for this machine, Hypothesis draws
-mutations without a guide. What fails is written to `--out`, to be run again with `--again FILE`.
+atheris, which `make fuzz` installs, measures coverage. Where it isn't available, Hypothesis draws mutations without
+coverage. Failing inputs are written to `--out`; `--again FILE` runs one again.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from hypothesis import given, settings
 
 atheris = importlib.import_module("atheris") if importlib.util.find_spec("atheris") else None
 READERS = ["stream_server", "feeds", "orchestrator", "feedparser", "email"]
-"""What is instrumented, which has to happen while it is imported."""
+"""Packages to instrument, which happens while they are imported."""
 
 with atheris.instrument_imports(include=READERS) if atheris else contextlib.nullcontext():
     from tests.fuzz.mutations import mutated
@@ -29,27 +29,27 @@ MEMORY_MB = 2048
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Fuzz what reads the words of strangers.")
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Fuzz the parsers of input from outside.")
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=f"of {', '.join(TARGETS)} (default: all)")
-    parser.add_argument("--minutes", type=float, default=5.0, help="for each target")
-    parser.add_argument("--out", type=Path, default=OUT, help="corpus and findings")
-    parser.add_argument("--again", type=Path, metavar="FILE", help="run one target on this file alone")
-    parser.add_argument("--alone", action="store_true", help="in this process")
-    told = parser.parse_args()
-    names = told.targets or list(TARGETS)
+    parser.add_argument("--minutes", type=float, default=5.0, help="minutes for each target")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder for the corpus and failing inputs")
+    parser.add_argument("--again", type=Path, metavar="FILE", help="run one target on this file only")
+    parser.add_argument("--alone", action="store_true", help="fuzz one target in this process")
+    options = parser.parse_args()
+    names = options.targets or list(TARGETS)
     if unknown := set(names) - set(TARGETS):
         parser.error(f"no target {', '.join(sorted(unknown))}; there are {', '.join(TARGETS)}")
-    if told.again is not None:
-        TARGETS[names[0]].run(told.again.read_bytes())
+    if options.again is not None:
+        TARGETS[names[0]].run(options.again.read_bytes())
         return 0
-    if told.alone:
-        _alone(names[0], told.minutes * 60, told.out)
+    if options.alone:
+        _alone(names[0], options.minutes * 60, options.out)
         return 0
     failed = []
     for name in names:
-        print(f"--- {name}: {told.minutes:g} minutes, {'atheris' if atheris else 'Hypothesis'}", flush=True)
-        command = [sys.executable, "-m", "tests.fuzz", "--alone", "--minutes", str(told.minutes), name]
-        if subprocess.run([*command, "--out", str(told.out)], check=False).returncode != 0:
+        print(f"--- {name}: {options.minutes:g} minutes, {'atheris' if atheris else 'Hypothesis'}", flush=True)
+        command = [sys.executable, "-m", "tests.fuzz", "--alone", "--minutes", str(options.minutes), name]
+        if subprocess.run([*command, "--out", str(options.out)], check=False).returncode != 0:
             failed.append(name)
     print(f"findings in {', '.join(failed)}" if failed else f"nothing found in {', '.join(names)}")
     return 1 if failed else 0

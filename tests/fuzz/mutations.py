@@ -1,4 +1,4 @@
-"""Bytes that are nearly what a target knows: its seeds, cut, doubled, spliced and sprinkled."""
+"""Mutations of a target's seeds: bytes replaced, removed and inserted."""
 
 from hypothesis import strategies as st
 
@@ -39,7 +39,7 @@ TOKENS = (
 
 
 def mutated(target: Target) -> st.SearchStrategy[bytes]:
-    """A seed with up to six changes, or any bytes at all."""
+    """Draw a seed with up to six changes, or arbitrary bytes."""
     change = st.tuples(
         st.integers(0, 1 << 16),
         st.integers(0, 60),

@@ -1,7 +1,7 @@
-"""What each fuzz target does with some bytes, and the bytes to begin with.
+"""The fuzz targets and their seeds.
 
-A target raises for a fault and returns for everything else. The suite runs each on its seeds and a few mutations, `make
-fuzz` for minutes with coverage as its guide.
+A target raises if the service is at fault and returns otherwise. The suite runs each on its seeds and a few mutations,
+`make fuzz` for minutes, guided by coverage.
 """
 
 import math
@@ -35,7 +35,7 @@ SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """`run` takes any bytes. `most_bytes` is as many as are of interest."""
+    """A target: `run` takes any bytes; inputs longer than `most_bytes` are not interesting."""
 
     run: Callable[[bytes], None]
     seeds: Sequence[bytes]
@@ -46,7 +46,7 @@ class Target:
 
 
 def message(data: bytes) -> None:
-    """Whatever a session is told, it answers in messages of the protocol, and another client notices nothing."""
+    """Check that a session answers any input with messages of the protocol, and that another client is not affected."""
     rig = HubRig()
     symbols = Symbols()
     symbols.learn(Pair(f"{base}USDT", base, "USDT") for base in ("BTC", "ETH", "SOL"))
@@ -58,7 +58,7 @@ def message(data: bytes) -> None:
     for line in data.split(b"\n")[:40]:
         try:
             line.decode()
-        except UnicodeDecodeError:  # the frame layer lets no such text through
+        except UnicodeDecodeError:  # the frame layer refuses such text
             continue
         session.receive(line)
         ids += [rig.say("price.BTC"), rig.say("ohlcv.ETH.1m", log=True)]
@@ -71,56 +71,56 @@ def message(data: bytes) -> None:
 
 # --- cursors, as WebSocket and SSE clients bring them ---
 
-SAID = 9
+PUBLISHED = 9
 RING = 4
 
 
 def cursor(data: bytes) -> None:
-    """A position is exactly what we have handed out, or it is refused with its reason and answered by a snapshot."""
+    """Check that a session resumes from an issued position, and answers any other with a reason and a snapshot."""
     since = data.decode(errors="replace")
     for wire in (Wire.WEBSOCKET, Wire.SSE):
         rig = HubRig(ring_events=RING)
-        for _ in range(SAID):
+        for _ in range(PUBLISHED):
             rig.say("price.BTC")
             rig.say("ohlcv.BTC.1m", log=True)
         client = rig.client(wire)
         client.subscribe("price.BTC", "ohlcv.BTC.1m", since=since)
-        said = client.take()
-        subscribed = next(each for each in said if each["type"] == "subscribed")
-        updates = [each["id"] for each in said if each["type"] == "update"]
-        assert said[-1]["type"] == "synced"
+        messages = client.take()
+        subscribed = next(each for each in messages if each["type"] == "subscribed")
+        updates = [each["id"] for each in messages if each["type"] == "update"]
+        assert messages[-1]["type"] == "synced"
         assert subscribed["count"] == len(updates)
         if since == "earliest":
             continue
         at = _position(since)
-        logs = [2 * number for number in range(1, SAID + 1)]
+        logs = [2 * number for number in range(1, PUBLISHED + 1)]
         whole = at is not None and not [number for number in logs[:-RING] if number > at]
         assert subscribed["resumed"] is whole, since
         if at is not None and whole:
-            due = [number for number in (*logs[-RING - 1 :], 2 * SAID - 1) if number > at]
+            due = [number for number in (*logs[-RING - 1 :], 2 * PUBLISHED - 1) if number > at]
             assert updates == [f"e1-{number}" for number in sorted(due)], since
         else:
             reason = subscribed["reason"]
             other_run = since.partition("-")[0] != "e1"
-            fair = ("evicted",) if at is not None else ("bad_cursor", "epoch") if other_run else ("bad_cursor",)
-            assert reason in (fair if since else ("no_cursor",)), (since, reason)
-            gaps = [(each["topic"], each["reason"]) for each in said if each["type"] == "gap"]
+            allowed = ("evicted",) if at is not None else ("bad_cursor", "epoch") if other_run else ("bad_cursor",)
+            assert reason in (allowed if since else ("no_cursor",)), (since, reason)
+            gaps = [(each["topic"], each["reason"]) for each in messages if each["type"] == "gap"]
             assert gaps == ([("ohlcv.BTC.1m", reason)] if reason in ("evicted", "epoch") else []), since
 
 
 def _position(since: str) -> int | None:
-    """The number in a position of this run, by the letter of docs/protocol.md."""
+    """Return the number in a position of this run, as docs/protocol.md defines it, or None."""
     epoch, _, digits = since.rpartition("-")
     if epoch != "e1" or not (digits.isascii() and digits.isdigit()) or len(digits) > 18:
         return None
-    return int(digits) if int(digits) <= 2 * SAID else None
+    return int(digits) if int(digits) <= 2 * PUBLISHED else None
 
 
 # --- Retry-After, and the Date it is counted from ---
 
 
 def retry_after(data: bytes) -> None:
-    """No header makes us fail, wait for ever, or wait for less than nothing."""
+    """Check that no header makes us fail or wait for a negative or unbounded time."""
     value, _, date = data.decode("latin-1").partition("\n")
     wait_s = retry_after_s(value, date or None, START_MS)
     assert wait_s is None or (math.isfinite(wait_s) and 0 <= wait_s <= MAX_RETRY_AFTER_S), data
@@ -132,7 +132,7 @@ def retry_after(data: bytes) -> None:
 
 
 def rss(data: bytes) -> None:
-    """A feed is read or refused, and what is read is plain, links to the web, and is not of the future."""
+    """Check that a feed is parsed or refused, and that its articles have plain text, web links and no future dates."""
     received = answered(data)
     try:
         rows = read_feed(received, "rss:fuzzed", "fuzzed")
@@ -148,24 +148,24 @@ def rss(data: bytes) -> None:
 
 # --- WebSocket frames: ours against those of the `websockets` package ---
 
-OURS_ALONE = (
+STRICTER_THAN_WEBSOCKETS = (
     f"message in more than {MAX_PARTS} parts",
-    # They take one whose length is said in more bytes than it needs; the table of test_conformance.py has the others.
+    # `websockets` accepts a length in more bytes than it needs; the table of test_conformance.py has the others.
     "control frame that is fragmented, too long or has reserved bits",
 )
-"""What they are less strict about."""
-Said = list[tuple[int, bytes]]
+"""Refusals of our reader where `websockets` is less strict."""
+ReadMessages = list[tuple[int, bytes]]
 
 
 def frames(data: bytes) -> None:
-    """Both readers take the same messages from the same bytes, and stop at the same place."""
+    """Check that both readers find the same messages in the same bytes, and stop at the same place."""
     if not data:
         return
     deflate, cut = bool(data[0] & 1), data[0] >> 1 or len(data)
     data = data[1:]
     ours, our_end = _read_by_us(data, deflate, cut)
     theirs, their_end = _read_by_them(data, deflate)
-    if our_end in OURS_ALONE:
+    if our_end in STRICTER_THAN_WEBSOCKETS:
         both = min(len(ours), len(theirs))
         assert ours[:both] == theirs[:both], data
         assert deflate or both == len(ours), data
@@ -184,41 +184,41 @@ def frames(data: bytes) -> None:
     assert (ours, our_end) == (theirs, their_end), (data, deflate)
 
 
-def _read_by_us(data: bytes, deflate: bool, cut: int) -> tuple[Said, str]:
+def _read_by_us(data: bytes, deflate: bool, cut: int) -> tuple[ReadMessages, str]:
     reader = Framing(MAX_MESSAGE_BYTES, deflate)
-    said: Said = []
+    messages: ReadMessages = []
 
-    def hear() -> None:
-        said.extend((int(each.opcode), each.payload) for each in reader.messages)
+    def collect() -> None:
+        messages.extend((int(each.opcode), each.payload) for each in reader.messages)
 
     try:
         for at in range(0, len(data), cut):
             reader.feed(data[at : at + cut])
-            hear()
+            collect()
             if reader.deaf:
-                return said, "closed"
+                return messages, "closed"
     except FrameError as error:
-        hear()
+        collect()
         assert error.code in (1002, 1007, 1009)
-        return said, error.reason if error.reason in OURS_ALONE else "refused"
-    return said, "open"
+        return messages, error.reason if error.reason in STRICTER_THAN_WEBSOCKETS else "refused"
+    return messages, "open"
 
 
-def _read_by_them(data: bytes, deflate: bool) -> tuple[Said, str]:
+def _read_by_them(data: bytes, deflate: bool) -> tuple[ReadMessages, str]:
     protocol = ServerProtocol(state=State.OPEN, max_size=MAX_MESSAGE_BYTES)
     if deflate:
         protocol.extensions = [PerMessageDeflate(True, True, 15, 15)]
     protocol.receive_data(data)
-    said: Said = []
+    messages: ReadMessages = []
     parts: list[bytes] = []
     kind: Op | None = None
     for event in protocol.events_received():
         assert isinstance(event, Frame)
         payload = bytes(event.data)
         if event.opcode in (Op.CLOSE, Op.PING, Op.PONG):
-            said.append((int(event.opcode), payload))
+            messages.append((int(event.opcode), payload))
             if event.opcode is Op.CLOSE:
-                return said, "closed"
+                return messages, "closed"
             continue
         kind = event.opcode if event.opcode is not Op.CONT else kind
         parts.append(payload)
@@ -228,15 +228,15 @@ def _read_by_them(data: bytes, deflate: bool) -> tuple[Said, str]:
                 try:
                     whole.decode()
                 except UnicodeDecodeError:
-                    return said, "refused"
-            said.append((int(kind), whole))
+                    return messages, "refused"
+            messages.append((int(kind), whole))
     if "incomplete fragmented message" in str(protocol.parser_exc):
-        return said, "closed within a message"
-    return said, "open" if protocol.parser_exc is None else "refused"
+        return messages, "closed within a message"
+    return messages, "open" if protocol.parser_exc is None else "refused"
 
 
 def _frame(head: int, payload: bytes = b"") -> bytes:
-    """Masked with zeros, so that mutations reach the payload."""
+    """Return a frame masked with zeros, so that mutations reach the payload."""
     size = len(payload)
     length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
     return bytes([head]) + length + bytes(4) + payload

@@ -1,4 +1,4 @@
-"""The fuzz targets on their seeds and a few mutations of them, and handshakes; `make fuzz` hunts for minutes."""
+"""Tests that run each fuzz target on its seeds and a few mutations, and fuzz handshakes; `make fuzz` runs longer."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -14,7 +14,7 @@ from tests.harness import running
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_what_is_known_to_be_odd_does_no_harm(name: str) -> None:
+def test_known_odd_inputs_do_no_harm(name: str) -> None:
     for seed in TARGETS[name].seeds:
         TARGETS[name].run(seed)
 
@@ -22,7 +22,7 @@ def test_what_is_known_to_be_odd_does_no_harm(name: str) -> None:
 @pytest.mark.parametrize("name", TARGETS)
 @settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
-def test_nothing_a_stranger_sends_does_more_than_its_contract_allows(name: str, data: st.DataObject) -> None:
+def test_mutated_inputs_keep_to_the_contract(name: str, data: st.DataObject) -> None:
     TARGETS[name].run(data.draw(mutated(TARGETS[name])))
 
 
@@ -62,7 +62,7 @@ places = st.tuples(st.integers(0, 400), printable)
 
 
 def handshake(query: list[bytes], odd: list[bytes], left_out: int, place: tuple[int, bytes]) -> bytes:
-    """A request for `/ws` that is nearly right."""
+    """Return a request for `/ws` that is nearly valid."""
     lines = [line for number, line in enumerate(GOOD) if number != left_out]
     head = bytearray(b"GET /ws?" + b"".join(query) + b" HTTP/1.1\r\n" + b"\r\n".join([*odd, *lines]))
     at, data = place
@@ -82,7 +82,7 @@ async def first_line(port: int, request: bytes) -> bytes:
         writer.transport.abort()
 
 
-def test_no_handshake_whatever_is_answered_by_a_fault_of_ours(tmp_path: Path) -> None:
+def test_no_handshake_is_answered_with_a_server_error(tmp_path: Path) -> None:
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         service = runner.run(stack.enter_async_context(running(None, tmp_path, OHLCV_SYMBOLS="none")))
