@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 ARGS ?=
 
-.PHONY: help run test lint format demo chaos bench bench-quick bench-continuity soak hunt fuzz autobahn clients audit lock clean
+.PHONY: help run test lint format docs demo chaos bench bench-quick bench-continuity soak hunt fuzz autobahn clients audit lock clean
 
 help:  ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ lint: $(VENV)/.dev  ## formatter, linter, types and dead code, as CI runs them
 format: $(VENV)/.dev  ## write the house formatting
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.run  ## print .env.example and the table of settings in docs/operations.md from the list of settings
+	@$(BIN)/python -m stream_server.settings.printed
 
 test: lint  ## every check: lint, types and the whole suite
 	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)

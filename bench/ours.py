@@ -67,4 +67,4 @@ if __name__ == "__main__":
     parser.add_argument("--max-connections", type=int, default=20_000)
     options, _ = parser.parse_known_args()
     logs.set_up("ERROR", "text")
-    _loop_runner()(main(Plan.from_arguments(), options.folder, options.trace, options.max_connections))
+    _loop_runner("auto")(main(Plan.from_arguments(), options.folder, options.trace, options.max_connections))

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Literal
 
 from feeds.exchange.tape import TapeError, open_tape
 from orchestrator.persistence import check_writable
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if run.tape is None and settings.state_dir != Settings().state_dir:
             check_writable(settings.state_dir)
-        _loop_runner()(serve(settings, run))
+        _loop_runner(settings.stream_server_loop)(serve(settings, run))
     except OSError as error:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         where = error.filename or f"{host}:{settings.port}"
@@ -101,9 +102,9 @@ def _run(options: argparse.Namespace) -> Run:
     return Run(tape, options.speed, options.record)
 
 
-def _loop_runner() -> Callable[[Coroutine[object, object, None]], None]:
-    """uvloop where it is installed, plain asyncio otherwise or with STREAM_SERVER_LOOP=asyncio."""
-    if os.environ.get("STREAM_SERVER_LOOP") != "asyncio":
+def _loop_runner(loop: Literal["auto", "asyncio"]) -> Callable[[Coroutine[object, object, None]], None]:
+    """Return what runs a coroutine on the event loop of the settings."""
+    if loop == "auto":
         try:
             import uvloop
         except ImportError:

@@ -33,7 +33,7 @@ from feeds.poller import IDLE
 from feeds.supervisor import Feed, Supervisor
 from feeds.symbols import QUOTES, Symbols
 from feeds.upstreams import SourcesPolicy, rest_of_binance
-from feeds.venues.binance import venue_of
+from feeds.venues.binance_hosts import venue_of
 from orchestrator.clock import Clock, SystemClock
 from orchestrator.hosts import Hosts
 from orchestrator.http import AiohttpTransport
@@ -58,7 +58,7 @@ from stream_server.observing import memory_limit
 from stream_server.observing.loop_monitor import Pulse
 from stream_server.observing.probe import Probe
 from stream_server.rest import page, status_report
-from stream_server.settings import KEYS, Settings
+from stream_server.settings import API_KEYS, Settings
 
 log = logging.getLogger(__name__)
 
@@ -325,7 +325,7 @@ def _sources_policy(settings: Settings) -> SourcesPolicy:
             "huggingface": settings.hf_inference_url,
         },
         rss_feeds=settings.rss_feeds,
-        keys={name: getattr(settings, name.lower()) for name in KEYS},
+        keys={name.upper(): getattr(settings, name) for name in API_KEYS},
         market_poll_s=settings.market_poll_s,
         news_poll_s=settings.news_poll_s,
         sentiment_poll_s=settings.sentiment_poll_s,

@@ -20,7 +20,7 @@ NOWHERE = "http://127.0.0.1:9"
 ELSEWHERE = {
     **{
         name.upper(): NOWHERE
-        for name in Settings.__dataclass_fields__
+        for name in Settings.model_fields
         if name.endswith(("_url", "_urls")) and not name.startswith("binance")
     },
     "RSS_FEEDS": "none",

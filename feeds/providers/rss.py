@@ -36,15 +36,6 @@ from orchestrator.http import HttpRequest, HttpResponse
 from orchestrator.provider import Steps
 
 NAME = "rss"
-DEFAULT_FEEDS: Mapping[str, str] = {
-    "coindesk": "https://www.coindesk.com/arc/outboundfeeds/rss",
-    "cointelegraph": "https://cointelegraph.com/rss",
-    "decrypt": "https://decrypt.co/feed",
-    "bitcoinmagazine": "https://bitcoinmagazine.com/feed",
-    "theblock": "https://www.theblock.co/rss.xml",
-}
-"""Outlets and their feeds, as of September 2026, each where its redirects end."""
-
 MAX_FEED_BYTES = 4 * 1024 * 1024
 """The longest honest feed, with whole articles in it, has about 1 MB."""
 MAX_MARKS = 100_000

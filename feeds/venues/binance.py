@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 import orjson
 
@@ -52,15 +51,7 @@ MAX_KLINES = 1000
 MAX_STREAMS_PER_SOCKET = 1024
 MAX_SYMBOL = 60
 
-VENUES = {"binance.us": "us", "trbinance.com": "tr"}
-
 T = TypeVar("T")
-
-
-def venue_of(url: str) -> str:
-    """Which exchange of Binance's name a host belongs to: empty for binance.com, whose prices are its own."""
-    host = urlsplit(url).hostname or ""
-    return next((venue for domain, venue in VENUES.items() if host == domain or host.endswith("." + domain)), "")
 
 
 # --- questions ---

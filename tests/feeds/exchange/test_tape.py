@@ -16,7 +16,7 @@ from feeds.exchange.recorder import Recorder
 from feeds.exchange.tape import Connection, Tape, TapeError, open_tape
 from feeds.model import Event
 from feeds.symbols import QUOTES, Symbols
-from feeds.venues.binance import venue_of
+from feeds.venues.binance_hosts import venue_of
 from orchestrator.clock import SystemClock
 from orchestrator.http import HttpRequest, HttpResponse
 from tests.fakes.binance import FakeBinance, RestFault, Spoil

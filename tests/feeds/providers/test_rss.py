@@ -14,11 +14,12 @@ from feeds.fields import Rows
 from feeds.model import Article
 from feeds.news.articles import NewsQuery
 from feeds.providers import rss
-from feeds.providers.rss import DEFAULT_FEEDS, MAX_FEED_BYTES, RssFeed, read_feed
+from feeds.providers.rss import MAX_FEED_BYTES, RssFeed, read_feed
 from orchestrator import repairs
 from orchestrator.addresses import is_public_address
 from orchestrator.errors import Blocked, Malformed, NotFound, ProviderError, RateLimited, TooLarge, Unavailable
 from orchestrator.http import HttpRequest, HttpResponse
+from stream_server.settings import Settings
 from tests.asking import asking
 from tests.conversations import answered, date_ms, drive
 from tests.fakes.clock import START_MS, ManualClock
@@ -592,5 +593,5 @@ async def test_conversations_of_several_outlets_may_run_in_threads_at_once() -> 
 
 
 def test_the_default_feeds_are_the_five_outlets() -> None:
-    assert set(DEFAULT_FEEDS) == set(OUTLETS)
-    assert all(url.startswith("https://") for url in DEFAULT_FEEDS.values())
+    assert set(Settings().rss_feeds) == set(OUTLETS)
+    assert all(url.startswith("https://") for url in Settings().rss_feeds.values())
