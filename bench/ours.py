@@ -4,6 +4,7 @@ The events of the benchmark take the way of every event, through `Hub.publish` a
 """
 
 import argparse
+import asyncio
 import time
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from bench.pacing import Plan, publish_by
 from bench.trace import Trace
 from feeds.model import Event, Pair
 from stream_server.__main__ import _loop_runner
-from stream_server.app import Run, calm_the_collector, listen, runner_of, service
+from stream_server.app import Run, calm_the_collector, runner_of, service
+from stream_server.connections.listener import listen
 from stream_server.delivery.hub import Hub
 from stream_server.observing import logs
 from stream_server.settings import Settings
@@ -38,12 +40,12 @@ async def main(plan: Plan, state_dir: str, trace: Path | None, max_connections: 
         runner = runner_of(app)
         await runner.setup()
         try:
-            server = await listen(runner, context)
+            await listen(runner, context)
             calm_the_collector()
             if trace is not None:
                 Trace(trace).watch_the_loop()
             await publish_by(plan, Publisher(context.hub).publish)
-            await server.serve_forever()
+            await asyncio.Event().wait()  # until somebody kills the process
         finally:
             await runner.cleanup()
 

@@ -6,7 +6,6 @@ comes at the end of the loop's turn, outside of all three.
 """
 
 import argparse
-import asyncio
 import sys
 import time
 from collections.abc import Callable
@@ -14,14 +13,12 @@ from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from aiohttp import web
-
 from bench.trace import Trace
 from feeds.exchange.market import ExchangeMarket
 from feeds.venues import binance
 from stream_server import __main__ as command
 from stream_server import app
-from stream_server.context import Context
+from stream_server.connections.listener import Listener, listen
 from stream_server.delivery.rounds import Rounds
 
 P = ParamSpec("P")
@@ -77,13 +74,12 @@ def main() -> int:
 
     ExchangeMarket.part = part  # type: ignore[method-assign]
     Rounds.flush = stages.timed("flush", Rounds.flush)  # type: ignore[method-assign]
-    listen = app.listen
 
-    async def listen_and_watch(runner: web.AppRunner, context: Context) -> asyncio.Server:
+    async def listen_and_watch(*of: object) -> Listener:
         trace.watch_the_loop()
-        return await listen(runner, context)
+        return await listen(*of)  # type: ignore[arg-type]
 
-    app.listen = listen_and_watch
+    app.listen = listen_and_watch  # type: ignore[attr-defined, assignment]
     return command.main([])
 
 

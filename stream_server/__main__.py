@@ -12,6 +12,7 @@ from feeds.exchange.tape import TapeError, open_tape
 from orchestrator.persistence import check_writable
 from stream_server import __version__
 from stream_server.app import Run, serve
+from stream_server.connections.listener import authority
 from stream_server.observing import logs
 from stream_server.settings import Settings, SettingsError
 
@@ -44,8 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
             check_writable(settings.state_dir)
         _loop_runner(settings.stream_server_loop)(serve(settings, run))
     except OSError as error:
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        where = error.filename or f"{host}:{settings.port}"
+        where = error.filename or authority(settings.host, settings.port)
         print(f"stream-server: cannot start: {where}: {error.strerror or error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -82,9 +82,12 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     source.add_argument("--tape", type=Path, metavar="FILE", help="run on a recorded tape instead of the network")
     parser.add_argument(
-        "--speed", type=_speed, default=1.0, metavar="N", help="play the tape N times as fast; 0: as fast as possible"
+        "--speed", type=_speed, metavar="N", help="play the tape N times as fast; 0: as fast as possible"
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.speed is not None and options.tape is None:
+        parser.error("argument --speed: needs --tape FILE")
+    return options
 
 
 def _speed(text: str) -> float:
@@ -99,7 +102,7 @@ def _speed(text: str) -> float:
 
 def _run(options: argparse.Namespace) -> Run:
     tape = open_tape(options.tape) if options.tape is not None else None
-    return Run(tape, options.speed, options.record)
+    return Run(tape, 1.0 if options.speed is None else options.speed, options.record)
 
 
 def _loop_runner(loop: Literal["auto", "asyncio"]) -> Callable[[Coroutine[object, object, None]], None]:

@@ -2,18 +2,14 @@
 
 import asyncio
 import contextlib
-import errno
 import gc
 import logging
-import os
 import random
 import secrets
 import signal
-import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -44,11 +40,9 @@ from stream_server.access.door import guard, issue_ticket, only_wanted_bodies
 from stream_server.access.jwks import KeyFile
 from stream_server.access.tokens import Access
 from stream_server.connections import descriptors
-from stream_server.connections.aiohttp_connection import Connection
 from stream_server.connections.envelope import envelope_errors, finish
-from stream_server.connections.front import ENTER_A_TURN, Front
+from stream_server.connections.listener import listen, open_ports, url_of
 from stream_server.connections.sse import keep_event_sources, sse
-from stream_server.connections.turnstile import Turnstile
 from stream_server.connections.websocket import websocket
 from stream_server.context import CONTEXT, Context
 from stream_server.delivery.clients import Clients
@@ -62,17 +56,8 @@ from stream_server.settings import API_KEYS, Settings
 
 log = logging.getLogger(__name__)
 
-BOTH_FAMILIES = ("*", "::")
-"""Hosts that mean every address, of IPv4 and of IPv6; asyncio by itself would leave IPv4 out of the second."""
-BACKLOG = 4096
-"""The default of 128 would turn a storm of reconnects into refusals."""
-
 STATUS_EVERY_S = 10.0
 STATUS_SETTLE_S = 0.25
-KEEPALIVE_S = 75.0
-"""Idle, or with the head of a request that does not end. Longer than proxies keep a connection to us, by intent."""
-LINGERING_S = 2.0
-"""For what is left of a body that nobody reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,59 +383,6 @@ async def _housekeeping(context: Context) -> None:
             context.hub.members.find_stuck()
 
 
-async def listen(runner: web.AppRunner, context: Context) -> asyncio.Server:
-    """Open the port. Raises OSError if it is taken."""
-    settings = context.settings
-    stock = runner.server
-    assert stock is not None  # noqa: S101 - the runner has been set up
-    loop = asyncio.get_running_loop()
-    heavy = partial(
-        Connection,
-        context,
-        stock,
-        loop=loop,
-        access_log=None,
-        keepalive_timeout=KEEPALIVE_S,
-        lingering_time=LINGERING_S,
-        auto_decompress=False,
-    )
-    turnstile = Turnstile(ENTER_A_TURN)
-    listening = both_families(settings.port) if settings.host in BOTH_FAMILIES else None
-    where = {"sock": listening} if listening is not None else {"host": one_family(settings.host), "port": settings.port}
-    server = await loop.create_server(
-        lambda: Front(context, heavy, turnstile), backlog=descriptors.ACCEPTS_A_TURN, **where
-    )
-    # asyncio takes one number for both; the queue of those that wait may be longer than what is taken in one turn.
-    for each in server.sockets:
-        with socket.socket(fileno=os.dup(each.fileno())) as same:
-            same.listen(BACKLOG)
-    context.probe.listens(server.sockets[0].getsockname())
-    return server
-
-
-def both_families(port: int) -> socket.socket | None:
-    """Return a socket that takes IPv4 and IPv6, None where the system has none. Raises OSError if the port is taken."""
-    if not socket.has_dualstack_ipv6():
-        return None
-    try:
-        return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
-    except OSError as error:
-        if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):  # IPv6 is switched off
-            return None
-        raise
-
-
-def one_family(host: str) -> str:
-    """Return the address to listen on where one socket takes one family."""
-    return "0.0.0.0" if host == "*" else host  # noqa: S104 - as asked
-
-
-def url_of(host: str, sockname: Sequence[object]) -> str:
-    """Return the URL that a socket is reached by, with the host as it was asked for if it names one."""
-    shown = str(sockname[0]) if host == "*" else host
-    return f"http://{f'[{shown}]' if ':' in shown else shown}:{sockname[1]}"
-
-
 def runner_of(app: web.Application) -> web.AppRunner:
     """Runs the application; `listen` makes its connections."""
     # Twice as much at most: a request may end by itself, and is then cancelled.
@@ -464,20 +396,22 @@ async def serve(settings: Settings, run: Run) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop_or_leave, stop)
+    # Before anything else: while another process has the port, nothing is asked of any source.
+    ports = open_ports(settings.host, settings.port)
     async with service(settings, run) as (app, context):
         runner = runner_of(app)
         await runner.setup()
         try:
-            server = await listen(runner, context)
+            listener = await listen(runner, context, ports)
             calm_the_collector()
-            url = url_of(settings.host, server.sockets[0].getsockname())
+            url = url_of(settings.host, listener.sockname)
             log.info("serving", extra={"url": url, "mode": context.mode})
             await stop.wait()
             log.info("stopping", extra={"clients": len(context.clients.connected)})
             context.draining = True
             # Still listening: probes shall see that we are not ready, and who comes now is told so.
             await context.clients.dismiss(within_s=max(0.4 * settings.shutdown_s, settings.shutdown_s - 3.0))
-            server.close()
+            listener.close()
         finally:
             await runner.cleanup()
     log.info("stopped")

@@ -9,7 +9,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from stream_server.access.tokens import Claims
-from stream_server.app import Run, listen, runner_of, service
+from stream_server.app import Run, runner_of, service
+from stream_server.connections.listener import listen
 from stream_server.context import CONTEXT, Context
 from stream_server.delivery.outbox import Outbox
 from stream_server.delivery.session import Session
@@ -63,12 +64,12 @@ async def echoing(state_dir: Path, *, light: bool) -> AsyncIterator[int]:
         runner = runner_of(app)
         await runner.setup()
         try:
-            server = await listen(runner, context)
+            listener = await listen(runner, context)
             try:
-                yield int(server.sockets[0].getsockname()[1])
+                yield int(listener.sockname[1])
             finally:
                 context.draining = inner.draining = True
-                server.close()
+                listener.close()
             await context.clients.dismiss(within_s=1.0)
         finally:
             await runner.cleanup()

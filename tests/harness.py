@@ -9,7 +9,8 @@ from pathlib import Path
 
 import aiohttp
 
-from stream_server.app import Run, listen, runner_of, service
+from stream_server.app import Run, runner_of, service
+from stream_server.connections.listener import listen
 from stream_server.context import Context
 from stream_server.settings import Settings
 from tests.fakes.binance import FakeBinance
@@ -68,15 +69,15 @@ async def running(
         runner = runner_of(app)
         await runner.setup()
         try:
-            server = await listen(runner, context)
+            listener = await listen(runner, context)
             try:
-                port = server.sockets[0].getsockname()[1]
+                port = listener.sockname[1]
                 async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
                     yield Running(f"http://127.0.0.1:{port}", http, context)
             finally:
                 # Also after a failed test: uvloop waits for ever for a server that nobody closed.
                 context.draining = True
-                server.close()
+                listener.close()
             await context.clients.dismiss(within_s=1.0)
         finally:
             await runner.cleanup()

@@ -12,7 +12,8 @@ import aiohttp
 import orjson
 from websockets.asyncio.client import connect
 
-from stream_server.app import Run, listen, runner_of, service
+from stream_server.app import Run, runner_of, service
+from stream_server.connections.listener import listen
 from stream_server.context import Context
 from stream_server.settings import Settings
 from tests.chaos import virtual
@@ -109,12 +110,12 @@ async def marketplace(exchange: FakeBinance, state_dir: Path, **settings: str) -
         runner = runner_of(app)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        server = await listen(runner, context)
-        stack.callback(server.close)
+        listener = await listen(runner, context)
+        stack.callback(listener.close)
         pump = asyncio.create_task(exchange.run(1.0))
         stack.callback(pump.cancel)
         http = await stack.enter_async_context(aiohttp.ClientSession())
-        yield Marketplace(exchange, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", http, context)
+        yield Marketplace(exchange, f"http://127.0.0.1:{listener.sockname[1]}", http, context)
 
 
 def play(tmp_path: Path, story: Callable[[Marketplace], Any], pairs: Sequence[Pair], **settings: str) -> None:

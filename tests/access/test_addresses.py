@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from stream_server import app
-from stream_server.app import url_of
+from stream_server.connections import listener
+from stream_server.connections.listener import url_of
 from tests.connections.test_open_internet import STRANGER
 from tests.harness import running
 
@@ -22,6 +22,8 @@ DUAL = socket.has_dualstack_ipv6()
         ("*", ("::", 7860, 0, 0), "http://[::]:7860"),
         ("*", ("0.0.0.0", 7860), "http://0.0.0.0:7860"),
         ("::1", ("::1", 80, 0, 0), "http://[::1]:80"),
+        ("[::]", ("::", 7860, 0, 0), "http://[::]:7860"),
+        ("[::1]", ("::1", 80, 0, 0), "http://[::1]:80"),
         ("fe80::1%eth0", ("fe80::1%eth0", 80, 0, 2), "http://[fe80::1%eth0]:80"),
         ("localhost", ("127.0.0.1", 80), "http://localhost:80"),
     ],
@@ -31,7 +33,7 @@ def test_the_url_has_brackets_where_the_host_has_colons(host: str, sockname: tup
 
 
 @pytest.mark.skipif(not DUAL, reason="this machine has no IPv6")
-@pytest.mark.parametrize("host", ["*", "::"])
+@pytest.mark.parametrize("host", ["*", "::", "[::]"])
 @pytest.mark.parametrize("light", ["1", "0"])
 async def test_every_address_is_one_of_either_family(tmp_path: Path, host: str, light: str) -> None:
     async with running(None, tmp_path, HOST=host, LIGHT_CONNECTIONS=light, MAX_CONNECTIONS_PER_IP="50") as service:
@@ -50,7 +52,7 @@ async def test_every_address_is_one_of_either_family(tmp_path: Path, host: str, 
 
 
 async def test_without_ipv6_every_address_is_one_of_ipv4(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "both_families", lambda port: None)
+    monkeypatch.setattr(listener, "both_families", lambda port: None)
     async with running(None, tmp_path, HOST="*") as service:
         assert (await service.get("/health/live"))[0] == 200
 

@@ -21,7 +21,8 @@ import aiohttp
 import orjson
 
 from feeds.venues.binance import ALL_MINI_TICKERS, kline_stream
-from stream_server.app import Run, listen, runner_of, service
+from stream_server.app import Run, runner_of, service
+from stream_server.connections.listener import listen
 from stream_server.settings import Settings
 from tests.chaos import virtual
 from tests.chaos.checker import Expected, Series, findings
@@ -129,9 +130,9 @@ class Service:
         runner = runner_of(app)
         await runner.setup()
         self.life.push_async_callback(runner.cleanup)
-        server = await listen(runner, context)
-        self.life.callback(server.close)
-        self.proxy.target = ("127.0.0.1", server.sockets[0].getsockname()[1])
+        listener = await listen(runner, context)
+        self.life.callback(listener.close)
+        self.proxy.target = ("127.0.0.1", listener.sockname[1])
         await self.proxy.up()
 
     async def kill(self) -> None:

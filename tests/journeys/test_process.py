@@ -91,6 +91,8 @@ def test_every_bad_setting_is_named_at_once_and_the_status_is_2(tmp_path: Path) 
         ("--speed", "-1"),
         ("--speed", "nan"),
         ("--speed", "inf"),
+        ("--speed", "2"),
+        ("--speed", "1", "--record", "b"),
         ("--tape", "a", "--record", "b"),
         ("now",),
     ],
@@ -135,15 +137,29 @@ def test_a_recording_that_cannot_be_written_is_refused_in_one_line(tmp_path: Pat
     assert "folder.tape" in done.stderr
 
 
-def test_a_port_in_use_is_one_clear_line_and_a_status_that_is_not_0(tmp_path: Path) -> None:  # N15
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        done = run(cwd=tmp_path, settings={"HOST": "127.0.0.1", "PORT": str(port), "LOG_LEVEL": "WARNING", **NOWHERE})
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "*", "::", "[::]"])
+def test_a_port_in_use_is_one_clear_line_a_status_that_is_not_0_and_no_word_to_any_source(
+    tmp_path: Path, host: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as source:
+        source.settimeout(0)
+        port, url = taken.getsockname()[1], f"127.0.0.1:{source.getsockname()[1]}"
+        sources = {"BINANCE_WS_URLS": f"ws://{url}", "BINANCE_REST_URLS": f"http://{url}"}
+        done = run(cwd=tmp_path, settings={"HOST": host, "PORT": str(port), **NOWHERE, **sources})
+        with pytest.raises(BlockingIOError):
+            source.accept()
     assert done.returncode not in (0, -signal.SIGTERM)
-    lines = [line for line in done.stderr.splitlines() if "WARNING" not in line]
-    assert len(lines) == 1, done.stderr
-    assert f"127.0.0.1:{port}" in lines[0]
-    assert "in use" in lines[0].lower()
+    (line,) = done.stderr.splitlines()
+    assert f"{host}:{port}" in line or f"[{host}]:{port}" in line
+    assert "in use" in line.lower()
+
+
+def test_a_host_that_nobody_knows_is_one_clear_line(tmp_path: Path) -> None:
+    for host in ("nowhere.invalid", "[127.0.0.1]", "[::", "300.1.1.1", "a..b", "x" * 99):
+        done = run(cwd=tmp_path, settings={"HOST": host, "PORT": "0", **NOWHERE})
+        assert done.returncode == 2
+        (line,) = done.stderr.splitlines()
+        assert host in line
 
 
 def test_a_folder_for_the_state_that_cannot_be_one_is_one_clear_line_and_status_2(tmp_path: Path) -> None:  # N15
