@@ -11,7 +11,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Page, Playwright, async_playwright, expect
 from playwright.async_api import Error as PlaywrightError
 
-SOON_MS = 10_000
+SOON_MS = 30_000
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = [

@@ -18,7 +18,7 @@ from tests.harness import Running, running, until
 
 Message = dict[str, Any]
 
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0
 
 
 def market_start() -> int:

@@ -83,7 +83,7 @@ async def running(
             await runner.cleanup()
 
 
-async def until(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
+async def until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
     """Wait for something inside the service. Fails, rather than hangs, when it does not come."""
     deadline = time.monotonic() + timeout_s
     while not condition():

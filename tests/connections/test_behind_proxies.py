@@ -138,7 +138,7 @@ async def public(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 async def listening(process: asyncio.subprocess.Process, port: int) -> None:
     """Wait until the proxy takes connections."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 30
     while True:
         assert process.returncode is None, "it did not start: see proxy.log"
         with contextlib.suppress(OSError):

@@ -96,7 +96,7 @@ async def test_a_source_that_gets_no_descriptor_comes_back_and_others_read_the_s
                 assert answer.status == 503
             host, _, port = service.url.removeprefix("http://").partition(":")
             reader, writer = await asyncio.open_connection(host, int(port))
-            async with asyncio.timeout(5):  # without a word of its own it is told after a moment
+            async with asyncio.timeout(30):  # without a word of its own it is told after a moment
                 assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
             writer.close()
             async with event_source(service.http, url, gate) as source:

@@ -44,7 +44,7 @@ async def said(service: Running, data: bytes) -> Heard:
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
         writer.write(data)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             if head[0].endswith(" 100 Continue"):
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
@@ -357,7 +357,7 @@ async def test_a_request_behind_a_refused_upgrade_or_in_front_of_one_gets_its_an
         writer.write(request(b"GET /ws", UPGRADE, VERSION) + probe + request(b"GET /ws?topics=price.BTC", UPGRADE, KEY))
         writer.write(probe + request(b"GET /ws", UPGRADE, VERSION, KEY) + b"\x81\x8d" + bytes(4) + b'{"op":"ping"}')
         data = b""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while b'"pong"' not in data:
                 more = await reader.read(65536)
                 assert more, data

@@ -60,7 +60,7 @@ async def test_the_data_is_byte_for_byte_what_a_websocket_gets(service: Running)
         sse(service, "topics=price.BTC") as client,
     ):
         event = await client.one("update")
-        texts = [(await ws.receive(timeout=5)).data for _ in range(3)]
+        texts = [(await ws.receive(timeout=30)).data for _ in range(3)]
     assert event.data[0] in texts
 
 
@@ -80,7 +80,7 @@ async def test_httpx_sse_reads_every_event(service: Running, exchange: FakeBinan
     kinds: list[str] = []
     ids: list[str] = []
     async with (
-        httpx.AsyncClient(trust_env=False, timeout=5) as http,
+        httpx.AsyncClient(trust_env=False, timeout=30) as http,
         httpx_sse.aconnect_sse(http, "GET", f"{service.url}/sse?topics=price.BTC,ohlcv.BTC.1m") as source,
     ):
         async for event in source.aiter_sse():
@@ -102,7 +102,7 @@ async def test_httpx_sse_reads_every_event(service: Running, exchange: FakeBinan
 
 async def test_httpx_reads_no_decoded_garbage_when_it_accepts_compression(service: Running) -> None:
     async with (
-        httpx.AsyncClient(trust_env=False, timeout=5, headers={"Accept-Encoding": "gzip, br, zstd"}) as http,
+        httpx.AsyncClient(trust_env=False, timeout=30, headers={"Accept-Encoding": "gzip, br, zstd"}) as http,
         http.stream("GET", f"{service.url}/sse?topics=price.BTC") as answer,
     ):
         async for line in answer.aiter_lines():
@@ -202,7 +202,7 @@ async def test_a_full_server_answers_503_with_retry_after_and_has_room_when_one_
 async def test_head_and_post_open_no_stream(service: Running) -> None:
     async with service.http.post(f"{service.url}/sse?topics=price.BTC") as answer:
         assert answer.status == 405
-    async with asyncio.timeout(5), service.http.head(f"{service.url}/sse?topics=price.BTC") as answer:
+    async with asyncio.timeout(30), service.http.head(f"{service.url}/sse?topics=price.BTC") as answer:
         await answer.read()
     await until(lambda: not service.context.clients.connected)
 
@@ -223,7 +223,7 @@ async def test_a_client_that_leaves_while_nothing_happens_is_noticed(tmp_path: P
         async with sse(service, "topics=price.BTC") as client:
             await client.until("synced")
             assert service.context.clients.count() == {"websocket": 0, "sse": 1}
-        await until(lambda: not service.context.clients.connected, timeout_s=2)
+        await until(lambda: not service.context.clients.connected)
         assert not service.context.hub.members.by_outbox
 
 
@@ -233,7 +233,7 @@ async def test_a_half_closed_client_is_gone(tmp_path: Path) -> None:
         await reader.readuntil(b"\r\n\r\n")
         await until(lambda: service.context.clients.connected)
         writer.write_eof()
-        await until(lambda: not service.context.clients.connected, timeout_s=2)
+        await until(lambda: not service.context.clients.connected)
         writer.close()
 
 
@@ -291,13 +291,13 @@ async def test_an_sse_client_that_does_not_read_is_cut_with_a_goodbye_and_anothe
             await brisk.until("synced")
             await until(lambda: len(service.context.clients.connected) == 2)
             writer.transport.pause_reading()  # type: ignore[attr-defined]
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 30
             while not service.context.hub.members.cut:
                 assert time.monotonic() < deadline
                 exchange.advance(1)
                 await brisk.one("update", topic="price.BTC", ts=exchange.now_ms)
             writer.transport.resume_reading()  # type: ignore[attr-defined]
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 told = await reader.read()
             exchange.advance(1)
             await brisk.one("update", topic="price.BTC", ts=exchange.now_ms)

@@ -458,12 +458,12 @@ async def test_a_small_deflated_message_that_is_huge_inside_is_refused(either: R
 
 
 async def test_a_ping_is_answered_with_its_own_payload(either: Running) -> None:
-    async with websocket(either) as client, asyncio.timeout(5):
+    async with websocket(either) as client, asyncio.timeout(30):
         await (await client.connection.ping(b"are you there?"))
 
 
 async def test_the_server_pings_and_who_answers_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clients, "PONG_WITHIN_S", 0.3)
+    monkeypatch.setattr(clients, "PONG_WITHIN_S", 0.75)
     async with running(None, tmp_path, HEARTBEAT_S="1") as service, raw_websocket(service) as raw:
         for _ in range(2):
             assert await raw.frame(opcode=9) == b""
@@ -500,7 +500,7 @@ class RawWebSocket:
 
     async def frame(self, opcode: int, having: bytes = b"") -> bytes:
         """The payload of the next frame of this kind that holds these bytes."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 head, size = await self.reader.readexactly(2)
                 if size >= 126:
@@ -801,7 +801,7 @@ async def after_our_close(service: Running, headers: str, leave: Callable[[], Aw
     request = f"GET /ws HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     writer.write(f"{request}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{headers}\r\n".encode())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await reader.readuntil(b"\r\n\r\n")
             leaving = asyncio.ensure_future(leave())
             opcode, payload = 0, b""

@@ -399,7 +399,7 @@ class FakeBinance:
             if request.path == full and all(request.query.get(name) == value for name, value in query.items())
         ]
 
-    async def until(self, holds: Callable[[], object], timeout_s: float = 5.0) -> None:
+    async def until(self, holds: Callable[[], object], timeout_s: float = 30.0) -> None:
         """Return once `holds()` is true; it is asked again at every event of the exchange.
 
         Raises: TimeoutError, with what the exchange saw, after `timeout_s` real seconds.

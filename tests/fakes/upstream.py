@@ -142,7 +142,7 @@ class FakeUpstream:
         """Answer by `reply`. A path that ends in `*` means all that begin so; the longest that fits is taken."""
         self._routes[method, path] = reply
 
-    async def called(self, times: int, within_s: float = 10.0) -> None:
+    async def called(self, times: int, within_s: float = 30.0) -> None:
         """Wait until so many calls have come in all. Raises TimeoutError."""
         event = asyncio.Event()
         self._awaited.append((times, event))

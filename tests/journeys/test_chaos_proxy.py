@@ -29,13 +29,13 @@ class Target:
 
     async def until(self, count: int) -> None:
         """Wait for this many bytes."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while len(self.received) < count:
                 self.news.clear()
                 await self.news.wait()
 
     async def until_ended(self) -> str:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while not self.ends:
                 self.news.clear()
                 await self.news.wait()

@@ -75,7 +75,7 @@ def handshake(query: list[bytes], odd: list[bytes], left_out: int, place: tuple[
 async def first_line(port: int, request: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             writer.write(request)
             return await reader.readline()
     finally:

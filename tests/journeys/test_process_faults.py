@@ -122,7 +122,7 @@ async def test_stream_and_rest_both_go_through_the_proxy_of_the_environment(tmp_
             **CANDLES,
         ) as service,
     ):
-        await exchange.until(lambda: exchange.subscribed(KLINES) and exchange.requests_to("klines"), timeout_s=15)
+        await exchange.until(lambda: exchange.subscribed(KLINES) and exchange.requests_to("klines"))
         exchange.advance(2)
         async with connected(service, "topics=price.BTC") as client:
             await client.one("update", topic="price.BTC")

@@ -142,7 +142,7 @@ async def test_who_subscribes_while_the_exchange_is_down_gets_the_old_value_and_
 ) -> None:
     async with serving(exchange, tmp_path, SNAPSHOT_TTL_S="1") as service:
         await exchange.kill()
-        await until(lambda: service.context.hub.topics["price.BTC"].stale, timeout_s=3)
+        await until(lambda: service.context.hub.topics["price.BTC"].stale)
         async with websocket(service, "topics=price.BTC") as client:
             _, _, update, stale, _ = await client.until("synced")
     assert (update["topic"], stale["topic"]) == ("price.BTC", "price.BTC")

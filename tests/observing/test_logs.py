@@ -117,7 +117,7 @@ async def pipelined(service: Running, request: bytes, count: int = FLOOD) -> Non
             client.send(request * 50)
             answers = 0
             while answers < 50:
-                answers += (await asyncio.wait_for(client.reader.read(1 << 20), 20)).count(b"HTTP/1.1 ")
+                answers += (await asyncio.wait_for(client.reader.read(1 << 20), 30)).count(b"HTTP/1.1 ")
 
 
 def lines(path: Path) -> Iterator[dict[str, object]]:

@@ -95,7 +95,7 @@ async def test_what_is_back_answers_again_with_one_call_for_all_who_wait(tmp_pat
         clock = every.service.context.clock
         began = clock.now()
         while not await back():
-            assert clock.now() - began < 3
+            assert clock.now() - began < 30
             await clock.sleep(0.05)
         assert len(every.fakes.node.calls) - before <= 2
 

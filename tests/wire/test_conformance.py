@@ -304,7 +304,7 @@ async def conversation(port: int, case: Case) -> tuple[list[Heard], int | None]:
     await asyncio.get_running_loop().sock_connect(plug, ("127.0.0.1", port))
     reader, writer = await asyncio.open_connection(sock=plug)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             writer.write(UPGRADE)
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
             client = Conversation(reader, writer)
@@ -354,7 +354,7 @@ async def test_who_sends_too_much_can_read_why_it_was_refused_before_the_connect
     async with echoing(tmp_path, light=True) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 writer.write(UPGRADE)
                 await reader.readuntil(b"\r\n\r\n")
                 writer.write(frame(TEXT, b"*" * 1_000_000))

@@ -203,7 +203,7 @@ async def test_an_exchange_that_dies_for_minutes_leaves_no_hole_and_no_double(ex
         await exchange.kill()
         exchange.advance(7 * 60)
         await exchange.revive()
-        await exchange.until(lambda: exchange.subscribed(KLINES, ALL_MINI_TICKERS), timeout_s=10)
+        await exchange.until(lambda: exchange.subscribed(KLINES, ALL_MINI_TICKERS))
         await closes(exchange, it, START_MS + 8 * MINUTE)
         await trade_on(exchange, 120)
         await closes(exchange, it, START_MS + 10 * MINUTE)
@@ -243,7 +243,7 @@ async def test_resets_at_any_moment_leave_no_hole_and_no_double(exchange: FakeBi
                 exchange.abort_all()
             exchange.advance(13)
             await asyncio.sleep(0.015)
-        await exchange.until(lambda: exchange.subscribed(KLINES, ALL_MINI_TICKERS), timeout_s=20)
+        await exchange.until(lambda: exchange.subscribed(KLINES, ALL_MINI_TICKERS))
         exchange.advance(60)
         await closes(exchange, it, START_MS + 9 * MINUTE)
         check_closed(exchange, it)
@@ -256,7 +256,7 @@ async def test_an_answer_that_is_late_is_overtaken_by_the_stream_and_corrects_no
         exchange.advance(50)
         exchange.break_rest("klines", RestFault(delay_s=0.3), times=1)
         exchange.abort_all()
-        await exchange.until(lambda: len(exchange.requests_to("klines")) == 2, timeout_s=10)
+        await exchange.until(lambda: len(exchange.requests_to("klines")) == 2)
         exchange.advance(20)  # candle 0 closes while the answer, in which it is forming, is on its way
         await closes(exchange, it, START_MS)
         await until(lambda: not filling(it))
@@ -441,7 +441,7 @@ async def test_dropped_and_wanted_during_a_backfill_asks_anew_and_nothing_is_los
         exchange.abort_all()
         exchange.advance(120)
         before = len(exchange.requests_to("klines", symbol="ETHUSDT"))
-        await exchange.until(lambda: len(exchange.requests_to("klines", symbol="ETHUSDT")) > before, timeout_s=10)
+        await exchange.until(lambda: len(exchange.requests_to("klines", symbol="ETHUSDT")) > before)
         it.feed.drop("ohlcv.ETH.1m")
         it.feed.want("ohlcv.ETH.1m")
         await ready(exchange, it, "ethusdt@kline_1m")
@@ -470,7 +470,7 @@ async def test_streams_are_spread_so_that_no_socket_holds_too_many() -> None:
         bases = [pair.base for pair in pairs if pair.quote == "USDT" and pair.status is Status.TRADING]
         async with live(exchange, candle_bases=bases, candle_intervals=INTERVALS) as it:
             wanted = {kline_stream(f"{base}USDT", interval) for base in bases for interval in INTERVALS}
-            await exchange.until(lambda: wanted <= exchange.streams, timeout_s=20)
+            await exchange.until(lambda: wanted <= exchange.streams)
             sizes = sorted(len(connection.streams) for connection in exchange.connections)
             assert sizes == [len(wanted) + 1 - MAX_STREAMS_PER_SOCKET, MAX_STREAMS_PER_SOCKET]
             assert sum(connection.streams.keys() >= {ALL_MINI_TICKERS} for connection in exchange.connections) == 1
@@ -515,7 +515,7 @@ async def test_a_new_listing_is_noticed_by_its_ticker(exchange: FakeBinance) -> 
         exchange.list_pair(Pair("NEWUSDT", "NEW", "USDT", "1.5", listed_ms=exchange.now_ms))
         exchange.advance(2)
         await until(lambda: it.market.misjudged == {"NEWUSDT"})
-        await exchange.until(lambda: len(exchange.requests_to("exchangeInfo")) == 2, timeout_s=30)
+        await exchange.until(lambda: len(exchange.requests_to("exchangeInfo")) == 2)
         await until(lambda: "NEW" in it.market.symbols.by_base)
         exchange.advance(2)
         await until(lambda: it.heard.of("price.NEW"))

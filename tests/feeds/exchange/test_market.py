@@ -337,9 +337,9 @@ def test_a_frame_of_all_tickers_costs_no_more_a_row_when_there_are_many() -> Non
         for second in range(3):
             rows = [ticker(1.0, START + second, f"C{number}USDT") for number in range(pairs)]
             raw = orjson.dumps(rows)
-            started = time.perf_counter()
+            started = time.process_time()
             world.market.frame(raw, START)
-            best = min(best, (time.perf_counter() - started) / pairs)
+            best = min(best, (time.process_time() - started) / pairs)
         return best
 
     assert cost(4000) < 6 * cost(200)

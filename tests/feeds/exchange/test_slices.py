@@ -112,7 +112,7 @@ async def test_others_have_a_turn_between_the_rows_of_a_frame() -> None:
 
         exchange.inject_event(ALL, tickers(1.0, exchange.now_ms))
         exchange.inject_event(ALL, tickers(2.0, exchange.now_ms + 1))
-        await asyncio.wait_for(neighbour(), 10)
+        await asyncio.wait_for(neighbour(), 30)
         steps = [later - sooner for sooner, later in pairwise(counts)]
         assert max(steps) <= SLICE_ROWS
         assert said(it.heard.events) == each_once(1.0, 2.0)
@@ -171,7 +171,7 @@ async def played(path: Path) -> list[Event]:
     market = ExchangeMarket(heard, Symbols())
     feed = TapeFeed(open_tape(path), market, TapeClock(ManualClock()), 0.0, lambda: None)
     playing = asyncio.create_task(feed.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while feed.state != "ended":  # noqa: ASYNC110 - it never waits
             await asyncio.sleep(0)
     playing.cancel()

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -587,35 +586,26 @@ async def test_a_frame_beyond_all_measure_costs_the_connection_and_no_more(excha
 
 async def test_a_flood_neither_kills_the_link_nor_starves_others() -> None:
     async with FakeBinance(limits=Limits(time_scale=1e-6)) as exchange, world(exchange) as it:
-        socket = it.socket(ALL, KLINES)
+        it.socket(ALL, KLINES)
         await it.until(lambda: it.confirmed[KLINES])
-        read = socket.on_frame
-        longest_s = 0.0
-
-        def slow(frame: binance.Opened) -> Work:
-            end = time.perf_counter() + 0.0005
-            while time.perf_counter() < end:
-                pass
-            return read(frame)
+        most = 0
 
         async def neighbour() -> None:
-            nonlocal longest_s
-            last = time.perf_counter()
+            nonlocal most
+            before = len(it.frames)
             while True:
                 await asyncio.sleep(0)
-                now = time.perf_counter()
-                longest_s, last = max(longest_s, now - last), now
+                most, before = max(most, len(it.frames) - before), len(it.frames)
 
-        socket.on_frame = slow
         exchange.flood(KLINES, 1500)
         beside = asyncio.create_task(neighbour())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while len(it.frames) < 1500:  # noqa: ASYNC110 - counted by the socket under test
                 await asyncio.sleep(0.01)
         beside.cancel()
         assert attempts(exchange) == 1
         assert exchange.connections
-        assert longest_s < 0.5, "750 ms of work, in small portions"
+        assert most < 500, "in portions, with a turn for others between"
 
 
 async def test_pings_are_answered_through_days_of_data(exchange: FakeBinance) -> None:
@@ -646,7 +636,7 @@ async def test_it_can_be_stopped_at_any_moment_and_leaves_no_connection(exchange
         await it.breathe()
         task = it.tasks.pop()
         task.cancel()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(30):
             await asyncio.gather(task, return_exceptions=True)
         assert task.cancelled()
         await exchange.until(lambda: not exchange.connections)

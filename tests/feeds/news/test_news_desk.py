@@ -68,7 +68,7 @@ class World:
 
     async def published(self, count: int) -> list[str]:
         """The titles of the news events, once there are so many."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(self.heard.of("news")) < count:  # noqa: ASYNC110 - the lexicon works in a thread
                 await asyncio.sleep(0.001)
         return [str(event.data["title"]) for event in self.heard.of("news")]
@@ -149,7 +149,7 @@ async def test_the_latest_articles_survive_a_restart_and_are_known_to_be_old(tmp
     async with world.running():
         world.arrive(story("Bitcoin soars"))
         await world.published(1)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not (tmp_path / "news.json").exists():  # noqa: ASYNC110
                 await asyncio.sleep(0.001)
     again = World(tmp_path)
