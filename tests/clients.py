@@ -78,7 +78,10 @@ class WebSocketClient:
 async def websocket(service: Running, query: str = "", **options: Any) -> AsyncIterator[WebSocketClient]:
     """Open `/ws` with the `websockets` library."""
     url = service.ws_url + "/ws" + (f"?{query}" if query else "")
-    settings = {"proxy": None, "compression": None, "ping_interval": None, "close_timeout": 0.5, "max_queue": None}
+    settings = {
+        "proxy": None, "compression": None, "ping_interval": None, "open_timeout": PATIENCE_S, "close_timeout": 0.5,
+        "max_queue": None,
+    }  # fmt: skip
     async with websockets.connect(url, **(settings | options)) as connection:
         yield WebSocketClient(connection)
 

@@ -297,7 +297,14 @@ async def test_it_runs_on_uvloop_where_that_is_installed_and_on_asyncio_when_tol
 @asynccontextmanager
 async def connected(service: Started, query: str, **options: object) -> AsyncIterator[WebSocketClient]:
     url = f"{service.url.replace('http', 'ws', 1)}/ws?{query}"
-    async with websockets.connect(url, proxy=None, compression=None, close_timeout=0.2, **options) as connection:  # type: ignore[arg-type]
+    async with websockets.connect(
+        url,
+        proxy=None,
+        compression=None,
+        open_timeout=30,
+        close_timeout=0.2,
+        **options,  # type: ignore[arg-type]
+    ) as connection:
         yield WebSocketClient(connection)
 
 
