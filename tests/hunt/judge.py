@@ -264,9 +264,10 @@ class Judge:
         if any(topic.everything for topic in lacking):
             reason, lacking = "evicted", []
         expected = self._answer(asked, facts, since, reason, selection_of(wanted))
-        unheard = [topic for topic in facts if not topic.everything and 0 < topic.fed_again_at >= since]
+        unheard = [topic for topic in facts if topic.was_silent_when_dropped and topic.fed_again_at >= since]
         if reason is None and (lacking or unheard):
-            # Of a topic that never spoke and was dropped it need not be known that it ever was.
+            # Of a topic that never spoke and was dropped it need not be known that it ever was, so a client that stood
+            # at the position where it came back may have stood there before the drop or after it.
             expected.other = self._answer(asked, facts, since, "evicted", selection_of(wanted))
         self.server = wanted
         self._selected()

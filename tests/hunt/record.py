@@ -40,6 +40,11 @@ class Topic:
     disowned_ever: bool = False
     fed_again_at: int = 0
 
+    @property
+    def was_silent_when_dropped(self) -> bool:
+        """Whether its feed was dropped and came back before the topic had its first event."""
+        return self.fed_again_at > 0 and (not self.everything or self.everything[0] > self.fed_again_at)
+
     def log_after(self, seq: int) -> int | None:
         """Return the first log event after a position."""
         index = bisect_right(self.logs, seq)

@@ -138,6 +138,8 @@ class Crowd:
         while True:
             last = self.over.is_set()
             most = None if last else rng.randint(1, 400)
+            # What the old connection has sent may still be handled while the new one is being opened.
+            self.asking = {req: other for req, other in self.asking.items() if other is not judge}
             judge.come_back(None if last or rng.random() < 0.6 else rng.randrange(10_000))
             judge.was_slow = kind.pauses
             if not judge.known.unfinished:
@@ -165,7 +167,6 @@ class Crowd:
         compression = "deflate" if kind.batch else None
         url = f"{self.server.ws_url}/ws" + ("?batch=1" if kind.batch else "")
         async with connect(url, compression=compression, close_timeout=0.1) as ws:
-            self.asking = {req: other for req, other in self.asking.items() if other is not judge}
             for asked in list(judge.known.unfinished):
                 self.asked += 1
                 self.asking[self.asked] = judge
@@ -184,8 +185,10 @@ class Crowd:
         headers = {"Last-Event-ID": asked.since} if asked.since else {}
         async with self.opening:
             self.opened = judge
-            answer = await self.server.http.get(url, headers=headers)
-            self.opened = None
+            try:
+                answer = await self.server.http.get(url, headers=headers)
+            finally:
+                self.opened = None
         try:
             async for line in answer.content:
                 if line.startswith(b"data: "):
