@@ -1,4 +1,4 @@
-"""The questions that several providers can answer: what a pool of them is asked. Hashable: equal ones are one."""
+"""The questions that pools are asked, and those that are asked all the time. Hashable: equal ones are one question."""
 
 from dataclasses import dataclass
 
@@ -24,3 +24,15 @@ class CandleQuery:
     limit: int = 500
     start: int | None = None
     end: int | None = None
+
+
+TABLE = MarketQuery(limit=250)
+"""The market table that everybody gets; shorter ones are cut from it."""
+HISTORY_DAYS = 30
+"""Days of the Fear & Greed index that are always asked for."""
+EVERYTHING = "all"
+"""The question to a pool that answers only one."""
+CATALOGUE = "catalogue"
+"""The question for the catalogue of data sources."""
+HEALTH, STATS = "health", "stats"
+"""What Crypto API Clean reports about itself."""

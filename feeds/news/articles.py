@@ -62,6 +62,10 @@ class NewsQuery:
     limit: int = 50
 
 
+LATEST = NewsQuery(limit=100)
+"""What every outlet is asked."""
+
+
 def newest(rows: Rows[Article], query: NewsQuery) -> Rows[Article]:
     """Those of the question's symbol, newest first, at most `limit`; the counts of rejected rows are kept."""
     wanted = [each for each in rows.good if query.symbol is None or query.symbol in each.symbols]

@@ -84,7 +84,7 @@ async def _from_sources(
 ) -> Answer:
     context = asking.context
     try:
-        pool = asking.sources.candles
+        pool = asking.sources.market.candles
         fetched = await asking.fetch(pool, query, max_age_ms)
     except Refusal as refusal:
         if kept is None or refusal.status == 400:

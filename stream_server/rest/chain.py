@@ -21,12 +21,12 @@ T = TypeVar("T", Gas, ChainStats)
 
 async def gas(request: web.Request) -> web.Response:
     """`GET /api/crypto/blockchain/gas?chain=ethereum`: fees in gwei."""
-    return await _told(request, asking_of(request).sources.gas, lambda value: events.gas_data(value))
+    return await _told(request, asking_of(request).sources.chain.gas, lambda value: events.gas_data(value))
 
 
 async def stats(request: web.Request) -> web.Response:
     """`GET /api/crypto/blockchain/stats?chain=ethereum`: height, block time, price, supply, utilisation."""
-    return await _told(request, asking_of(request).sources.chain_stats, lambda value: events.chain_data(value))
+    return await _told(request, asking_of(request).sources.chain.stats, lambda value: events.chain_data(value))
 
 
 async def _told(request: web.Request, pool: Pool[Chain, T], data_of: Callable[[T], dict[str, object]]) -> web.Response:

@@ -7,9 +7,9 @@ known to be the same (`feeds.identity`).
 import re
 from collections.abc import Sequence
 
-from feeds.catalog import TABLE
 from feeds.identity import Identities
 from feeds.model import Coin
+from feeds.queries import TABLE
 from feeds.symbols import UnknownSymbolError
 from stream_server.access.parameters import SHOWN_CHARS
 from stream_server.context import Context
@@ -57,7 +57,7 @@ def _base_in_table(context: Context, name: str) -> str | None:
     Raises UnknownSymbolError for an id whose ticker means another coin here.
     """
     sources = context.sources
-    held = sources.market.peek(TABLE) if sources is not None else None
+    held = sources.market.table.peek(TABLE) if sources is not None else None
     if sources is None or held is None:
         return None
     ticker, coin_id = name.strip().upper(), name.strip().lower()
@@ -107,7 +107,7 @@ async def refuse_ambiguous(asking: Asking, names: Sequence[str], max_age_ms: flo
         raise Refusal("bad_parameter", message, details={"symbols": message})
     candidates: dict[str, list[dict[str, object]]] = {}
     for ticker in tickers:
-        fetched = await asking.fetch(sources.candidates, ticker, max_age_ms)
+        fetched = await asking.fetch(sources.market.candidates, ticker, max_age_ms)
         if len(fetched.value) > 1:
             candidates[ticker] = [_candidate(coin) for coin in fetched.value]
     if candidates:

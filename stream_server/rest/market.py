@@ -6,11 +6,10 @@ import orjson
 from aiohttp import web
 
 from feeds import events, topics
-from feeds.catalog import EVERYTHING, TABLE
 from feeds.fields import Rows
 from feeds.identity import NO_MATCHING_SOURCE, Identities
 from feeds.model import Coin, Quote
-from feeds.queries import MarketQuery
+from feeds.queries import EVERYTHING, TABLE, MarketQuery
 from feeds.symbols import UnknownSymbolError
 from orchestrator.pool import Fetched, Pool
 from stream_server.access.parameters import SHOWN_CHARS, Parameters
@@ -37,7 +36,7 @@ async def market(request: web.Request) -> web.Response:
     strict = parameters.flag("strict")
     max_age_ms = parameters.max_age_ms()
     parameters.check()
-    pool = asking.sources.market
+    pool = asking.sources.market.table
     table = await asking.fetch(pool, TABLE, max_age_ms)
     if names:
         answer = await _coins_named(asking, names, table, limit, max_age_ms)
@@ -58,7 +57,7 @@ async def _coins_named(
     asking: Asking, names: Sequence[str], table: Fetched[Rows[Coin]], limit: int, max_age_ms: float | None
 ) -> Answer:
     """The rows of the table, and for tickers outside it those a source has of them."""
-    context, pool = asking.context, asking.sources.market
+    context, pool = asking.context, asking.sources.market.table
     parts: list[CoinPart] = [(pool, table)]
     unknown: dict[str, object] = {}
     tickers: dict[str, str] = {}
@@ -69,7 +68,7 @@ async def _coins_named(
             unknown[name[:SHOWN_CHARS]] = str(error)
     if unknown:
         raise unknown_symbols(unknown)
-    asking.sources.learn_again()
+    asking.sources.matching.learn_again()
     found = _by_ticker(asking, table)
     beyond = tuple(sorted({ticker for ticker in tickers.values() if ticker not in found}))
     refusal: Refusal | None = None
@@ -120,7 +119,7 @@ async def market_global(request: web.Request) -> web.Response:
     parameters = Parameters(request)
     max_age_ms = parameters.max_age_ms()
     parameters.check()
-    pool = asking.sources.global_market
+    pool = asking.sources.market.totals
     fetched = await asking.fetch(pool, EVERYTHING, max_age_ms)
     value = fetched.value
     answer = asking.answer([(pool, fetched)], lambda: events.global_data(value) | {"ts": value.ts}, max_age_ms)
@@ -134,7 +133,7 @@ async def trending(request: web.Request) -> web.Response:
     limit = parameters.whole("limit", 1, 50, 50)
     max_age_ms = parameters.max_age_ms()
     parameters.check()
-    pool = asking.sources.trending
+    pool = asking.sources.market.trending
     fetched = await asking.fetch(pool, EVERYTHING, max_age_ms)
     coins = fetched.value.good
     answer = asking.answer([(pool, fetched)], lambda: coins[:limit], max_age_ms)
@@ -204,7 +203,7 @@ async def with_quotes(asking: Asking, wanted: Sequence[str], max_age_ms: float |
     context = asking.context
     held = _held(context, wanted, max_age_ms)
     try:
-        pool = asking.sources.quotes
+        pool = asking.sources.market.quotes
         fetched = await asking.fetch(pool, EVERYTHING, max_age_ms)
     except Refusal as refusal:
         held = _held(context, wanted, None)  # whether they are too old is told with their age
@@ -214,7 +213,7 @@ async def with_quotes(asking: Asking, wanted: Sequence[str], max_age_ms: float |
         answer.attempts = attempts_of(refusal)
         quotes: dict[str, Quote] = {}
     else:
-        asking.sources.learn_again()
+        asking.sources.matching.learn_again()
         quotes = quotes_meant(asking.sources.identities, fetched.value.good)
         theirs = [topics.base_of(topic.name) for topic in held]
         given = [base for base in wanted or quotes if base in quotes and base not in theirs]

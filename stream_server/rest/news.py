@@ -7,12 +7,10 @@ import orjson
 from aiohttp import web
 
 from feeds import topics
-from feeds.catalog import LATEST
+from feeds.news.articles import LATEST
 from feeds.news.desk import NewsDesk
 from feeds.poller import IDLE
-from feeds.providers import crypto_dt_source, newsapi
 from orchestrator.pool import Attempt
-from orchestrator.upstream import ProviderState
 from stream_server.access.parameters import Parameters
 from stream_server.context import CONTEXT
 from stream_server.rest.answers import VIEWS, Answer, respond
@@ -72,23 +70,16 @@ def _young(desk: NewsDesk, max_age_ms: float | None, asked_at: float) -> set[str
 
 def _attempts(asking: Asking) -> list[Attempt]:
     """What came of asking each outlet the last time; those that are switched off are left out."""
-    pools = [pool for pool in asking.sources.news if pool.providers[0].upstream.state is not ProviderState.DISABLED]
-    return [attempt for pool in pools for attempt in pool.last_attempts(LATEST)]
+    enabled = [outlet for outlet in asking.sources.news.outlets if outlet.is_enabled]
+    return [attempt for outlet in enabled for attempt in outlet.pool.last_attempts(LATEST)]
 
 
 async def _ask_outlets(asking: Asking, max_age_ms: float) -> None:
     """Have every outlet asked that was heard too long ago, as far as clients may cause that; failures are seen in the
     attempts.
     """
-    sources = asking.sources
-    outlets = [pool.providers[0].upstream for pool in sources.news]
-    usual = [
-        pool
-        for pool, outlet in zip(sources.news, outlets, strict=True)
-        # One is the last resort, and asked when the others fail; one is paid by the call.
-        if outlet.state is not ProviderState.DISABLED and outlet.name not in (crypto_dt_source.NAME, newsapi.NAME)
-    ]
-    fetches = [asking.fetch(pool, LATEST, max_age_ms, within_s=FIRST_WITHIN_S) for pool in usual]
+    outlets = [outlet for outlet in asking.sources.news.outlets if outlet.is_asked_for_clients]
+    fetches = [asking.fetch(outlet.pool, LATEST, max_age_ms, within_s=FIRST_WITHIN_S) for outlet in outlets]
     await asyncio.gather(*fetches, return_exceptions=True)
 
 

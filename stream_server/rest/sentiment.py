@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import orjson
 from aiohttp import web
 
-from feeds.catalog import HISTORY_DAYS
 from feeds.model import FearGreed, Sentiment
 from feeds.news.scores import Texts
 from feeds.providers import crypto_dt_source, huggingface, lexicon
+from feeds.queries import HISTORY_DAYS
 from orchestrator.upstream import ProviderState
 from stream_server.access.parameters import SHOWN_CHARS, Parameters
 from stream_server.connections.bodies import BODY
@@ -37,7 +37,7 @@ async def fear_and_greed(request: web.Request) -> web.Response:
     limit = parameters.whole("limit", 1, MAX_DAYS, HISTORY_DAYS)
     max_age_ms = parameters.max_age_ms()
     parameters.check()
-    pool = asking.sources.fear_greed
+    pool = asking.sources.sentiment.fear_greed
     fetched = await asking.fetch(pool, next(days for days in HISTORIES if days >= limit), max_age_ms)
     days = fetched.value[:limit]
     answer = asking.answer([(pool, fetched)], lambda: index_with_history(days), max_age_ms)
@@ -66,7 +66,7 @@ async def analyze(request: web.Request) -> web.Response:
     max_age_ms = parameters.max_age_ms()
     parameters.check()
     query = _read(request[BODY])
-    pool = asking.sources.scorer
+    pool = asking.sources.sentiment.scorer
     if not pool.serves(query):
         raise _not_here(asking, query)
     fetched = await asking.fetch(pool, query, max_age_ms)
@@ -125,7 +125,7 @@ def _not_here(asking: Asking, query: Texts) -> Refusal:
     """The model exists, and who has it is switched off."""
     disabled = {
         each.name: each.upstream.disabled
-        for each in asking.sources.scorer.providers
+        for each in asking.sources.sentiment.scorer.providers
         if each.upstream.state is ProviderState.DISABLED and each.serves(query)
     }
     reasons = "; ".join(f"{name}: {reason}" for name, reason in disabled.items()) or "nobody has it"

@@ -8,9 +8,9 @@ import orjson
 from aiohttp import web
 
 from feeds import topics
-from feeds.catalog import TABLE
 from feeds.disagreements import Disagreement, SaidPrice, disagreements
 from feeds.exchange.market import ExchangeMarket
+from feeds.queries import TABLE
 from feeds.venues import binance
 from orchestrator.upstream import Upstream
 from stream_server import __version__
@@ -97,7 +97,7 @@ def _by_provider(context: Context, counts_of: Callable[[ExchangeMarket | Upstrea
 def disagreeing(context: Context) -> list[Disagreement]:
     """Where the market table and the prices that clients see differ."""
     sources = context.sources
-    table = sources.market.peek(TABLE) if sources is not None else None
+    table = sources.market.table.peek(TABLE) if sources is not None else None
     if sources is None or table is None:
         return []
     meant = sources.identities.compared(table.value.good)

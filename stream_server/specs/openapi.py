@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from feeds import dt_requests
-from feeds.catalog import HISTORY_DAYS
 from feeds.chains import CHAINS, ETHEREUM
 from feeds.identity import NO_MATCHING_SOURCE
 from feeds.intervals import INTERVALS
 from feeds.providers import crypto_dt_source
+from feeds.queries import HISTORY_DAYS
 from stream_server import __version__
 from stream_server.access.parameters import MAX_NAMES, MAX_TIME_MS, NO, YES
 from stream_server.delivery.fields import MAX_INTERVAL_MS

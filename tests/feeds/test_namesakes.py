@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
-from feeds.catalog import LATEST
+from feeds.news.articles import LATEST
 from stream_server.context import Context
 from stream_server.rest.status import disagreeing
 from tests.clients import Message, WebSocketClient, market_start, websocket
@@ -58,7 +58,7 @@ def matches(context: Context) -> Mapping[str, str]:
     """The id that each served base is matched to."""
     sources = context.sources
     assert sources is not None
-    sources.learn_again()
+    sources.matching.learn_again()
     found = {base: sources.identities.match_of(base) for base in context.symbols.by_base}
     return {base: match.coin_id for base, match in found.items() if match is not None}
 
@@ -135,8 +135,8 @@ async def test_a_client_that_listens_hears_the_reason_once(tmp_path: Path) -> No
         assert (stale["topic"], stale["reason"]) == ("price.NEIRO", REASON)
         sources = service.context.sources
         assert sources is not None
-        asked = sources.quotes.version
-        await until(lambda: sources.quotes.version > asked)
+        asked = sources.market.quotes.version
+        await until(lambda: sources.market.quotes.version > asked)
         assert await client.so_far() == []
 
 
@@ -212,7 +212,7 @@ async def test_news_of_a_namesake_are_not_news_of_the_coin(tmp_path: Path) -> No
             panic.always = Fault(body=orjson.dumps({"results": posts}))
             sources = service.context.sources
             assert sources is not None
-            pool = next(pool for pool in sources.news if pool.name == "news:cryptopanic")
+            pool = next(outlet.pool for outlet in sources.news.outlets if outlet.pool.name == "news:cryptopanic")
             fetched = await pool.fetch(LATEST, max_age_s=0)
             told = {each.title: list(each.symbols) for each in fetched.value.good}
     assert {title: told[title] for title in coins} == {title: symbols for title, (_, symbols) in coins.items()}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from feeds.catalog import Sources
+from feeds.answers import Answers
 from feeds.exchange.backfill import Backfills
 from feeds.exchange.pair_list import PairList
 from feeds.identity import Identities
@@ -95,9 +95,7 @@ def test_the_checker_finds_a_service_that_trusts_a_list_of_pairs_for_an_hour(mon
 def test_the_checker_finds_a_service_that_does_not_send_stale(monkeypatch: pytest.MonkeyPatch) -> None:
     run(Plan(0, SPAN_S, ()))
     monkeypatch.setattr(Freshness, "expire", lambda self: None)
-    monkeypatch.setattr(
-        Sources, "_quotes_received", lambda self, query, fetched: None
-    )  # otherwise REST keeps prices fresh
+    monkeypatch.setattr(Answers, "quotes", lambda self, query, fetched: None)  # otherwise REST keeps prices fresh
     found = run(Plan(0, SPAN_S, (Fault(40.0, Kind.DOWN, 70.0),))).findings
     assert any("steady sse: price.BTC: a value" in finding and "no stale" in finding for finding in found), found
 

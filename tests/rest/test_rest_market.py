@@ -77,7 +77,7 @@ async def test_a_source_that_hangs_is_given_up_for_the_next(tmp_path: Path) -> N
     async with sourced(tmp_path) as every:
         sources = every.service.context.sources
         assert sources is not None
-        for provider in sources.trending.providers:
+        for provider in sources.market.trending.providers:
             provider.upstream.policy = type(provider.upstream.policy)(timeout_s=0.2)
         every.fakes.coingecko.always = Fault(hang="before_head")
         body = await every.data("/api/market/trending")

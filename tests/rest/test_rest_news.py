@@ -52,7 +52,7 @@ async def test_after_a_restart_amid_dead_outlets_the_last_articles_are_given_as_
     async with sourced(tmp_path) as every:
         sources = every.service.context.sources
         assert sources is not None
-        kept, desk = sources.store, sources.desk
+        kept, desk = sources.desk.store, sources.desk
         assert kept is not None
         await until(lambda: (news := kept.get("news")) is not None and len(loads(news.text)) == len(desk.held))
         before = await every.data("/api/news?limit=5")

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 
 from aiohttp import web
 
-from feeds.catalog import CATALOGUE, HEALTH
 from feeds.model import Resource
 from feeds.providers import crypto_api_clean
+from feeds.queries import CATALOGUE, HEALTH
 from stream_server.access.parameters import SHOWN_CHARS, Parameters
 from stream_server.rest.answers import VIEWS, Answer, respond
 from stream_server.rest.new_sources.health import HEALTH_WITHIN_S, answer_health
@@ -25,7 +25,7 @@ async def clean_health(request: web.Request) -> web.Response:
 
 async def health_of_clean(asking: Asking, max_age_ms: float | None) -> tuple[dict[str, object], Answer]:
     sources = asking.sources
-    pool = sources.clean_facts
+    pool = sources.catalogues.clean_facts
     facts: dict[str, object] = {"answers": True, "status": None, "reason": None}
     try:
         fetched = await asking.fetch(pool, HEALTH, max_age_ms, within_s=HEALTH_WITHIN_S)
@@ -37,10 +37,10 @@ async def health_of_clean(asking: Asking, max_age_ms: float | None) -> tuple[dic
         if isinstance(fetched.value, crypto_api_clean.Health):
             facts["status"] = fetched.value.status
         facts["answers"] = not fetched.stale
-    held = sources.catalogue.peek(CATALOGUE)
+    held = sources.catalogues.resources.peek(CATALOGUE)
     if held is None and facts["answers"]:
         try:
-            held = await asking.fetch(sources.catalogue, CATALOGUE, within_s=HEALTH_WITHIN_S)
+            held = await asking.fetch(sources.catalogues.resources, CATALOGUE, within_s=HEALTH_WITHIN_S)
         except Refusal as refusal:
             facts["reason"] = refusal.message
     health: dict[str, object] = {
@@ -77,7 +77,7 @@ async def clean_resources(request: web.Request) -> web.Response:
     page = Page(parameters)
     max_age_ms = parameters.max_age_ms()
     parameters.check()
-    pool = asking.sources.catalogue
+    pool = asking.sources.catalogues.resources
     fetched = await asking.fetch(pool, CATALOGUE, max_age_ms)
     rows = page.of(fetched.value)
     answer = asking.answer([(pool, fetched)], lambda: page.cut(rows), max_age_ms, total=len(rows))
@@ -89,7 +89,7 @@ async def _catalogue(request: web.Request, data_of: Callable[[Sequence[Resource]
     parameters = Parameters(request)
     max_age_ms = parameters.max_age_ms()
     parameters.check()
-    pool = asking.sources.catalogue
+    pool = asking.sources.catalogues.resources
     fetched = await asking.fetch(pool, CATALOGUE, max_age_ms)
     answer = asking.answer([(pool, fetched)], lambda: data_of(fetched.value), max_age_ms)
     return respond(request, asking.context, request.app[VIEWS].share((request.path,), answer))

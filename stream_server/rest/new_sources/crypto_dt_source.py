@@ -33,7 +33,7 @@ async def dt_health(request: web.Request) -> web.Response:
 
 async def health_of_dt(asking: Asking, max_age_ms: float | None) -> tuple[dict[str, object], Answer]:
     sources = asking.sources
-    pool = sources.dt_requests
+    pool = sources.catalogues.dt_requests
     facts: dict[str, object] = {"service": None, "version": None, "endpoints": None}
     try:
         fetched = await asking.fetch(pool, DtQuery("health"), max_age_ms, within_s=HEALTH_WITHIN_S)
@@ -163,7 +163,7 @@ async def _dt(
     asking = asking_of(request)
     max_age_ms = parameters.max_age_ms()
     parameters.check()
-    pool = asking.sources.dt_requests
+    pool = asking.sources.catalogues.dt_requests
     query = question()
     fetched = await asking.fetch(pool, query, max_age_ms)
     answer = asking.answer(

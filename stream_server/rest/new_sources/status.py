@@ -7,9 +7,9 @@ import orjson
 from aiohttp import web
 
 from feeds import dt_requests
-from feeds.catalog import CATALOGUE, HEALTH, STATS
 from feeds.dt_requests import DtQuery
 from feeds.providers import crypto_api_clean, crypto_dt_source
+from feeds.queries import CATALOGUE, HEALTH, STATS
 from orchestrator.pool import Pool
 from orchestrator.recent import Recent
 from stream_server.access.parameters import only_max_age
@@ -76,11 +76,11 @@ class EndpointCheck:
         """The outcomes, and when the first of them may have been. An answer received `within_s` counts as one."""
         sources, began = asking.sources, self.context.clock.now()
         questions: list[tuple[str, Pool[Any, Any], object, float]] = [
-            (f"{CLEAN}/health", sources.clean_facts, HEALTH, within_s),
-            (f"{CLEAN}/stats", sources.clean_facts, STATS, within_s),
+            (f"{CLEAN}/health", sources.catalogues.clean_facts, HEALTH, within_s),
+            (f"{CLEAN}/stats", sources.catalogues.clean_facts, STATS, within_s),
             # One call for each of its categories: once an hour will do.
-            (f"{CLEAN}/resources", sources.catalogue, CATALOGUE, 3600.0),
-            *((f"{DT}/{query.what}", sources.dt_requests, query, within_s) for query in SAMPLES),
+            (f"{CLEAN}/resources", sources.catalogues.resources, CATALOGUE, 3600.0),
+            *((f"{DT}/{query.what}", sources.catalogues.dt_requests, query, within_s) for query in SAMPLES),
         ]
         rows = await asyncio.gather(*(self._ask(asking, *question) for question in questions))
         return list(rows), began

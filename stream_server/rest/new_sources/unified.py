@@ -6,9 +6,9 @@ import orjson
 from aiohttp import web
 
 from feeds import topics
-from feeds.catalog import CATALOGUE, EVERYTHING
 from feeds.model import Resource
 from feeds.providers import crypto_api_clean
+from feeds.queries import CATALOGUE, EVERYTHING
 from stream_server.access.parameters import Parameters
 from stream_server.context import Context
 from stream_server.rest.answers import OURS, respond
@@ -31,7 +31,7 @@ async def unified_prices(request: web.Request) -> web.Response:
     parameters.check()
     wanted = bases(context, names) or _most_traded(context)
     if not wanted:
-        fetched = await asking.fetch(asking.sources.quotes, EVERYTHING, max_age_ms)
+        fetched = await asking.fetch(asking.sources.market.quotes, EVERYTHING, max_age_ms)
         wanted = list(quotes_meant(asking.sources.identities, fetched.value.good))
     wanted = wanted[:limit]
     answer = from_hub(context, wanted, max_age_ms) or await with_quotes(asking, wanted, max_age_ms)
@@ -55,7 +55,7 @@ async def unified_resources(request: web.Request) -> web.Response:
     page = Page(parameters)
     max_age_ms = parameters.max_age_ms()
     parameters.check()
-    pool = asking.sources.catalogue
+    pool = asking.sources.catalogues.resources
     try:
         fetched = await asking.fetch(pool, CATALOGUE, max_age_ms, within_s=HEALTH_WITHIN_S)
     except Refusal as refusal:
