@@ -1,6 +1,6 @@
-"""A sick machine: signals, pauses, a blocked loop, full disks, too few descriptors, clocks that jump, crashed loops.
+"""Tests of machine faults: signals, pauses, a blocked loop, full disks, few descriptors, clock jumps, crashed tasks.
 
-Each test names its row of the fault matrix. The command's own tests are in `test_process.py`.
+The command's own tests are in `test_process.py`.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ from tests.clients import last_ts, serving, updates, websocket
 from tests.fakes.binance import FakeBinance, synthetic_pairs
 from tests.fakes.clock import ManualClock
 from tests.harness import running, until
-from tests.journeys.test_process import MODULE, NOWHERE, Started, connected, deaf, environment, started
+from tests.journeys.test_process import MODULE, NOWHERE, Started, connected, environment, never_reading_client, started
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux' limits and signals")
 
@@ -56,8 +56,8 @@ async def server_report(service: Started) -> dict[str, object]:
     return report
 
 
-class Plug:
-    """A transport that takes nothing, or all."""
+class FakeTransport:
+    """A transport that accepts everything, or keeps everything in its buffer."""
 
     def __init__(self, stuck: bool = True) -> None:
         self.stuck = stuck
@@ -78,7 +78,7 @@ class Plug:
     def abort(self) -> None: ...
 
 
-class NoDemand:
+class NoInterest:
     def want(self, topic: str) -> None: ...
 
     def drop(self, topic: str) -> bool:
@@ -92,14 +92,14 @@ class NoDemand:
 
 
 def hub_of(clock: ManualClock, **bounds: float) -> Hub:
-    return Hub("e", clock, clock, NoDemand(), HubPolicy(lambda topic: 60.0, **bounds))  # type: ignore[arg-type]
+    return Hub("e", clock, clock, NoInterest(), HubPolicy(lambda topic: 60.0, **bounds))  # type: ignore[arg-type]
 
 
-def say(hub: Hub, topic: str, size: int = 1, log: bool = False) -> None:
+def publish(hub: Hub, topic: str, size: int = 1, log: bool = False) -> None:
     hub.publish(Event(topic, 1, 1, "test", {"text": "x" * size}, log=log))
 
 
-def joined(hub: Hub, topic: str, plug: Plug) -> Outbox:
+def joined(hub: Hub, topic: str, plug: FakeTransport) -> Outbox:
     outbox = Outbox(plug, Wire.WEBSOCKET)
     hub.members.join(outbox)
     hub.subscribe(outbox, [topic])
@@ -110,7 +110,7 @@ def joined(hub: Hub, topic: str, plug: Plug) -> Outbox:
 
 
 @pytest.mark.asyncio(loop_factories=["asyncio"])
-async def test_sigterm_with_200_clients_of_which_20_never_read_loses_no_event_and_is_done_in_time(
+async def test_sigterm_with_200_clients_of_which_20_never_read_loses_no_event_and_ends_in_time(
     tmp_path: Path,
 ) -> None:  # N1
     async with FakeBinance(synthetic_pairs(300)) as exchange, contextlib.AsyncExitStack() as stack:
@@ -119,7 +119,11 @@ async def test_sigterm_with_200_clients_of_which_20_never_read_loses_no_event_an
         readers = [await stack.enter_async_context(connected(service, "topics=price.BTC")) for _ in range(90)]
         http = await stack.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
         streams = [await http.get(f"{service.url}/sse?topics=price.BTC") for _ in range(90)]
-        plugs = [deaf(service, path) for path in ("/ws?topics=price.*", "/sse?topics=price.*") for _ in range(10)]
+        plugs = [
+            never_reading_client(service, path)
+            for path in ("/ws?topics=price.*", "/sse?topics=price.*")
+            for _ in range(10)
+        ]
         try:
             deadline = time.monotonic() + 30
             while True:
@@ -139,39 +143,41 @@ async def test_sigterm_with_200_clients_of_which_20_never_read_loses_no_event_an
     assert code == 0
     assert took_s < 60, "those that never read would stay for an hour"
     assert {end for _, end in ends} == {4001}
-    said = [heard for heard, _ in ends]
-    said += [[json.loads(line[5:]) for line in text.splitlines() if line.startswith("data:")] for text in texts]
-    assert {each[-1]["type"] for each in said} == {"goodbye"}
-    assert len({each[-1]["after_ms"] for each in said}) > 100
-    assert {updates(each)[-1]["id"] for each in said} == {newest}
+    streams_received = [received for received, _ in ends]
+    streams_received += [
+        [json.loads(line[5:]) for line in text.splitlines() if line.startswith("data:")] for text in texts
+    ]
+    assert {each[-1]["type"] for each in streams_received} == {"goodbye"}
+    assert len({each[-1]["after_ms"] for each in streams_received}) > 100
+    assert {updates(each)[-1]["id"] for each in streams_received} == {newest}
     assert service.events()[-1] == "stopped"
 
 
-def test_who_is_dismissed_gets_what_was_held_back_for_it_before_its_goodbye() -> None:  # N1
+def test_a_dismissed_client_gets_its_held_back_updates_before_its_goodbye() -> None:  # N1
     clock = ManualClock()
     hub = hub_of(clock)
-    slow, stuck, throttled = Plug(), Plug(), Plug(stuck=False)
+    slow, stuck, throttled = FakeTransport(), FakeTransport(), FakeTransport(stuck=False)
     outboxes = {plug: joined(hub, "price.A", plug) for plug in (slow, stuck)}
     outboxes[throttled] = Outbox(throttled, Wire.WEBSOCKET)
     hub.members.join(outboxes[throttled])
     hub.subscribe(outboxes[throttled], ["price.A"], interval_ms=60_000)
     for _ in range(3):
-        say(hub, "price.A", 100_000)
+        publish(hub, "price.A", 100_000)
         clock.advance(0.1)
     clock.advance(5)
     slow.size -= 1000
     clock.advance(0.1)
-    said = [len(plug.written) for plug in outboxes]
+    counts = [len(plug.written) for plug in outboxes]
     for outbox in outboxes.values():
         hub.members.dismiss(outbox, SHUTTING_DOWN, 1000)
-    rest = [b"".join(plug.written[count:]) for plug, count in zip(outboxes, said, strict=True)]
+    rest = [b"".join(plug.written[count:]) for plug, count in zip(outboxes, counts, strict=True)]
     assert [hub.position.encode() in each for each in rest] == [True, False, True]
     assert all(b"goodbye" in each for each in rest)
     assert rest[0].index(hub.position.encode()) < rest[0].index(b"goodbye")
 
 
-class Deaf(Plug):
-    """One that never goes by itself."""
+class StuckTransport(FakeTransport):
+    """A transport that never closes by itself."""
 
     aborted = 0
 
@@ -179,20 +185,20 @@ class Deaf(Plug):
         self.aborted += 1
 
 
-async def test_who_has_not_left_in_time_is_cut_off() -> None:  # N1
+async def test_a_client_that_does_not_leave_in_time_is_aborted() -> None:  # N1
     clock = ManualClock()
     hub = hub_of(clock)
-    everyone = Clients(hub, clock, random.Random(1), 10, 20.0)
-    plug = Deaf(stuck=False)
+    registry = Clients(hub, clock, random.Random(1), 10, 20.0)
+    plug = StuckTransport(stuck=False)
     outbox = Outbox(plug, Wire.WEBSOCKET)
     hub.members.join(outbox)
     hub.subscribe(outbox, ["price.A"], interval_ms=60_000)
-    everyone.join(outbox)
+    registry.join(outbox)
     for _ in range(2):
-        say(hub, "price.A")
+        publish(hub, "price.A")
         clock.turn()
     assert hub.position.encode() not in plug.written[-1]
-    leaving = asyncio.create_task(everyone.dismiss(within_s=4.0))
+    leaving = asyncio.create_task(registry.dismiss(within_s=4.0))
     await until(lambda: plug.codes)
     clock.advance(3.9)
     assert plug.aborted == 0
@@ -203,9 +209,9 @@ async def test_who_has_not_left_in_time_is_cut_off() -> None:  # N1
 
 
 @pytest.mark.asyncio(loop_factories=["asyncio"])
-async def test_while_draining_probes_see_it_and_new_clients_are_told_to_come_back(tmp_path: Path) -> None:  # N1
+async def test_while_draining_probes_report_it_and_new_clients_are_refused(tmp_path: Path) -> None:  # N1
     async with started(tmp_path, SHUTDOWN_S="10") as service:
-        plug = deaf(service, "/ws?topics=status")
+        plug = never_reading_client(service, "/ws?topics=status")
         await _until_clients(service, 1)
         service.process.send_signal(signal.SIGTERM)
         await until(lambda: "stopping" in service.events())
@@ -225,7 +231,7 @@ async def _until_clients(service: Started, count: int) -> None:
 
 
 @pytest.mark.asyncio(loop_factories=["asyncio"])
-async def test_after_a_kill_a_client_that_resumes_is_told_of_the_break_and_gets_a_whole_snapshot(
+async def test_after_a_kill_a_client_that_resumes_gets_reason_epoch_and_a_full_snapshot(
     tmp_path: Path,
 ) -> None:  # N3
     async with FakeBinance() as exchange:
@@ -249,7 +255,7 @@ async def test_after_a_kill_a_client_that_resumes_is_told_of_the_break_and_gets_
 
 @linux
 @pytest.mark.asyncio(loop_factories=["asyncio"])
-async def test_after_a_pause_longer_than_the_ttl_the_first_thing_told_is_that_it_is_stale(tmp_path: Path) -> None:  # N4
+async def test_after_a_pause_longer_than_the_ttl_stale_is_the_first_message(tmp_path: Path) -> None:  # N4
     async with FakeBinance() as exchange, contextlib.AsyncExitStack() as stack:
         settings = live_settings(exchange) | {"SNAPSHOT_TTL_S": "1", "HEARTBEAT_S": "1"}
         service = await stack.enter_async_context(started(tmp_path, **settings))
@@ -259,23 +265,23 @@ async def test_after_a_pause_longer_than_the_ttl_the_first_thing_told_is_that_it
             await client.one("update", topic="price.ETH", ts=exchange.now_ms)
             await client.so_far()
             service.process.send_signal(signal.SIGSTOP)
-            exchange.advance(1)  # waits in the socket for the service to go on
+            exchange.advance(1)  # stays in the socket until the service goes on
             await asyncio.sleep(2.5)
             service.process.send_signal(signal.SIGCONT)
-            heard = await client.until("update", topic="price.ETH", ts=exchange.now_ms)
+            received = await client.until("update", topic="price.ETH", ts=exchange.now_ms)
         report = await server_report(service)
-        ready, said = await service.get("/health/ready")
-    told = [(each["type"], each["topic"]) for each in heard if "topic" in each]
-    assert {told[0], told[1]} == {("stale", "price.BTC"), ("stale", "price.ETH")}, told
-    assert ("fresh", "price.BTC") in told[2:]
+        ready, body = await service.get("/health/ready")
+    by_topic = [(each["type"], each["topic"]) for each in received if "topic" in each]
+    assert {by_topic[0], by_topic[1]} == {("stale", "price.BTC"), ("stale", "price.ETH")}, by_topic
+    assert ("fresh", "price.BTC") in by_topic[2:]
     assert isinstance(report["paused_s"], float)
     assert 2 < report["paused_s"] < 60
-    assert (ready, said["status"]) == (503, "troubled")
-    assert "stood still" in str(said["trouble"])
+    assert (ready, body["status"]) == (503, "troubled")
+    assert "stood still" in str(body["trouble"])
     assert "stood_still" in service.events()
 
 
-async def test_a_blocked_loop_is_seen_and_costs_no_client_its_connection(
+async def test_a_blocked_loop_is_reported_and_closes_no_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # N5
     monkeypatch.setattr(clients, "PONG_WITHIN_S", 1.5)
@@ -283,9 +289,9 @@ async def test_a_blocked_loop_is_seen_and_costs_no_client_its_connection(
         await client.until("synced")
         (connection,) = service.context.clients.connected
         connection.pinged_at = service.context.clock.now()
-        time.sleep(1.6)  # noqa: ASYNC251 - that is the fault
+        time.sleep(1.6)  # noqa: ASYNC251 - the fault under test
         await until(lambda: service.context.pulse.paused_s > 1)
-        await asyncio.sleep(0.3)  # a turn of the heartbeat
+        await asyncio.sleep(0.3)  # one heartbeat
         assert connection.pinged_at is not None
         await client.connection.pong()
         await client.so_far()
@@ -302,7 +308,7 @@ async def test_a_blocked_loop_is_seen_and_costs_no_client_its_connection(
     assert status["data"]["server"]["loop_lag_ms"].keys() == {"p50", "p99", "max"}  # type: ignore[index]
 
 
-async def test_readiness_comes_back_after_a_pause_and_lag_is_told_by_percentile() -> None:  # N5
+async def test_readiness_returns_after_a_pause_and_lag_is_reported_by_percentile() -> None:  # N5
     clock = ManualClock()
     health = Pulse(clock, random.Random(1))
     for _ in range(98):
@@ -316,17 +322,17 @@ async def test_readiness_comes_back_after_a_pause_and_lag_is_told_by_percentile(
     assert health.trouble() is None
 
 
-def test_a_pause_is_not_held_against_clients_that_were_behind() -> None:  # N4
+def test_a_pause_does_not_count_against_clients_that_were_behind() -> None:  # N4
     clock = ManualClock()
     hub = hub_of(clock, stall_s=30.0)
-    plug = Plug()
+    plug = FakeTransport()
     joined(hub, "price.A", plug)
-    say(hub, "price.A", 100_000)
+    publish(hub, "price.A", 100_000)
     clock.advance(0.1)
-    say(hub, "price.A")
+    publish(hub, "price.A")
     clock.turn()
     assert hub.behind
-    clock.seconds += 100  # nothing ran meanwhile
+    clock.seconds += 100  # nothing runs meanwhile
     clock.advance(0.05)
     assert plug.codes == []
     clock.advance(27)
@@ -335,13 +341,13 @@ def test_a_pause_is_not_held_against_clients_that_were_behind() -> None:  # N4
     assert plug.codes == [4008]
 
 
-async def test_pongs_that_came_while_we_stood_still_are_not_missed() -> None:  # N5
+async def test_pongs_that_arrive_during_a_pause_count() -> None:  # N5
     clock = ManualClock()
     hub = hub_of(clock)
-    everyone = Clients(hub, clock, random.Random(1), 10, 20.0)
-    plug = Plug(stuck=False)
-    client = everyone.join(joined(hub, "price.A", plug))
-    beating = asyncio.create_task(everyone.heartbeat())
+    registry = Clients(hub, clock, random.Random(1), 10, 20.0)
+    plug = FakeTransport(stuck=False)
+    client = registry.join(joined(hub, "price.A", plug))
+    beating = asyncio.create_task(registry.heartbeat())
     for _ in range(21):
         await asyncio.sleep(0)
         clock.advance(1)
@@ -363,15 +369,13 @@ async def test_pongs_that_came_while_we_stood_still_are_not_missed() -> None:  #
 
 
 def small_files_only() -> None:
-    """As on a full disk: no file can be written."""
+    """Forbid writing files, as on a full disk."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
 
 
 @linux
 @pytest.mark.asyncio(loop_factories=["asyncio"])
-async def test_a_full_disk_costs_logs_and_state_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # N12
+async def test_a_full_disk_loses_only_logs_and_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # N12
     _each_child(monkeypatch, small_files_only)
     async with FakeBinance() as exchange, contextlib.AsyncExitStack() as stack:
         settings = live_settings(exchange) | {"LOG_DIR": "diaries", "STATE_DIR": "kept"}
@@ -388,7 +392,7 @@ async def test_a_full_disk_costs_logs_and_state_and_nothing_else(
 
 
 def _each_child(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:
-    """Let processes that are started from now on begin with this."""
+    """Make child processes call `act` when they start."""
     start = asyncio.create_subprocess_exec
 
     async def starting(*arguments: str, **options: object) -> asyncio.subprocess.Process:
@@ -400,7 +404,7 @@ def _each_child(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> Non
 @linux
 @pytest.mark.asyncio(loop_factories=["asyncio"])
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-async def test_with_few_descriptors_new_clients_are_refused_and_those_inside_are_served(
+async def test_with_few_descriptors_new_clients_are_refused_and_connected_ones_are_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loop: str
 ) -> None:  # N13 C10
     _each_child(monkeypatch, lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200)))
@@ -428,11 +432,11 @@ async def test_with_few_descriptors_new_clients_are_refused_and_those_inside_are
             with contextlib.suppress(OSError, Exception):
                 if (await service.get("/health/live"))[0] == 200:
                     break
-            assert time.monotonic() < deadline, "it did not recover"
+            assert time.monotonic() < deadline, "the service did not recover"
         await service.stop()
-    assert open_ones < 195, "nothing is left for anything else"
+    assert open_ones < 195, "no descriptors are left for anything else"
     assert "connections_capped" in service.events()
-    assert len(service.log) < 60, "a storm of lines"
+    assert len(service.log) < 60, "too many log lines"
     assert not [line for line in service.log if "Traceback" in str(line)]
 
 
@@ -445,33 +449,33 @@ def _address(service: Started) -> tuple[str, int]:
     return host, int(port)
 
 
-def test_the_limit_is_raised_as_far_as_it_may_and_some_descriptors_are_kept() -> None:  # N13
+def test_the_connection_limit_follows_the_descriptor_limit_and_keeps_a_reserve() -> None:  # N13
     assert descriptors.connections_within(None, 10_000) == 10_000
     assert descriptors.connections_within(20_000, 10_000) == 10_000
     assert descriptors.connections_within(1024, 10_000) == 1024 - 192
     assert descriptors.connections_within(64, 10_000) == 32
 
 
-def test_when_too_much_is_held_for_all_together_those_with_most_are_cut_first() -> None:  # N14
+def test_over_the_total_outbox_limit_the_clients_with_most_bytes_are_closed_first() -> None:  # N14
     clock = ManualClock()
     hub = hub_of(clock, outbox_total_bytes=700_000, outbox_bytes=10_000_000)
-    plugs = {size: Plug() for size in (100_000, 200_000, 300_000)}
+    plugs = {size: FakeTransport() for size in (100_000, 200_000, 300_000)}
     for size, plug in plugs.items():
         joined(hub, f"price.A{size}", plug)
-        say(hub, f"price.A{size}", 100_000)
+        publish(hub, f"price.A{size}", 100_000)
     clock.advance(0.1)
     for size in plugs:
-        say(hub, f"price.A{size}", size)
+        publish(hub, f"price.A{size}", size)
     clock.advance(0.1)
     assert {size: plug.codes for size, plug in plugs.items()} == {100_000: [], 200_000: [], 300_000: [4008]}
     assert sum(outbox.held_bytes + outbox.pipe.buffered() for outbox in hub.behind) <= 700_000
 
 
-def test_clients_that_take_not_even_their_snapshots_are_shed_before_they_are_found_behind() -> None:  # N14
+def test_clients_that_do_not_read_their_snapshots_are_closed_before_they_count_as_behind() -> None:  # N14
     clock = ManualClock()
     hub = hub_of(clock, outbox_total_bytes=1_000_000)
-    say(hub, "price.A", 300_000)
-    plugs = [Plug() for _ in range(5)]
+    publish(hub, "price.A", 300_000)
+    plugs = [FakeTransport() for _ in range(5)]
     for plug in plugs:
         joined(hub, "price.A", plug)
     assert not hub.behind
@@ -479,7 +483,7 @@ def test_clients_that_take_not_even_their_snapshots_are_shed_before_they_are_fou
     assert sorted(plug.codes for plug in plugs) == [[], [], [], [4008], [4008]]
 
 
-def test_a_folder_for_the_state_is_tried_at_the_start_and_a_full_disk_is_no_reason_to_refuse_it(
+def test_the_state_folder_is_checked_at_the_start_and_a_full_disk_is_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # N12 N15
     check_writable(tmp_path / "new" / "folder")
@@ -496,7 +500,7 @@ def test_a_folder_for_the_state_is_tried_at_the_start_and_a_full_disk_is_no_reas
     check_writable(tmp_path / "other")
 
 
-def test_of_the_memory_that_a_container_may_use_slow_clients_get_a_part(tmp_path: Path) -> None:  # N14
+def test_slow_clients_get_a_share_of_the_memory_limit_of_the_container(tmp_path: Path) -> None:  # N14
     membership, groups = tmp_path / "cgroup", tmp_path / "groups"
     assert memory_limit.limit_bytes(groups, membership) is None
     newer, older = groups / "system.slice" / "it", groups / "memory" / "box"
@@ -518,7 +522,7 @@ def test_of_the_memory_that_a_container_may_use_slow_clients_get_a_part(tmp_path
 
 
 @linux
-def test_a_log_whose_reader_has_stopped_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:  # N12
+def test_a_log_does_not_wait_for_a_reader_that_has_stopped(monkeypatch: pytest.MonkeyPatch) -> None:  # N12
     read, write = os.pipe()
     fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
     try:
@@ -527,19 +531,19 @@ def test_a_log_whose_reader_has_stopped_is_not_waited_for(monkeypatch: pytest.Mo
             lines.setFormatter(logs.TextLines())
             for number in range(200):
                 lines.handle(logging.makeLogRecord({"msg": f"line_{number}", "text": "x" * 100}))
-            said = os.read(read, 1 << 16).decode().splitlines()
+            lines_read = os.read(read, 1 << 16).decode().splitlines()
             lines.handle(logging.makeLogRecord({"msg": "again"}))
             after = os.read(read, 1 << 16).decode().splitlines()
     finally:
         os.close(read)
-    assert 0 < len(said) < 200
+    assert 0 < len(lines_read) < 200
     assert len(after) == 1
-    assert after[0].endswith(f"again lost={200 - len(said)}")
+    assert after[0].endswith(f"again lost={200 - len(lines_read)}")
 
 
 @linux
 @pytest.mark.asyncio(loop_factories=["asyncio"])
-async def test_standard_streams_that_are_full_or_closed_cost_their_lines_alone(
+async def test_full_or_closed_standard_streams_lose_only_log_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # N12
 
@@ -572,7 +576,7 @@ async def test_standard_streams_that_are_full_or_closed_cost_their_lines_alone(
 # --- clocks and crashes
 
 
-async def test_a_wall_clock_that_jumps_by_an_hour_ages_nothing(
+async def test_a_wall_clock_that_jumps_by_an_hour_makes_nothing_stale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # N16
     jump_ms = 0
@@ -590,9 +594,9 @@ async def test_a_wall_clock_that_jumps_by_an_hour_ages_nothing(
                 await asyncio.sleep(0.3)
                 exchange.advance(1)
                 await until(lambda: last_ts(service, "price.BTC") == exchange.now_ms)
-                heard = await client.so_far()
-                assert {each["type"] for each in heard} == {"update"}
-                assert updates(heard)[-1]["ts"] == exchange.now_ms
+                received = await client.so_far()
+                assert {each["type"] for each in received} == {"update"}
+                assert updates(received)[-1]["ts"] == exchange.now_ms
             _, answer = await service.get("/api/market/price?symbols=BTC")
         assert answer["stale"] is False
         assert isinstance(answer["age_ms"], int)
@@ -600,7 +604,7 @@ async def test_a_wall_clock_that_jumps_by_an_hour_ages_nothing(
         assert service.context.pulse.paused_s < 1800, "only a machine under load pauses here"
 
 
-async def test_a_background_loop_that_falls_is_restarted_loudly_and_shown(
+async def test_a_crashed_background_task_is_restarted_logged_and_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:  # N17
     faults = {"heartbeat": 1, "tick": 2}

@@ -1,4 +1,4 @@
-"""The command as an operator meets it: a process with a command line, an environment, signals and an exit status."""
+"""Tests of the command as a process: its command line, environment, signals and exit status."""
 
 import asyncio
 import contextlib
@@ -39,7 +39,7 @@ def environment(**settings: str) -> dict[str, str]:
 def run(
     *arguments: str, cwd: Path, command: tuple[str, ...] = MODULE, settings: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run to the end."""
+    """Run the command to its end."""
     return subprocess.run(
         [*command, *arguments], cwd=cwd, env=environment(**(settings or {})), capture_output=True, text=True, timeout=60
     )
@@ -63,7 +63,7 @@ def test_help_explains_options_settings_and_addresses(tmp_path: Path, command: t
         assert word in done.stdout
 
 
-def test_version_is_told(tmp_path: Path, command: tuple[str, ...]) -> None:
+def test_version_is_printed(tmp_path: Path, command: tuple[str, ...]) -> None:
     assert run("--version", command=command, cwd=tmp_path).stdout == f"stream-server {__version__}\n"
 
 
@@ -78,7 +78,7 @@ def test_every_bad_setting_is_named_at_once_and_the_status_is_2(tmp_path: Path) 
     lines = done.stderr.splitlines()
     assert len(lines) == 5
     for name in ("PORT", "LOG_LEVEL", "OHLCV_INTERVALS", "BINANCE_WS_URLS", "HEARTBEAT_S"):
-        # A URL may hold a key, so its value is not repeated.
+        # A URL may contain a key, so its value is not repeated.
         mark = ":" if "URL" in name else "="
         assert sum(f"{name}{mark}" in line for line in lines) == 1, done.stderr
 
@@ -106,7 +106,7 @@ def test_a_bad_command_line_is_explained_with_status_2(tmp_path: Path, arguments
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "expected"),
     [
         (None, "No such file"),
         (b"", "not JSON"),
@@ -117,7 +117,7 @@ def test_a_bad_command_line_is_explained_with_status_2(tmp_path: Path, arguments
     ],
     ids=["missing", "empty", "text", "list", "newer", "broken gzip"],
 )
-def test_a_file_that_is_no_tape_is_refused_in_one_line(tmp_path: Path, content: bytes | None, said: str) -> None:
+def test_a_file_that_is_not_a_tape_is_refused_in_one_line(tmp_path: Path, content: bytes | None, expected: str) -> None:
     tape = tmp_path / "the.tape"
     if content is not None:
         tape.write_bytes(content)
@@ -125,7 +125,7 @@ def test_a_file_that_is_no_tape_is_refused_in_one_line(tmp_path: Path, content: 
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert "the.tape" in done.stderr
-    assert said in done.stderr
+    assert expected in done.stderr
 
 
 def test_a_recording_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_recording_that_cannot_be_written_is_refused_in_one_line(tmp_path: Pat
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "*", "::", "[::]"])
-def test_a_port_in_use_is_one_clear_line_a_status_that_is_not_0_and_no_word_to_any_source(
+def test_a_port_in_use_gives_one_clear_line_a_status_other_than_0_and_no_request_to_a_source(
     tmp_path: Path, host: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as source:
@@ -154,7 +154,7 @@ def test_a_port_in_use_is_one_clear_line_a_status_that_is_not_0_and_no_word_to_a
     assert "in use" in line.lower()
 
 
-def test_a_host_that_nobody_knows_is_one_clear_line(tmp_path: Path) -> None:
+def test_an_unknown_host_gives_one_clear_line(tmp_path: Path) -> None:
     for host in ("nowhere.invalid", "[127.0.0.1]", "[::", "300.1.1.1", "a..b", "x" * 99):
         done = run(cwd=tmp_path, settings={"HOST": host, "PORT": "0", **NOWHERE})
         assert done.returncode == 2
@@ -162,7 +162,7 @@ def test_a_host_that_nobody_knows_is_one_clear_line(tmp_path: Path) -> None:
         assert host in line
 
 
-def test_a_folder_for_the_state_that_cannot_be_one_is_one_clear_line_and_status_2(tmp_path: Path) -> None:  # N15
+def test_an_unusable_state_folder_gives_one_clear_line_and_status_2(tmp_path: Path) -> None:  # N15
     (tmp_path / "file").write_text("")
     done = run(cwd=tmp_path, settings={"HOST": "127.0.0.1", "PORT": "0", "STATE_DIR": "file", **NOWHERE})
     assert done.returncode == 2
@@ -191,7 +191,7 @@ class Started:
             await asyncio.sleep(0.02)
 
     async def stop(self, number: int = signal.SIGTERM) -> tuple[int, float]:
-        """Send a signal; the exit status, and how many seconds it took."""
+        """Send a signal; return the exit status and the seconds until the exit."""
         began = time.monotonic()
         self.process.send_signal(number)
         async with asyncio.timeout(60):
@@ -203,7 +203,7 @@ class Started:
 
 @asynccontextmanager
 async def started(cwd: Path, *arguments: str, **settings: str) -> AsyncIterator[Started]:
-    """Start it on a port of its own, and end it whatever happens."""
+    """Start the service on a free port, and kill it at the end if it still runs."""
     values = {"HOST": "127.0.0.1", "PORT": "0", "LOG_FORMAT": "json", **NOWHERE, **settings}
     process = await asyncio.create_subprocess_exec(
         *MODULE, *arguments, cwd=cwd, env=environment(**values), stderr=asyncio.subprocess.PIPE
@@ -219,7 +219,7 @@ async def started(cwd: Path, *arguments: str, **settings: str) -> AsyncIterator[
             if entry.get("event") == "serving":
                 serving.set_result(str(entry["url"]))
         if not serving.done():
-            serving.set_exception(AssertionError(f"it never served: {log}"))
+            serving.set_exception(AssertionError(f"the service did not start: {log}"))
 
     reading = asyncio.create_task(read())
     try:
@@ -233,7 +233,7 @@ async def started(cwd: Path, *arguments: str, **settings: str) -> AsyncIterator[
         await reading
 
 
-async def test_without_a_network_it_stays_up_and_says_which_hosts_it_cannot_reach(tmp_path: Path) -> None:
+async def test_without_a_network_it_stays_up_and_names_the_hosts_it_cannot_reach(tmp_path: Path) -> None:
     hosts = {
         "BINANCE_WS_URLS": "ws://127.0.0.1:9,ws://localhost:9",
         "BINANCE_REST_URLS": "http://127.0.0.1:9,http://127.0.0.2:9",
@@ -256,13 +256,13 @@ async def test_without_a_network_it_stays_up_and_says_which_hosts_it_cannot_reac
 
 
 async def rest_hosts(service: Started) -> dict[str, str | None]:
-    """The last error of each REST host."""
+    """Return the last error of each REST host."""
     data = (await service.get("/api/status"))[1]["data"]
     assert isinstance(data, dict)
     return {host["host"]: host["last_error"] for host in data["feeds"][0]["rest_hosts"]}
 
 
-async def test_the_service_serves_and_keeps_its_state_where_it_is_told(tmp_path: Path) -> None:
+async def test_the_service_keeps_its_state_in_state_dir(tmp_path: Path) -> None:
     async with FakeBinance() as exchange:
         settings = {"BINANCE_WS_URLS": exchange.ws_url, "BINANCE_REST_URLS": exchange.rest_url, "STATE_DIR": "kept"}
         async with started(tmp_path, **settings, OHLCV_SYMBOLS="BTC", OHLCV_INTERVALS="1m") as service:
@@ -277,13 +277,13 @@ async def test_the_service_serves_and_keeps_its_state_where_it_is_told(tmp_path:
 
 
 def has_loaded(library: str, pid: int) -> bool:
-    """Whether a process has this library in its memory."""
+    """Whether a process has loaded this library."""
     return library in Path(f"/proc/{pid}/maps").read_text()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows which libraries a process has loaded")
 @pytest.mark.parametrize("loop", [None, "asyncio"])
-async def test_it_runs_on_uvloop_where_that_is_installed_and_on_asyncio_when_told(
+async def test_it_runs_on_uvloop_where_installed_and_on_asyncio_when_configured(
     tmp_path: Path, loop: str | None
 ) -> None:
     settings = {"STREAM_SERVER_LOOP": loop} if loop is not None else {}
@@ -311,7 +311,7 @@ async def connected(service: Started, query: str, **options: object) -> AsyncIte
 # --- stopping
 
 
-async def test_sigterm_says_goodbye_to_each_client_with_its_own_delay_and_exits_0(tmp_path: Path) -> None:
+async def test_sigterm_sends_each_client_a_goodbye_with_its_own_delay_and_exits_0(tmp_path: Path) -> None:
     async with started(tmp_path) as service, contextlib.AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(connected(service, "topics=price.BTC")) for _ in range(20)]
         for client in clients:
@@ -326,7 +326,7 @@ async def test_sigterm_says_goodbye_to_each_client_with_its_own_delay_and_exits_
             code = await service.process.wait()
     assert code == 0
     assert {end for _, end in ends} == {4001}
-    goodbyes = [heard[-1] for heard, _ in ends]
+    goodbyes = [received[-1] for received, _ in ends]
     assert {(each["type"], each["code"], each["reconnect"]) for each in goodbyes} == {("goodbye", 4001, True)}
     assert len({each["after_ms"] for each in goodbyes}) > 10
     assert b"event: goodbye" in rest
@@ -339,7 +339,11 @@ async def test_sigterm_with_clients_that_never_read_exits_0_within_shutdown_s(tm
             started(tmp_path, **settings, OHLCV_SYMBOLS="none", STALL_S="3600", MAX_CONNECTIONS="50")
         )
         await exchange.until(lambda: exchange.subscribed("!miniTicker@arr"))
-        plugs = [deaf(service, path) for path in ("/ws?topics=price.*", "/sse?topics=price.*") for _ in range(5)]
+        plugs = [
+            never_reading_client(service, path)
+            for path in ("/ws?topics=price.*", "/sse?topics=price.*")
+            for _ in range(5)
+        ]
         deadline = time.monotonic() + 30
         while True:
             exchange.advance(5)
@@ -355,8 +359,8 @@ async def test_sigterm_with_clients_that_never_read_exits_0_within_shutdown_s(tm
     assert service.events()[-1] == "stopped"
 
 
-def deaf(service: Started, path: str) -> socket.socket:
-    """A client that asks and then never reads."""
+def never_reading_client(service: Started, path: str) -> socket.socket:
+    """Connect a client that never reads."""
     host, _, port = service.url.removeprefix("http://").partition(":")
     plug = socket.socket()
     plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -368,9 +372,9 @@ def deaf(service: Started, path: str) -> socket.socket:
     return plug
 
 
-async def test_a_second_signal_means_now_and_still_exits_0(tmp_path: Path) -> None:  # N2
+async def test_a_second_signal_stops_at_once_and_still_exits_0(tmp_path: Path) -> None:  # N2
     async with started(tmp_path, SHUTDOWN_S="600") as service:
-        plugs = [deaf(service, "/ws?topics=price.BTC") for _ in range(3)]
+        plugs = [never_reading_client(service, "/ws?topics=price.BTC") for _ in range(3)]
         deadline = time.monotonic() + 30
         while (await service.get("/api/status"))[1]["data"]["clients"]["websocket"] < 3:  # type: ignore[index]
             assert time.monotonic() < deadline
@@ -385,7 +389,7 @@ async def test_a_second_signal_means_now_and_still_exits_0(tmp_path: Path) -> No
     assert not [line for line in service.log if "Traceback" in str(line)]
 
 
-async def test_after_a_kill_and_a_restart_clients_see_a_new_epoch(tmp_path: Path) -> None:  # N3
+async def test_after_a_kill_and_a_restart_clients_get_a_new_epoch(tmp_path: Path) -> None:  # N3
     async with started(tmp_path) as service, connected(service, "topics=status") as client:
         position = (await client.one("synced"))["id"]
         service.process.kill()
@@ -407,20 +411,20 @@ def tape(tmp_path: Path) -> Path:
 
 
 def zipped(tape: Path) -> Path:
-    """The same tape, gzipped."""
+    """Return a gzipped copy of a tape."""
     path = tape.with_suffix(".gz")
     path.write_bytes(gzip.compress(tape.read_bytes()))
     return path
 
 
 async def played(cwd: Path, tape: Path) -> list[dict[str, object]]:
-    """All events of a tape, as a client that asks for the earliest gets them."""
+    """Play a tape; return all its events, as a client with `since=earliest` gets them."""
     async with started(cwd, "--tape", str(tape), "--speed", "0") as service:
         await until(lambda: "tape_ended" in service.events())
         _, status = await service.get("/api/status")
         _, candles = await service.get("/api/market/ohlc?symbol=COMP&interval=1m&limit=4")
         async with connected(service, "topics=price.*,ohlcv.>&since=earliest") as client:
-            heard = updates(await client.until("synced"))
+            received = updates(await client.until("synced"))
         assert (await service.stop())[0] == 0
     data = status["data"]
     assert isinstance(data, dict)
@@ -429,12 +433,10 @@ async def played(cwd: Path, tape: Path) -> list[dict[str, object]]:
     rows = candles["data"]
     assert isinstance(rows, list)
     assert [row["close"] for row in rows] == [290.5, 291.5, 292.5, 293.5]
-    return [{name: value for name, value in message.items() if name not in ("id",)} for message in heard]
+    return [{name: value for name, value in message.items() if name not in ("id",)} for message in received]
 
 
-async def test_a_tape_is_played_through_the_whole_service_and_twice_gives_the_same_events(
-    tmp_path: Path, tape: Path
-) -> None:
+async def test_a_tape_gives_the_same_events_each_time_it_is_played(tmp_path: Path, tape: Path) -> None:
     first = await played(tmp_path, tape)
     second = await played(tmp_path, zipped(tape))
     assert first == second
@@ -444,7 +446,7 @@ async def test_a_tape_is_played_through_the_whole_service_and_twice_gives_the_sa
     assert "price.COMP" in {event["topic"] for event in first}
 
 
-async def test_speed_plays_a_tape_that_many_times_as_fast(tmp_path: Path, tape: Path) -> None:
+async def test_a_tape_plays_at_the_given_speed(tmp_path: Path, tape: Path) -> None:
     async with started(tmp_path, "--tape", str(tape), "--speed", "240") as service:
         began = time.monotonic()
         await until(lambda: "tape_ended" in service.events())
@@ -452,7 +454,7 @@ async def test_speed_plays_a_tape_that_many_times_as_fast(tmp_path: Path, tape: 
     assert 0.4 < took_s < 60  # 239 seconds of market
 
 
-async def test_what_was_recorded_plays_back_as_the_same_events(tmp_path: Path) -> None:
+async def test_a_recording_plays_back_as_the_same_events(tmp_path: Path) -> None:
     recording = tmp_path / "recorded.tape.gz"
     async with FakeBinance() as exchange:
         settings = {"BINANCE_WS_URLS": exchange.ws_url, "BINANCE_REST_URLS": exchange.rest_url}

@@ -1,4 +1,4 @@
-"""Trouble that only a process meets: killed in mid-candle, and a network that is reached through a proxy alone."""
+"""Tests of faults that need a real process: a kill in mid-candle, and a network behind a proxy."""
 
 import asyncio
 import ssl
@@ -20,7 +20,7 @@ TOPIC = "ohlcv.BTC.1m"
 KLINES = "btcusdt@kline_1m"
 TLS = Path(__file__).parents[1] / "samples" / "tls"
 HOST = "elsewhere.example"
-"""A name that only the proxy can make something of."""
+"""A host name that only the proxy knows."""
 CANDLES = {"OHLCV_SYMBOLS": "BTC", "OHLCV_INTERVALS": "1m"}
 
 
@@ -29,18 +29,18 @@ def closed_in(messages: list[Message]) -> list[tuple[int, float, int]]:
     return [(each["open_time"], each["close"], each["trades"]) for each in candles if each["closed"]]
 
 
-async def test_who_reconnects_after_a_kill_in_mid_candle_holds_an_unbroken_series(tmp_path: Path) -> None:
+async def test_a_client_that_reconnects_after_a_kill_in_mid_candle_has_an_unbroken_series(tmp_path: Path) -> None:
     async with FakeBinance() as exchange:
         settings = {"BINANCE_WS_URLS": exchange.ws_url, "BINANCE_REST_URLS": exchange.rest_url, **CANDLES}
-        heard: list[Message] = []
+        received: list[Message] = []
         async with started(tmp_path, **settings) as service, connected(service, f"topics={TOPIC}") as client:
             await client.one("synced")
             await exchange.until(lambda: exchange.subscribed(KLINES))
             exchange.advance(150)
             second = exchange.now_ms // MINUTE_MS * MINUTE_MS - MINUTE_MS
-            while second not in (open_time for open_time, *_ in closed_in(heard)):
-                heard.append(await client.next())
-            position = heard[-1]["id"]
+            while second not in (open_time for open_time, *_ in closed_in(received)):
+                received.append(await client.next())
+            position = received[-1]["id"]
             service.process.kill()
             await service.process.wait()
         exchange.advance(120)
@@ -48,9 +48,9 @@ async def test_who_reconnects_after_a_kill_in_mid_candle_holds_an_unbroken_serie
             await service.until_ready()
             async with connected(service, f"topics={TOPIC}&since={position}") as client:
                 hello = await client.until("subscribed")
-                assert (hello[-1]["resumed"], hello[-1]["reason"]) == (False, "epoch"), "it is told to start over"
-            # What the protocol tells such a client to do: fetch what it lacks, and go on from that answer's position.
-            known = [*dict.fromkeys(closed_in(heard))]
+                assert (hello[-1]["resumed"], hello[-1]["reason"]) == (False, "epoch"), "the client must start over"
+            # As the protocol says: fetch the missing candles, and subscribe from that answer's position.
+            known = [*dict.fromkeys(closed_in(received))]
             missing_ms = known[-1][0] + MINUTE_MS
             _, answer = await service.get(f"/api/market/ohlc?symbol=BTC&interval=1m&start={missing_ms}")
             rows = answer["data"]
@@ -68,7 +68,7 @@ async def test_who_reconnects_after_a_kill_in_mid_candle_holds_an_unbroken_serie
         assert len(known) >= 5
 
 
-async def test_a_provider_that_banned_us_is_asked_nothing_after_a_kill_and_a_restart(tmp_path: Path) -> None:  # U3
+async def test_a_provider_that_banned_us_gets_no_request_after_a_kill_and_a_restart(tmp_path: Path) -> None:  # U3
     async with FakeUpstream() as provider:
         provider.always = Fault(status=418, headers={"Retry-After": "600"})
         settings = {"COINGECKO_URL": provider.url, "MARKET_POLL_S": "1"}
@@ -90,7 +90,7 @@ async def test_a_provider_that_banned_us_is_asked_nothing_after_a_kill_and_a_res
 
 
 class ProxyOfTheEnvironment(ChaosProxy):
-    """An HTTP proxy that knows CONNECT to one port, and counts what it is asked for."""
+    """An HTTP proxy that allows CONNECT to one port and counts its requests."""
 
     def __init__(self, port: int) -> None:
         super().__init__(port)
@@ -126,5 +126,5 @@ async def test_stream_and_rest_both_go_through_the_proxy_of_the_environment(tmp_
         exchange.advance(2)
         async with connected(service, "topics=price.BTC") as client:
             await client.one("update", topic="price.BTC")
-        assert proxy.asked[f"CONNECT {HOST}:{exchange.port}"] >= 2, "the stream's and REST's"
+        assert proxy.asked[f"CONNECT {HOST}:{exchange.port}"] >= 2, "one for the stream and one for REST"
         await until(lambda: len(proxy.links) == exchange.connections_made)

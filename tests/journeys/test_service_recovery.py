@@ -1,4 +1,4 @@
-"""Upstream trouble as clients live through it: they stay connected, and what they hear has no hole and no double."""
+"""Tests of upstream faults as clients see them: they stay connected and get every candle once."""
 
 import asyncio
 import itertools
@@ -24,7 +24,7 @@ async def exchange() -> AsyncIterator[FakeBinance]:
 
 
 def closed_in(messages: list[Message], topic: str = "ohlcv.BTC.1m") -> list[tuple[int, float, float, int]]:
-    """The candles that were said closed, as told."""
+    """Return the closed candles among messages."""
     return [
         (data["open_time"], data["close"], data["volume"], data["trades"])
         for data in (message["data"] for message in updates(messages, topic))
@@ -33,55 +33,55 @@ def closed_in(messages: list[Message], topic: str = "ohlcv.BTC.1m") -> list[tupl
 
 
 def truth_of(exchange: FakeBinance, first_ms: int, symbol: str = "BTCUSDT") -> list[tuple[int, float, float, int]]:
-    """The candles that closed since, as the exchange has them."""
+    """Return the exchange's candles that have closed since."""
     candles = exchange.candles(symbol, "1m", start_ms=first_ms)
     return [(each.open_ms, float(each.close), float(each.volume), each.trades) for each in candles if each.closed]
 
 
-async def heard_until_closed(client: WebSocketClient, exchange: FakeBinance) -> list[Message]:
-    """Everything up to the closed candle that is the newest now."""
+async def received_until_closed(client: WebSocketClient, exchange: FakeBinance) -> list[Message]:
+    """Return every message up to the newest candle that has closed."""
     newest = exchange.candles("BTCUSDT", "1m")[-2].open_ms
-    heard: list[Message] = []
-    while not any(open_time == newest for open_time, *_ in closed_in(heard)):
-        heard.append(await client.next())
-    return heard
+    received: list[Message] = []
+    while not any(open_time == newest for open_time, *_ in closed_in(received)):
+        received.append(await client.next())
+    return received
 
 
-# --- the plain job, at size
+# --- many symbols
 
 
-async def test_400_symbols_ticking_for_minutes_arrive_each_update_once_and_in_order(tmp_path: Path) -> None:
+async def test_each_update_of_400_symbols_arrives_once_and_in_order(tmp_path: Path) -> None:
     async with (
         FakeBinance(synthetic_pairs(400)) as exchange,
         serving(exchange, tmp_path) as service,
     ):
         bases = {pair.symbol: pair.base for pair in synthetic_pairs(400) if pair.quote == "USDT"}
         sent: dict[str, list[int]] = {base: [] for base in bases.values()}
-        _witness(exchange, sent, bases)
+        _record_tickers(exchange, sent, bases)
         async with websocket(service, "topics=price.*") as client:
             await client.until("synced")
-            for told in sent.values():
-                told.clear()
-            heard: list[Message] = []
+            for times in sent.values():
+                times.clear()
+            received: list[Message] = []
             for _ in range(180):
                 exchange.advance(1)
-                heard += await client.until("update", topic="price.BTC", ts=exchange.now_ms)
+                received += await client.until("update", topic="price.BTC", ts=exchange.now_ms)
             last = service.context.hub.position
-            while heard[-1]["id"] != last:
-                heard.append(await client.next())
+            while received[-1]["id"] != last:
+                received.append(await client.next())
 
     got: dict[str, list[int]] = {base: [] for base in sent}
-    for message in heard:
+    for message in received:
         got[message["data"]["symbol"]].append(message["ts"])
-    assert {message["type"] for message in heard} == {"update"}
+    assert {message["type"] for message in received} == {"update"}
     assert got == sent
-    ids = [seq_of(message) for message in heard]
+    ids = [seq_of(message) for message in received]
     assert all(later > earlier for earlier, later in itertools.pairwise(ids))
-    assert len(heard) > 20_000
+    assert len(received) > 20_000
 
 
-def _witness(exchange: FakeBinance, sent: dict[str, list[int]], bases: dict[str, str]) -> None:
-    """Note the event time of every ticker that leaves the exchange."""
+def _record_tickers(exchange: FakeBinance, sent: dict[str, list[int]], bases: dict[str, str]) -> None:
+    """Record the event time of every ticker that the exchange sends."""
 
     def look(frames: Sequence[Frame]) -> Iterable[Frame]:
         for frame in frames:
@@ -97,7 +97,7 @@ def _witness(exchange: FakeBinance, sent: dict[str, list[int]], bases: dict[str,
 # --- the exchange dies and comes back
 
 
-async def test_when_the_exchange_dies_and_returns_candles_have_no_hole_no_double_and_nobody_is_disconnected(
+async def test_after_an_outage_of_the_exchange_candles_are_complete_and_all_clients_still_connected(
     exchange: FakeBinance, tmp_path: Path
 ) -> None:
     first = exchange.now_ms
@@ -109,35 +109,35 @@ async def test_when_the_exchange_dies_and_returns_candles_have_no_hole_no_double
         await client.until("synced")
         await events.until("synced")
         exchange.advance(130)
-        heard = await heard_until_closed(client, exchange)
+        received = await received_until_closed(client, exchange)
 
         await exchange.kill()
-        heard += await client.until("stale", topic="price.BTC")
+        received += await client.until("stale", topic="price.BTC")
         exchange.advance(10 * 60)
         await exchange.revive()
         await exchange.until(lambda: exchange.subscribed(KLINES))
-        heard += await heard_until_closed(client, exchange)
+        received += await received_until_closed(client, exchange)
         exchange.advance(65)
-        heard += await heard_until_closed(client, exchange)
-        heard += await client.so_far()
-        told = [each.json for each in await events.until("update", id=_newest_closed_id(heard))]
+        received += await received_until_closed(client, exchange)
+        received += await client.so_far()
+        from_sse = [each.json for each in await events.until("update", id=_newest_closed_id(received))]
 
-    kinds = [(message["type"], message.get("topic")) for message in heard]
+    kinds = [(message["type"], message.get("topic")) for message in received]
     for topic in ("price.BTC", "ohlcv.BTC.1m"):
         assert kinds.index(("stale", topic)) < kinds.index(("fresh", topic))
     assert "gap" not in {kind for kind, _ in kinds}
     assert "goodbye" not in {kind for kind, _ in kinds}
     truth = truth_of(exchange, first)
     assert len(truth) >= 13
-    assert closed_in(heard) == truth
-    assert closed_in(told) == truth
+    assert closed_in(received) == truth
+    assert closed_in(from_sse) == truth
 
 
-def _newest_closed_id(heard: list[Message]) -> object:
-    return next(message["id"] for message in reversed(updates(heard, "ohlcv.BTC.1m")) if message["data"]["closed"])
+def _newest_closed_id(received: list[Message]) -> object:
+    return next(message["id"] for message in reversed(updates(received, "ohlcv.BTC.1m")) if message["data"]["closed"])
 
 
-async def test_who_subscribes_while_the_exchange_is_down_gets_the_old_value_and_then_its_stale(
+async def test_a_client_that_subscribes_while_the_exchange_is_down_gets_the_old_value_and_its_stale(
     exchange: FakeBinance, tmp_path: Path
 ) -> None:
     async with serving(exchange, tmp_path, SNAPSHOT_TTL_S="1") as service:
@@ -150,7 +150,7 @@ async def test_who_subscribes_while_the_exchange_is_down_gets_the_old_value_and_
     assert stale["age_ms"] >= 1000
 
 
-async def test_a_client_that_was_away_while_the_exchange_was_down_resumes_without_a_hole(
+async def test_a_client_that_was_disconnected_during_an_outage_resumes_without_a_hole(
     exchange: FakeBinance, tmp_path: Path
 ) -> None:
     async with serving(exchange, tmp_path) as service:
@@ -165,12 +165,12 @@ async def test_a_client_that_was_away_while_the_exchange_was_down_resumes_withou
         series = service.context.market.series["BTCUSDT", "1m"]
         await until(lambda: series.closed[-1].open_time == newest)
         async with websocket(service, f"topics=ohlcv.BTC.1m&since={position}") as client:
-            heard = await client.until("synced")
-    assert heard[1]["resumed"] is True
-    assert closed_in(heard) == truth_of(exchange, first)
+            received = await client.until("synced")
+    assert received[1]["resumed"] is True
+    assert closed_in(received) == truth_of(exchange, first)
 
 
-async def test_a_hole_that_the_exchange_has_itself_is_a_gap_and_no_candle_is_invented(
+async def test_a_hole_of_the_exchange_itself_is_a_gap_and_no_candle_is_invented(
     exchange: FakeBinance, tmp_path: Path
 ) -> None:
     async with serving(exchange, tmp_path) as service, websocket(service, "topics=ohlcv.BTC.1m") as client:
@@ -180,12 +180,12 @@ async def test_a_hole_that_the_exchange_has_itself_is_a_gap_and_no_candle_is_inv
         exchange.advance(10 * 60)
         exchange.lose_candles("BTCUSDT", first + 3 * MINUTE_MS, first + 5 * MINUTE_MS)
         await exchange.revive()
-        heard = await heard_until_closed(client, exchange)
-    gaps = [message for message in heard if message["type"] == "gap"]
+        received = await received_until_closed(client, exchange)
+    gaps = [message for message in received if message["type"] == "gap"]
     assert [(gap["reason"], gap["from"], gap["to"]) for gap in gaps] == [
         ("upstream", first + 3 * MINUTE_MS, first + 5 * MINUTE_MS)
     ]
-    opened = [open_time for open_time, *_ in closed_in(heard)]
+    opened = [open_time for open_time, *_ in closed_in(received)]
     assert opened == [first + n * MINUTE_MS for n in range(10) if n not in (3, 4)]
 
 
@@ -205,13 +205,11 @@ async def test_a_lost_connection_is_replaced_without_a_hole(exchange: FakeBinanc
         exchange.advance(125)
         await exchange.until(lambda: len(exchange.all_connections) > made and exchange.subscribed(KLINES))
         exchange.advance(60)
-        heard = await heard_until_closed(client, exchange)
-    assert closed_in(heard) == truth_of(exchange, first)
+        received = await received_until_closed(client, exchange)
+    assert closed_in(received) == truth_of(exchange, first)
 
 
-async def test_a_connection_that_lives_but_brings_nothing_is_told_as_stale(
-    exchange: FakeBinance, tmp_path: Path
-) -> None:
+async def test_an_open_but_silent_connection_makes_its_topics_stale(exchange: FakeBinance, tmp_path: Path) -> None:
     async with (
         serving(exchange, tmp_path, SNAPSHOT_TTL_S="1") as service,
         websocket(service, "topics=price.BTC") as client,
@@ -237,37 +235,37 @@ async def test_doubled_and_disordered_frames_give_each_closed_candle_once_and_in
         tampers: dict[str, Tamper] = {"doubled": duplicate, "reversed": reverse, "swapped": Swap()}
         exchange.tamper(tampers[tamper])
         exchange.advance(242)
-        heard = await heard_until_closed(client, exchange)
-        heard += await client.so_far()
-    assert closed_in(heard) == truth_of(exchange, first)
-    stamps = [message["ts"] for message in updates(heard, "price.BTC")]
+        received = await received_until_closed(client, exchange)
+        received += await client.so_far()
+    assert closed_in(received) == truth_of(exchange, first)
+    stamps = [message["ts"] for message in updates(received, "price.BTC")]
     assert stamps == sorted(set(stamps))
 
 
-# --- garbage
+# --- malformed frames
 
 
 @pytest.mark.parametrize("stream", ["!miniTicker@arr", KLINES])
 @pytest.mark.parametrize("kind", [kind for kind in Spoil if kind is not Spoil.TOO_BIG])
-async def test_a_bad_frame_costs_itself_alone(exchange: FakeBinance, tmp_path: Path, kind: Spoil, stream: str) -> None:
+async def test_a_bad_frame_loses_only_itself(exchange: FakeBinance, tmp_path: Path, kind: Spoil, stream: str) -> None:
     async with serving(exchange, tmp_path) as service, websocket(service, "topics=price.*,ohlcv.BTC.1m") as client:
         await client.until("synced")
         made = len(exchange.all_connections)
         exchange.spoil(kind, stream)
         exchange.advance(3)
-        heard = await client.until("update", topic="price.BTC", ts=exchange.now_ms)
+        received = await client.until("update", topic="price.BTC", ts=exchange.now_ms)
         exchange.advance(2)
-        heard += await client.until("update", topic="price.BTC", ts=exchange.now_ms)
+        received += await client.until("update", topic="price.BTC", ts=exchange.now_ms)
         report = service.context.supervisor.feeds[0].report()
-        prices = [message["data"]["price"] for message in updates(heard) if "price" in message["data"]]
-        assert len(exchange.all_connections) == made, "the connection was kept"
+        prices = [message["data"]["price"] for message in updates(received) if "price" in message["data"]]
+        assert len(exchange.all_connections) == made, "the connection stays open"
     assert all(isinstance(price, float) and price > 0 for price in prices)
-    assert {message["type"] for message in heard} == {"update"}
-    # A damaged text is read with the damage replaced; an unknown event is not for us.
+    assert {message["type"] for message in received} == {"update"}
+    # A damaged text is read with the damage replaced; an unknown event is ignored.
     assert report["rejected"] or kind in (Spoil.UNKNOWN_EVENT, Spoil.BAD_UTF8)
 
 
-async def test_a_frame_of_megabytes_does_not_end_the_service(exchange: FakeBinance, tmp_path: Path) -> None:
+async def test_the_service_survives_a_frame_of_megabytes(exchange: FakeBinance, tmp_path: Path) -> None:
     async with serving(exchange, tmp_path) as service, websocket(service, "topics=price.BTC") as client:
         await client.until("synced")
         exchange.spoil(Spoil.TOO_BIG)
@@ -278,7 +276,7 @@ async def test_a_frame_of_megabytes_does_not_end_the_service(exchange: FakeBinan
 
 
 @pytest.mark.parametrize("text", ["", "null", "0", "[]", "{}", '{"stream":5,"data":7}', '{"data":{}}', "[" * 5000])
-async def test_frames_of_any_shape_are_survived(exchange: FakeBinance, tmp_path: Path, text: str) -> None:
+async def test_the_service_survives_frames_of_any_shape(exchange: FakeBinance, tmp_path: Path, text: str) -> None:
     async with serving(exchange, tmp_path) as service:
         made = len(exchange.all_connections)
         exchange.inject(text)
@@ -291,7 +289,7 @@ async def test_frames_of_any_shape_are_survived(exchange: FakeBinance, tmp_path:
 
 
 @pytest.mark.parametrize("status", [451, 403, 418, 429, 500])
-async def test_a_handshake_that_is_refused_leaves_clients_with_prices_by_rest(
+async def test_when_the_exchange_refuses_handshakes_clients_get_prices_polled_by_rest(
     exchange: FakeBinance, tmp_path: Path, status: int
 ) -> None:
     exchange.refuse_handshakes(status)
@@ -303,7 +301,7 @@ async def test_a_handshake_that_is_refused_leaves_clients_with_prices_by_rest(
     assert str(exchange.port) in str(report["last_error"])
 
 
-async def test_clients_come_and_go_amid_it_all_and_nothing_stays_behind(exchange: FakeBinance, tmp_path: Path) -> None:
+async def test_clients_that_come_and_go_leave_nothing_behind(exchange: FakeBinance, tmp_path: Path) -> None:
     async with serving(exchange, tmp_path) as service:
 
         async def visit(number: int) -> None:
