@@ -1,4 +1,4 @@
-"""Alternative.me on loopback: one Fear & Greed index a day, newest first, every value a string."""
+"""A fake Alternative.me: one Fear & Greed index a day, newest first, every value a string."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,18 +15,18 @@ HTML = {"Content-Type": "text/html; charset=utf-8"}
 
 
 def value_of(day_s: int) -> int:
-    """The index of a day: another one each day, always the same for one day."""
+    """Return the index of a day, which depends only on the day."""
     return 20 + day_s // DAY_S * 37 % 61
 
 
 def label_of(value: int) -> str:
-    """Roughly as the provider labels; it publishes no cut-offs."""
+    """Return roughly the provider's label; it does not publish the limits."""
     labels = ((25, "Extreme Fear"), (45, "Fear"), (55, "Neutral"), (75, "Greed"))
     return next((label for below, label in labels if value < below), "Extreme Greed")
 
 
 class FakeAlternativeMe(FakeUpstream):
-    """`GET /fng/?limit=`. `error` is said inside a 200; `days_late` holds the newest days back."""
+    """Serve `GET /fng/?limit=`. `error` is put inside a 200; `days_late` leaves out the newest days."""
 
     def __init__(self, wall_ms: Callable[[], int] = wall_clock_ms) -> None:
         super().__init__(wall_ms)

@@ -1,4 +1,4 @@
-"""Blockscout's page of statistics on loopback, keyless, and below `/1` with a key as the PRO API has it."""
+"""A fake of Blockscout's statistics, without a key, and below `/1` with a key as in the PRO API."""
 
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
@@ -13,7 +13,7 @@ PRO_CALLS_A_SECOND = 5
 
 
 class FakeBlockscout(FakeUpstream):
-    """`GET /api/v2/stats` and `GET /1/api/v2/stats`. `gas_prices` may be taken away, as it happens after a restart."""
+    """Serve `GET /api/v2/stats` and `GET /1/api/v2/stats`. `gas_prices` can be null, as after a real restart."""
 
     def __init__(
         self, wall_ms: Callable[[], int] = wall_clock_ms, *, pro_keys: Collection[str] = ("proapi_fake",)
@@ -43,7 +43,7 @@ class FakeBlockscout(FakeUpstream):
         updated = datetime.fromtimestamp((now_ms - now_ms % 30_000) / 1000, UTC)
         slow, average, fast = (
             round((base_fee_wei(newest + 1) + tip) / GWEI, 2) for tip in tips_wei(newest)
-        )  # it rounds, unlike its betters
+        )  # Blockscout rounds, unlike other sources
         body = {
             "average_block_time": 12000.0,
             "coin_image": "https://example.org/ethereum.png",

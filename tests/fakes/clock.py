@@ -1,4 +1,4 @@
-"""Time that a test turns by hand."""
+"""A clock that a test advances."""
 
 import asyncio
 import heapq
@@ -9,9 +9,9 @@ START_MS = 1_795_305_600_000
 
 
 class ManualClock:
-    """A `Clock` that stands still until `advance` is called; who sleeps on it is woken then.
+    """A `Clock` that stands still until `advance` is called, which also wakes its sleepers.
 
-    It is a hub `Scheduler` too: `soon` runs at `turn()`, `later` when its time has come and `advance` turns.
+    It is a hub `Scheduler` too: `turn()` runs calls of `soon`; `advance` runs those of `later` that are due.
     """
 
     def __init__(self, wall_ms: int = START_MS) -> None:
@@ -35,22 +35,22 @@ class ManualClock:
         await woken
 
     def soon(self, call: Callable[[], None]) -> None:
-        """Run it at the next turn."""
+        """Run a call at the next turn."""
         self.next_turn.append(call)
 
     def later(self, delay_s: float, call: Callable[[], None]) -> None:
-        """Run it once the clock has been advanced that far."""
+        """Run a call when the clock has advanced by `delay_s`."""
         self.number += 1
         heapq.heappush(self.calls, (self.seconds + delay_s, self.number, call))
 
     def turn(self) -> None:
-        """One turn of the loop: run what was asked for `soon`."""
+        """Run the calls of `soon`, like one turn of an event loop."""
         calls, self.next_turn = self.next_turn, []
         for call in calls:
             call()
 
     def advance(self, seconds: float) -> None:
-        """Turn the hands, running what falls due on the way at its own time, and wake who has slept enough."""
+        """Advance the clock; run every call at its due time, and wake sleepers whose time has come."""
         end = self.seconds + seconds
         self.turn()
         while self.calls and self.calls[0][0] <= end:

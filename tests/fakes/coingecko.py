@@ -1,4 +1,4 @@
-"""A CoinGecko on loopback: the public host with and without Demo key, or the Pro host; its errors in its own shapes."""
+"""A fake CoinGecko: the public host, with or without a Demo key, or the Pro host, with the shapes of its errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DAY_MS = 24 * HOUR_MS
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A coin of the fake market: its middle price in US dollars and its supply."""
+    """A coin of the fake market: its mean price in US dollars and its supply."""
 
     id: str
     symbol: str
@@ -28,17 +28,17 @@ class Listed:
     supply: float
 
     def price_at(self, ms: float) -> float:
-        """The price at a moment: two waves around the middle, so that any two moments tell of each other."""
+        """Return the price at a moment: two waves around the mean, so that the price depends only on the time."""
         phase = sum(map(ord, self.id))
         wave = 0.02 * math.sin(ms / DAY_MS * 2.3 + phase) + 0.004 * math.sin(ms / HOUR_MS * 1.7 + 2 * phase)
         return float(f"{self.price * (1 + wave):.8g}")
 
     def change_pct(self, ms: float, back_ms: float) -> float:
-        """The change up to a moment, in percent."""
+        """Return the change up to a moment, in percent."""
         return round((self.price_at(ms) / self.price_at(ms - back_ms) - 1) * 100, 5)
 
     def extremes(self, since_ms: float, until_ms: float) -> tuple[float, float]:
-        """The highest and the lowest price of a span, its ends included."""
+        """Return the highest and the lowest price of a span, including its ends."""
         prices = [self.price_at(since_ms + (until_ms - since_ms) * part / 12) for part in range(13)]
         return max(prices), min(prices)
 
@@ -71,10 +71,10 @@ DAYS = ("1", "7", "14", "30", "90", "180", "365", "max")
 
 
 class FakeCoinGecko(FakeUpstream):
-    """Answers at the root what CoinGecko answers under `/api/v3`.
+    """Serve CoinGecko's `/api/v3` at the root.
 
-    `pro` makes it the Pro host. `keys` are those that count. Calls above `per_minute`, refused ones included, are
-    answered with 429 and counted in `over_limit`. `frozen_ms` stops all its stamps, as a stuck cache would. `extra`
+    `pro` makes it the Pro host. `keys` are the valid keys. Calls above `per_minute`, refused ones included, are
+    answered with 429 and counted in `over_limit`. `frozen_ms` stops all timestamps, like a stuck cache. `extra`
     coins are listed beside the usual ones, and `list_coin` adds or changes one later.
     """
 
@@ -99,7 +99,7 @@ class FakeCoinGecko(FakeUpstream):
         self.frozen_ms: int | None = None
         self._recent: deque[float] = deque()
         for path, reply in (
-            ("/ping", lambda call: said({"gecko_says": "(V3) To the Moon!"})),
+            ("/ping", lambda call: json_reply({"gecko_says": "(V3) To the Moon!"})),
             ("/coins/markets", self._markets),
             ("/coins/*", self._coin),
             ("/global", self._global),
@@ -108,12 +108,12 @@ class FakeCoinGecko(FakeUpstream):
             self.on("GET", path, self._guarded(reply))
 
     def list_coin(self, coin: Listed) -> None:
-        """List a coin, instead of what its id meant before; those listed so have ranks."""
+        """List a coin, or replace the one with its id, and update the ranks."""
         self.coins[coin.id] = coin
         self._rank()
 
     def delist(self, coin_id: str) -> None:
-        """List a coin no more."""
+        """Remove a coin from the list."""
         self.coins.pop(coin_id, None)
         self._rank()
 
@@ -124,12 +124,12 @@ class FakeCoinGecko(FakeUpstream):
 
     @property
     def now_ms(self) -> int:
-        """What its data are of."""
+        """The time of the data."""
         return self.wall_ms() if self.frozen_ms is None else self.frozen_ms
 
     def _guarded(self, reply: Callable[[Call], Reply]) -> Callable[[Call], Reply]:
         def guarded(call: Call) -> Reply:
-            return self._limited(call) or self._stranger(call) or reply(call)
+            return self._limited(call) or self._key_refused(call) or reply(call)
 
         return guarded
 
@@ -142,50 +142,50 @@ class FakeCoinGecko(FakeUpstream):
         self.over_limit += 1
         wait_s = math.ceil(60.0 - (call.at - self._recent[-self.per_minute - 1]))
         words = "You've exceeded the Rate Limit. Please visit https://www.coingecko.com/en/api/pricing to subscribe."
-        return told(429, 429, words, {"Retry-After": str(max(1, wait_s))})
+        return coded_error(429, 429, words, {"Retry-After": str(max(1, wait_s))})
 
-    def _stranger(self, call: Call) -> Reply | None:
+    def _key_refused(self, call: Call) -> Reply | None:
         demo, pro = call.headers.get("x-cg-demo-api-key"), call.headers.get("x-cg-pro-api-key")
         if self.pro:
             if pro is None and demo is not None:
                 words = "If you are using Demo API key, please change your root URL to api.coingecko.com"
-                return told(400, 10011, words)
-            return None if pro in self.keys else told(401, 10002, "API Key Missing", stamped=True)
+                return coded_error(400, 10011, words)
+            return None if pro in self.keys else coded_error(401, 10002, "API Key Missing", stamped=True)
         if pro is not None:
             words = "If you are using Pro API key, please change your root URL to pro-api.coingecko.com"
-            return told(400, 10010, words)
+            return coded_error(400, 10010, words)
         if demo is None or demo in self.keys:
             return None
         inner = {"status": {"error_code": 10002, "error_message": "API Key Missing"}}
-        return said({"error": inner}, 401)
+        return json_reply({"error": inner}, 401)
 
     # --- answers ---
 
     def _markets(self, call: Call) -> Reply:
         currency = call.query.get("vs_currency")
         if not currency:
-            return said({"error": "Missing parameter vs_currency"}, 422)
+            return json_reply({"error": "Missing parameter vs_currency"}, 422)
         if currency != "usd":
-            return said({"error": "invalid vs_currency"}, 422)
+            return json_reply({"error": "invalid vs_currency"}, 422)
         listed = self.coins.values()
         coins = sorted(named(call.query, listed), key=lambda coin: self.ranks.get(coin.id, len(listed)))
         per_page = min(250, int(call.query.get("per_page", "100")))
         first = (int(call.query.get("page", "1")) - 1) * per_page
         wanted = call.query.get("price_change_percentage", "").split(",")
         page = coins[first : first + per_page]
-        return said([market_row(coin, self.now_ms, wanted, self.ranks.get(coin.id)) for coin in page])
+        return json_reply([market_row(coin, self.now_ms, wanted, self.ranks.get(coin.id)) for coin in page])
 
     def _coin(self, call: Call) -> Reply:
         _, _, coin_id, what = call.path.split("/", 3)
         coin = self.coins.get(coin_id)
         if coin is None or what != "ohlc":
-            return said({"error": "coin not found"}, 404)
+            return json_reply({"error": "coin not found"}, 404)
         if not call.query.get("vs_currency"):
-            return said({"error": "Missing parameter vs_currency"}, 422)
+            return json_reply({"error": "Missing parameter vs_currency"}, 422)
         days = call.query.get("days")
         if days not in DAYS:
-            return said({"error": "Missing parameter days" if days is None else "invalid parameter days"}, 422)
-        return said(ohlc_rows(coin, self.now_ms, 400 if days == "max" else int(days)))
+            return json_reply({"error": "Missing parameter days" if days is None else "invalid parameter days"}, 422)
+        return json_reply(ohlc_rows(coin, self.now_ms, 400 if days == "max" else int(days)))
 
     def _global(self, call: Call) -> Reply:
         now = self.now_ms
@@ -204,7 +204,7 @@ class FakeCoinGecko(FakeUpstream):
             "market_cap_change_percentage_24h_usd": (total / before - 1) * 100,
             "updated_at": now // 1000 - 120,
         }
-        return said({"data": data})
+        return json_reply({"data": data})
 
     def _trending(self, call: Call) -> Reply:
         now = self.now_ms
@@ -227,11 +227,11 @@ class FakeCoinGecko(FakeUpstream):
             }
             for place, coin in enumerate(coins)
         ]
-        return said({"coins": [{"item": item} for item in items], "nfts": [], "categories": []})
+        return json_reply({"coins": [{"item": item} for item in items], "nfts": [], "categories": []})
 
 
 def named(query: Mapping[str, str], coins: Iterable[Listed] = COINS) -> list[Listed]:
-    """The coins a question names: by ids, else by symbols, else all. A symbol means its largest coin, or all."""
+    """Return the coins of a query: by ids, else by symbols, else all. A symbol means its largest coin, or all."""
     if query.get("ids"):
         by_id = {coin.id: coin for coin in coins}
         return [by_id[each] for each in dict.fromkeys(query["ids"].split(",")) if each in by_id]
@@ -248,7 +248,7 @@ def named(query: Mapping[str, str], coins: Iterable[Listed] = COINS) -> list[Lis
 
 
 def market_row(coin: Listed, now_ms: int, wanted: Iterable[str], rank: int | None) -> dict[str, object]:
-    """A row of `/coins/markets`."""
+    """Return a row of `/coins/markets`."""
     price = coin.price_at(now_ms)
     high, low = coin.extremes(now_ms - DAY_MS, now_ms)
     spans = {"1h": HOUR_MS, "24h": DAY_MS, "7d": 7 * DAY_MS}
@@ -280,7 +280,7 @@ def market_row(coin: Listed, now_ms: int, wanted: Iterable[str], rank: int | Non
 
 
 def ohlc_rows(coin: Listed, now_ms: int, days: int) -> list[list[float]]:
-    """Rows stamped by their end; the first is cut by the window, the last is still forming and ends in the future."""
+    """Return candles stamped with their end; the window cuts the first one, and the last one still forms."""
     step = 30 * MINUTE_MS if days <= 2 else 4 * HOUR_MS if days <= 30 else 4 * DAY_MS
     since = now_ms - days * DAY_MS
     rows = []
@@ -294,18 +294,18 @@ def ohlc_rows(coin: Listed, now_ms: int, days: int) -> list[list[float]]:
 
 
 def iso(ms: int) -> str:
-    """As CoinGecko writes a time."""
+    """Format a time as CoinGecko does."""
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def said(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
-    """An answer of JSON."""
+def json_reply(body: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
+    """Return a JSON answer."""
     return Reply(orjson.dumps(body), status, {"Cache-Control": "public, max-age=30", **(headers or {})})
 
 
-def told(
+def coded_error(
     status: int, code: int, words: str, headers: Mapping[str, str] | None = None, *, stamped: bool = False
 ) -> Reply:
-    """An error with a code of CoinGecko's own."""
+    """Return an error with one of CoinGecko's own codes."""
     when = {"timestamp": "2026-11-22T00:00:00.000+00:00"} if stamped else {}
-    return said({"status": {**when, "error_code": code, "error_message": words}}, status, headers)
+    return json_reply({"status": {**when, "error_code": code, "error_message": words}}, status, headers)

@@ -1,4 +1,4 @@
-"""Crypto API Clean on loopback: a catalogue of some sixty rows, with other people's keys in it as the real one has."""
+"""A fake Crypto API Clean: a catalogue of about sixty rows, with keys in it like the real one."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -34,7 +34,7 @@ KEYS = {
     "letters": "onlylettersnobodywouldtakeforakey",
     "huggingface": "hf_FakeTokenOfNobodyAtAll012345678",
 }
-"""By what they are of; made up, in the shapes of real ones."""
+"""Invented keys by service, in the shapes of real ones."""
 
 ROWS_WITH_KEYS: dict[str, list[dict[str, object]]] = {
     "rpc_nodes": [
@@ -104,7 +104,7 @@ ROWS_WITH_KEYS: dict[str, list[dict[str, object]]] = {
 
 
 def rows_of(category: str) -> list[dict[str, object]]:
-    """The rows of a category: those with keys, one twice, and harmless ones up to its count."""
+    """Return the rows of a category: those with keys, one of them twice, and others up to its count."""
     rows = list(ROWS_WITH_KEYS.get(category, ()))
     local = category == "local_backend_routes"
     while len(rows) < COUNTS[category]:
@@ -129,7 +129,7 @@ def rows_of(category: str) -> list[dict[str, object]]:
 
 
 class FakeCryptoApiClean(FakeUpstream):
-    """The endpoints of the Space. `asleep` shows the page of a sleeping one, with the status it says."""
+    """Serve the endpoints of the Space. `asleep` is the status with which it shows the page of a sleeping Space."""
 
     def __init__(self, wall_ms: Callable[[], int] = wall_clock_ms) -> None:
         super().__init__(wall_ms)
@@ -158,29 +158,29 @@ class FakeCryptoApiClean(FakeUpstream):
 
         return guarded
 
-    def _said(self, **body: object) -> Reply:
-        # Local time without a zone, as the server gives it.
+    def _json_reply(self, **body: object) -> Reply:
+        # Local time without a zone, as the server sends it.
         stamp = datetime.fromtimestamp(self.wall_ms() / 1000).isoformat()
         return Reply(orjson.dumps({**body, "timestamp": stamp}))
 
     def _health(self, call: Call) -> Reply:
-        return self._said(status="healthy", resources_loaded=True, total_categories=12, websocket_connections=0)
+        return self._json_reply(status="healthy", resources_loaded=True, total_categories=12, websocket_connections=0)
 
     def _stats(self, call: Call) -> Reply:
         metadata = {"version": "1.0", "updated": "2025-12-08"}
         total = sum(COUNTS.values())
-        return self._said(total_resources=total, total_categories=12, categories=COUNTS, metadata=metadata)
+        return self._json_reply(total_resources=total, total_categories=12, categories=COUNTS, metadata=metadata)
 
     def _list(self, call: Call) -> Reply:
         rows = [{"category": category, **row} for category in COUNTS for row in rows_of(category)]
-        return self._said(total=len(rows), resources=rows[:20], note=f"Showing first 20 of {len(rows)} resources")
+        return self._json_reply(total=len(rows), resources=rows[:20], note=f"Showing first 20 of {len(rows)} resources")
 
     def _categories(self, call: Call) -> Reply:
         listed = [
             {"name": name, "count": count, "endpoint": f"/api/resources/category/{name}"}
             for name, count in COUNTS.items()
         ]
-        return self._said(total=len(listed), categories=listed)
+        return self._json_reply(total=len(listed), categories=listed)
 
     def _category(self, call: Call) -> Reply:
         name = call.path.rpartition("/")[2]
@@ -189,4 +189,4 @@ class FakeCryptoApiClean(FakeUpstream):
         if name not in COUNTS or name in self.lost:
             return Reply(orjson.dumps({"error": f"Category '{name}' not found"}), 404)
         rows = rows_of(name)
-        return self._said(category=name, total=len(rows), resources=rows)
+        return self._json_reply(category=name, total=len(rows), resources=rows)

@@ -1,4 +1,4 @@
-"""A Crypto DT Source on loopback, as its server's code speaks: it reads its own parameters and ignores the rest."""
+"""A fake Crypto DT Source, written after its server's code: it reads its own parameters and ignores others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.fakes.coingecko import BY_ID, DAY_MS, HOUR_MS, LARGE, MINUTE_MS, RANK
 from tests.fakes.upstream import Call, FakeUpstream, Reply, wall_clock_ms
 
 IDS = {coin.symbol.upper(): coin.id for coin in LARGE if coin.id not in ("hyperliquid", "tether", "usd-coin")}
-"""Like the server's own short table: of any other ticker it takes the lower case for an id."""
+"""The server's short table of ids; for any other ticker it uses the lower-case ticker as the id."""
 STEPS = {
     "1m": MINUTE_MS,
     "5m": 5 * MINUTE_MS,
@@ -49,9 +49,10 @@ WAKING = b"<!DOCTYPE html><html><head><title>Service waking up</title></head><bo
 
 
 class FakeCryptoDtSource(FakeUpstream):
-    """`asleep` answers everything by the host's page; `loaded` are the models it has; `per_minute` is only counted.
+    """Serve the endpoints of the Space.
 
-    `binance_refused` is what its place means for it: its Binance paths say 503 with a 451 inside.
+    `asleep` answers everything with the host's page; `loaded` are its models; calls above `per_minute` are only
+    counted. `binance_refused` makes its Binance paths answer 503 with a 451 inside, as in a blocked region.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class FakeCryptoDtSource(FakeUpstream):
 
         return guarded
 
-    def _said(self, body: Mapping[str, object]) -> Reply:
+    def _json_reply(self, body: Mapping[str, object]) -> Reply:
         now = datetime.fromtimestamp(self.wall_ms() / 1000, UTC).replace(tzinfo=None)
         return Reply(orjson.dumps({"success": True, **body, "timestamp": now.isoformat(timespec="microseconds")}))
 
@@ -116,7 +117,7 @@ class FakeCryptoDtSource(FakeUpstream):
         return Reply(orjson.dumps(body))
 
     def _status(self, call: Call) -> Reply:
-        return self._said(
+        return self._json_reply(
             {
                 "status": "operational",
                 "models": {"total_configured": len(MODELS), "total_loaded": len(self.loaded), "device": "cpu"},
@@ -136,7 +137,7 @@ class FakeCryptoDtSource(FakeUpstream):
         else:
             limit = min(250, int(call.query.get("limit", "100")))
             rows = [listed_row(coin, now) for coin in RANKED[:limit]]
-        return self._said({"data": rows, "source": "coingecko"})
+        return self._json_reply({"data": rows, "source": "coingecko"})
 
     def _trending(self, call: Call) -> Reply:
         now = self.wall_ms()
@@ -153,7 +154,7 @@ class FakeCryptoDtSource(FakeUpstream):
             }
             for place, coin in enumerate(LARGE[: int(call.query.get("limit", "10"))], 1)
         ]
-        return self._said({"data": rows, "source": "coingecko"})
+        return self._json_reply({"data": rows, "source": "coingecko"})
 
     # --- Binance's ---
 
@@ -165,15 +166,15 @@ class FakeCryptoDtSource(FakeUpstream):
         answer = self._candles(symbol, timeframe, int(call.query.get("limit", "1000")))
         if isinstance(answer, Reply):
             return answer
-        return self._said(
+        return self._json_reply(
             {"data": answer, "source": "binance", "symbol": symbol, "timeframe": timeframe, "count": len(answer)}
         )
 
     def _candles(self, symbol: str, timeframe: str, limit: int) -> list[dict[str, object]] | Reply:
-        """Candles; a timeframe it does not know becomes an hour."""
+        """Return candles; an unknown timeframe becomes an hour."""
         if self.binance_refused:
             return detail(503, "451: Binance API access restricted for your region.")
-        coin = traded(symbol)
+        coin = coin_of(symbol)
         if coin is None:
             return detail(503, f"400: Invalid symbol or parameters: {symbol}")
         now, step = self.wall_ms(), STEPS.get(timeframe, HOUR_MS)
@@ -195,7 +196,7 @@ class FakeCryptoDtSource(FakeUpstream):
             )
         return rows
 
-    # --- news and moods ---
+    # --- news and sentiment ---
 
     def _fear_greed(self, call: Call) -> Reply:
         now = self.wall_ms()
@@ -210,7 +211,7 @@ class FakeCryptoDtSource(FakeUpstream):
             }
             for back in range(int(call.query.get("limit", "1")))
         ]
-        return self._said({"data": rows, "metadata": {"error": None}, "source": "alternative.me"})
+        return self._json_reply({"data": rows, "metadata": {"error": None}, "source": "alternative.me"})
 
     def _reddit(self, call: Call) -> Reply:
         subreddit = call.query.get("subreddit", "cryptocurrency")
@@ -232,10 +233,10 @@ class FakeCryptoDtSource(FakeUpstream):
                 row["permalink"] = f"https://www.reddit.com/r/{subreddit}/comments/{post_id}/words/"
                 row["selftext"] = "What do you think?"
             rows.append(row)
-        return self._said({"data": rows, "subreddit": subreddit, "count": len(rows), "source": "reddit"})
+        return self._json_reply({"data": rows, "subreddit": subreddit, "count": len(rows), "source": "reddit"})
 
     def _published(self) -> int:
-        """The number of the newest article; one comes every five minutes."""
+        """Return the number of the newest article; a new one comes every five minutes."""
         return self.wall_ms() // 300_000
 
     def _articles(self, outlet: str, limit: int) -> list[dict[str, object]]:
@@ -260,13 +261,13 @@ class FakeCryptoDtSource(FakeUpstream):
         if feed not in FEEDS:
             return detail(503, f"Unknown feed: {feed}. Available: {list(FEEDS)}")
         rows = self._articles(feed, int(call.query.get("limit", "20")))
-        return self._said({"data": rows, "feed_name": feed, "count": len(rows), "source": "rss"})
+        return self._json_reply({"data": rows, "feed_name": feed, "count": len(rows), "source": "rss"})
 
     def _rss_all(self, call: Call) -> Reply:
         limit = int(call.query.get("limit_per_feed", "10"))
         rows = [row for feed in FEEDS for row in self._articles(feed, limit)]
         rows.sort(key=lambda row: int(str(row["published"])), reverse=True)
-        return self._said({"data": rows, "total_articles": len(rows), "source": "rss"})
+        return self._json_reply({"data": rows, "total_articles": len(rows), "source": "rss"})
 
     def _news(self, call: Call) -> Reply:
         limit = int(call.query.get("limit", "20"))
@@ -281,7 +282,7 @@ class FakeCryptoDtSource(FakeUpstream):
             for feed in ("coindesk", "cointelegraph", "decrypt")
             for row in self._articles(feed, limit)
         ]
-        return self._said({"data": rows[:limit], "count": len(rows[:limit]), "source": "aggregated"})
+        return self._json_reply({"data": rows[:limit], "count": len(rows[:limit]), "source": "aggregated"})
 
     # --- models ---
 
@@ -302,15 +303,15 @@ class FakeCryptoDtSource(FakeUpstream):
                 },
             )
         more = {} if model == wanted else {"fallback_used": True, "primary_model": wanted, "actual_model": model}
-        return self._said({**felt(asked["text"], model), "model": model, "model_id": MODELS[model], **more})
+        return self._json_reply({**scored(asked["text"], model), "model": model, "model_id": MODELS[model], **more})
 
     def _sentiment_batch(self, call: Call) -> Reply:
         asked = orjson.loads(call.body)
         model = asked.get("model_key") or "cryptobert_elkulako"
         if model not in self.loaded:
             return detail(500, f"Failed to load model {model}: no such file")
-        results = [felt(words, model) for words in asked["texts"]]
-        return self._said({"count": len(results), "results": results, "model": model, "model_id": MODELS[model]})
+        results = [scored(words, model) for words in asked["texts"]]
+        return self._json_reply({"count": len(results), "results": results, "model": model, "model_id": MODELS[model]})
 
     def _models(self, call: Call) -> Reply:
         rows = [
@@ -324,7 +325,7 @@ class FakeCryptoDtSource(FakeUpstream):
             }
             for key, model_id in MODELS.items()
         ]
-        return self._said(
+        return self._json_reply(
             {"total_configured": len(rows), "total_loaded": len(self.loaded), "device": "cpu", "models": rows}
         )
 
@@ -333,11 +334,11 @@ class FakeCryptoDtSource(FakeUpstream):
             {"dataset_key": key, "dataset_id": dataset_id, "description": "Market data", "loaded": False}
             for key, dataset_id in DATASETS.items()
         ]
-        return self._said({"total_configured": len(rows), "total_loaded": 0, "datasets": rows})
+        return self._json_reply({"total_configured": len(rows), "total_loaded": 0, "datasets": rows})
 
 
 def named_row(coin: Listed, now_ms: int) -> dict[str, object]:
-    """A price asked for by ticker: the absolute change is the percentage again."""
+    """Return a price by ticker, in which the absolute change wrongly repeats the percentage."""
     change = coin.change_pct(now_ms, DAY_MS)
     symbol = next((symbol for symbol, each in IDS.items() if each == coin.id), coin.id.upper())
     return {
@@ -354,7 +355,7 @@ def named_row(coin: Listed, now_ms: int) -> dict[str, object]:
 
 
 def listed_row(coin: Listed, now_ms: int) -> dict[str, object]:
-    """A price of the list of the largest coins."""
+    """Return a price of the list of the largest coins."""
     return {
         **named_row(coin, now_ms),
         "id": coin.id,
@@ -371,14 +372,14 @@ def listed_row(coin: Listed, now_ms: int) -> dict[str, object]:
     }
 
 
-def traded(symbol: str) -> Listed | None:
-    """The coin of a pair with USDT, however it is spelled."""
+def coin_of(symbol: str) -> Listed | None:
+    """Return the coin of a pair with USDT, in any spelling."""
     base = symbol.upper().removesuffix("USDT").lower()
     return next((coin for coin in LARGE if coin.symbol == base), None)
 
 
-def felt(words: str, model: str) -> dict[str, object]:
-    """What a model would say: by a handful of words."""
+def scored(words: str, model: str) -> dict[str, object]:
+    """Score a text by a few words."""
     text = words.lower()
     sign = any(each in text for each in ("climb", "rally", "bullish")) - any(
         each in text for each in ("slip", "outage", "crash", "bearish")
@@ -388,10 +389,10 @@ def felt(words: str, model: str) -> dict[str, object]:
 
 
 def detail(status: int, what: object) -> Reply:
-    """An error as FastAPI writes it."""
+    """Return an error in FastAPI's format."""
     return Reply(orjson.dumps({"detail": what}), status)
 
 
 def missing(name: str, where: str = "query") -> Reply:
-    """A parameter that is not there."""
+    """Return FastAPI's error for a missing parameter."""
     return detail(422, [{"loc": [where, name], "msg": "field required", "type": "value_error.missing"}])

@@ -1,4 +1,4 @@
-"""CryptoPanic v2 on loopback: plans in the path, the token as a parameter, errors as `status` and `info`."""
+"""A fake CryptoPanic v2: plans in the path, the token as a parameter, errors with `status` and `info`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ FILTERS = ("rising", "hot", "bullish", "bearish", "important", "saved", "lol")
 
 
 def refused(status: int, info: str) -> Reply:
-    """An error in its shape."""
+    """Return an error in the provider's format."""
     return Reply(orjson.dumps({"status": "Incomplete", "info": info}), status)
 
 
 class FakeCryptoPanic(FakeUpstream):
-    """`GET /api/<plan>/v2/posts/` for one plan. `generous` rows have id, links, outlet, coins and votes."""
+    """Serve `GET /api/<plan>/v2/posts/` for one plan. `generous` rows have id, links, outlet, coins and votes."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""A public JSON-RPC node of Ethereum on loopback, and the chain that all our fakes of Ethereum tell of."""
+"""A fake JSON-RPC node of Ethereum, and the chain that all fakes of Ethereum share."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ GWEI = 10**9
 GAS_LIMIT = 60_000_000
 
 CALLS_A_SECOND = 20
-"""Nodes publish no limits; this one's is as strict as any that was met."""
+"""Nodes do not publish their limits; this one is as strict as the strictest that was measured."""
 
 ANKR_WANTS_A_KEY = (
     "Unauthorized: You must authenticate your request with an API key. Create an account on "
@@ -24,36 +24,36 @@ ANKR_WANTS_A_KEY = (
 
 
 def newest_block(now_ms: int) -> int:
-    """The number of the newest block at a time."""
+    """Return the number of the newest block at a time."""
     return KNOWN_BLOCK + (now_ms - KNOWN_BLOCK_MS) // BLOCK_MS
 
 
 def block_ms(number: int) -> int:
-    """When a block was made, in Unix ms."""
+    """Return the time of a block in Unix ms."""
     return KNOWN_BLOCK_MS + (number - KNOWN_BLOCK) * BLOCK_MS
 
 
 def base_fee_wei(number: int) -> int:
-    """The base fee of a block: some 0.6 gwei, swinging over an hour."""
+    """Return the base fee of a block: a wave of an hour around 0.6 gwei."""
     return int(0.58 * GWEI * (1 + 0.3 * math.sin(number / 48))) + number % 997
 
 
 def used_ratio(number: int) -> float:
-    """How full a block was."""
+    """Return the share of the gas limit that a block used."""
     return round(0.5 + 0.4 * math.sin(number * 1.7), 6)
 
 
 def tips_wei(number: int) -> tuple[int, int, int]:
-    """What was paid over the base fee, at the percentiles 10, 50 and 90."""
+    """Return the priority fees of a block at the percentiles 10, 50 and 90."""
     low = 1_000_000 + number % 89 * 1_000
     return low, low * 20, low * 900
 
 
 class FakeEthereumRpc(FakeUpstream):
-    """`POST /`, single and in batches, which it answers in reverse order.
+    """Serve `POST /`, single requests and batches, which it answers in reverse order.
 
-    `chain_id` makes it a node of another chain, `behind_s` one that has lost touch; `batches` says how it takes them;
-    `refuses` makes it one that wants a key, or a dead gateway.
+    `chain_id` selects another chain; `behind_s` makes the node lag; `batches` is how it treats batches; `refuses` makes
+    it a node that needs a key, or a dead gateway.
     """
 
     def __init__(
@@ -83,21 +83,21 @@ class FakeEthereumRpc(FakeUpstream):
         try:
             asked = orjson.loads(call.body)
         except orjson.JSONDecodeError:
-            return self._said({"jsonrpc": "2.0", "id": None, "error": {"code": -32700, "message": "parse error"}})
+            return self._json_reply({"jsonrpc": "2.0", "id": None, "error": {"code": -32700, "message": "parse error"}})
         if sum(1 for each in self.calls if each.at > call.at - 1.0) > self.calls_a_second:
             self.over_limit += 1
-            return self._said(self._error(None, -32005, "limit exceeded"))
+            return self._json_reply(self._error(None, -32005, "limit exceeded"))
         if self.refuses == "unauthorized":
-            return self._said(self._error(None, -32000, ANKR_WANTS_A_KEY))
+            return self._json_reply(self._error(None, -32000, ANKR_WANTS_A_KEY))
         if isinstance(asked, list):
             if self.batches == "status_400":
                 return Reply(b"Bad Request", 400, {"Content-Type": "text/plain"})
             if self.batches == "error":
-                return self._said(self._error(None, -32600, "batch requests are not supported"))
-            return self._said([self._reply(each) for each in reversed(asked)])
-        return self._said(self._reply(asked))
+                return self._json_reply(self._error(None, -32600, "batch requests are not supported"))
+            return self._json_reply([self._reply(each) for each in reversed(asked)])
+        return self._json_reply(self._reply(asked))
 
-    def _said(self, body: object) -> Reply:
+    def _json_reply(self, body: object) -> Reply:
         return Reply(orjson.dumps(body))
 
     def _error(self, question_id: object, code: int, message: str) -> dict[str, object]:

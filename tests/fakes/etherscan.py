@@ -1,4 +1,4 @@
-"""Etherscan's API V2 on loopback: 200 for everything, its refusals inside, three calls a second for a free account."""
+"""A fake of Etherscan's API V2: errors with status 200, and three calls a second for a free account."""
 
 from collections.abc import Callable, Collection
 
@@ -21,7 +21,7 @@ MINED_WEI = 122_373_866_217_800_000_000_000_000
 
 
 class FakeEtherscan(FakeUpstream):
-    """`GET /v2/api?chainid=&module=&action=&apikey=`. The keys are of one account, which shares its limits."""
+    """Serve `GET /v2/api?chainid=&module=&action=&apikey=`. The keys belong to one account and share its limits."""
 
     def __init__(
         self,

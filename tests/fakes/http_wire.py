@@ -1,4 +1,4 @@
-"""HTTP/1.1 as a fake server reads and writes it: request heads in, replies out. Nothing about any provider."""
+"""HTTP/1.1 for fake servers: parse request heads, format replies. It knows no provider."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class HttpRequest:
 
 
 def parse_request(head: bytes) -> HttpRequest:
-    """Read a request head, up to and including its empty line.
+    """Parse a request head, up to and including its empty line.
 
     Raises: ValueError if it is not HTTP.
     """
@@ -47,15 +47,15 @@ def parse_request(head: bytes) -> HttpRequest:
 
 
 def http_date(now_ms: int) -> str:
-    """The value of a `Date` header."""
+    """Return the value of a `Date` header."""
     return formatdate(now_ms / 1000, usegmt=True)
 
 
 def http_response(status: int, headers: dict[str, str], body: bytes, now_ms: int) -> tuple[bytes, bytes]:
-    """Head and body of a reply; the given headers win over the usual ones."""
+    """Return head and body of a reply; the given headers override the default ones."""
     try:
         phrase = HTTPStatus(status).phrase
-    except ValueError:  # 418 has one, but a test may invent a status
+    except ValueError:  # a test may invent a status
         phrase = "Unknown"
     usual = {
         "Content-Type": "application/json;charset=UTF-8",

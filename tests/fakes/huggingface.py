@@ -1,4 +1,4 @@
-"""Hugging Face's inference on loopback: tokens, models that load first, each model's own labels, nested answers."""
+"""A fake of Hugging Face's inference API: tokens, models that load first, each model's labels, nested answers."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ LABELS = {
     "ElKulako/cryptobert": ("Bearish", "Neutral", "Bullish"),
     "kk08/CryptoBERT": ("LABEL_0", None, "LABEL_1"),
 }
-"""Each model's names for bad, neutral and good; kk08's has none for neutral."""
+"""Each model's labels for negative, neutral and positive; kk08's has none for neutral."""
 GOOD = ("rall", "climb", "surge", "record", "gain", "jump", "bull")
 BAD = ("slide", "hack", "crash", "plunge", "warn", "correction", "bear")
 CALLS_A_MINUTE = 60
 
 
 def refused(status: int, error: str, **more: object) -> Reply:
-    """An error in its shape."""
+    """Return an error in the provider's format."""
     return Reply(orjson.dumps({"error": error, **more}), status)
 
 
 class FakeHuggingFace(FakeUpstream):
-    """`POST /hf-inference/models/{id}`. `loading` models say 503 with their wait; without `credit` all say 402.
+    """Serve `POST /hf-inference/models/{id}`. `loading` models answer 503 with a wait; without `credit` all answer 402.
 
-    `flat` drops the outer list of an answer to a single text, as some servers of models do.
+    `flat` drops the outer list of an answer to a single text, as some model servers do.
     """
 
     def __init__(

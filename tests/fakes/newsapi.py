@@ -1,4 +1,4 @@
-"""NewsAPI on loopback: key in a header or parameter, coded errors, results as the free plan gives them."""
+"""A fake NewsAPI: key in a header or parameter, errors with codes, results of the free plan."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ WITHDRAWN = {
 
 
 def refused(status: int, code: str, message: str) -> Reply:
-    """An error in its shape."""
+    """Return an error in the provider's format."""
     return Reply(orjson.dumps({"status": "error", "code": code, "message": message}), status)
 
 
 class FakeNewsApi(FakeUpstream):
-    """`GET /v2/everything`. `used` calls of the half day are gone when it starts."""
+    """Serve `GET /v2/everything`. `used` calls of the half day's limit are used up at the start."""
 
     def __init__(
         self, wall_ms: Callable[[], int] = wall_clock_ms, *, keys: Collection[str] = ("news-key",), used: int = 0

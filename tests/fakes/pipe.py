@@ -1,4 +1,4 @@
-"""A client's transport with a buffer that the test empties, and a hub with such clients."""
+"""A fake transport whose buffer the test drains, and a hub with clients on such transports."""
 
 import zlib
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ Message = dict[str, object]
 
 @dataclass(slots=True)
 class Received:
-    """One message as the client has it; on SSE with the `id:` and `event:` it came under."""
+    """One message as the client received it, on SSE with its `id:` and `event:`."""
 
     message: Message
     cursor: str = ""
@@ -30,7 +30,7 @@ class Received:
 
 @dataclass(slots=True)
 class Reader:
-    """Decodes one client's bytes. What is not whole yet waits for the rest."""
+    """Decode one client's bytes into messages; incomplete ones wait for more bytes."""
 
     wire: Wire
     received: list[Received] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Reader:
     _text: bytearray = field(default_factory=bytearray)
 
     def feed(self, data: bytes) -> None:
-        """Take bytes as they come."""
+        """Decode more bytes."""
         self._bytes += data
         match self.wire:
             case Wire.WEBSOCKET | Wire.WEBSOCKET_BATCH | Wire.WEBSOCKET_DEFLATE:
@@ -114,9 +114,9 @@ class Reader:
 
 
 class FakePipe:
-    """A `Pipe`. While `flowing` it delivers at once; a paused or clogged one only what `drain` lets through.
+    """A `Pipe`. While `flowing` it delivers at once; a paused or clogged one delivers only through `drain`.
 
-    `ballast` stands for bytes that were written before and that nobody will decode.
+    `ballast` is a number of earlier bytes in the buffer that no client decodes.
     """
 
     def __init__(self, wire: Wire = Wire.WEBSOCKET) -> None:
@@ -131,7 +131,7 @@ class FakePipe:
         self.watcher: Outbox | None = None
 
     def watched_by(self, outbox: Outbox) -> None:
-        """Tell an outbox when the buffer is full and when it has room again, as a transport tells its protocol."""
+        """Notify an outbox when the buffer is full and when it has room again, as a transport notifies its protocol."""
         self.watcher = outbox
         outbox.watch(self.write)
 
@@ -141,10 +141,10 @@ class FakePipe:
         elif self.watcher is not None and self.buffered() <= HIGH_WATER_BYTES // 4:
             self.watcher.cleared()
 
-    # --- what the server sees ---
+    # --- the server's side ---
 
     def write(self, data: bytes) -> None:
-        """Take bytes; after the end they vanish, as on a real pipe."""
+        """Accept bytes; drop them after the end, as a real transport does."""
         if self.closing is not None:
             return
         self.writes += 1
@@ -155,32 +155,32 @@ class FakePipe:
             self._tell()
 
     def buffered(self) -> int:
-        """What the client has not taken."""
+        """Return the number of bytes that the client has not read."""
         return self.ballast + len(self.unread)
 
     def close(self, closing: Closing, stuck_s: float) -> None:
-        """Remember why, how often, and how long the client has to take it."""
+        """Record the reason, the number of calls, and how long the client may take to read."""
         self.closing, self.stuck_s = closing, stuck_s
         self.closed_times += 1
 
     def abort(self) -> None:
-        """End at once."""
+        """Close at once."""
         self.flowing = False
 
-    # --- what the test does ---
+    # --- controls for the test ---
 
     def pause(self) -> None:
-        """Let nothing through from now on."""
+        """Stop delivering."""
         self.flowing = False
 
     def clog(self, ballast: int = CLOGGED_BYTES) -> None:
-        """Let nothing through, with more waiting already than the high-water mark allows."""
+        """Stop delivering, with more bytes in the buffer than the high-water mark."""
         self.flowing = False
         self.ballast = max(self.ballast, ballast)
         self._tell()
 
     def drain(self, size: int | None = None) -> None:
-        """Let so many bytes through, or all; with all of them gone it flows again."""
+        """Deliver so many bytes, or all; an empty buffer flows again."""
         size = self.buffered() if size is None else min(size, self.buffered())
         from_ballast = min(size, self.ballast)
         self.ballast -= from_ballast
@@ -192,30 +192,30 @@ class FakePipe:
             self.flowing = True
         self._tell()
 
-    # --- what the client has ---
+    # --- the client's side ---
 
     @property
     def messages(self) -> list[Message]:
-        """Every message so far."""
+        """Every message received so far."""
         return [received.message for received in self.reader.received]
 
     def close_code(self) -> int | None:
-        """What the server closed it with; None while it is open."""
+        """The server's close code; None while the pipe is open."""
         return self.closing.code if self.closing is not None else None
 
     def of_type(self, kind: str) -> list[Message]:
-        """The messages of one type."""
+        """Return the messages of one type."""
         return [message for message in self.messages if message["type"] == kind]
 
     def take(self) -> list[Message]:
-        """The messages since the last `take`."""
+        """Return the messages since the last `take`."""
         messages = self.messages
         self.reader.received.clear()
         return messages
 
 
 class FakeDemand:
-    """Remembers what the hub asks of feeds; `brought` holds what drops when it is no longer wanted."""
+    """Record the hub's demand; `brought` are the topics that `drop` reports as fed."""
 
     def __init__(self) -> None:
         self.wanted: list[str] = []
@@ -237,7 +237,7 @@ class FakeDemand:
 
 
 class HubRig:
-    """A hub on a clock that the test turns, and clients on fake pipes."""
+    """A hub on a manual clock, and clients on fake pipes."""
 
     def __init__(self, *, epoch: str = "e1", ttl_s: float | None = None, **policy: Any) -> None:
         self.clock = ManualClock()
@@ -245,7 +245,7 @@ class HubRig:
         self.hub = Hub(epoch, self.clock, self.clock, self.demand, HubPolicy(lambda _: ttl_s, **policy))
 
     def client(self, wire: Wire = Wire.WEBSOCKET, *, watched: bool = False) -> "HubClient":
-        """Somebody who has connected; a watched one is written to without being asked about its buffer."""
+        """Connect a client; the pipe of a watched one notifies its outbox when the buffer is full."""
         pipe = FakePipe(wire)
         outbox = Outbox(pipe, wire)
         if watched:
@@ -254,20 +254,20 @@ class HubRig:
         return HubClient(self.hub, pipe, outbox)
 
     def listener(self, *selectors: str, interval_ms: int = 0, wire: Wire = Wire.WEBSOCKET) -> "HubClient":
-        """Somebody who has subscribed, and has read the answer."""
+        """Connect a client that has subscribed and read the answer."""
         client = self.client(wire)
         client.subscribe(*selectors, interval_ms=interval_ms)
         client.take()
         return client
 
     def say(self, topic: str, value: object = None, *, log: bool = False) -> str:
-        """Publish an event now; returns its id. It is on its way until `clock.turn()`."""
+        """Publish an event; return its id. Clients receive it at `clock.turn()`."""
         now_ms = self.clock.wall_ms()
         self.hub.publish(Event(topic, now_ms, now_ms, "binance", {"value": value}, log))
         return self.hub.position
 
     def pass_time(self, seconds: float, step_s: float = 0.25) -> None:
-        """Let time go by with the housekeeping that the service does."""
+        """Advance the clock and run the service's housekeeping."""
         for _ in range(round(seconds / step_s)):
             self.clock.advance(step_s)
             self.hub.tick()
@@ -276,20 +276,20 @@ class HubRig:
 
 @dataclass(slots=True)
 class HubClient:
-    """One connected client."""
+    """A connected client."""
 
     hub: Hub
     pipe: FakePipe
     outbox: Outbox
 
     def subscribe(self, *selectors: str, since: str | None = None, interval_ms: int = 0, req: object = None) -> None:
-        """Subscribe."""
+        """Subscribe to topics."""
         self.hub.subscribe(self.outbox, selectors, since, interval_ms, req)
 
     def take(self) -> list[Message]:
-        """The messages since the last `take`."""
+        """Return the messages since the last `take`."""
         return self.pipe.take()
 
     def outline(self) -> list[str]:
-        """The messages since the last `take`, in a word each: an update by its id, all else by its type."""
+        """Return the messages since the last `take` in a word each: an update by its id, others by their type."""
         return [str(message["id"] if message["type"] == "update" else message["type"]) for message in self.take()]

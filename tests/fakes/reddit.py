@@ -1,4 +1,4 @@
-"""Reddit on loopback, its three hosts in one: tokens, listings for who has one, and the feed that mostly refuses."""
+"""A fake of Reddit's three hosts: tokens, listings for clients with a token, and a feed that usually refuses."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ LISTINGS = ("new", "hot", "top")
 
 
 class FakeReddit(FakeUpstream):
-    """`POST /api/v1/access_token`, `GET /r/CryptoCurrency/{new,hot,top}` and `…/new/.rss`.
+    """Serve `POST /api/v1/access_token`, `GET /r/CryptoCurrency/{new,hot,top}` and `…/new/.rss`.
 
-    `application` is its id and secret. Tokens are good for `lasts_s`; `revoke` ends them at once. Listings without a
-    token are blocked. `feed_open` lets the feed answer.
+    `application` is the client's id and secret. Tokens are valid for `lasts_s`; `revoke` ends them at once. Listings
+    without a token are blocked. `feed_open` lets the feed answer.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class FakeReddit(FakeUpstream):
         self.login = b64encode(":".join(application).encode()).decode()
         self.lasts_s = lasts_s
         self.tokens: dict[str, int] = {}
-        """Until when each is good, in Unix ms."""
+        """Expiry of each token, in Unix ms."""
         self.issued = 0
         self.feed_open = True
         self.over_limit = 0
@@ -48,7 +48,7 @@ class FakeReddit(FakeUpstream):
         self.on("GET", "*", lambda call: Reply(BLOCKED, 403, PAGE))
 
     def revoke(self) -> None:
-        """No token that was given out is good any more."""
+        """Make every issued token invalid."""
         self.tokens.clear()
 
     def _token(self, call: Call) -> Reply:

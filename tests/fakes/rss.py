@@ -1,6 +1,6 @@
-"""The news outlets on loopback: one path each, a feed that grows with the time it is asked, conditional requests.
+"""Fakes of the news outlets: one path each, a feed that grows with time, conditional requests.
 
-`stories` is the day's news, the same for all fakes of news, so that one story by two ways can be seen to be one.
+`stories` is the news of all fakes, so that the same story reaches the service from several sources.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DOMAINS = {
     "theblock": "www.theblock.co",
 }
 COINS = (("Bitcoin", "BTC"), ("Ethereum", "ETH"), ("Solana", "SOL"), ("Dogecoin", "DOGE"), ("Cardano", "ADA"))
-HAPPENINGS = (
+HEADLINES = (
     "{} rallies as funds see record inflows",
     "{} slides after exchange hack",
     "{} developers schedule their next call",
@@ -32,12 +32,12 @@ HAPPENINGS = (
     "What to know about {} this week",
 )
 POLLS_A_MINUTE = 4
-"""Of one feed; who asks oftener is not polite."""
+"""Polite number of requests for one feed; more are counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """One piece of news."""
+    """One news story."""
 
     number: int
     outlet: str
@@ -48,15 +48,15 @@ class Story:
 
 
 def story(number: int) -> Story:
-    """The story that comes out at that multiple of STORY_EVERY_MS."""
+    """Return the story published at that multiple of STORY_EVERY_MS."""
     outlet = OUTLETS[number % len(OUTLETS)]
     name, symbol = COINS[number % 7 % len(COINS)]
-    title = f"{HAPPENINGS[number % len(HAPPENINGS)].format(name)} ({number % 1000})"
+    title = f"{HEADLINES[number % len(HEADLINES)].format(name)} ({number % 1000})"
     return Story(number, outlet, title, f"https://{DOMAINS[outlet]}/news/{number}", number * STORY_EVERY_MS, symbol)
 
 
 def stories(now_ms: int, count: int, outlet: str | None = None) -> list[Story]:
-    """The newest ones, newest first."""
+    """Return the newest stories, newest first."""
     newest = now_ms // STORY_EVERY_MS
     span = count if outlet is None else count * len(OUTLETS)
     found = [story(number) for number in range(newest, newest - span, -1)]
@@ -64,12 +64,12 @@ def stories(now_ms: int, count: int, outlet: str | None = None) -> list[Story]:
 
 
 def rss_date(ms: int) -> str:
-    """As RSS writes it."""
+    """Format a time as RSS does."""
     return formatdate(ms / 1000).replace("-0000", "+0000")
 
 
 def rss(outlet: str, items: str, now_ms: int) -> bytes:
-    """A channel with these items."""
+    """Return a channel with these items."""
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
         '<rss version="2.0" xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:media="http://search.yahoo.com/mrss/">'
@@ -79,7 +79,7 @@ def rss(outlet: str, items: str, now_ms: int) -> bytes:
 
 
 def item(each: Story) -> str:
-    """As most outlets write one: the link with tracking parameters, the description as quoted HTML."""
+    """Format an item as most outlets do: the link with tracking parameters, the description as escaped HTML."""
     return (
         f"<item><title><![CDATA[{each.title}]]></title><link><![CDATA[{each.url}?utm_source=rss_feed]]></link>"
         f'<guid isPermaLink="true">{each.url}</guid><pubDate>{rss_date(each.published_ms)}</pubDate>'
@@ -104,12 +104,12 @@ HOSTILE = {
     "cut": b'<rss version="2.0"><channel><item><title>Whole</title><link>https://example.com/whole</link></item>'
     b"<item><title>Half</title><link>https://example.com/ha",
 }
-"""What a feed may say instead; `huge` is made when it is asked for."""
+"""Hostile feeds by name; `huge` is generated on request."""
 HUGE_BYTES = 5 * 1024 * 1024
 
 
 def huge() -> bytes:
-    """A feed of 5 MB, all in one description."""
+    """Return a feed of 5 MB in one description."""
     text = b"x" * HUGE_BYTES
     return (
         b'<rss version="2.0"><channel><item><title>Long</title><link>https://example.com/long</link><description>'
@@ -119,21 +119,21 @@ def huge() -> bytes:
 
 
 class FakeRss(FakeUpstream):
-    """`/<outlet>` for each of OUTLETS. `hostile` names what all of them say instead (HOSTILE, or `huge`)."""
+    """Serve `/<outlet>` for each of OUTLETS. `hostile` names the feed that all of them send instead."""
 
     def __init__(self, wall_ms: Callable[[], int] = wall_clock_ms, *, items: int = 20) -> None:
         super().__init__(wall_ms)
         self.items = items
         self.hostile: str | None = None
         self.unchanged = 0
-        """Answers of 304."""
+        """Number of 304 answers."""
         self.over_limit = 0
         for outlet in OUTLETS:
             self.on("GET", f"/{outlet}", self._feed)
 
     @property
     def feeds(self) -> dict[str, str]:
-        """The address of each outlet's feed."""
+        """The URL of each outlet's feed."""
         return {outlet: f"{self.url}/{outlet}" for outlet in OUTLETS}
 
     def _feed(self, call: Call) -> Reply:

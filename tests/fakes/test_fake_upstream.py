@@ -1,4 +1,4 @@
-"""The scriptable upstream does to a client exactly what its script says."""
+"""Tests that the scriptable upstream applies exactly the faults of its script."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ TRUE = b'{"price":"67000.5","symbol":"BTC"}'
 
 
 class Prices(FakeUpstream):
-    """One route, and one that shows what arrived."""
+    """An upstream with one route of data and one that echoes the request."""
 
     def __init__(self) -> None:
         super().__init__(lambda: 1_795_305_600_000)
@@ -29,7 +29,7 @@ async def get(upstream: FakeUpstream, path: str = "/price") -> tuple[int, bytes]
         return answer.status, await answer.read()
 
 
-async def test_it_answers_by_its_routes_and_writes_every_call_down() -> None:
+async def test_it_answers_by_its_routes_and_records_every_call() -> None:
     async with Prices() as upstream, aiohttp.ClientSession() as client:
         async with client.get(upstream.url + "/price", params={"ids": "a b,c"}, headers={"X-Key": "k"}) as answer:
             assert (answer.status, await answer.read()) == (200, TRUE)
@@ -53,7 +53,7 @@ async def test_it_answers_by_its_routes_and_writes_every_call_down() -> None:
         assert [call.path for call in upstream.calls][1:] == ["/echo", "/coins/bitcoin", "/coins/list/new", "/nowhere"]
 
 
-async def test_requests_on_one_connection_are_answered_in_turn() -> None:
+async def test_requests_on_one_connection_are_answered_in_order() -> None:
     async with Prices() as upstream:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(upstream.url.rpartition(":")[2]))
         writer.write(b"GET /coins/a HTTP/1.1\r\n\r\nGET /coins/b HTTP/1.1\r\nConnection: close\r\n\r\n")
@@ -63,7 +63,7 @@ async def test_requests_on_one_connection_are_answered_in_turn() -> None:
         writer.close()
 
 
-async def test_each_fault_of_the_script_serves_one_request_and_then_the_standing_one() -> None:
+async def test_each_fault_of_the_script_serves_one_request_and_then_always_applies() -> None:
     async with Prices() as upstream:
         upstream.script.extend(
             [Fault(status=429, headers={"Retry-After": "7"}), Fault(), Fault(status=503, body=b"gone"), Fault(body=b"")]
@@ -78,7 +78,7 @@ async def test_each_fault_of_the_script_serves_one_request_and_then_the_standing
         assert await get(upstream) == (200, TRUE)
 
 
-async def test_a_body_can_drift_and_a_page_can_stand_in_for_it() -> None:
+async def test_a_body_can_be_changed_or_replaced_by_a_page() -> None:
     async with Prices() as upstream:
         upstream.script.append(Fault(drift=in_json(lambda body: {"renamed": body})))
         assert await get(upstream) == (200, b'{"renamed":' + TRUE + b"}")
@@ -98,7 +98,7 @@ async def test_a_hang_lasts_until_the_client_gives_up(where: str) -> None:
         assert await get(upstream) == (200, TRUE)
 
 
-async def test_a_drip_never_pauses_for_long_and_yet_takes_for_ever() -> None:
+async def test_a_drip_sends_bytes_steadily_and_still_takes_too_long() -> None:
     async with Prices() as upstream:
         upstream.always = Fault(drip_s=0.05)
         with pytest.raises(TimeoutError):
@@ -120,7 +120,7 @@ async def test_a_delay_comes_before_the_answer() -> None:
     [Fault(cut_at=5), Fault(declared_longer=True), Fault(cut_at=5, reset=True)],
     ids=["cut", "declared_longer", "reset_in_body"],
 )
-async def test_a_body_that_ends_too_soon_is_a_broken_payload(fault: Fault) -> None:
+async def test_a_body_that_ends_too_soon_is_a_payload_error(fault: Fault) -> None:
     async with Prices() as upstream:
         upstream.always = fault
         with pytest.raises((aiohttp.ClientPayloadError, aiohttp.ClientOSError)):
@@ -134,7 +134,7 @@ async def test_a_reset_without_an_answer_is_a_lost_connection() -> None:
             await get(upstream)
 
 
-async def test_the_bomb_is_small_on_the_wire_and_two_hundred_megabytes_beyond_it() -> None:
+async def test_the_bomb_is_small_on_the_wire_and_200_mb_unpacked() -> None:
     async with Prices() as upstream, aiohttp.ClientSession(auto_decompress=False) as client:
         upstream.script.append(Fault(bomb=True))
         async with client.get(upstream.url + "/price") as answer:
@@ -148,7 +148,7 @@ async def test_the_bomb_is_small_on_the_wire_and_two_hundred_megabytes_beyond_it
     assert size == BOMB_BYTES
 
 
-async def test_a_killed_one_refuses_connections_until_it_is_revived_on_the_same_port() -> None:
+async def test_a_killed_upstream_refuses_connections_until_it_is_revived_on_the_same_port() -> None:
     async with Prices() as upstream, aiohttp.ClientSession() as client:
         url = upstream.url
         for _ in range(3):
@@ -160,7 +160,7 @@ async def test_a_killed_one_refuses_connections_until_it_is_revived_on_the_same_
         assert upstream.url == url
 
 
-async def test_killing_it_resets_the_calls_under_way() -> None:
+async def test_killing_it_resets_the_calls_in_progress() -> None:
     async with Prices() as upstream:
         upstream.always = Fault(hang="before_head")
         calling = asyncio.create_task(get(upstream))
@@ -191,7 +191,7 @@ async def test_it_leaves_no_task_and_no_connection_behind() -> None:
         assert isinstance(each, aiohttp.ClientError | OSError)
 
 
-async def test_what_is_no_http_is_refused() -> None:
+async def test_a_request_that_is_not_http_is_refused() -> None:
     async with Prices() as upstream:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(upstream.url.rpartition(":")[2]))
         writer.write(b"hello\r\n\r\n")

@@ -1,4 +1,4 @@
-"""A transport that answers from a script, and remembers what it was asked and when."""
+"""A transport that answers from a script and records its requests."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,7 +13,7 @@ from orchestrator.http import HttpRequest, HttpResponse
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request that was sent: by which provider's account, to which base URL, and when by the clock."""
+    """One request: the provider's account, the base URL and the time."""
 
     provider: str
     base_url: str
@@ -26,7 +26,7 @@ Script = Callable[[Asked], "HttpResponse | ProviderError | Awaitable[HttpRespons
 
 @dataclass(slots=True)
 class ScriptedTransport:
-    """Answers each request by calling `script`."""
+    """Answer each request by calling `script`."""
 
     clock: Clock
     script: Script
@@ -44,12 +44,12 @@ class ScriptedTransport:
         return await given
 
     def by(self, provider: str) -> list[Asked]:
-        """What one provider was asked."""
+        """Return the requests to one provider."""
         return [each for each in self.asked if each.provider == provider]
 
 
 def reply(clock: Clock, body: object = None, status: int = 200, **headers: str) -> HttpResponse:
-    """An answer at this moment; header names take `_` for `-`."""
+    """Return an answer received now; header names have `_` for `-`."""
     raw = body if isinstance(body, bytes) else orjson.dumps(body)
     names = {name.replace("_", "-").lower(): value for name, value in headers.items()}
     return HttpResponse(status, names, raw, clock.wall_ms())

@@ -1,16 +1,16 @@
-"""A scriptable HTTP server on loopback: what the fakes of all HTTP providers are built on.
+"""A scriptable HTTP server on loopback, the base of the fakes of all HTTP providers.
 
-It decides how an answer travels: whole, late, crooked or not at all. What the answer says is up to the routes that a
-provider's fake mounts. Every request is written down before it is answered.
+A provider's fake mounts routes, which give the answers; the script decides how an answer travels: whole, late, damaged
+or not at all. Every request is recorded before it is answered.
 
     async with FakeUpstream() as upstream:
         upstream.on("GET", "/ping", lambda call: Reply(b"{}"))
         upstream.script.append(Fault(status=429, headers={"Retry-After": "7"}))  # the next request only
         upstream.always = Fault(delay_s=5.0)                                     # then every one
-        await upstream.kill()                                                    # refused, until it is revived
+        await upstream.kill()                                                    # refuse connections until revived
         await upstream.revive()
 
-Each connection is a protocol with timers and no task, so that nothing is left behind when a test ends in a hang.
+Each connection is a protocol with timers and no task, so that a test that ends during a hang leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from tests.fakes.http_wire import HttpRequest, http_response, parse_request
 HTML_PAGE = b"<!DOCTYPE html><html><head><title>Just a moment...</title></head><body>Checking you</body></html>"
 BOMB_BYTES = 200 * 1024 * 1024
 EXCESS_BYTES = 100
-"""How much more `declared_longer` promises than is sent."""
+"""How many bytes more than it sends `declared_longer` announces."""
 
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER: close() sends RST, not FIN
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request as it arrived. Of a query name that is given twice, the last value."""
+    """One request. A query parameter that is given twice has its last value."""
 
     method: str
     path: str
@@ -57,7 +57,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer as the provider means it; JSON unless its headers say otherwise."""
+    """A provider's answer; JSON unless its headers say otherwise."""
 
     body: bytes = b""
     status: int = 200
@@ -66,40 +66,40 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """How an answer differs from the true one. Every part is optional, and they combine.
+    """How an answer differs from the true one. All parts are optional and can be combined.
 
     A `status` above 399 without a `body` replaces the true body by a small JSON error.
     """
 
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    """These win over those of the answer."""
+    """Headers that override those of the answer."""
     body: bytes | None = None
     delay_s: float = 0.0
     """Real seconds before the head."""
     drip_s: float | None = None
-    """The body goes out a byte at a time, with so many real seconds between."""
+    """Real seconds between the bytes of the body, which is sent byte by byte."""
     hang: Literal["before_head", "after_head", "in_body"] | None = None
-    """Where it stops for ever; `in_body` is half way."""
+    """Where the answer stops forever; `in_body` is half way."""
     cut_at: int | None = None
-    """So many bytes of the promised body, then the connection is closed."""
+    """Bytes of the body to send before the connection is closed."""
     reset: bool = False
-    """The end is a TCP reset: after `cut_at` bytes of the body, or without `cut_at` instead of any answer."""
+    """Whether to end with a TCP reset: after `cut_at` bytes of the body, or instead of any answer."""
     html: bool = False
-    """A page of HTML, with 200 unless `status` says otherwise."""
+    """Whether to send an HTML page, with status 200 unless `status` is set."""
     bomb: bool = False
-    """Less than 1 MB of gzip that unpack to 200 MB of white space."""
+    """Whether to send less than 1 MB of gzip that unpacks to 200 MB of white space."""
     declared_longer: bool = False
-    """More is promised than sent before the connection is closed."""
+    """Whether to announce more bytes than are sent before the connection is closed."""
     drift: Callable[[bytes], bytes] | None = None
-    """Changes the true body; see `in_json`."""
+    """A change of the true body; see `in_json`."""
 
 
 FAITHFUL = Fault()
 
 
 def in_json(change: Callable[[object], object]) -> Callable[[bytes], bytes]:
-    """A drift that changes the parsed body, in place or by returning another."""
+    """Return a drift that changes the parsed body, in place or by returning another."""
 
     def drift(body: bytes) -> bytes:
         parsed = orjson.loads(body)
@@ -110,22 +110,22 @@ def in_json(change: Callable[[object], object]) -> Callable[[bytes], bytes]:
 
 
 def wall_clock_ms() -> int:
-    """The machine's own clock."""
+    """Return the machine's wall time."""
     return time.time_ns() // 1_000_000
 
 
 class FakeUpstream:
-    """Listens on a port of 127.0.0.1 of its own while its `async with` block lasts.
+    """A server on a port of 127.0.0.1 for the time of an `async with` block.
 
-    An exception in a route is answered by 500 and raised at the end of the block.
+    An exception in a route is answered with 500 and raised at the end of the block.
     """
 
     def __init__(self, wall_ms: Callable[[], int] = wall_clock_ms) -> None:
         self.wall_ms = wall_ms
-        """Unix time of the `Date` header, and of whatever a provider's routes stamp."""
+        """Unix time for the `Date` header and for the timestamps of routes."""
         self.url = ""
         self.port = 0
-        """The port to take; 0 is any free one."""
+        """The port to listen on; 0 is any free one."""
         self.calls: list[Call] = []
         self.script: deque[Fault] = deque()
         self.always: Fault | None = None
@@ -139,11 +139,11 @@ class FakeUpstream:
         self._crashes: list[Exception] = []
 
     def on(self, method: str, path: str, reply: Callable[[Call], Reply]) -> None:
-        """Answer by `reply`. A path that ends in `*` means all that begin so; the longest that fits is taken."""
+        """Answer a path with `reply`. A path that ends in `*` is a prefix; the longest match wins."""
         self._routes[method, path] = reply
 
     async def called(self, times: int, within_s: float = 30.0) -> None:
-        """Wait until so many calls have come in all. Raises TimeoutError."""
+        """Wait until `times` calls were received in total. Raises: TimeoutError."""
         event = asyncio.Event()
         self._awaited.append((times, event))
         if len(self.calls) < times:
@@ -164,7 +164,7 @@ class FakeUpstream:
         for connection in list(self._connections):
             connection.reset()
         await server.wait_closed()
-        await self._deserted.wait()  # the ends of connections are called in the loop's next turns
+        await self._deserted.wait()  # connections end in the next turns of the loop
 
     async def revive(self) -> None:
         """Listen again, on the same port."""
@@ -175,7 +175,7 @@ class FakeUpstream:
             self._server = await loop.create_server(lambda: _Connection(self), sock=listening, backlog=1024)
 
     async def __aenter__(self) -> Self:
-        # Bound but not listening: it keeps the port from everybody else while connections are refused.
+        # Bound but not listening: reserves the port while connections are refused.
         self._port_holder = _bound(self.port)
         self.url = f"http://127.0.0.1:{self._port_holder.getsockname()[1]}"
         await self.revive()
@@ -190,7 +190,7 @@ class FakeUpstream:
         if kind is None and self._crashes:
             raise self._crashes[0]
 
-    # What a connection asks
+    # Called by connections
 
     def connected(self, connection: _Connection) -> None:
         self._connections.add(connection)
@@ -202,7 +202,7 @@ class FakeUpstream:
             self._deserted.set()
 
     def answer(self, call: Call) -> tuple[Reply, Fault]:
-        """Write the call down; what is answered, and what then goes wrong with it."""
+        """Record the call; return the answer and its fault."""
         self.calls.append(call)
         for times, event in self._awaited:
             if len(self.calls) >= times:
@@ -229,7 +229,7 @@ class FakeUpstream:
 
 
 def _bound(port: int) -> socket.socket:
-    """A socket at a port (0: any free one) that other such sockets may share until one listens."""
+    """Bind a socket to a port (0: any free one) that other such sockets may share until one listens."""
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.setblocking(False)
@@ -238,7 +238,7 @@ def _bound(port: int) -> socket.socket:
 
 
 def _spoiled(reply: Reply, fault: Fault) -> Reply:
-    """What is said, changed as the fault wants it; how it travels is the connection's part."""
+    """Return the answer with the changes of a fault; the connection applies delays and cuts."""
     status = reply.status if fault.status is None else fault.status
     headers = {"Content-Type": "application/json"}
     body = reply.body
@@ -264,7 +264,7 @@ def _spoiled(reply: Reply, fault: Fault) -> Reply:
 
 
 def _merged(headers: Mapping[str, str], winning: Mapping[str, str]) -> dict[str, str]:
-    """Both, each name once however it is spelled."""
+    """Merge headers, ignoring case."""
     names = {name.lower() for name in winning}
     return {name: value for name, value in headers.items() if name.lower() not in names} | dict(winning)
 
@@ -278,7 +278,7 @@ def _phrase(status: int) -> str:
 
 @functools.cache
 def gzip_bomb() -> bytes:
-    """White space of BOMB_BYTES, gzipped."""
+    """Return BOMB_BYTES of white space, gzipped."""
     chunk = b" " * (1024 * 1024)
     packer = zlib.compressobj(level=1, wbits=31)
     parts = [packer.compress(chunk) for _ in range(BOMB_BYTES // len(chunk))]
@@ -286,7 +286,7 @@ def gzip_bomb() -> bytes:
 
 
 class _Connection(asyncio.Protocol):
-    """One TCP connection: a request, its answer, the next request."""
+    """One TCP connection, which answers its requests one after another."""
 
     def __init__(self, upstream: FakeUpstream) -> None:
         self.upstream = upstream
@@ -300,7 +300,7 @@ class _Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.upstream.connected(self)
         if not self.upstream.alive:
-            self.reset()  # it was in the queue of the listening socket when that was closed
+            self.reset()  # the connection was queued when the listening socket was closed
 
     def connection_lost(self, error: Exception | None) -> None:
         self.transport = None
@@ -313,7 +313,7 @@ class _Connection(asyncio.Protocol):
         self.next_request()
 
     def reset(self) -> None:
-        """End in a TCP reset."""
+        """Close with a TCP reset."""
         if self.transport is not None:
             raw = self.transport.get_extra_info("socket")
             with contextlib.suppress(OSError):
@@ -321,7 +321,7 @@ class _Connection(asyncio.Protocol):
             self.transport.abort()
 
     def next_request(self) -> None:
-        """Answer the first whole request of what has come."""
+        """Answer the first complete request in the buffer."""
         if self.answering or b"\r\n\r\n" not in self.buffer:
             return
         head, _, rest = self.buffer.partition(b"\r\n\r\n")
@@ -339,7 +339,7 @@ class _Connection(asyncio.Protocol):
         self.answer(request, rest[:body_bytes])
 
     def answer(self, request: HttpRequest, sent: bytes) -> None:
-        """Have it answered, and send that as crookedly as the script wants it."""
+        """Get the answer of a request, and send it with the faults of the script."""
         call = Call(request.method, request.path, dict(request.query), request.headers, sent, self.loop.time())
         reply, fault = self.upstream.answer(call)
         if fault.hang == "before_head":
@@ -381,7 +381,7 @@ class _Connection(asyncio.Protocol):
             begin()
 
     def drip(self, body: bytes, pause_s: float, then: Callable[[], None]) -> None:
-        """A byte now, the others later."""
+        """Send a byte now and the others later."""
         self.write(body[:1])
         if len(body) > 1:
             self.later(pause_s, lambda: self.drip(body[1:], pause_s, then))
@@ -389,22 +389,22 @@ class _Connection(asyncio.Protocol):
             then()
 
     def write(self, data: bytes) -> None:
-        """Put bytes on the wire, unless the client is gone."""
+        """Send bytes, unless the client is gone."""
         if self.transport is not None and not self.transport.is_closing():
             self.transport.write(data)
 
     def later(self, delay_s: float, act: Callable[[], None]) -> None:
-        """Act after real seconds, unless the client is gone by then."""
+        """Call `act` after real seconds, unless the client is gone by then."""
         if self.transport is not None:
             self.timer = self.loop.call_later(delay_s, act)
 
     def end(self) -> None:
-        """Close once everything is sent."""
+        """Close when everything is sent."""
         if self.transport is not None:
             self.transport.close()
 
     def reset_when_sent(self) -> None:
-        """Reset once everything is sent and had a moment to be read."""
+        """Reset when everything is sent and the client had a moment to read it."""
         if self.transport is not None and self.transport.get_write_buffer_size():
             self.later(0.002, self.reset_when_sent)
         else:

@@ -30,7 +30,7 @@ from feeds.venues.binance import ALL_MINI_TICKERS, kline_stream
 from tests.chaos.faults import Fault, fault_tape
 from tests.chaos.player import Player
 from tests.chaos.proxy import ChaosProxy
-from tests.fakes.__main__ import places, settings_of, trouble
+from tests.fakes.__main__ import configured_fakes, inject_faults, settings_of
 from tests.fakes.binance import FakeBinance, synthetic_pairs
 from tests.soak.clients import Client, mixed_requests
 from tests.soak.growth import Sample, trends
@@ -211,14 +211,14 @@ async def soak(minutes: float, seed: int, folder: Path) -> Outcome:
             )
         )
         proxy = await stack.enter_async_context(ChaosProxy(exchange.port, seed=seed))
-        listening = places()
-        for place in listening:
-            await stack.enter_async_context(place.fake)
+        upstream_fakes = configured_fakes()
+        for each in upstream_fakes:
+            await stack.enter_async_context(each.fake)
         tape = faults_of(seed, max(0.0, span_s - HEAL_S))
         outcome.faults = len(tape)
         player = Player(exchange, tape, proxy)
         settings = {
-            **settings_of(listening, exchange),
+            **settings_of(upstream_fakes, exchange),
             **SETTINGS,
             "BINANCE_WS_URLS": f"{player.ws_url},{player.ws_url.replace('127.0.0.1', 'localhost')}",
             "BINANCE_REST_URLS": player.rest_url,
@@ -246,7 +246,7 @@ async def soak(minutes: float, seed: int, folder: Path) -> Outcome:
             asyncio.create_task(attack_forever(service.port, random.Random(rng.random()))) for _ in range(8)
         ]
         hostile_clients.append(asyncio.create_task(connection_storms(service.port, rng, every_s=40.0)))
-        upstream_faults = asyncio.create_task(trouble(listening, rng))
+        upstream_faults = asyncio.create_task(inject_faults(upstream_fakes, rng))
         faults = asyncio.create_task(player.run())
         watching = asyncio.create_task(keep_sampling(service, http, began))
         everyone = [*good_clients, *hostile_clients, upstream_faults, faults, watching]
