@@ -1,4 +1,4 @@
-"""The pages and their files over HTTP: compressed, tagged by content, and never mixed with those of another version."""
+"""Tests of the pages and their files over HTTP: compression, content tags, and no mix of versions."""
 
 import gzip
 import re
@@ -35,7 +35,7 @@ def module(name: str = "app.js") -> str:
     return f"/static/{front().version}/{name}"
 
 
-async def test_every_file_comes_compressed_if_asked_for_and_is_the_same_in_both_forms(
+async def test_every_file_is_served_compressed_on_request_with_the_same_content(
     service: Running, http: aiohttp.ClientSession
 ) -> None:
     for path in (*PATHS, *(module(name) for name in front().files)):
@@ -52,7 +52,7 @@ async def test_every_file_comes_compressed_if_asked_for_and_is_the_same_in_both_
         assert gzip.decompress(sent) == whole
         assert len(sent) < 0.7 * len(whole)
         assert packed.headers["Vary"] == plain.headers["Vary"] == "Accept-Encoding"
-        assert packed.headers["ETag"] != plain.headers["ETag"], "a strong tag names one form"
+        assert packed.headers["ETag"] != plain.headers["ETag"], "a strong tag identifies one encoding"
         assert packed.headers["Content-Type"] == plain.headers["Content-Type"]
 
 
@@ -63,7 +63,7 @@ async def test_every_file_comes_compressed_if_asked_for_and_is_the_same_in_both_
         ("gzip;q=0", None), ("gzip;q=0.000, *", None), ("*;q=0", None), ("br", None), ("", None), ("xgzip", None),
     ],
 )  # fmt: skip
-async def test_the_form_is_one_that_the_client_takes(
+async def test_the_encoding_is_one_that_the_client_accepts(
     service: Running, http: aiohttp.ClientSession, accepted: str, coding: str | None
 ) -> None:
     async with http.get(service.url + module(), headers={"Accept-Encoding": accepted}) as answer:
@@ -72,7 +72,7 @@ async def test_the_form_is_one_that_the_client_takes(
 
 @pytest.mark.parametrize("encoding", ["gzip", "identity"])
 @pytest.mark.parametrize("known", ["{tag}", "W/{tag}", '"other", {tag}', "*"])
-async def test_what_the_client_has_is_not_sent_again(
+async def test_a_file_that_the_client_has_is_not_sent_again(
     service: Running, http: aiohttp.ClientSession, known: str, encoding: str
 ) -> None:
     asked = {"Accept-Encoding": encoding}
@@ -87,7 +87,7 @@ async def test_what_the_client_has_is_not_sent_again(
             assert other.status == 200
 
 
-async def test_a_page_asks_for_files_of_its_own_version_alone_which_are_kept_for_good(
+async def test_a_page_loads_only_files_of_its_own_version_which_are_cached_forever(
     service: Running, http: aiohttp.ClientSession
 ) -> None:
     for page in ("/", "/docs"):
@@ -103,7 +103,7 @@ async def test_a_page_asks_for_files_of_its_own_version_alone_which_are_kept_for
                 assert file.headers["Cache-Control"] == "public, max-age=31536000, immutable"
 
 
-async def test_no_module_or_style_names_a_file_by_an_address_that_leaves_its_version() -> None:
+async def test_modules_and_styles_refer_only_to_files_of_their_own_version() -> None:
     for path in static_folder().rglob("*.*"):
         if path.suffix == ".js":
             imported = re.findall(r"""(?:\bfrom|\bimport)\s*\(?\s*["']([^"']+)["']""", path.read_text())
@@ -113,7 +113,7 @@ async def test_no_module_or_style_names_a_file_by_an_address_that_leaves_its_ver
 
 
 @pytest.mark.parametrize("version", ["0" * 18, "x", "..", "%2e%2e"])
-async def test_files_of_another_version_are_not_here(
+async def test_files_of_another_version_are_not_found(
     service: Running, http: aiohttp.ClientSession, version: str
 ) -> None:
     async with http.get(f"{service.url}/static/{version}/app.js") as answer:
@@ -121,14 +121,14 @@ async def test_files_of_another_version_are_not_here(
         assert "immutable" not in answer.headers.get("Cache-Control", "")
 
 
-async def test_a_file_named_without_a_version_is_asked_for_again_each_time(
+async def test_a_file_without_a_version_in_its_path_is_revalidated_each_time(
     service: Running, http: aiohttp.ClientSession
 ) -> None:
     async with http.get(f"{service.url}/static/client.js") as answer:
         assert answer.headers["Cache-Control"] == "no-cache"
 
 
-async def test_another_content_has_another_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_changed_content_has_a_new_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     versions = set()
     for content in ("let a;", "let b;"):
         (tmp_path / "app.js").write_text(content)
@@ -151,7 +151,7 @@ async def test_another_content_has_another_version(monkeypatch: pytest.MonkeyPat
         ("lines=1", 416, None),
     ],
 )
-async def test_a_part_is_one_of_the_plain_form(
+async def test_a_range_is_a_range_of_the_uncompressed_file(
     service: Running, http: aiohttp.ClientSession, wanted: str, status: int, part: slice | None
 ) -> None:
     headers = {"Range": wanted, "Accept-Encoding": "gzip"}
@@ -162,7 +162,7 @@ async def test_a_part_is_one_of_the_plain_form(
             assert "Content-Encoding" not in answer.headers
 
 
-async def test_a_page_names_every_module_it_imports_so_that_all_are_fetched_at_once() -> None:
+async def test_a_page_preloads_every_module_it_imports() -> None:
     for page, entry in (("index.html", "app.js"), ("docs.html", "docs/main.js")):
         html = front().pages[page].body.decode()
         named = set(re.findall(rf'"modulepreload" href="static/{front().version}/([^"]+)"', html))
@@ -175,7 +175,7 @@ async def test_a_page_names_every_module_it_imports_so_that_all_are_fetched_at_o
         assert len(named) > 5
 
 
-async def test_a_cache_is_told_all_that_an_answer_depends_on(tmp_path: Path) -> None:
+async def test_vary_names_everything_that_an_answer_depends_on(tmp_path: Path) -> None:
     async with (
         running(None, tmp_path, ALLOWED_ORIGINS="https://friend.example") as service,
         service.http.get(service.url + module()) as answer,

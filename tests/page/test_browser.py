@@ -1,4 +1,4 @@
-"""The demo page, and a browser's own EventSource, in a real Chromium."""
+"""Tests of the demo page, and of a browser's own EventSource, in a real Chromium."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.clients import last_ts, market_start, serving, write_tape
 from tests.fakes.binance import FakeBinance
 from tests.harness import Running, running, until
 
-# Once is enough: which loop the server runs on makes no difference to a page, and a browser takes its time to start.
+# On one loop only: the server's loop makes no difference to a page, and a browser is slow to start.
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module", loop_factories=["asyncio"])]
 
 browser, complaints, page = chromium.browser, chromium.complaints, chromium.page
@@ -37,7 +37,7 @@ async def service(exchange: FakeBinance, tmp_path: Path) -> AsyncIterator[Runnin
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def bare(browser: Browser, service: Running) -> AsyncIterator[Page]:
-    """A page of the service's origin with nothing in it, free of the policy that lets answers run nothing."""
+    """An empty page of the service's origin, without the content security policy of answers."""
     opened = await browser.new_page(bypass_csp=True)
     opened.set_default_timeout(chromium.SOON_MS)
     await opened.goto(f"{service.url}/health/live")
@@ -46,7 +46,7 @@ async def bare(browser: Browser, service: Running) -> AsyncIterator[Page]:
 
 
 async def shows_price(page: Page, exchange: FakeBinance, symbol: str = "BTC") -> None:
-    """Wait until the table shows the exchange's own last price."""
+    """Wait until the table shows the exchange's last price."""
     value = _as_javascript(exchange, symbol)
     await expect(page.locator(f"tr[data-symbol={symbol}] td.price")).to_have_attribute("data-value", value)
 
@@ -56,7 +56,7 @@ def _as_javascript(exchange: FakeBinance, symbol: str) -> str:
     return str(int(price)) if price.is_integer() else repr(price)
 
 
-async def test_the_page_shows_live_prices_and_a_chart_of_500_candles_and_has_nothing_to_complain_of(
+async def test_the_page_shows_live_prices_and_a_chart_of_500_candles_without_any_error(
     service: Running, exchange: FakeBinance, page: Page, complaints: Complaints
 ) -> None:
     await page.add_init_script("addEventListener('securitypolicyviolation', (e) => console.error(e.violatedDirective))")
@@ -87,7 +87,7 @@ async def test_the_page_shows_live_prices_and_a_chart_of_500_candles_and_has_not
     assert complaints == []
 
 
-async def test_another_symbol_and_interval_are_charted_live_and_a_link_opens_them(
+async def test_another_symbol_and_interval_can_be_charted_and_opened_by_a_link(
     service: Running, exchange: FakeBinance, page: Page, complaints: Complaints
 ) -> None:
     await page.goto(f"{service.url}/#eth/5m")
@@ -106,7 +106,7 @@ async def test_another_symbol_and_interval_are_charted_live_and_a_link_opens_the
     assert complaints == []
 
 
-async def test_switching_to_sse_and_back_goes_on_without_a_missing_candle(
+async def test_switching_to_sse_and_back_misses_no_candle(
     service: Running, exchange: FakeBinance, page: Page, complaints: Complaints
 ) -> None:
     await page.goto(service.url)
@@ -114,10 +114,10 @@ async def test_switching_to_sse_and_back_goes_on_without_a_missing_candle(
     await expect(chart).to_have_attribute("data-candles", "500")
     await is_live(page)
     candles = 500
-    exchange.advance(3)  # so that each minute ends amid its steps, and the next candle has begun after each
+    exchange.advance(3)  # each minute then ends within a step, and the next candle has begun after it
     for transport in ("sse", "websocket", "sse"):
         await page.locator("#transport").select_option(transport)
-        exchange.advance(60)  # amid the switch
+        exchange.advance(60)  # during the switch
         await is_live(page, transport)
         exchange.advance(60)
         candles += 2
@@ -127,7 +127,7 @@ async def test_switching_to_sse_and_back_goes_on_without_a_missing_candle(
     assert complaints == []
 
 
-async def test_a_native_eventsource_resumes_by_itself_after_being_cut_and_misses_nothing(
+async def test_a_native_eventsource_resumes_after_a_cut_and_misses_nothing(
     service: Running, exchange: FakeBinance, bare: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sse_shell, "RETRY_MS", (50, 100))
@@ -148,7 +148,7 @@ async def test_a_native_eventsource_resumes_by_itself_after_being_cut_and_misses
         await bare.wait_for_function(f"got.some(({{ data }}) => data.closed && data.open_time === {newest})")
         for client in list(service.context.clients.connected):
             client.outbox.pipe.transport.abort()  # type: ignore[attr-defined]
-        exchange.advance(125)  # while it is away
+        exchange.advance(125)  # while it is disconnected
         await bare.wait_for_function(f"window.synced === {cut + 1}")
 
     got: list[dict[str, Any]] = await bare.evaluate("got")
@@ -162,7 +162,7 @@ async def test_a_native_eventsource_resumes_by_itself_after_being_cut_and_misses
     assert len(truth) >= 9
 
 
-async def test_a_dead_exchange_shows_stale_values_and_names_the_host_and_all_is_well_when_it_returns(
+async def test_while_the_exchange_is_down_values_are_stale_and_the_page_names_the_host(
     exchange: FakeBinance, tmp_path: Path, page: Page
 ) -> None:
     async with serving(exchange, tmp_path, SNAPSHOT_TTL_S="1") as service:
@@ -183,7 +183,7 @@ async def test_a_dead_exchange_shows_stale_values_and_names_the_host_and_all_is_
         await shows_price(page, exchange)
 
 
-async def test_with_no_exchange_from_the_start_the_page_says_so(tmp_path: Path, page: Page) -> None:
+async def test_without_an_exchange_from_the_start_the_page_reports_it(tmp_path: Path, page: Page) -> None:
     async with running(None, tmp_path) as service:
         await until(lambda: any(feed["last_error"] for feed in service.context.supervisor.report()))
         await page.goto(service.url)
@@ -192,7 +192,7 @@ async def test_with_no_exchange_from_the_start_the_page_says_so(tmp_path: Path, 
         await expect(page.locator("#chart-message")).to_contain_text("BTC")
 
 
-async def test_a_restarting_server_is_announced_and_the_page_comes_back_by_itself(
+async def test_the_page_announces_a_restart_of_the_server_and_reconnects_by_itself(
     service: Running, exchange: FakeBinance, page: Page
 ) -> None:
     for transport in ("websocket", "sse"):
@@ -242,7 +242,7 @@ async def test_light_and_dark_follow_the_system_and_the_button(service: Running,
     assert await brightness() > 200
 
 
-async def test_a_tape_is_shown_as_one(tmp_path: Path, page: Page, complaints: Complaints) -> None:
+async def test_the_page_marks_a_tape_as_such(tmp_path: Path, page: Page, complaints: Complaints) -> None:
     tape = open_tape(write_tape(tmp_path / "market.jsonl"))
     async with running(None, tmp_path, Run(tape=tape, speed=0)) as service:
         await until(lambda: last_ts(service, "ohlcv.COMP.1m"))
@@ -255,7 +255,7 @@ async def test_a_tape_is_shown_as_one(tmp_path: Path, page: Page, complaints: Co
     assert complaints == []
 
 
-# --- static/client.js, which others are meant to copy
+# --- static/client.js, which other pages may copy
 
 CLIENT = """async ({ transport, topics }) => {
     const { StreamClient } = await import("/static/client.js");
@@ -287,7 +287,7 @@ async def test_client_js_keeps_the_good_topics_when_one_is_refused(
     assert await bare.evaluate("stream.cursor") is not None
 
 
-async def test_client_js_is_live_even_when_all_it_asked_for_is_refused(service: Running, bare: Page) -> None:
+async def test_client_js_is_live_even_when_all_its_topics_are_refused(service: Running, bare: Page) -> None:
     await bare.evaluate(CLIENT, {"transport": "websocket", "topics": ["price.NOPE", "weather"]})
     await bare.wait_for_function("stream.state.name === 'live'")
     await bare.evaluate("stream.subscribe(['price.BTC'])")
@@ -310,7 +310,7 @@ async def test_client_js_forgets_a_topic_that_is_refused_late(
 
 
 @pytest.mark.parametrize("transport", ["websocket", "sse"])
-async def test_client_js_cut_again_and_again_delivers_each_log_event_once(
+async def test_client_js_delivers_each_log_event_once_over_many_cuts(
     service: Running, exchange: FakeBinance, bare: Page, transport: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sse_shell, "RETRY_MS", (50, 100))

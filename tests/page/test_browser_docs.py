@@ -1,4 +1,4 @@
-"""The documentation of the API in a real Chromium: it lists all there is, and what it offers to try works."""
+"""Tests of the API documentation in a real Chromium: it lists everything, and its requests work."""
 
 import asyncio
 import os
@@ -32,7 +32,7 @@ async def opened(page: Page, path: str) -> None:
     await page.locator(f".entry[data-path='{path}'] > summary").click()
 
 
-async def test_every_path_and_message_is_listed_and_can_be_opened_and_nothing_is_wider_than_a_phone(
+async def test_every_path_and_message_is_listed_opens_and_fits_on_a_phone(
     service: Running, page: Page, complaints: Complaints
 ) -> None:
     await page.add_init_script("addEventListener('securitypolicyviolation', (e) => console.error(e.violatedDirective))")
@@ -47,7 +47,7 @@ async def test_every_path_and_message_is_listed_and_can_be_opened_and_nothing_is
 
     await entries.evaluate_all("all => all.forEach(each => { each.open = true; })")
     await expect(page.locator(".entry > .entry-body")).to_have_count(len(paths) + len(messages))
-    # Fields within fields are made when they are opened.
+    # Inner fields are created when they are opened.
     await page.evaluate("""async () => {
         for (let closed; (closed = document.querySelectorAll("[id^=message-] .inner:not([open])")).length;) {
             closed.forEach((each) => { each.open = true; });
@@ -62,7 +62,7 @@ async def test_every_path_and_message_is_listed_and_can_be_opened_and_nothing_is
     assert complaints == []
 
 
-async def test_the_request_follows_the_inputs_and_what_is_tried_is_shown(
+async def test_the_request_follows_the_inputs_and_its_answer_is_shown(
     service: Running, page: Page, complaints: Complaints
 ) -> None:
     await page.goto(f"{service.url}/docs")
@@ -72,7 +72,7 @@ async def test_the_request_follows_the_inputs_and_what_is_tried_is_shown(
     await expect(entry.locator(".answer")).to_contain_text("200 OK")
     await expect(entry.locator(".answer")).to_contain_text('"templates"')
     assert page.url.endswith("#getTopics")
-    assert complaints == []  # a refusal is one to Chromium
+    assert complaints == []  # Chromium reports a refusal as an error
 
     await opened(page, "/api/market/ohlc")
     entry = page.locator("[data-path='/api/market/ohlc']")
@@ -87,7 +87,7 @@ async def test_the_request_follows_the_inputs_and_what_is_tried_is_shown(
     await expect(entry.locator(".answer")).to_contain_text('"limit": "limit \\"it\'s\\" is not a whole number"')
 
 
-async def test_a_stream_is_shown_as_it_comes_until_it_is_stopped(
+async def test_a_stream_is_shown_as_it_arrives_until_it_is_stopped(
     service: Running, page: Page, complaints: Complaints
 ) -> None:
     await page.goto(f"{service.url}/docs#getSse")
@@ -101,9 +101,7 @@ async def test_a_stream_is_shown_as_it_comes_until_it_is_stopped(
     assert complaints == []
 
 
-async def test_what_is_looked_for_is_found_and_the_rest_is_out_of_the_way(
-    service: Running, page: Page, complaints: Complaints
-) -> None:
+async def test_a_search_shows_only_matching_entries(service: Running, page: Page, complaints: Complaints) -> None:
     await page.goto(f"{service.url}/docs")
     await page.locator("#find").fill("gas")
     shown = page.locator(".entry:visible .path")
@@ -113,7 +111,7 @@ async def test_what_is_looked_for_is_found_and_the_rest_is_out_of_the_way(
     assert complaints == []
 
 
-async def test_a_search_without_hits_says_so(service: Running, page: Page, complaints: Complaints) -> None:
+async def test_a_search_without_results_reports_it(service: Running, page: Page, complaints: Complaints) -> None:
     await page.goto(f"{service.url}/docs")
     await page.locator("#find").fill("no such thing")
     await expect(page.locator("#documents")).to_have_text("Nothing found for “no such thing”.", use_inner_text=True)
@@ -122,7 +120,7 @@ async def test_a_search_without_hits_says_so(service: Running, page: Page, compl
     assert complaints == []
 
 
-async def test_the_websocket_can_be_tried_with_commands_until_it_is_closed(
+async def test_the_websocket_console_sends_commands_until_it_is_closed(
     service: Running, page: Page, complaints: Complaints
 ) -> None:
     await page.goto(f"{service.url}/docs#getWs")
@@ -151,9 +149,7 @@ async def test_the_websocket_can_be_tried_with_commands_until_it_is_closed(
     assert complaints == []
 
 
-async def test_where_tokens_are_asked_for_the_page_asks_goes_on_and_writes_commands_that_need_it(
-    tmp_path: Path, page: Page
-) -> None:
+async def test_if_tokens_are_required_the_page_asks_for_one_and_adds_it_to_commands(tmp_path: Path, page: Page) -> None:
     async with running(None, tmp_path, AUTH_TOKENS=f"desk:{TOKEN}") as service:
         await page.goto(f"{service.url}/docs")
         await opened(page, "/api/topics")
@@ -184,7 +180,7 @@ async def test_where_tokens_are_asked_for_the_page_asks_goes_on_and_writes_comma
         await expect(page.locator("[data-path='/health/live'] .command")).not_to_contain_text("TOKEN")
 
 
-async def test_a_page_that_is_not_given_a_token_is_closed_and_asks_again_when_it_connects(
+async def test_without_a_token_the_connection_is_closed_and_the_page_asks_again_on_connect(
     tmp_path: Path, page: Page
 ) -> None:
     async with running(None, tmp_path, AUTH_TOKENS=f"desk:{TOKEN}") as service:

@@ -1,4 +1,4 @@
-"""The pages where others put them, in a real Chromium: under a path of a proxy, and in a frame of another site."""
+"""Tests of the pages under a path of a proxy and in a frame of another site, in a real Chromium."""
 
 import asyncio
 import os
@@ -32,7 +32,7 @@ async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def below(service: Running, tmp_path: Path) -> AsyncIterator[str]:
-    """The URL of the service under `/stream/` of an nginx, by the text of docs/operations.md."""
+    """Run an nginx with the configuration of docs/operations.md; yield the URL of the service under `/stream/`."""
     program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
         pytest.skip("nginx is not installed")
@@ -54,7 +54,7 @@ async def below(service: Running, tmp_path: Path) -> AsyncIterator[str]:
         await process.wait()
 
 
-async def test_under_a_path_of_a_proxy_page_docs_and_contract_work(
+async def test_page_docs_and_contract_work_under_a_path_of_a_proxy(
     below: str, service: Running, page: Page, complaints: Complaints
 ) -> None:
     await page.goto(below.removesuffix("/"))
@@ -70,7 +70,7 @@ async def test_under_a_path_of_a_proxy_page_docs_and_contract_work(
         async with http.get(f"{below}openapi.json") as answer:
             (server,) = (await answer.json())["servers"]
     assert urljoin(f"{below}openapi.json", server["url"]) == below
-    # It has no market, so the chart has nothing to ask for; whatever it asked went to where the service is.
+    # Every request went to the service's path. The service has no market, so the chart asks nothing.
     asked = await page.evaluate("performance.getEntriesByType('resource').map((each) => each.name)")
     assert asked
     assert [address for address in asked if not address.startswith(below)] == []
@@ -89,7 +89,7 @@ async def test_under_a_path_of_a_proxy_page_docs_and_contract_work(
 
 
 async def framed(page: Page, site: str, service: Running) -> None:
-    """Open a page of this site that has the service in a frame."""
+    """Open a page of a site that shows the service in a frame."""
 
     async def answer(route: Route) -> None:
         await route.fulfill(
@@ -100,7 +100,7 @@ async def framed(page: Page, site: str, service: Running) -> None:
     await page.goto(f"{site}/spaces/somebody/stream-server")
 
 
-async def test_a_space_shows_the_page_in_its_frame_and_another_site_cannot(service: Running, page: Page) -> None:
+async def test_a_hugging_face_space_can_frame_the_page_and_other_sites_cannot(service: Running, page: Page) -> None:
     await framed(page, "https://huggingface.co", service)
     frame = page.frame_locator("iframe")
     await expect(frame.locator("#connection[data-state=live]")).to_be_visible()

@@ -1,4 +1,4 @@
-"""The panels of the demo page in a real Chromium, on events that the test itself publishes into the service's hub."""
+"""Tests of the panels of the demo page in a real Chromium, with events that the test publishes to the hub."""
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -32,23 +32,23 @@ def now_ms() -> int:
 
 @dataclass(slots=True)
 class Stage:
-    """A service whose upstreams are dead and whose own events are held back: only the test speaks."""
+    """A service without upstreams whose own events are suppressed: only the test publishes."""
 
     service: Running
-    publish: Callable[[Event], None]
+    publish_event: Callable[[Event], None]
 
-    def say(
+    def publish(
         self, topic: str, data: Mapping[str, object], source: str = "coingecko", *, ago_ms: int = 0, log: bool = False
     ) -> None:
-        """Publish one event, true `ago_ms` ago."""
-        self.publish(Event(topic, now_ms() - ago_ms, now_ms(), source, data, log))
+        """Publish one event with a `ts` `ago_ms` ago."""
+        self.publish_event(Event(topic, now_ms() - ago_ms, now_ms(), source, data, log))
 
-    def grow_old(self, topic: str, data: Mapping[str, object]) -> None:
-        """Let a value outlive its time."""
+    def make_stale(self, topic: str, data: Mapping[str, object]) -> None:
+        """Publish a value that is stale at once."""
         hub = self.service.context.hub
         held = hub.topics[topic]
         ttl_s, held.ttl_s = held.ttl_s, 0.0
-        self.say(topic, data)
+        self.publish(topic, data)
         hub.expire()
         held.ttl_s = ttl_s
 
@@ -57,14 +57,14 @@ class Stage:
 async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
     async with running(None, tmp_path) as service:
         hub = service.context.hub
-        publish = hub.publish
+        publish_event = hub.publish
         monkeypatch.setattr(hub, "publish", lambda event: None)
         hub.topics.clear()
-        yield Stage(service, publish)
+        yield Stage(service, publish_event)
 
 
 async def opened(page: Page, stage: Stage, **rest: Any) -> None:
-    """The page, connected. `rest` is what the REST API has under `news` and `sentiment`; no candles."""
+    """Open the page and wait for its connection. `rest` has REST answers for `news` and `sentiment`; no candles."""
     answers = {"news": [], "sentiment": {"history": []}, **rest}
     for path, data in {"market/ohlc": [], "news": answers["news"], "sentiment/global": answers["sentiment"]}.items():
         body = {"success": True, "data": data, "source": "coingecko", "stale": False, "position": None}
@@ -176,18 +176,20 @@ def status(**others: object) -> dict[str, object]:
     return {"server": {"mode": "live"}, "readiness": {}, "feeds": [], **others}
 
 
-def say_everything(stage: Stage) -> None:
-    """One value on every topic that a panel shows."""
-    stage.say("market", market(*(coin(rank, f"C{rank}", 100.0 / rank) for rank in range(1, 101))))
-    stage.say("market.global", TOTALS)
-    stage.say("news", article("first", 60_000), "rss:coindesk", log=True)
-    stage.say("sentiment.global", FEAR | {"timestamp": now_ms()}, "alternative_me", ago_ms=7_200_000)
-    stage.say("sentiment.ETH", {"symbol": "ETH", "score": -0.34, "model": "lexicon", **MOOD}, "lexicon")
-    stage.say("gas.ethereum", gas(), "ethereum_rpc")
-    stage.say("chain.ethereum", CHAIN, "ethereum_rpc")
+def publish_everything(stage: Stage) -> None:
+    """Publish one value on every topic that a panel shows."""
+    stage.publish("market", market(*(coin(rank, f"C{rank}", 100.0 / rank) for rank in range(1, 101))))
+    stage.publish("market.global", TOTALS)
+    stage.publish("news", article("first", 60_000), "rss:coindesk", log=True)
+    stage.publish("sentiment.global", FEAR | {"timestamp": now_ms()}, "alternative_me", ago_ms=7_200_000)
+    stage.publish("sentiment.ETH", {"symbol": "ETH", "score": -0.34, "model": "lexicon", **MOOD}, "lexicon")
+    stage.publish("gas.ethereum", gas(), "ethereum_rpc")
+    stage.publish("chain.ethereum", CHAIN, "ethereum_rpc")
     pool = {"name": "gas", "tiers": [["etherscan"], ["ethereum_rpc"]], "asked": 640, "cache_hits": 102, "failovers": 31}
     providers = [provider("ethereum_rpc"), provider("etherscan", "blocked")]
-    stage.say("status", status(providers=providers, pools=[pool | {"last_source": "ethereum_rpc"}]), "stream_server")
+    stage.publish(
+        "status", status(providers=providers, pools=[pool | {"last_source": "ethereum_rpc"}]), "stream_server"
+    )
 
 
 WATCH = """
@@ -199,7 +201,7 @@ WATCH = """
 """
 
 
-async def test_every_panel_shows_its_value_and_source_and_nothing_moves_when_they_come(
+async def test_every_panel_shows_its_value_and_source_without_layout_shift(
     stage: Stage, page: Page, complaints: Complaints
 ) -> None:
     await page.add_init_script(WATCH)
@@ -208,7 +210,7 @@ async def test_every_panel_shows_its_value_and_source_and_nothing_moves_when_the
     for panel in PANELS[:-1]:
         await expect(page.locator(f"#{panel}[data-state=empty]")).to_be_visible()
     await page.evaluate("window.shifted = 0")
-    say_everything(stage)
+    publish_everything(stage)
     for panel in PANELS:
         await expect(page.locator(f"#{panel}[data-state=live] .vitals")).to_contain_text(" ago")
 
@@ -236,13 +238,11 @@ async def test_every_panel_shows_its_value_and_source_and_nothing_moves_when_the
     assert complaints == []
 
 
-async def test_the_market_table_takes_prices_from_the_stream_but_only_those_of_the_same_coin(
-    stage: Stage, page: Page
-) -> None:
+async def test_the_market_table_takes_prices_of_the_same_coin_from_the_stream(stage: Stage, page: Page) -> None:
     await opened(page, stage)
-    stage.say("price.BTC", streamed("BTC", 64_300.5), "binance")
+    stage.publish("price.BTC", streamed("BTC", 64_300.5), "binance")
     table = market(coin(1, "BTC", 64_250.1), coin(2, "ETH", 3120.0), coin(3, "XYZ", 2.0), coin(90, "BTC", 0.001))
-    stage.say("market", table)
+    stage.publish("market", table)
     rows = page.locator("#market tbody tr")
     prices = rows.locator("td.price")
     await expect(prices).to_have_text(["64,300.50", "3,120.00", "2.000", "0.001000"])
@@ -252,11 +252,11 @@ async def test_the_market_table_takes_prices_from_the_stream_but_only_those_of_t
     await expect(prices.nth(0)).to_have_attribute("title", "Source: binance")
     await expect(prices.nth(1)).to_have_attribute("title", "Source: coingecko")
 
-    stage.say("price.ETH", streamed("ETH", 3121.75), "binance")
-    stage.say("price.XYZ", streamed("XYZ", 900.0), "binance")  # another coin of that name
+    stage.publish("price.ETH", streamed("ETH", 3121.75), "binance")
+    stage.publish("price.XYZ", streamed("XYZ", 900.0), "binance")  # another coin with that ticker
     await expect(prices).to_have_text(["64,300.50", "3,121.75", "2.000", "0.001000"])
     await expect(rows.locator("td.price[data-live]")).to_have_count(2)
-    stage.grow_old("price.ETH", streamed("ETH", 3121.75))
+    stage.make_stale("price.ETH", streamed("ETH", 3121.75))
     await expect(prices.nth(1)).to_have_text("3,120.00")
 
     await page.locator("#market th[data-sort=price] button").click()
@@ -267,14 +267,14 @@ async def test_the_market_table_takes_prices_from_the_stream_but_only_those_of_t
     await expect(page.locator("#chart[data-symbol=ETH]")).to_be_visible()
 
 
-async def test_news_are_text_newest_first_with_safe_links_and_hold_still_while_somebody_reads_them(
+async def test_news_are_text_with_safe_links_newest_first_and_do_not_move_while_being_read(
     stage: Stage, page: Page, complaints: Complaints
 ) -> None:
     hostile = "<img src=x onerror=\"document.title='owned'\"> & <b>bold</b>"
     older = [article("scored", 7_200_000, sentiment={"label": "negative", "score": -0.41, "model": "lexicon"})]
     await opened(page, stage, news=older)
     hidden = article("hidden", 1000, title=hostile, url="javascript:alert(1)", sentiment=None, published_estimated=True)
-    stage.say("news", hidden, "rss:coindesk", log=True)
+    stage.publish("news", hidden, "rss:coindesk", log=True)
     items = page.locator("#news li")
     await expect(items.locator(".headline")).to_have_text([hostile, "Headline scored"])
     await expect(items.nth(0).locator("a")).to_have_count(0)
@@ -288,38 +288,36 @@ async def test_news_are_text_newest_first_with_safe_links_and_hold_still_while_s
     await expect(items.nth(1).locator("time")).to_have_text("2h ago")
 
     await link.hover()
-    stage.say("news", article("second", 500), "cryptopanic", log=True)
+    stage.publish("news", article("second", 500), "cryptopanic", log=True)
     await expect(page.locator("#news .waiting")).to_have_text("1 new article")
     await expect(items).to_have_count(2)
-    # Without the mouse: on its way to the button it would leave the list, which then moves on by itself.
+    # Without the mouse, which would leave the list on its way to the button, so that the list would update.
     await page.locator("#news .waiting button").dispatch_event("click")
     await expect(items.locator(".headline")).to_have_text(["Headline second", hostile, "Headline scored"])
     await expect(page.locator("#news .vitals")).to_contain_text("cryptopanic, rss · ")
     scored_later = article("hidden", 1000, sentiment={"label": "neutral", "score": 0.01, "model": "lexicon"})
     scored_later["published_at"] = hidden["published_at"]
-    stage.say("news", scored_later, "rss:coindesk", log=True)
+    stage.publish("news", scored_later, "rss:coindesk", log=True)
     await expect(items.nth(1).locator(".badge[data-mood=neutral]")).to_have_text("neutral +0.01")
     assert await items.count() == 3
     assert complaints == []
 
 
-async def test_what_is_stale_says_so_with_its_age_and_reason_and_keeps_its_value_until_it_is_fresh(
-    stage: Stage, page: Page
-) -> None:
+async def test_a_stale_panel_shows_age_and_reason_and_keeps_its_value(stage: Stage, page: Page) -> None:
     await opened(page, stage)
-    stage.say("gas.ethereum", gas())
+    stage.publish("gas.ethereum", gas())
     await expect(page.locator("#gas[data-state=live]")).to_be_visible()
-    stage.grow_old("gas.ethereum", gas(fast=7.25))
+    stage.make_stale("gas.ethereum", gas(fast=7.25))
     await expect(page.locator("#gas[data-state=stale] .vitals")).to_contain_text("coingecko · stale for ")
     await expect(page.locator("#gas .vitals")).to_contain_text("no update")
     await expect(page.locator("#gas .tiles dd").nth(2)).to_have_text("7.250")
     await page.reload()
     await expect(page.locator("#gas[data-state=stale] .vitals")).to_contain_text("stale for ")
-    stage.say("gas.ethereum", gas(fast=8.0), "etherscan")
+    stage.publish("gas.ethereum", gas(fast=8.0), "etherscan")
     await expect(page.locator("#gas[data-state=live] .vitals")).to_contain_text("etherscan · ")
 
 
-async def test_a_panel_without_a_value_gives_the_reason_of_the_server(
+async def test_a_panel_without_a_value_shows_the_reason_of_the_server(
     stage: Stage, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     canonical = topics.canonical
@@ -332,20 +330,18 @@ async def test_a_panel_without_a_value_gives_the_reason_of_the_server(
     monkeypatch.setattr(topics, "canonical", refusing_chains)
     await opened(page, stage)
     words = {"gas.ethereum": "etherscan: answered 503", "market.global": None, "market": "value", "news": "all blocked"}
-    stage.say("status", status(readiness=words), "stream_server")
+    stage.publish("status", status(readiness=words), "stream_server")
     await expect(page.locator("#gas .why")).to_have_text("No value yet: etherscan: answered 503")
     await expect(page.locator("#news .why")).to_have_text("No value yet: all blocked")
     await expect(page.locator("#totals .why")).to_have_text("No value yet: waiting for the first one")
     await expect(page.locator("#chain .why")).to_contain_text("Not served here: ")
     await expect(page.locator("#chain .why")).to_contain_text("no chain is known here")
     await expect(page.locator("#providers .summary")).to_have_text("none reported")
-    stage.say("gas.ethereum", gas())
+    stage.publish("gas.ethereum", gas())
     await expect(page.locator("#gas[data-state=live] .why")).to_be_hidden()
 
 
-async def test_provider_health_is_told_in_words_with_the_order_of_sources_and_where_they_disagree(
-    stage: Stage, page: Page
-) -> None:
+async def test_the_provider_panel_shows_health_pools_and_disagreements(stage: Stage, page: Page) -> None:
     await opened(page, stage)
     later = now_ms() + 90_000
     limited = provider("coingecko", "rate_limited", open_until=later, last_error="RateLimited: 429", success_pct=71.4)
@@ -359,7 +355,7 @@ async def test_provider_health_is_told_in_words_with_the_order_of_sources_and_wh
     pools = [pool | {"failovers": 5, "last_source": "binance"}]
     apart = {"symbol": "FET", "sources": {"binance": 1.37, "coingecko": 1.412}, "difference_pct": 3.02}
     report = status(providers=providers, pools=pools, disagreements=[apart])
-    stage.say("status", report, "stream_server")
+    stage.publish("status", report, "stream_server")
     rows = page.locator(".providers tbody tr")
     await expect(page.locator("#providers .summary")).to_have_text("1 of 2 active, 1 disabled")
     await expect(rows.nth(0).locator("td")).to_have_text(
@@ -382,16 +378,16 @@ async def test_provider_health_is_told_in_words_with_the_order_of_sources_and_wh
         provider("coingecko", calls=0, success_pct=None),
         provider("coingecko_pro", "disabled", **off),
     ]
-    stage.say("status", report | {"providers": well, "disagreements": []}, "stream_server")
+    stage.publish("status", report | {"providers": well, "disagreements": []}, "stream_server")
     await expect(page.locator("#providers .summary")).to_have_text("2 of 2 active, 1 disabled")
     await expect(rows.nth(1).locator("td.state")).to_have_text("not asked")
     await expect(page.locator(".disagreements")).to_have_text("None: sources agree.")
 
 
-async def test_with_every_panel_full_a_phone_of_360_px_scrolls_only_downwards(stage: Stage, page: Page) -> None:
+async def test_with_full_panels_a_phone_of_360_px_scrolls_only_vertically(stage: Stage, page: Page) -> None:
     await page.set_viewport_size({"width": 360, "height": 740})
     await opened(page, stage, news=[article(f"n{number}", number * 60_000) for number in range(2, 25)])
-    say_everything(stage)
+    publish_everything(stage)
     for panel in PANELS:
         await expect(page.locator(f"#{panel}[data-state=live]")).to_be_visible()
     assert await page.evaluate("document.documentElement.scrollWidth") <= 360
@@ -403,17 +399,15 @@ async def test_with_every_panel_full_a_phone_of_360_px_scrolls_only_downwards(st
     assert await page.evaluate("document.documentElement.scrollWidth") <= 360
 
 
-async def test_values_from_before_a_restart_are_not_shown_as_if_the_new_server_had_said_them(
-    stage: Stage, page: Page
-) -> None:
+async def test_values_from_before_a_restart_are_shown_as_stale(stage: Stage, page: Page) -> None:
     await opened(page, stage)
-    stage.say("gas.ethereum", gas())
-    stage.say("market.global", TOTALS)
+    stage.publish("gas.ethereum", gas())
+    stage.publish("market.global", TOTALS)
     await expect(page.locator("#totals[data-state=live]")).to_be_visible()
     hub = stage.service.context.hub
     hub.epoch = "restarted"
     hub.topics.clear()
-    stage.say("market.global", TOTALS)
+    stage.publish("market.global", TOTALS)
     await stage.service.context.clients.dismiss(within_s=0.1)
     await expect(page.locator("#gas[data-state=stale] .vitals")).to_contain_text("the server has restarted")
     await expect(page.locator("#totals[data-state=live]")).to_be_visible()

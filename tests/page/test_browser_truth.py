@@ -1,6 +1,6 @@
-"""What the page says of its own state, in a real Chromium: each kind of trouble against every place that speaks of it.
+"""Tests of the state that the page shows, in a real Chromium: each fault against every part that shows the state.
 
-A title, an icon, a legend or a table that says live while nothing is, is the opposite of what the service promises.
+No title, icon, legend or table may show "live" when values are not live.
 """
 
 import re
@@ -30,14 +30,14 @@ MUTED = """
     const Real = WebSocket;
     Math.random = () => 0.1;
     window.lines = [];
-    // A line that is muted stays open: nothing comes and nothing goes, and nobody says so.
+    // A muted line stays open, but no message passes either way.
     window.WebSocket = class extends Real {
         constructor(...address) { super(...address); lines.push(this); }
         set onmessage(heard) { super.onmessage = (event) => this.muted || heard(event); }
         send(text) { if (!this.muted) super.send(text); }
     };
 """
-SEEN = """() => {
+SHOWN_TEXTS = """() => {
     const text = (id) => document.getElementById(id).textContent;
     const dots = [...document.querySelectorAll("#feeds [data-well=true]")];
     return {
@@ -59,48 +59,48 @@ def now_ms() -> int:
 
 @dataclass(slots=True)
 class Scene:
-    """The page on a service that says only what the test lets it say."""
+    """The page on a service that publishes only the events of the test."""
 
     service: Running
     page: Page
-    publish: Callable[[Event], None]
+    publish_event: Callable[[Event], None]
     asked: list[str] = field(default_factory=list)
     rows: list[dict[str, Any]] | None = field(default_factory=list)
 
-    def say(self, topic: str, data: Mapping[str, object], source: str = "binance") -> None:
-        self.publish(Event(topic, now_ms(), now_ms(), source, data, log=topic.startswith("ohlcv.")))
+    def publish(self, topic: str, data: Mapping[str, object], source: str = "binance") -> None:
+        self.publish_event(Event(topic, now_ms(), now_ms(), source, data, log=topic.startswith("ohlcv.")))
 
     def price(self, price: float = 86_000.5, source: str = "binance", quote: str = "USDT") -> None:
         pair = f"BTC{quote}" if source == "binance" else None
         data = {"symbol": "BTC", "pair": pair, "quote": quote, "price": price, "change_24h_pct": 1.0}
-        self.say("price.BTC", data, source)
+        self.publish("price.BTC", data, source)
 
     def candle(self) -> None:
-        self.say("ohlcv.BTC.1m", candle("BTC", "live"))
+        self.publish("ohlcv.BTC.1m", candle("BTC", "live"))
 
     def status(self, **others: object) -> None:
         feeds: list[dict[str, object]] = [{"name": "binance", "state": "live", "last_error": None, "sockets": []}]
         report = {"server": {"mode": "live"}, "readiness": {"price": "value"}, "feeds": feeds, "providers": []}
-        self.say("status", report | others, "stream_server")
+        self.publish("status", report | others, "stream_server")
 
     def everything(self) -> None:
         coins = [coin("BTC", 86_001.0), coin("TRX", 0.276)]
-        self.say("market", {"currency": "usd", "coins": coins}, "coingecko")
+        self.publish("market", {"currency": "usd", "coins": coins}, "coingecko")
         self.price()
         self.candle()
         self.status()
 
-    def grow_old(self, topic: str) -> None:
-        """Let the value of a topic outlive its time."""
+    def make_stale(self, topic: str) -> None:
+        """Make a topic stale."""
         held = self.service.context.hub.topics[topic]
         assert held.event is not None
         ttl_s, held.ttl_s = held.ttl_s, 0.0
-        self.publish(held.event)
+        self.publish_event(held.event)
         self.service.context.hub.expire()
         held.ttl_s = ttl_s
 
     async def ohlc(self, route: Route) -> None:
-        """Answer for candles: `rows`, or that nobody can be asked."""
+        """Answer a request for candles with `rows`, or with 503 if they are None."""
         self.asked.append(route.request.url)
         if self.rows is None:
             error = {"code": "unavailable", "message": "no provider of candles can answer"}
@@ -109,25 +109,25 @@ class Scene:
         body = {"success": True, "source": "binance", "stale": False, "age_ms": 400, "position": None}
         await route.fulfill(json=body | {"data": self.rows})
 
-    async def seen(self) -> dict[str, Any]:
-        found: dict[str, Any] = await self.page.evaluate(SEEN)
+    async def shown_texts(self) -> dict[str, Any]:
+        found: dict[str, Any] = await self.page.evaluate(SHOWN_TEXTS)
         return found
 
     async def until(self, **wanted: str) -> dict[str, Any]:
-        """Wait until these places show, all at once, what these patterns match; returns what all places show.
+        """Wait until all of these parts match their patterns at the same time; return the texts of all parts.
 
-        Each part of the page draws in a frame of its own, so what is not in `wanted` may still be from before.
+        Each part of the page draws in its own animation frame, so parts that aren't in `wanted` may be outdated.
         """
         deadline = time.monotonic() + 30
         while True:
-            seen = await self.seen()
+            shown_texts = await self.shown_texts()
             wrong = {
-                name: seen[name]
+                name: shown_texts[name]
                 for name, pattern in wanted.items()
-                if not re.search(pattern, str(seen[name]), re.DOTALL)
+                if not re.search(pattern, str(shown_texts[name]), re.DOTALL)
             }
             if not wrong:
-                return seen
+                return shown_texts
             assert time.monotonic() < deadline, f"{wrong} against {wanted}"
             await self.page.wait_for_timeout(50)
 
@@ -143,18 +143,18 @@ def candle(symbol: str, state: str) -> dict[str, Any]:
 async def scene(tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
     async with running(None, tmp_path) as service:
         hub = service.context.hub
-        publish = hub.publish
+        publish_event = hub.publish
         monkeypatch.setattr(hub, "publish", lambda event: None)
         monkeypatch.setattr(service.context.supervisor, "want", lambda topic: None)
         hub.topics.clear()
-        scene = Scene(service, page, publish, rows=[candle("BTC", "live")])
+        scene = Scene(service, page, publish_event, rows=[candle("BTC", "live")])
         await page.route("**/api/market/ohlc?*", lambda route: scene.ohlc(route))
         await page.add_init_script(MUTED)
         yield scene
 
 
 async def opened(scene: Scene, link: str = "") -> None:
-    """The page, with a price, a candle, the table of coins and a status."""
+    """Open the page with a price, a candle, the table of coins and a status."""
     scene.everything()
     await scene.page.goto(f"{scene.service.url}/{link}")
     await is_live(scene.page)
@@ -171,8 +171,8 @@ LIVE = {
 }  # fmt: skip
 
 
-def honest(word: str) -> dict[str, str]:
-    """Nothing that shows the price of BTC says that it holds; title, headline and legend say what is wrong."""
+def not_live(word: str) -> dict[str, str]:
+    """Return the patterns of a page on which no part shows the price of BTC as live, and `word` is the reason."""
     aged = rf"^{word} \d+[smhd]"
     return {
         "title": rf"{aged} · ", "icon": r"^favicon-stale\.svg$", "quote": "^(?!live$)",
@@ -180,27 +180,27 @@ def honest(word: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-def cut_everywhere(word: str) -> dict[str, str]:
-    """Besides, nothing at all says that it is connected, or how the feeds are."""
-    return honest(word) | {"pill": "^(?!Connected$)", "wellFeeds": "^0$", "feeds": "not known", "panel": "^stale$"}
+def disconnected(word: str) -> dict[str, str]:
+    """Return the patterns of a page that also shows no connection and no state of feeds."""
+    return not_live(word) | {"pill": "^(?!Connected$)", "wellFeeds": "^0$", "feeds": "not known", "panel": "^stale$"}
 
 
-def has_one_countdown(seen: dict[str, Any]) -> bool:
-    return len([text for text in (seen["detail"], seen["notice"]) if re.search(r"\bin \d", text)]) <= 1
+def has_one_countdown(shown_texts: dict[str, Any]) -> bool:
+    return len([text for text in (shown_texts["detail"], shown_texts["notice"]) if re.search(r"\bin \d", text)]) <= 1
 
 
-async def test_a_stale_price_and_candle_are_said_to_be_stale_wherever_they_are_shown(scene: Scene) -> None:
+async def test_a_stale_price_and_candle_are_shown_as_stale_everywhere(scene: Scene) -> None:
     await opened(scene)
     await scene.until(**LIVE)
-    scene.grow_old("price.BTC")
-    scene.grow_old("ohlcv.BTC.1m")
-    await scene.until(**honest("stale"), pill="^Connected$")
+    scene.make_stale("price.BTC")
+    scene.make_stale("ohlcv.BTC.1m")
+    await scene.until(**not_live("stale"), pill="^Connected$")
     scene.price()
     scene.candle()
     await scene.until(**LIVE)
 
 
-async def test_a_silent_line_is_noticed_within_five_seconds_of_the_usual_pace_and_asked_whether_it_is_dead(
+async def test_a_silent_line_is_detected_within_five_seconds_of_the_usual_pace_and_probed(
     scene: Scene,
 ) -> None:
     await scene.page.clock.install()
@@ -213,11 +213,11 @@ async def test_a_silent_line_is_noticed_within_five_seconds_of_the_usual_pace_an
     await scene.until(title=LIVE["title"])
     await scene.page.evaluate("lines.forEach((line) => { line.muted = true; })")
     await scene.page.clock.run_for(4_000)
-    assert (await scene.seen())["pill"] == "Connected"
+    assert (await scene.shown_texts())["pill"] == "Connected"
     await scene.page.clock.run_for(2_100)
-    seen = await scene.until(**cut_everywhere("silent") | {"pill": "^Silent$", "detail": r"no message for \ds"})
-    assert has_one_countdown(seen), seen
-    # Nothing answered the question, so the line is dead.
+    shown_texts = await scene.until(**disconnected("silent") | {"pill": "^Silent$", "detail": r"no message for \ds"})
+    assert has_one_countdown(shown_texts), shown_texts
+    # The probe had no answer, so the line is dead.
     await scene.page.clock.run_for(6_000)
     await scene.page.wait_for_function("() => lines.length > 1")
     await scene.until(pill="^Connected$")
@@ -225,35 +225,35 @@ async def test_a_silent_line_is_noticed_within_five_seconds_of_the_usual_pace_an
     await scene.until(**LIVE)
 
 
-async def test_a_browser_that_goes_offline_says_so_at_once_and_comes_back_with_it(scene: Scene) -> None:
+async def test_a_browser_that_goes_offline_is_shown_at_once_and_recovers(scene: Scene) -> None:
     await opened(scene)
     await scene.until(**LIVE)
     await scene.page.context.set_offline(True)
-    seen = await scene.until(**cut_everywhere("offline") | {"pill": "^Offline$"})
-    assert has_one_countdown(seen), seen
+    shown_texts = await scene.until(**disconnected("offline") | {"pill": "^Offline$"})
+    assert has_one_countdown(shown_texts), shown_texts
     await scene.page.context.set_offline(False)
     await scene.until(**LIVE)
 
 
-async def test_a_server_that_is_gone_leaves_one_countdown_and_nothing_that_looks_alive(scene: Scene) -> None:
+async def test_without_the_server_the_page_shows_one_countdown_and_nothing_live(scene: Scene) -> None:
     await opened(scene)
     await scene.until(**LIVE)
     await scene.page.route("**/ws*", lambda route: route.abort())
-    await scene.page.route_web_socket("**/ws*", lambda socket: None)  # of those to come: one that never says a word
+    await scene.page.route_web_socket("**/ws*", lambda socket: None)  # later connections open and stay silent
     await scene.service.context.clients.dismiss(within_s=0.1)
     await scene.until(title="^disconnected", pill="^Reconnecting$|^Connecting$", legend="^disconnected", notice=".")
-    seen = await scene.until(**cut_everywhere("disconnected") | {"pill": "^Reconnecting$"})
-    assert has_one_countdown(seen), seen
+    shown_texts = await scene.until(**disconnected("disconnected") | {"pill": "^Reconnecting$"})
+    assert has_one_countdown(shown_texts), shown_texts
 
 
-async def test_a_price_from_another_source_says_so_where_the_number_stands(scene: Scene) -> None:
+async def test_a_price_from_another_source_is_shown_with_that_source(scene: Scene) -> None:
     await opened(scene)
     await scene.until(**LIVE)
     feeds = [
         {"name": "binance", "state": "waiting", "last_error": "no answer", "sockets": [{}]},
         {"name": "prices", "state": "polling", "last_error": None, "source": "coingecko"},
     ]
-    scene.grow_old("ohlcv.BTC.1m")
+    scene.make_stale("ohlcv.BTC.1m")
     scene.price(86_100.25, "coingecko", "USD")
     scene.status(feeds=feeds)
     await scene.until(
@@ -266,7 +266,7 @@ async def test_a_price_from_another_source_says_so_where_the_number_stands(scene
     await scene.until(**LIVE)
 
 
-async def test_a_coin_that_no_exchange_lists_is_shown_with_its_source_and_age_and_polled_candles(
+async def test_a_coin_without_an_exchange_is_shown_with_source_age_and_polled_candles(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     canonical = topics.canonical
@@ -284,11 +284,11 @@ async def test_a_coin_that_no_exchange_lists_is_shown_with_its_source_and_age_an
         source="^coingecko, from the table of coins$",
     )  # fmt: skip
     await expect(scene.page.locator("#chart-title")).to_have_text("TRX/USD")
-    scene.grow_old("market")
+    scene.make_stale("market")
     await scene.until(title="^stale", icon="stale", quote="^stale$")
 
 
-async def test_candles_that_nobody_streams_now_say_how_old_they_are_and_are_asked_for_again(scene: Scene) -> None:
+async def test_candles_that_are_not_streamed_show_their_age_and_are_polled(scene: Scene) -> None:
     await scene.page.clock.install()
     scene.rows = [candle("BTC", "closed")]
     scene.price()
@@ -306,7 +306,7 @@ async def test_candles_that_nobody_streams_now_say_how_old_they_are_and_are_aske
     assert len(scene.asked) == asked + 1
 
 
-async def test_without_any_network_one_line_says_so_and_candles_are_asked_for_ever_more_seldom(scene: Scene) -> None:
+async def test_without_any_network_one_line_reports_it_and_candles_are_polled_less_and_less_often(scene: Scene) -> None:
     await scene.page.clock.install()
     scene.rows = None
     cause = "cannot connect (host name not found)"
@@ -328,7 +328,7 @@ async def test_without_any_network_one_line_says_so_and_candles_are_asked_for_ev
             await scene.page.clock.run_for(15_000)
             scene.status(feeds=feeds)
         await scene.until(pill=".")
-    assert len(scene.asked) - asked <= 8, "15 s, and twice as long each time up to 5 min"
+    assert len(scene.asked) - asked <= 8, "15 s, doubled each time up to 5 min"
 
 
 async def test_a_gap_that_is_repaired_is_not_announced(scene: Scene) -> None:
@@ -343,7 +343,7 @@ async def test_a_gap_that_is_repaired_is_not_announced(scene: Scene) -> None:
     await scene.until(**LIVE, notice="^$")
     deadline = time.monotonic() + 30
     while len(scene.asked) == asked:
-        assert time.monotonic() < deadline, "the candles were not asked for again"
-        assert "missing" not in (await scene.seen())["notice"]
+        assert time.monotonic() < deadline, "the candles were not fetched again"
+        assert "missing" not in (await scene.shown_texts())["notice"]
         await scene.page.wait_for_timeout(50)
     assert (await scene.until(**LIVE))["notice"] == ""

@@ -1,4 +1,4 @@
-"""What visitors do with the page, by keyboard, by finger and by eye, in a real Chromium."""
+"""Tests of the page with keyboard and touch, and of its contrast and memory, in a real Chromium."""
 
 from collections.abc import AsyncIterator
 
@@ -8,7 +8,7 @@ from playwright.async_api import Browser, FloatRect, Page, expect
 
 from tests import browser as chromium
 from tests.browser import Complaints, is_live
-from tests.page.test_browser_panels import Stage, coin, market, opened, say_everything, streamed
+from tests.page.test_browser_panels import Stage, coin, market, opened, publish_everything, streamed
 from tests.page.test_browser_panels import stage as stage_of_panels
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module", loop_factories=["asyncio"])]
@@ -53,18 +53,18 @@ LOW_CONTRAST = """() => {
     }
     return low;
 }"""
-"""Texts whose contrast with what is behind them is below 4.5, with it: WCAG 2.2, 1.4.3."""
+"""Return texts whose contrast with their background is below 4.5 (WCAG 2.2, 1.4.3), with the ratio."""
 
 
-def say_prices(stage: Stage) -> None:
-    stage.say("market", market(coin(1, "BTC", 64_300.0) | {"name": "Bitcoin", "id": "bitcoin"}))
+def publish_prices(stage: Stage) -> None:
+    stage.publish("market", market(coin(1, "BTC", 64_300.0) | {"name": "Bitcoin", "id": "bitcoin"}))
     for symbol, price, volume in (
         ("BTC", 64_300.5, 9e9),
         ("BTCDOM", 3.5, 1e9),
         ("SOL", 150.0, 2e9),
         ("PEPE", 8.23e-6, 1e6),
     ):
-        stage.say(f"price.{symbol}", streamed(symbol, price) | {"quote_volume_24h": volume}, "binance")
+        stage.publish(f"price.{symbol}", streamed(symbol, price) | {"quote_volume_24h": volume}, "binance")
 
 
 SPELLINGS = {
@@ -84,7 +84,7 @@ def candle(number: int) -> dict[str, object]:
 
 
 async def charted(page: Page) -> FloatRect:
-    """Chart 200 candles; return where the chart is."""
+    """Chart 200 candles; return the chart's box."""
     candles = [candle(number) for number in range(200)]
     body = {"success": True, "data": candles, "source": "binance", "stale": False, "position": None}
     await page.route("**/api/market/ohlc?*", lambda route: route.fulfill(json=body))
@@ -98,21 +98,19 @@ async def charted(page: Page) -> FloatRect:
 @pytest_asyncio.fixture(loop_scope="module")
 async def shown(stage: Stage, page: Page) -> AsyncIterator[Page]:
     await opened(page, stage)
-    say_prices(stage)
+    publish_prices(stage)
     await expect(page.locator("#prices tbody tr")).to_have_count(4)
     yield page
 
 
-async def test_a_symbol_is_found_by_any_spelling_the_best_first(shown: Page) -> None:
+async def test_search_finds_a_symbol_by_any_spelling_best_match_first(shown: Page) -> None:
     symbols = "[...document.querySelectorAll('#prices tbody tr')].map((row) => row.dataset.symbol)"
     for words, found in SPELLINGS.items():
         await shown.locator("#search").fill(words)
         assert await shown.evaluate(symbols) == found, words
 
 
-async def test_the_keyboard_reaches_search_rows_and_chart_and_the_server_is_asked_for_other_names(
-    stage: Stage, shown: Page
-) -> None:
+async def test_the_keyboard_reaches_search_rows_and_chart_and_enter_asks_the_server(stage: Stage, shown: Page) -> None:
     search = shown.locator("#search")
     await search.fill("sol")
     await search.press("Enter")
@@ -140,7 +138,7 @@ async def test_the_keyboard_reaches_search_rows_and_chart_and_the_server_is_aske
     await expect(shown.locator("#prices-empty")).to_contain_text("no coin is called 'xyzzy'")
 
 
-async def test_order_and_transport_are_remembered_and_small_prices_have_no_more_decimals_than_they_are_written_with(
+async def test_order_and_transport_are_remembered_and_small_prices_keep_their_own_decimals(
     stage: Stage, shown: Page
 ) -> None:
     await expect(shown.locator("tr[data-symbol=PEPE] td.price")).to_have_text("0.00000823")
@@ -157,8 +155,10 @@ async def test_order_and_transport_are_remembered_and_small_prices_have_no_more_
     await expect(rows.nth(2)).to_have_attribute("data-symbol", "PEPE")
 
 
-async def test_no_tab_stop_lies_behind_the_bars_and_the_first_one_skips_the_header(stage: Stage, shown: Page) -> None:
-    say_everything(stage)
+async def test_no_tab_stop_is_hidden_behind_the_bars_and_the_first_one_skips_the_header(
+    stage: Stage, shown: Page
+) -> None:
+    publish_everything(stage)
     await expect(shown.locator("#market tbody tr")).to_have_count(100)
     await shown.keyboard.press("Tab")
     await shown.keyboard.press("Enter")
@@ -181,13 +181,13 @@ async def test_no_tab_stop_lies_behind_the_bars_and_the_first_one_skips_the_head
     assert await shown.evaluate(hidden) == []
 
 
-async def test_every_text_can_be_read_while_values_hold_and_when_they_do_not(stage: Stage, shown: Page) -> None:
+async def test_every_text_has_enough_contrast_with_live_and_with_stale_values(stage: Stage, shown: Page) -> None:
     async def are_readable() -> None:
         for scheme in ("light", "dark"):
             await shown.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             assert await shown.evaluate(LOW_CONTRAST) == [], scheme
 
-    say_everything(stage)
+    publish_everything(stage)
     await expect(shown.locator("#market tbody tr")).to_have_count(100)
     await expect(shown.locator("tr[data-symbol=BTC][data-state=live]")).to_be_visible()
     await are_readable()
@@ -198,7 +198,7 @@ async def test_every_text_can_be_read_while_values_hold_and_when_they_do_not(sta
     await are_readable()
 
 
-async def test_a_finger_on_the_chart_scrolls_the_page(stage: Stage, browser: Browser) -> None:
+async def test_a_swipe_on_the_chart_scrolls_the_page(stage: Stage, browser: Browser) -> None:
     page = await browser.new_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     await opened(page, stage)
     box = await charted(page)
@@ -211,7 +211,7 @@ async def test_a_finger_on_the_chart_scrolls_the_page(stage: Stage, browser: Bro
     await page.close()
 
 
-async def test_a_chart_that_is_scrolled_back_offers_the_way_to_now(stage: Stage, page: Page) -> None:
+async def test_a_chart_that_is_scrolled_back_offers_a_button_to_the_present(stage: Stage, page: Page) -> None:
     await opened(page, stage)
     box = await charted(page)
     back = page.locator("#back-to-live")
@@ -227,18 +227,18 @@ async def test_a_chart_that_is_scrolled_back_offers_the_way_to_now(stage: Stage,
 async def test_without_the_chart_library_everything_else_works(stage: Stage, page: Page) -> None:
     await page.route("**/vendor/lightweight-charts.js", lambda route: route.abort())
     await opened(page, stage)
-    say_everything(stage)
-    say_prices(stage)
+    publish_everything(stage)
+    publish_prices(stage)
     await expect(page.locator("#chart")).to_contain_text("library did not load")
     await expect(page.locator("#market[data-state=live] tbody tr")).to_have_count(1)
     await expect(page.locator("#quote-price")).to_have_text("64,300.50")
 
 
-async def test_a_flash_ends_by_itself_and_animates_nothing(stage: Stage, shown: Page, complaints: Complaints) -> None:
+async def test_a_flash_ends_by_itself_without_an_animation(stage: Stage, shown: Page, complaints: Complaints) -> None:
     cell = shown.locator("tr[data-symbol=BTC] td.price")
-    stage.say("price.BTC", streamed("BTC", 64_301.0), "binance")
+    stage.publish("price.BTC", streamed("BTC", 64_301.0), "binance")
     await expect(cell).to_have_attribute("data-flash", "up")
-    # What is animated is painted in each frame: with 400 symbols that was half a core.
+    # An animation is painted in each frame: with 400 symbols it took half a core.
     assert (
         await shown.evaluate("document.getAnimations().filter((each) => each.effect.target.closest('table')).length")
         == 0
