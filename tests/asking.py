@@ -1,4 +1,4 @@
-"""Asking a provider's fake over a real socket, as the service does it."""
+"""An `Upstream` for tests that query a provider's fake over a real socket, as the service does."""
 
 import random
 from collections.abc import AsyncIterator, Callable
@@ -21,7 +21,7 @@ async def asking(
     refusal: Callable[[str, HttpResponse], ProviderError | None],
     policy: UpstreamPolicy | None = None,
 ) -> AsyncIterator[Upstream]:
-    """An account with a provider at these addresses."""
+    """Open an account with a provider at these URLs."""
     async with aiohttp.ClientSession() as session:
         transport = AiohttpTransport(session, clock)
         yield Upstream(name, Hosts(urls, clock), transport, clock, random.Random(1), policy, refusal=refusal)

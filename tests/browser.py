@@ -1,6 +1,6 @@
-"""A Chromium to drive (the system's own, else Playwright's download), and the fixtures of the tests that do.
+"""A Chromium (the system's, or Playwright's download), and the fixtures of browser tests.
 
-A test module takes the fixtures by name: `browser, complaints, page = ...`.
+A test module imports the fixtures by name: `browser, complaints, page = ...`.
 """
 
 import shutil
@@ -22,17 +22,17 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    # A page that a test gives to a public site has our service, on loopback, in its frame.
+    # Some tests put our service, on loopback, in a frame of a public site.
     "--disable-features=LocalNetworkAccessChecks",
 ]
 
 
 class NoBrowserError(Exception):
-    """No Chromium starts here; the text says what was tried."""
+    """No Chromium starts on this machine; the text lists the attempts."""
 
 
 async def launch(playwright: Playwright) -> Browser:
-    """Start a Chromium. Raises NoBrowserError."""
+    """Start a Chromium. Raises: NoBrowserError."""
     tried = []
     for name in NAMES:
         path = shutil.which(name)
@@ -50,7 +50,7 @@ async def launch(playwright: Playwright) -> Browser:
 
 
 class NoBrowser:
-    """Remembers that no Chromium starts here, and says so in one line at the end of the run."""
+    """Report at the end of the run that no Chromium starts on this machine."""
 
     name = "no-browser"
 
@@ -78,7 +78,7 @@ async def browser(request: pytest.FixtureRequest) -> AsyncIterator[Browser]:
 
 
 class Complaints(list[str]):
-    """Everything a page had to complain about: console, uncaught errors, refused by CSP, failed requests."""
+    """A page's console errors and warnings, uncaught errors, CSP violations and failed requests."""
 
     def watch(self, page: Page) -> None:
         page.on("console", lambda message: self._console(message.type, message.text))
@@ -86,7 +86,7 @@ class Complaints(list[str]):
         page.on("requestfailed", lambda request: self._failed(request.url, request.failure or ""))
 
     def _failed(self, url: str, why: str) -> None:
-        if "ERR_ABORTED" not in why:  # the page itself closes a stream that it leaves
+        if "ERR_ABORTED" not in why:  # the page closes a stream when it leaves
             self.append(f"failed: {url} {why}")
 
     def _console(self, kind: str, text: str) -> None:

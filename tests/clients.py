@@ -1,4 +1,4 @@
-"""Clients of the service as strangers would write them: they share no code with it."""
+"""WebSocket and SSE clients for tests; they share no code with the service."""
 
 import asyncio
 import json
@@ -22,18 +22,18 @@ PATIENCE_S = 30.0
 
 
 def market_start() -> int:
-    """The present, on a full minute, for tests in which the service compares the market's time with its own."""
+    """Return the current full minute, for tests in which the service compares the market's time with its own."""
     return int(time.time()) // 60 * 60_000
 
 
 class WebSocketClient:
-    """What a WebSocket was told, in order."""
+    """A WebSocket client that reads messages in order."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
 
     async def next(self) -> Message:
-        """The next message."""
+        """Return the next message."""
         async with asyncio.timeout(PATIENCE_S):
             text = await self.connection.recv()
         assert isinstance(text, str), "messages are text frames"
@@ -42,7 +42,7 @@ class WebSocketClient:
         return message
 
     async def until(self, kind: str, **fields: object) -> list[Message]:
-        """Everything up to and with the next message of this type that has these fields."""
+        """Return every message up to and including the next one of this type with these fields."""
         heard = []
         while True:
             message = await self.next()
@@ -51,20 +51,20 @@ class WebSocketClient:
                 return heard
 
     async def one(self, kind: str, **fields: object) -> Message:
-        """The next message of this type that has these fields; others before it are passed over."""
+        """Return the next message of this type with these fields; skip others."""
         return (await self.until(kind, **fields))[-1]
 
     async def send(self, **message: object) -> None:
         await self.connection.send(json.dumps(message))
 
     async def so_far(self) -> list[Message]:
-        """What had been sent when the server answered a ping of ours."""
+        """Return every message that the server sends before it answers a ping."""
         fence = f"fence-{time.monotonic_ns()}"
         await self.send(op="ping", req=fence)
         return (await self.until("pong", req=fence))[:-1]
 
     async def end(self) -> tuple[list[Message], int]:
-        """What still came, and the code that the server closed with."""
+        """Return the remaining messages, and the server's close code."""
         heard = []
         try:
             while True:
@@ -88,7 +88,7 @@ async def websocket(service: Running, query: str = "", **options: Any) -> AsyncI
 
 @dataclass(slots=True)
 class SseEvent:
-    """One event as a browser would dispatch it, or a comment."""
+    """One event as a browser dispatches it, or a comment."""
 
     event: str = "message"
     data: list[str] = field(default_factory=list)
@@ -104,7 +104,7 @@ class SseEvent:
 
 
 class SseClient:
-    """Reads `text/event-stream` by the letter of the HTML standard."""
+    """Parse `text/event-stream` as the HTML standard defines it."""
 
     def __init__(self, lines: Callable[[], Any], headers: Any = None) -> None:
         self.lines = lines
@@ -112,7 +112,7 @@ class SseClient:
         self.last_event_id: str | None = None
 
     async def next(self) -> SseEvent:
-        """The next event or comment."""
+        """Return the next event or comment."""
         event = SseEvent()
         while True:
             async with asyncio.timeout(PATIENCE_S):
@@ -138,7 +138,7 @@ class SseClient:
                     event.retry = int(value)
 
     async def until(self, kind: str, **fields: object) -> list[SseEvent]:
-        """Every event (no comments) up to and with the next of this type that has these fields."""
+        """Return every event, without comments, up to and including the next one of this type with these fields."""
         heard = []
         while True:
             event = await self.next()
@@ -155,7 +155,7 @@ class SseClient:
 
 @asynccontextmanager
 async def sse(service: Running, query: str, **headers: str) -> AsyncIterator[SseClient]:
-    """Open `/sse`; header names are given with underscores."""
+    """Open `/sse`; header names have underscores."""
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     async with service.http.get(
         f"{service.url}/sse?{query}", headers=sent, timeout=aiohttp.ClientTimeout(total=None)
@@ -165,18 +165,18 @@ async def sse(service: Running, query: str, **headers: str) -> AsyncIterator[Sse
 
 
 def seq_of(message: Message) -> int:
-    """The number in an id."""
+    """Return the number in an id."""
     return int(message["id"].rpartition("-")[2])
 
 
 def updates(messages: list[Message], topic: str | None = None) -> list[Message]:
-    """The updates among messages (of one topic)."""
+    """Return the updates (of one topic) among messages."""
     return [each for each in messages if each["type"] == "update" and topic in (None, each["topic"])]
 
 
 @asynccontextmanager
 async def serving(exchange: FakeBinance, state_dir: Path, **settings: str) -> AsyncIterator[Running]:
-    """The service on an exchange, with BTC's minutes as its only fixed candles, once it has its first values."""
+    """Run the service on an exchange, with `ohlcv.BTC.1m` as its only fixed candles; yield when it has first values."""
     values = {"OHLCV_SYMBOLS": "BTC", "OHLCV_INTERVALS": "1m", **settings}
     async with running(exchange, state_dir, None, **values) as service:
         await streaming(exchange, service, "btcusdt@kline_1m")
@@ -184,7 +184,7 @@ async def serving(exchange: FakeBinance, state_dir: Path, **settings: str) -> As
 
 
 async def streaming(exchange: FakeBinance, service: Running, *streams: str) -> None:
-    """Wait until the service listens to the exchange and has a first price and candles, which a second brings."""
+    """Wait until the service streams from the exchange and has a first price and candles; advances by a second."""
     hub = service.context.hub
     await until(lambda: exchange.subscribed("!miniTicker@arr", *streams))
     wanted = [stream.partition("@kline_") for stream in streams]
@@ -195,13 +195,13 @@ async def streaming(exchange: FakeBinance, service: Running, *streams: str) -> N
 
 
 def last_ts(service: Running, topic: str) -> int:
-    """When the newest value of a topic was true; 0 without one."""
+    """Return the `ts` of the newest value of a topic; 0 without one."""
     history = service.context.hub.topics.get(topic)
     return history.event.ts if history is not None and history.event is not None else 0
 
 
 def write_tape(path: Path) -> Path:
-    """Four minutes of one market of Binance.US, in cryptofeed's outline, with a broken line in it."""
+    """Write a tape of four minutes of one market of Binance.US, in cryptofeed's format, with one broken line."""
     stream = "compusdt@kline_1m"
     lines: list[object] = [{"url": f"wss://stream.binance.us:9443/stream?streams={stream}"}]
     for number in range(4):

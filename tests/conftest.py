@@ -1,4 +1,4 @@
-"""What all tests share: the event loops they run on, and how Hypothesis draws its examples."""
+"""The event loops of all tests, and the profiles of Hypothesis."""
 
 import asyncio
 import os
@@ -14,15 +14,15 @@ except ImportError:
 else:
     LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
-# The suite draws the same examples every time, so that a red run is a change's doing;
-# HYPOTHESIS_PROFILE=search draws new ones, for a hunt by hand.
+# The suite draws the same examples every time, so that only a change can make it fail;
+# HYPOTHESIS_PROFILE=search draws new ones.
 settings.register_profile("steady", derandomize=True, database=None, deadline=None)
 settings.register_profile("search", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 
-# What these tests hold does not depend on the loop they run on: a process of its own chooses its own, and above the
-# sockets, which have tests on every loop, nothing knows which one turns.
+# These tests do not depend on the event loop: a child process chooses its own, and code above the sockets, which are
+# tested on every loop, does not know which one runs.
 ON_ONE_LOOP = (
     "test_behind_proxies",
     "test_rest_",
@@ -49,7 +49,7 @@ ON_ONE_LOOP = (
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """The event loops of a test: all of them, or the one the service prefers."""
+    """Return the event loops of a test: all of them, or the one that the service prefers."""
     if item.path.name.startswith(ON_ONE_LOOP):
         name = next(reversed(LOOPS))
         return {name: LOOPS[name]}

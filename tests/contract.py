@@ -1,4 +1,4 @@
-"""The documents of the API as tests use them: schemas made strict, so that what is sent and not described is seen."""
+"""The API documents for tests, with strict schemas, so that a field that isn't described is an error."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from jsonschema import Draft202012Validator
 
 
 def strict(schema: Any) -> Any:
-    """The same with no fields but those that are listed, unless it says that there are more."""
+    """Return a schema that allows only the listed fields, unless it declares additional ones."""
     if isinstance(schema, list):
         return [strict(each) for each in schema]
     if not isinstance(schema, dict):
@@ -20,7 +20,7 @@ def strict(schema: Any) -> Any:
 
 
 class Contract:
-    """A document's schemas, to hold real messages to."""
+    """The schemas of a document, to validate real messages with."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         self.document = document
@@ -28,14 +28,14 @@ class Contract:
         self.validators: dict[str, Draft202012Validator] = {}
 
     def problems(self, schema: Mapping[str, Any], value: object) -> list[str]:
-        """What is wrong with a value, each with its place."""
+        """Return the problems of a value, each with its path."""
         key = str(schema)
         if key not in self.validators:
             self.validators[key] = Draft202012Validator({**strict(dict(schema)), "components": self.components})
         return [f"{error.json_path}: {error.message[:300]}" for error in self.validators[key].iter_errors(value)]
 
     def follow(self, part: Mapping[str, Any]) -> Any:
-        """What a `$ref` leads to, or the part itself."""
+        """Resolve a `$ref`, or return the part itself."""
         found: Any = part
         while "$ref" in found:
             place = found["$ref"].removeprefix("#/").split("/")

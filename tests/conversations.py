@@ -1,4 +1,4 @@
-"""What the tests of providers share: answers as they were recorded, and conversations held over loopback."""
+"""Recorded answers and conversations over loopback, for the tests of providers."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -19,21 +19,21 @@ from tests.fakes.upstream import FakeUpstream
 def answered(
     body: object, status: int = 200, at_ms: int = START_MS, headers: Mapping[str, str] | None = None
 ) -> HttpResponse:
-    """An answer of that moment by its `Date`, received 40 ms later. What is not bytes becomes JSON."""
+    """Return an answer with this `Date`, received 40 ms later. A body that isn't bytes becomes JSON."""
     raw = body if isinstance(body, bytes) else orjson.dumps(body)
     dated = {"date": formatdate(at_ms / 1000, usegmt=True), **(headers or {})}
     return HttpResponse(status, dated, raw, at_ms + 40)
 
 
 def date_ms(text: str) -> int:
-    """An HTTP date as Unix milliseconds."""
+    """Parse an HTTP date into Unix milliseconds."""
     return int(parsedate_to_datetime(text).timestamp() * 1000)
 
 
 def drive(steps: Steps[T], *answers: HttpResponse) -> T:
     """Run a conversation on given answers and return its value.
 
-    Raises what the steps raise, and ValueError for one that asks more than there are answers.
+    Raises what the steps raise, and ValueError if they send more requests than there are answers.
     """
     given = list(answers)
     try:
@@ -43,7 +43,7 @@ def drive(steps: Steps[T], *answers: HttpResponse) -> T:
     except StopIteration as done:
         value: T = done.value
         return value
-    raise ValueError("the conversation asks more than there are answers")
+    raise ValueError("the conversation sends more requests than there are answers")
 
 
 async def asked(
@@ -53,7 +53,7 @@ async def asked(
     name: str = "tested",
     timeout_s: float = 5.0,
 ) -> T:
-    """The outcome of a conversation with a fake, held as the service holds it."""
+    """Run a conversation with a fake as the service does, and return its result."""
     clock = ManualClock(fake.wall_ms())
     async with aiohttp.ClientSession() as session:
         transport = AiohttpTransport(session, clock)

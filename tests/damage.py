@@ -1,4 +1,4 @@
-"""Damage that texts take on their way: what a strict parser refuses a whole answer for, with nothing in it lost."""
+"""Damaged JSON texts that a strict parser refuses although no value in them is lost."""
 
 import codecs
 from collections.abc import Callable, Mapping
@@ -35,9 +35,9 @@ _INSERTED: Mapping[Damage, bytes] = {
 
 
 def damaged(body: bytes, kind: Damage) -> bytes:
-    """Return a JSON text with one damaged field more in its first object, or in place of a last element that is unused.
+    """Add one damaged field to the first object of a JSON text, or replace an unused last element.
 
-    Everything that the text means to its reader is still there.
+    All values that a reader uses stay intact.
     """
     match kind:
         case Damage.BOM:
@@ -49,11 +49,11 @@ def damaged(body: bytes, kind: Damage) -> bytes:
     if brace:
         comma = b"" if rest.lstrip().startswith(b"}") else b","
         return head + b'{"damaged":' + value + comma + rest
-    return body.replace(b'"0"]', value + b"]", 1)  # of Binance's candles
+    return body.replace(b'"0"]', value + b"]", 1)  # the unused last element of Binance's candles
 
 
 class Alternating:
-    """Damages one body after the other, each in the next way."""
+    """Damage each body in the next way."""
 
     def __init__(self, kinds: tuple[Damage, ...] = tuple(Damage)) -> None:
         self.kinds = kinds

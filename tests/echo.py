@@ -1,6 +1,6 @@
-"""The service with its own frame layers and their settings, and a session that says back what it is told.
+"""The service with its frame layers and settings, and a session that echoes messages.
 
-What tests a frame layer wants an echo, and `/ws` speaks a protocol of its own. All below the session is the real one.
+Tests of a frame layer need an echo, and `/ws` has a protocol of its own. Everything below the session is the real code.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -21,7 +21,7 @@ from tests.harness import ELSEWHERE
 
 
 class EchoSession(Session):
-    """Says each text back; limits and refusals are those of every session."""
+    """Echo each text; limits and refusals are those of every session."""
 
     __slots__ = ()
 
@@ -40,7 +40,7 @@ class EchoSession(Session):
 
 
 class EchoContext(Context):
-    """The running service, but for what a session does."""
+    """The context of the service, with echo sessions."""
 
     def new_session(self, outbox: Outbox, claims: Claims, *, inflates: bool) -> Session:
         return EchoSession(self.hub, outbox, self.symbols, self.clock, self.settings.heartbeat_s, inflates)
@@ -48,7 +48,7 @@ class EchoContext(Context):
 
 @asynccontextmanager
 async def echoing(state_dir: Path, *, light: bool) -> AsyncIterator[int]:
-    """Serve echoes by one of the two frame layers; gives the port."""
+    """Run an echo server on one of the two frame layers; yield its port."""
     values = {
         "HOST": "127.0.0.1",
         "PORT": "0",

@@ -1,4 +1,4 @@
-"""An EventSource by the letter of the HTML standard: when it comes back, and when it gives up for good.
+"""An EventSource that reconnects and gives up as the HTML standard defines.
 
 Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#sse-processing-model
 """
@@ -18,7 +18,7 @@ FIRST_RETRY_MS = 3000
 
 
 class State(StrEnum):
-    """`readyState`."""
+    """The `readyState` of a source."""
 
     CONNECTING = "connecting"
     OPEN = "open"
@@ -27,7 +27,7 @@ class State(StrEnum):
 
 @dataclass(slots=True)
 class EventSource:
-    """A source that is kept open by a task; `waits_ms` are the times it was told to wait before it came back."""
+    """An EventSource, kept open by a task; `waits_ms` are its delays before each reconnect."""
 
     http: aiohttp.ClientSession
     url: str
@@ -42,7 +42,7 @@ class EventSource:
     events: list[SseEvent] = field(default_factory=list)
 
     async def run(self) -> None:
-        """Connect again and again, until the server says by a status or a type that there is no stream."""
+        """Connect and reconnect until the server answers with a status or content type that ends the stream."""
         while True:
             with contextlib.suppress(aiohttp.ClientError, ConnectionError, TimeoutError, AssertionError):
                 if not await self._connect():
@@ -73,7 +73,7 @@ class EventSource:
 
     @property
     def heard(self) -> list[Message]:
-        """The messages that it was told."""
+        """The messages received."""
         return [event.json for event in self.events]
 
 
@@ -81,7 +81,7 @@ class EventSource:
 async def event_source(
     http: aiohttp.ClientSession, url: str, pause: Callable[[float], Awaitable[None]] = asyncio.sleep, **headers: str
 ) -> AsyncIterator[EventSource]:
-    """Open a source, and close it in the end. `pause` waits before each new connection."""
+    """Open a source, and close it at the end. `pause` waits before each new connection."""
     source = EventSource(http, url, pause, headers)
     task = asyncio.create_task(source.run())
     try:

@@ -1,4 +1,4 @@
-"""What the tests of feeds share: a sink that remembers, short spellings, and a live feed on the fake exchange."""
+"""A recording sink, builders of values, and a live feed on the fake exchange, for the tests of feeds."""
 
 import asyncio
 import random
@@ -26,10 +26,10 @@ from tests.fakes.binance import FakeBinance, Limits
 from tests.fakes.clock import START_MS
 
 SCALE = 20.0
-"""Seconds of the feed and of the exchange's connection clock in a real second."""
+"""Seconds of the feed's and of the exchange's connection clock in a real second."""
 
 PATIENT = {"ticker_cadence_s": 6000.0, "candle_cadence_s": 6000.0, "silence_s": 6000.0}
-"""For tests that let the market rest: no stream is asked why it is silent."""
+"""For tests in which the market pauses: the watchdog never checks a silent stream."""
 
 BTC = Pair("BTCUSDT", "BTC", "USDT")
 ETH = Pair("ETHUSDT", "ETH", "USDT")
@@ -38,7 +38,7 @@ ETH = Pair("ETHUSDT", "ETH", "USDT")
 def candle(
     open_time: int, *, interval: str = "1m", closed: bool = True, close: float = 10.0, trades: int = 5, ts: int = 0
 ) -> Candle:
-    """A candle of BTCUSDT whose stamp is its end, unless said otherwise."""
+    """Return a candle of BTCUSDT, stamped with its end unless `ts` is given."""
     close_time = next_open(open_time, interval) - 1
     high, low = max(10.0, close), min(10.0, close)
     return Candle(
@@ -47,14 +47,14 @@ def candle(
 
 
 def answer(body: object, status: int = 200, received_ms: int = START_MS, **headers: str) -> HttpResponse:
-    """An HTTP answer; what is not bytes becomes JSON."""
+    """Return an HTTP answer; a body that isn't bytes becomes JSON."""
     raw = body if isinstance(body, bytes) else orjson.dumps(body)
     return HttpResponse(status, {name.replace("_", "-"): value for name, value in headers.items()}, raw, received_ms)
 
 
 @dataclass(slots=True)
 class Heard:
-    """A `Sink` that remembers, in order."""
+    """A `Sink` that records its calls in order."""
 
     events: list[Event] = field(default_factory=list)
     gaps: list[tuple[str, int, int]] = field(default_factory=list)
@@ -77,7 +77,7 @@ class Heard:
         return [event for event in self.events if event.topic == topic]
 
     def rows(self, topic: str, state: str) -> list[dict[str, object]]:
-        """The candles of a topic that were said in one state."""
+        """Return the published candles of a topic in one state."""
         return [dict(event.data) for event in self.of(topic) if event.data["state"] == state]
 
     def opens(self, topic: str, state: str = "closed") -> list[int]:
@@ -85,7 +85,7 @@ class Heard:
 
 
 class ScaledClock:
-    """Durations pass `SCALE` times faster than real ones; the wall shows the market's time."""
+    """A clock that runs `SCALE` times faster than real time; its wall time is the market's."""
 
     def __init__(self, exchange: FakeBinance) -> None:
         self.exchange = exchange
@@ -101,7 +101,7 @@ class ScaledClock:
 
 
 class MarketClock(ScaledClock):
-    """As much time passes on both clocks when a test lets the exchange's pass in one step."""
+    """A `ScaledClock` that also advances when a test advances the exchange in one step."""
 
     def __init__(self, exchange: FakeBinance) -> None:
         super().__init__(exchange)
@@ -112,18 +112,18 @@ class MarketClock(ScaledClock):
 
 
 def limits(**changes: float) -> Limits:
-    """The exchange's limits, at the pace of `ScaledClock`."""
+    """Return the exchange's limits, on the time scale of `ScaledClock`."""
     return replace(Limits(), time_scale=SCALE, **changes)  # type: ignore[arg-type]
 
 
 def rest_of(urls: list[str], transport: Transport, clock: Clock) -> Upstream:
-    """Binance's REST account, as the service has it but for shorter patience."""
+    """Return Binance's REST account as in the service, with a shorter timeout."""
     policy = replace(BINANCE_POLICY, timeout_s=5.0)
     return rest_of_binance(Hosts(urls, clock), transport, clock, random.Random(1), policy=policy)
 
 
 class Watched:
-    """A `Transport` that tells how many of its requests are on their way."""
+    """A `Transport` that counts the requests in flight."""
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
@@ -139,7 +139,7 @@ class Watched:
 
 @dataclass(slots=True)
 class Live:
-    """A running feed and what it said."""
+    """A running feed and what it published."""
 
     feed: ExchangeFeed
     market: ExchangeMarket
@@ -149,7 +149,7 @@ class Live:
 
 
 def filling(it: Live) -> set[tuple[str, str]]:
-    """The series that are being fetched now."""
+    """Return the series that are being fetched."""
     return it.feed.backfills.running if it.feed.backfills is not None else set()
 
 
@@ -163,11 +163,11 @@ async def live(
     clock: Clock | None = None,
     **policy: object,
 ) -> AsyncIterator[Live]:
-    """A Binance feed on the fake exchange and other stream `hosts`. Leaving stops it, and fails if it had crashed."""
+    """Run a Binance feed on the fake exchange and other stream `hosts`. Fails at the end if the feed has crashed."""
     clock = clock or ScaledClock(exchange)
     heard = Heard()
     market = ExchangeMarket(heard, symbols or Symbols())
-    # Time passes in steps here, and a loaded machine makes its own: neither is a pause unless a test is about one.
+    # Time passes in steps here, and a loaded machine is slow: neither counts as a pause of the service.
     socket = SocketPolicy(paused_s=6000.0)
     settings: dict[str, object] = {"candle_bases": ("BTC",), "candle_intervals": ("1m",), "socket": socket, **PATIENT}
     async with aiohttp.ClientSession() as session:
@@ -184,7 +184,7 @@ async def live(
         task = asyncio.create_task(feed.run())
         try:
             yield Live(feed, market, heard, clock, transport)
-            assert not task.done(), "the feed has crashed"
+            assert not task.done(), "the feed crashed"
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

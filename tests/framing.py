@@ -1,4 +1,4 @@
-"""The server's end of WebSocket framing without a socket: bytes in, messages out, by the code that both shells use."""
+"""The server's WebSocket framing without a socket: bytes in, messages out, with the code of both frame layers."""
 
 import asyncio
 from collections import deque
@@ -10,7 +10,7 @@ from stream_server.wire.frames import FrameError, FrameReader, Message, Opcode
 
 
 class OpenDoor:
-    """A turnstile that makes nobody wait for the loop."""
+    """A turnstile that lets every message in at once."""
 
     def __init__(self) -> None:
         self.waiting: deque[Entrant] = deque()
@@ -23,7 +23,7 @@ class OpenDoor:
 
 
 class Wire(asyncio.Transport):
-    """A connection that notes whether it is read from."""
+    """A transport that records whether reading is paused."""
 
     reading = True
 
@@ -40,7 +40,7 @@ class Wire(asyncio.Transport):
 
 
 class Framing(Inflow):
-    """Reads frames as a shell does; `away` says that it has sent its last word."""
+    """Parse frames as a connection does; `away` is set after its close frame was sent."""
 
     def __init__(self, max_bytes: int, deflate: bool) -> None:
         self.reader = FrameReader(max_bytes, deflate)
@@ -65,7 +65,7 @@ class Framing(Inflow):
         raise error
 
     def feed(self, data: bytes) -> list[Message]:
-        """The messages that are complete now. Raises FrameError; `messages` has those before the fault."""
+        """Parse bytes and return the completed messages. Raises: FrameError; `messages` has those before the fault."""
         self.messages = []
         self.put(data)
         while self.door.waiting:

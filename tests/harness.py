@@ -1,4 +1,4 @@
-"""The whole service, in this process and on a real port, for tests that come as clients."""
+"""The whole service, in this process and on a real port, for tests that connect as clients."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ from stream_server.settings import Settings
 from tests.fakes.binance import FakeBinance
 
 NOWHERE = "http://127.0.0.1:9"
-"""Nobody listens there: a provider that is of no matter to a test is down, and the internet is asked by none."""
+"""A URL where nobody listens: providers that a test doesn't need are down, and no test reaches the internet."""
 
 ELSEWHERE = {
     **{
@@ -30,7 +30,7 @@ ELSEWHERE = {
 
 @dataclass(slots=True)
 class Running:
-    """A served instance: its URLs, an HTTP client, and its insides for what a client cannot see."""
+    """A running service: its URLs, an HTTP client, and its context for what a client cannot see."""
 
     url: str
     http: aiohttp.ClientSession
@@ -41,7 +41,7 @@ class Running:
         return self.url.replace("http", "ws", 1)
 
     async def get(self, path: str, **headers: str) -> tuple[int, dict[str, object]]:
-        """GET a path: its status and parsed body."""
+        """GET a path; return the status and the parsed body."""
         async with self.http.get(self.url + path, headers=headers) as answer:
             body = await answer.json()
             assert isinstance(body, dict)
@@ -52,7 +52,7 @@ class Running:
 async def running(
     exchange: FakeBinance | None, state_dir: Path, run: Run | None = None, **settings: str
 ) -> AsyncIterator[Running]:
-    """Serve with settings as in the environment. Without an exchange its URLs lead nowhere."""
+    """Run the service with these settings. Without an exchange, Binance is down."""
     ws_url = exchange.ws_url if exchange is not None else "ws://127.0.0.1:9"
     rest_url = exchange.rest_url if exchange is not None else NOWHERE
     values = {
@@ -75,7 +75,7 @@ async def running(
                 async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
                     yield Running(f"http://127.0.0.1:{port}", http, context)
             finally:
-                # Also after a failed test: uvloop waits for ever for a server that nobody closed.
+                # Also after a failed test: uvloop waits forever for a server that isn't closed.
                 context.draining = True
                 listener.close()
             await context.clients.dismiss(within_s=1.0)
@@ -84,7 +84,7 @@ async def running(
 
 
 async def until(condition: Callable[[], object], timeout_s: float = 30.0) -> None:
-    """Wait for something inside the service. Fails, rather than hangs, when it does not come."""
+    """Wait until a condition holds; fail after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"

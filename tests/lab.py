@@ -1,4 +1,4 @@
-"""A live feed on fake exchanges, and hands that turn all their clocks: every duration is one that is measured."""
+"""A live feed on fake exchanges whose clocks the test advances, so that durations can be measured exactly."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -18,7 +18,7 @@ SOUND = {"ticker_cadence_s": 1.0, "candle_cadence_s": 2.0, "silence_s": 15.0}
 
 @dataclass(slots=True)
 class Lab:
-    """A feed on exchanges, and hands that turn all their clocks."""
+    """A feed on fake exchanges, all on clocks that the test advances."""
 
     exchanges: Sequence[FakeBinance]
     clock: ManualClock
@@ -30,12 +30,12 @@ class Lab:
 
     @property
     def asked_anew(self) -> list[list[str]]:
-        """The streams of each UNSUBSCRIBE, of all connections."""
+        """The streams of each UNSUBSCRIBE, on all connections."""
         controls = (message.request for each in self.exchange.all_connections for message in each.controls)
         return [list(each["params"]) for each in controls if each["method"] == "UNSUBSCRIBE"]  # type: ignore[call-overload]
 
     async def pass_time(self, seconds: float, trading: bool = True, step_s: float = STEP_S) -> None:
-        """Let time pass for us and the exchanges; what is sent arrives, and what is asked is answered, at each step."""
+        """Advance all clocks step by step; messages arrive and requests are answered in each step."""
         end = self.clock.now() + seconds - 1e-9
         while self.clock.now() < end:
             for exchange in self.exchanges:
@@ -45,7 +45,7 @@ class Lab:
             await self.settle()
 
     async def settle(self) -> None:
-        """What is on its way arrives."""
+        """Wait until everything in flight has arrived."""
         for _ in range(4):
             await asyncio.sleep(0)
         await asyncio.sleep(0.0005)
@@ -53,7 +53,7 @@ class Lab:
             await asyncio.sleep(0.0005)
 
     async def until(self, holds: Callable[[], object], most_s: float = 60.0) -> float:
-        """Let the market trade until something holds; returns how long it took. Fails if it does not come in time."""
+        """Advance the market until a condition holds; return the seconds it took. Fails after `most_s`."""
         began = self.clock.now()
         while not holds():
             assert self.clock.now() - began < most_s, f"not within {most_s} s"
@@ -61,7 +61,7 @@ class Lab:
         return self.clock.now() - began
 
     def check(self, topic: str = TOPIC, symbol: str = "BTCUSDT") -> None:
-        """Closed candles: each once, in order, true, and no hole among them."""
+        """Check that closed candles are true, complete, in order, and published once."""
         said = self.it.heard.rows(topic, "closed")
         truth = [
             each
@@ -77,7 +77,7 @@ class Lab:
 
 @asynccontextmanager
 async def lab(others: int = 0, **policy: object) -> AsyncIterator[Lab]:
-    """A feed in good health: streams live, history there. Streams may come from `others` too, REST from the first."""
+    """Run a healthy feed with live streams and history. `others` more exchanges serve streams; REST is the first's."""
     async with AsyncExitStack() as stack:
         exchanges = [
             await stack.enter_async_context(FakeBinance(limits=Limits(time_scale=1e-6))) for _ in range(1 + others)

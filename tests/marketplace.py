@@ -1,4 +1,4 @@
-"""The whole service beside a fake exchange, on virtual time: an hour of market costs what happens in it."""
+"""The whole service and a fake exchange on virtual time, so that an hour passes in seconds."""
 
 import asyncio
 import contextlib
@@ -25,19 +25,19 @@ Message = dict[str, Any]
 
 @dataclass(slots=True)
 class Listener:
-    """A WebSocket client that writes down what it hears."""
+    """A WebSocket client that records its messages."""
 
     messages: list[Message] = field(default_factory=list)
     send: Callable[[Message], Any] = lambda message: None
 
     def of(self, kind: str, topic: str | None = None) -> list[Message]:
-        """The messages of one type, and of one topic if it is named."""
+        """Return the messages of one type (and topic)."""
         return [each for each in self.messages if each["type"] == kind and topic in (None, each.get("topic"))]
 
 
 @dataclass(slots=True)
 class Marketplace:
-    """A running service and its exchange; the market goes on by itself, a second a second."""
+    """A running service and its exchange, which trades in real (virtual) time."""
 
     exchange: FakeBinance
     url: str
@@ -45,28 +45,28 @@ class Marketplace:
     context: Context
 
     async def get(self, path: str) -> tuple[int, Message]:
-        """GET a path: its status and parsed body."""
+        """GET a path; return the status and the parsed body."""
         async with self.http.get(self.url + path) as answer:
             return answer.status, orjson.loads(await answer.read())
 
     async def until(self, holds: Callable[[], object], within_s: float) -> float:
-        """Wait for something to come true; returns how many seconds it took. Fails when it takes longer."""
+        """Wait until a condition holds; return the seconds it took. Fails after `within_s`."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         while not holds():
-            assert loop.time() - began <= within_s, "it did not come true in time"
+            assert loop.time() - began <= within_s, "the condition did not hold in time"
             await asyncio.sleep(0.05)
         return loop.time() - began
 
     async def feed(self) -> Message:
-        """What `/api/status` tells of the exchange's feed."""
+        """Return the exchange's feed in `/api/status`."""
         _, body = await self.get("/api/status")
         found: Message = next(each for each in body["data"]["feeds"] if each["name"] == "binance")
         return found
 
     @asynccontextmanager
     async def listener(self, *topics: str) -> AsyncIterator[Listener]:
-        """A client that has subscribed to topics."""
+        """Connect a client that subscribes to topics."""
         heard = Listener()
         url = f"{self.url.replace('http', 'ws', 1)}/ws?topics={','.join(topics)}"
         async with connect(url, proxy=None, ping_interval=None, max_queue=None) as connection:
@@ -91,7 +91,7 @@ class Marketplace:
 
 @asynccontextmanager
 async def marketplace(exchange: FakeBinance, state_dir: Path, **settings: str) -> AsyncIterator[Marketplace]:
-    """Run service and market. Must run on a virtual loop (`tests.chaos.virtual.run`)."""
+    """Run service and market. Needs a virtual loop (`tests.chaos.virtual.run`)."""
     values = {
         **ELSEWHERE,
         "HOST": "127.0.0.1",
@@ -119,7 +119,7 @@ async def marketplace(exchange: FakeBinance, state_dir: Path, **settings: str) -
 
 
 def play(tmp_path: Path, story: Callable[[Marketplace], Any], pairs: Sequence[Pair], **settings: str) -> None:
-    """Run a story on a marketplace of its own."""
+    """Run a scenario on a new marketplace."""
 
     async def run() -> None:
         async with FakeBinance(pairs) as exchange, marketplace(exchange, tmp_path, **settings) as market:

@@ -1,9 +1,9 @@
-"""Restart the service again and again under EventSources of a browser and of Node: all of them have to come back.
+"""Restart the service many times under EventSources of a browser and of Node: all of them must reconnect.
 
     python -m tests.restarts [--restarts 50] [--sources 10] [--node-modules FOLDER]
 
-FOLDER holds npm's `eventsource` (`npm install eventsource` puts it there); without it only Chromium is asked. At every
-restart a WebSocket client that never closes keeps the service draining, so that sources meet it while it does.
+FOLDER is a node_modules folder with npm's `eventsource`; without it only Chromium is tested. At every restart a
+WebSocket client that never closes keeps the service draining, so that sources reconnect during the drain too.
 """
 
 import argparse
@@ -42,8 +42,8 @@ ON_A_PAGE = f"""([count, url]) => {{ {OPEN_SOURCES} window.states = states; }}""
 
 
 @dataclass(slots=True)
-class Counted:
-    """How many sources are connecting, open and closed for good; None as long as nobody has said."""
+class SourceGroup:
+    """A group of sources; `ask` returns how many are connecting, open and closed for good."""
 
     name: str
     ask: Callable[[], "asyncio.Future[list[int]]"]
@@ -53,7 +53,7 @@ class Counted:
 
 @dataclass(slots=True)
 class Service:
-    """The process that is restarted, on one port."""
+    """The process that is restarted, always on the same port."""
 
     port: int
     folder: Path
@@ -93,8 +93,8 @@ class Service:
 
 
 @asynccontextmanager
-async def lingering(port: int) -> AsyncIterator[None]:
-    """A WebSocket client that has been sent away and does not leave."""
+async def lingering_client(port: int) -> AsyncIterator[None]:
+    """Connect a WebSocket client that ignores its goodbye."""
     async with (
         aiohttp.ClientSession() as http,
         http.ws_connect(f"ws://127.0.0.1:{port}/ws?topics=status", autoclose=False),
@@ -103,8 +103,8 @@ async def lingering(port: int) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def node(modules: Path, count: int, url: str, folder: Path) -> AsyncIterator[Counted]:
-    """Sources of npm's `eventsource`."""
+async def node(modules: Path, count: int, url: str, folder: Path) -> AsyncIterator[SourceGroup]:
+    """Open sources of npm's `eventsource`."""
     script = folder / "sources.cjs"
     script.write_text(ON_NODE)
     process = await asyncio.create_subprocess_exec(
@@ -112,19 +112,19 @@ async def node(modules: Path, count: int, url: str, folder: Path) -> AsyncIterat
         env=os.environ | {"NODE_PATH": str(modules)},
         stdout=asyncio.subprocess.PIPE,
     )
-    told: list[int] = [count, 0, 0]
+    states: list[int] = [count, 0, 0]
 
     async def listen() -> None:
         assert process.stdout is not None
         async for line in process.stdout:
-            told[:] = json.loads(line)
+            states[:] = json.loads(line)
 
     async def ask() -> list[int]:
-        return list(told)
+        return list(states)
 
     listening = asyncio.create_task(listen())
     try:
-        yield Counted("npm eventsource", lambda: asyncio.ensure_future(ask()))
+        yield SourceGroup("npm eventsource", lambda: asyncio.ensure_future(ask()))
     finally:
         process.kill()
         await process.wait()
@@ -132,8 +132,8 @@ async def node(modules: Path, count: int, url: str, folder: Path) -> AsyncIterat
 
 
 @asynccontextmanager
-async def chromium(count: int, url: str) -> AsyncIterator[Counted]:
-    """Sources of a page; several pages, for a browser opens six connections to one host."""
+async def chromium(count: int, url: str) -> AsyncIterator[SourceGroup]:
+    """Open sources in several pages; a browser opens only six connections to a host."""
     async with async_playwright() as playwright:
         browser = await launch(playwright)
         pages: list[Page] = []
@@ -147,48 +147,48 @@ async def chromium(count: int, url: str) -> AsyncIterator[Counted]:
             return [sum(states) for states in zip(*each, strict=True)]
 
         try:
-            yield Counted("Chromium", lambda: asyncio.ensure_future(ask()))
+            yield SourceGroup("Chromium", lambda: asyncio.ensure_future(ask()))
         finally:
             await browser.close()
 
 
 async def run(options: argparse.Namespace) -> bool:
-    """Restart as often as asked, and say how the sources fared."""
+    """Restart as often as asked, and print how the sources reconnect; return whether all did."""
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         service = Service(free_port(), folder)
         await service.start()
         stack.push_async_callback(service.stop)
         url = f"http://127.0.0.1:{service.port}/sse?topics=status"
-        crowds = []
+        groups = []
         try:
-            crowds.append(await stack.enter_async_context(chromium(options.sources, url)))
+            groups.append(await stack.enter_async_context(chromium(options.sources, url)))
         except NoBrowserError as problem:
             print(problem)
         if options.node_modules is not None:
-            crowds.append(await stack.enter_async_context(node(options.node_modules, options.sources, url, folder)))
+            groups.append(await stack.enter_async_context(node(options.node_modules, options.sources, url, folder)))
         for number in range(options.restarts + 1):
             if number:
-                async with lingering(service.port):
+                async with lingering_client(service.port):
                     await service.stop()
                 await service.start()
             began = time.monotonic()
-            for crowd in crowds:
-                states = await crowd.ask()
+            for group in groups:
+                states = await group.ask()
                 while states[1] + states[2] < options.sources and time.monotonic() - began < WITHIN_S:
                     await asyncio.sleep(0.1)
-                    states = await crowd.ask()
-                crowd.slowest_s = max(crowd.slowest_s, time.monotonic() - began)
-                crowd.lost = options.sources - states[1]
+                    states = await group.ask()
+                group.slowest_s = max(group.slowest_s, time.monotonic() - began)
+                group.lost = options.sources - states[1]
             print(
-                f"{number}: " + ", ".join(f"{each.name} {options.sources - each.lost} open" for each in crowds),
+                f"{number}: " + ", ".join(f"{each.name} {options.sources - each.lost} open" for each in groups),
                 flush=True,
             )
-            if any(crowd.lost for crowd in crowds):
+            if any(group.lost for group in groups):
                 break
-        for crowd in crowds:
-            print(f"{crowd.name}: {crowd.lost} of {options.sources} lost, the slowest back in {crowd.slowest_s:.1f} s")
-        return not any(crowd.lost for crowd in crowds)
+        for group in groups:
+            print(f"{group.name}: {group.lost} of {options.sources} lost, the slowest back in {group.slowest_s:.1f} s")
+        return not any(group.lost for group in groups)
 
 
 def main() -> None:

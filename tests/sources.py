@@ -1,4 +1,4 @@
-"""The whole service against the fakes of all providers, with or without keys."""
+"""The whole service on the fakes of all providers, with or without keys."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -34,12 +34,12 @@ KEYS = {
     "REDDIT_CLIENT_ID": "CANARYredditid008",
     "REDDIT_CLIENT_SECRET": "CANARYredditsecret00000000009",
 }
-"""The keys that the fakes know, each to be seen nowhere else."""
+"""The keys that the fakes accept; each is unique, so that tests can search for leaks."""
 
 
 @dataclass(slots=True)
 class Fakes:
-    """A fake of each provider."""
+    """Fakes of all providers."""
 
     exchange: FakeBinance
     coingecko: FakeCoinGecko
@@ -58,12 +58,12 @@ class Fakes:
 
     @property
     def upstreams(self) -> list[FakeUpstream]:
-        """All but the exchange."""
+        """Every fake but the exchange."""
         return [fake for each in fields(self) if isinstance(fake := getattr(self, each.name), FakeUpstream)]
 
     @property
     def settings(self) -> dict[str, str]:
-        """What leads the service to them."""
+        """The settings that point the service at the fakes."""
         return {
             "COINGECKO_URL": self.coingecko.url,
             "COINGECKO_PRO_URL": self.coingecko_pro.url,
@@ -81,13 +81,13 @@ class Fakes:
         }
 
     async def kill_all(self) -> None:
-        """Every provider refuses connections, the exchange too."""
+        """Make every provider, and the exchange, refuse connections."""
         await self.exchange.kill()
         for fake in self.upstreams:
             await fake.kill()
 
     async def revive_all(self) -> None:
-        """Every provider is back."""
+        """Bring every provider back."""
         await self.exchange.revive()
         for fake in self.upstreams:
             await fake.revive()
@@ -95,7 +95,7 @@ class Fakes:
 
 @asynccontextmanager
 async def fakes() -> AsyncIterator[Fakes]:
-    """All of them, up."""
+    """Start all fakes."""
     async with AsyncExitStack() as stack:
         demo, pro = KEYS["COINGECKO_DEMO_API_KEY"], KEYS["COINGECKO_PRO_API_KEY"]
         etherscan = (KEYS["ETHERSCAN_API_KEY"], KEYS["ETHERSCAN_BACKUP_API_KEY"])
@@ -106,7 +106,7 @@ async def fakes() -> AsyncIterator[Fakes]:
             "coingecko_pro": FakeCoinGecko(pro=True, keys=(pro,), per_minute=500),
             "dt_source": FakeCryptoDtSource(),
             "alternative_me": FakeAlternativeMe(),
-            # Of two keys, which are two accounts.
+            # Two keys, which are two accounts.
             "etherscan": FakeEtherscan(keys=etherscan, calls_a_second=6),
             "node": FakeEthereumRpc(),
             "blockscout": FakeBlockscout(),
@@ -124,17 +124,17 @@ async def fakes() -> AsyncIterator[Fakes]:
 
 @dataclass(slots=True)
 class Sourced:
-    """A served instance and the fakes behind it."""
+    """A running service and its fakes."""
 
     service: Running
     fakes: Fakes
 
     async def get(self, path: str, **headers: str) -> tuple[int, dict[str, Any]]:
-        """GET a path: its status and parsed body."""
+        """GET a path; return the status and the parsed body."""
         return await self.service.get(path, **headers)
 
     def without_shares(self) -> None:
-        """Let clients use whole allowances, and have providers asked again at once, whatever is held."""
+        """Let one client use a provider's whole allowance, and allow repeated requests at once."""
         sources = self.service.context.sources
         assert sources is not None
         for upstream in sources.upstreams.values():
@@ -142,7 +142,7 @@ class Sourced:
             upstream.limiter.reserve = 0.0
 
     async def data(self, path: str) -> Any:
-        """The body of a GET that must succeed."""
+        """GET a path that must succeed; return its data."""
         status, body = await self.service.get(path)
         assert status == 200, (path, body)
         return body
@@ -152,7 +152,7 @@ class Sourced:
 async def sourced(
     state_dir: Path, *, keys: bool = False, shares: bool = False, **settings: str
 ) -> AsyncIterator[Sourced]:
-    """The service on all fakes, once every category has its first value, with BTC's minutes as fixed candles."""
+    """Run the service on all fakes, with `ohlcv.BTC.1m` as fixed candles; yield when every category has a value."""
     async with fakes() as all_fakes:
         values = {"OHLCV_SYMBOLS": "BTC", "OHLCV_INTERVALS": "1m"} | all_fakes.settings | (KEYS if keys else {})
         async with running(all_fakes.exchange, state_dir, None, **(values | settings)) as service:
@@ -160,6 +160,6 @@ async def sourced(
             supervisor = service.context.supervisor
             await until(lambda: set(supervisor.readiness().values()) == {"value"})
             every = Sourced(service, all_fakes)
-            if not shares:  # one test asks as much in a second as many clients do in a minute
+            if not shares:  # a test sends as many requests in a second as many clients do in a minute
                 every.without_shares()
             yield every

@@ -1,4 +1,4 @@
-"""Each field of each recorded answer set to nonsense, one at a time: what a provider's reader makes of it.
+"""A sweep of the providers' parsers: each field of each recorded answer is set to bad values, one at a time.
 
     $ .venv/bin/python -m tests.sweep
 
@@ -48,7 +48,7 @@ from tests.fakes.clock import START_MS
 SAMPLES = Path(__file__).parent / "samples"
 LONGEST_ROW_BYTES = 64 * 1024
 ROWS_SWEPT = 1
-"""Of one answer: the fields of its other rows are the same."""
+"""Rows of an answer to change; the others have the same fields."""
 
 VALUES: Mapping[str, object] = {
     "null": None,
@@ -63,19 +63,19 @@ VALUES: Mapping[str, object] = {
     "object": {"a": 1},
 }
 SILENT = ("null", "empty", "zero", "minus one")
-"""What may be what the source means: nothing, or a number."""
+"""Values that a source may mean: nothing, or a number."""
 
 
 def as_json(body: object) -> bytes:
-    """The body as a careless program writes it: half pairs escaped, NaN without quotes."""
+    """Encode a body as a careless program does: lone surrogates escaped, NaN without quotes."""
     return json.dumps(body).encode()
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One answer of one provider. `rows` is the way to its list of rows; without it the whole body is one row.
+    """One answer of one provider. `rows` is the path of its list of rows; None means that the whole body is one row.
 
-    A row may be lost for the fields in `essential` alone, dotted (`source.title`); a field stands for those inside it.
+    Only the dotted fields in `essential` (`source.title`), and those inside them, may cost a row.
     """
 
     provider: str
@@ -91,17 +91,17 @@ class Case:
         return f"{self.provider} {self.name}"
 
     def response(self, body: object) -> HttpResponse:
-        """The answer with this body."""
+        """Return the answer with this body."""
         return answered(self.encode(body), at_ms=self.at_ms)
 
 
 @dataclass(slots=True)
 class Figures:
-    """What came of a sweep."""
+    """Results of a sweep."""
 
     mutations: int = 0
     rows_lost: int = 0
-    """For a field without which they mean nothing."""
+    """Rows that were lost for an essential field."""
     became_null: int = 0
     noted: int = 0
     findings: list[str] = field(default_factory=list)
@@ -117,7 +117,7 @@ class Figures:
 
 
 def sweep(case: Case) -> Figures:
-    """Set each field of the first rows to each of VALUES, and hold what is read against what the sound answer gives."""
+    """Set each field of the first rows to each of VALUES, and compare the result with that of the sound answer."""
     figures = Figures()
     sound = [_plain(each) for each in case.read(case.response(case.body))]
     for number in range(ROWS_SWEPT):
@@ -160,9 +160,9 @@ def _hold(
         figures.findings.append(f"{where}: {lost} rows are lost")
     nulls = _nulls(read) - _nulls(sound) if not lost else 0
     figures.became_null += nulls > 0
-    silent = label in SILENT or (label == "object" and isinstance(before, dict))  # of other fields than we know
+    silent = label in SILENT or (label == "object" and isinstance(before, dict))  # an object with unknown fields
     if (nulls > 0 or lost > 0) and not silent and not noted:
-        figures.findings.append(f"{where}: a loss that is not counted")
+        figures.findings.append(f"{where}: a loss without a repair note")
     for row in read:
         if len(orjson.dumps(row)) > LONGEST_ROW_BYTES:
             figures.findings.append(f"{where}: a row of {len(orjson.dumps(row))} bytes")
@@ -186,7 +186,7 @@ def _is_essential(case: Case, path: Sequence[str | int]) -> bool:
 
 
 def _paths(value: object) -> Iterator[tuple[str | int, ...]]:
-    """Every field, outer ones too; of a list the first two elements."""
+    """Yield the path of every field, also of outer ones; of a list only the first two elements."""
     steps: Sequence[str | int] = ()
     if isinstance(value, dict):
         steps = list(value)
@@ -199,7 +199,7 @@ def _paths(value: object) -> Iterator[tuple[str | int, ...]]:
 
 
 def _set(row: Any, path: Sequence[str | int], value: object) -> object:
-    """Set a field; returns what was there."""
+    """Set a field; return its previous value."""
     for step in path[:-1]:
         row = row[step]
     before: object = row[path[-1]]
@@ -243,7 +243,7 @@ def _load(path: str) -> Any:
 
 
 def _steps(conversation: Callable[[], Steps[Any]], *more: object) -> Callable[[HttpResponse], Sequence[object]]:
-    """What a conversation makes of the answer; further answers of it are sound."""
+    """Return a reader that runs a conversation on the answer, and on sound further answers."""
 
     def read(response: HttpResponse) -> Sequence[object]:
         return _listed(drive(conversation(), response, *(answered(each) for each in more)))
@@ -266,7 +266,7 @@ def _frame(response: HttpResponse) -> Sequence[object]:
 
 
 def _twice(rows: list[Any], **changes: object) -> list[Any]:
-    """A list of one row as one of two, so that one of them can be lost."""
+    """Return a list of at least two rows, so that one of them can be lost."""
     return rows if len(rows) > 1 else [*rows, {**copy.deepcopy(rows[0]), **changes}]
 
 
@@ -284,7 +284,7 @@ NEWS = NewsQuery()
 
 
 def _xml_feed(body: object) -> bytes:
-    """Items as RSS. What JSON calls a list or an object is markup in there."""
+    """Encode items as RSS. Lists and objects become markup."""
 
     def xml(value: object) -> str:
         match value:
@@ -317,7 +317,7 @@ FEED = [
 
 @cache
 def cases() -> tuple[Case, ...]:
-    """Every answer that is swept."""
+    """Return every answer of the sweep."""
     dt = _load("crypto_dt_source/shapes.json")
     gecko = {name: _load(f"coingecko/{name}.json")["body"] for name in ("coins_markets", "global_2024")}
     trending = _load("coingecko/search_trending_2024.json")
@@ -537,7 +537,7 @@ def cases() -> tuple[Case, ...]:
 
 
 def main() -> None:
-    """Print what each provider's answers came to."""
+    """Print the figures of each answer."""
     total, of_provider = Figures(), Counter[str]()
     print(f"{'answer':32} {'mutations':>9} {'rows lost':>9} {'nulled':>7} {'noted':>6} findings")
     for case in cases():

@@ -1,4 +1,4 @@
-"""Every setting: its default, what is wrong, and where it comes from."""
+"""Tests of every setting: its default, its bad values and its sources."""
 
 import hashlib
 import os
