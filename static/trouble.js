@@ -22,7 +22,7 @@ export function troubleOf(link, report) {
   if (link.name !== "live") return null;
   const cause = unreachable(report);
   if (cause) {
-    return `The server reaches no source (${cause}): check its DNS, network and proxy. No keys are needed. “make demo TAPE=FILE” plays a recording.`;
+    return `The server cannot reach any source (${cause}): check its DNS, network and proxy. No keys are needed. “make demo TAPE=FILE” plays a recording.`;
   }
   const feeds = Array.isArray(report?.feeds) ? report.feeds : [];
   const prices = feeds.find(({ name }) => name === "prices");

@@ -52,7 +52,7 @@ export function mountChart(client, truth, selection, notice) {
       answered = { source: answer.source ?? "", since: performance.now() - (answer.age_ms ?? 0), stale: Boolean(answer.stale) };
       failure = null;
       backoff.reset();
-      if (!candles.size) say(`There are no candles of ${symbol} ${interval} yet. The first one appears here as it forms.`);
+      if (!candles.size) showMessage(`There are no candles of ${symbol} ${interval} yet. The first one appears here as it forms.`);
     } catch (error) {
       if (signal.aborted) return;
       failure = error;
@@ -60,7 +60,7 @@ export function mountChart(client, truth, selection, notice) {
     if (signal.aborted) return;
 
     if (failure) {
-      say(`There is no history of ${symbol} ${interval}.\n${failure.message}`);
+      showMessage(`There is no history of ${symbol} ${interval}.\n${failure.message}`);
       // An invalid symbol stays invalid, so there is no retry.
       const hopeless = failure.status >= 400 && failure.status < 500 && failure.status !== 429;
       if (hopeless) {
@@ -86,7 +86,7 @@ export function mountChart(client, truth, selection, notice) {
     holder.setAttribute("aria-label", `Candle chart of ${symbol}, ${interval}`);
     setData(holder, "symbol", symbol);
     setData(holder, "interval", interval);
-    say(`Loading ${symbol} ${interval}…`);
+    showMessage(`Loading ${symbol} ${interval}…`);
     draw();
   }
 
@@ -168,7 +168,7 @@ export function mountChart(client, truth, selection, notice) {
     unstreamed.set(topic, code === "unknown_topic" ? `no exchange here lists ${selection.symbol}` : words);
     subscribed = null;
     again(POLL_MS);
-    if (!candles.size) say(`There are no candles of ${selection.symbol} ${selection.interval}: ${unstreamed.get(topic)}.`);
+    if (!candles.size) showMessage(`There are no candles of ${selection.symbol} ${selection.interval}: ${unstreamed.get(topic)}.`);
     draw();
   });
   truth.onTopic((changed) => changed === topic && draw());
@@ -203,7 +203,7 @@ export function mountChart(client, truth, selection, notice) {
     showNote();
   });
 
-  function say(words) {
+  function showMessage(words) {
     setText(message, words);
     message.hidden = false;
   }

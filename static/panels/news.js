@@ -16,7 +16,7 @@ export function mountNews(client, truth, status, selection) {
     [".scroller", "ul", ".note", ".more", ".waiting"].map((part) => panel.querySelector(part));
   const articles = new Map(); // id → { article, source, item }
   let listed = new Set(); // ids in the list; new articles wait while somebody reads it
-  let heard = null; // the newest event: { received, stale }
+  let newest = null; // the newest event: { received, stale }
   let asked = false;
 
   const values = follow(client, truth, status, panel, { selectors: [TOPIC], category: TOPIC, draw, facts });
@@ -55,7 +55,7 @@ export function mountNews(client, truth, status, selection) {
   const reading = () => scroller.scrollTop > 0 || list.matches(":hover") || list.contains(document.activeElement);
 
   function draw() {
-    heard = values.get(TOPIC) ?? heard;
+    newest = values.get(TOPIC) ?? newest;
     const sorted = [...articles.values()].sort((a, b) => (b.article.published_at ?? 0) - (a.article.published_at ?? 0));
     for (const { article } of sorted.splice(KEPT)) articles.delete(article.id);
     const held = listed.size > 0 && reading();
@@ -66,7 +66,7 @@ export function mountNews(client, truth, status, selection) {
     place(list, shown.map(({ item }) => item));
     listed = new Set(shown.map(({ article }) => article.id));
     setText(more, panel.dataset.all ? "Show fewer" : `Show all ${shown.length}`);
-    if (heard) setData(list, "stale", heard.stale ? "true" : null);
+    if (newest) setData(list, "stale", newest.stale ? "true" : null);
   }
 
   function showWaiting(count) {
@@ -112,8 +112,8 @@ export function mountNews(client, truth, status, selection) {
 
   function timeOf({ published_at, published_estimated }) {
     if (!Number.isFinite(published_at)) return make("span", { text: "time unknown" });
-    const said = published_estimated ? "received (the source gives no time)" : "published";
-    const time = make("time", { datetime: new Date(published_at).toISOString(), title: `${said} ${formatTime(published_at)}` });
+    const timeKind = published_estimated ? "received (the source gives no time)" : "published";
+    const time = make("time", { datetime: new Date(published_at).toISOString(), title: `${timeKind} ${formatTime(published_at)}` });
     setData(time, "estimated", published_estimated ? "true" : null);
     showAge(time);
     return time;
@@ -126,7 +126,7 @@ export function mountNews(client, truth, status, selection) {
 
   function facts() {
     const sources = [...articles.values()].map(({ source }) => source?.split(":")[0]).filter(Boolean);
-    return { sources: [...new Set(sources)].sort(), ts: heard?.received, stale: heard?.stale ?? null };
+    return { sources: [...new Set(sources)].sort(), ts: newest?.received, stale: newest?.stale ?? null };
   }
 
   more.addEventListener("click", () => {
