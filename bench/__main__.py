@@ -49,7 +49,7 @@ def main() -> int:
     try:
         _measure_all(results, effort)
         for study in studies:
-            results.studies[study.key] = (study, _look_into(study, options.quick, options.minutes))
+            results.studies[study.key] = (study, _run_study(study, options.quick, options.minutes))
     except KeyboardInterrupt:
         print("\nbench: interrupted; nothing was written", file=sys.stderr)
         return 130
@@ -77,9 +77,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="the main scenarios and rivals only; writes nothing")
     parser.add_argument("--scenarios", type=_names(KEYS), metavar="A,B", help="only these")
     parser.add_argument("--servers", type=_names([s.name for s in SERVERS], ";"), metavar="A;B", help="only these")
-    parser.add_argument("--rounds", type=int, help="how often each is measured")
+    parser.add_argument("--rounds", type=int, help="number of measurements of each")
     parser.add_argument(
-        "--minutes", type=float, default=0.0, help="look at least so long at memory among stuck clients"
+        "--minutes", type=float, default=0.0, help="watch memory among stuck clients for at least this long"
     )
     parser.add_argument("--output", type=Path, help=f"folder of the report (default, if all are measured: {OUTPUT})")
     options = parser.parse_args()
@@ -131,13 +131,13 @@ def _measure_one(
         print(f"{label} failed: {failed}", flush=True)
         return
     results.cell(scenario.key, server.name).samples.append(sample)
-    said = [f"{report.number(sample.figure):>7} {scenario.figure}"]
+    parts = [f"{report.number(sample.figure):>7} {scenario.figure}"]
     if sample.messages:
-        said.append(f"{sample.messages_per_s:,.0f} messages/s at {sample.load:.0%} load")
-    print(f"{label} {', '.join([*said, *sample.remarks])}", flush=True)
+        parts.append(f"{sample.messages_per_s:,.0f} messages/s at {sample.load:.0%} load")
+    print(f"{label} {', '.join([*parts, *sample.remarks])}", flush=True)
 
 
-def _look_into(study: Study, quick: bool, minutes: float) -> Findings:
+def _run_study(study: Study, quick: bool, minutes: float) -> Findings:
     lab = Lab(Cores.of_this_machine(), quick, lambda text: print(f"{study.key:14} {text}", flush=True), minutes)
     try:
         return study.run(lab)

@@ -71,7 +71,7 @@ static void write_frames(char *buffer, int frames) {
     }
 }
 
-// Returns 0 when the client has gone.
+// Return 0 if the client has gone.
 static int send_all(int client, const char *buffer, int size) {
     for (int sent = 0; sent < size;) {
         ssize_t count = send(client, buffer + sent, size - sent, MSG_NOSIGNAL);

@@ -3,16 +3,15 @@
 // It opens N connections of one kind, waits until all are open, and then watches one window of time: messages, their
 // latency, and the CPU time and memory of the server's processes as the kernel accounts them. It prints one JSON object.
 //
-// A message is whatever holds the marker "t": followed by CLOCK_MONOTONIC in nanoseconds, anywhere in its text, so
-// envelopes of any shape are treated alike. All messages of one tick carry the same stamp. Marker and unit can be chosen.
+// A message is any text that contains the marker "t": followed by CLOCK_MONOTONIC in nanoseconds, so the envelope does
+// not matter. All messages of one tick carry the same stamp. Marker and unit can be chosen.
 //
-// The last --slow connections read at --share of the rate of the others, evenly as through a narrow line; the --stuck ones
-// before them not at all.
-// Neither counts among "messages". With --alternate they come and go: one JSON object is printed for each window, first
-// one without them, then one with them, and so on.
+// The last --slow connections read at --share of the rate of the others, evenly, as through a narrow line; the --stuck
+// connections before them do not read. Neither counts in "messages". With --alternate they connect in every other
+// window, and one JSON object is printed for each window, the first without them.
 //
-// With --deflate it asks for permessage-deflate. All clients get the same compressed bytes, so what was just inflated for
-// one is not inflated again for the next: the time of the many is not spent here.
+// With --deflate it asks for permessage-deflate. All clients get the same compressed bytes, so these are inflated only
+// once, which keeps the load generator fast.
 //
 //   cc -O2 -o loadgen loadgen.c -lz
 //   loadgen --port 8000 --connections 1000 --kind ws --paths FILE --seconds 3 --pid 4711
@@ -47,7 +46,7 @@ typedef struct {
     int carried, carry_capacity;
     uint64_t messages, ticks, messages_of_tick;
     uint64_t last_stamp, last_latency;
-    uint64_t bytes, eager_bytes_before;  // of a slow one: what it has read, and what the others had when it came
+    uint64_t bytes, eager_bytes_before;  // of a slow client: what it has read, and what the others had read when it connected
     double allowed;                      // how much it may have read by `allowed_at`
     uint64_t allowed_at;
 } connection;
@@ -271,7 +270,7 @@ static void count_frame(connection *c, const uint8_t *payload, size_t size, uint
     count_message(c, found + marker_bytes, end, now);
 }
 
-// A message that a fresh context has compressed (RFC 7692).
+// Inflate a message that was compressed with a fresh context (RFC 7692).
 static void count_deflated(connection *c, const uint8_t *payload, size_t size, uint64_t now) {
     static uint8_t packed[RECEIVE_BYTES], text[16 * RECEIVE_BYTES];
     static size_t packed_bytes, text_bytes;
@@ -286,7 +285,7 @@ static void count_deflated(connection *c, const uint8_t *payload, size_t size, u
     count_frame(c, text, text_bytes, now);
 }
 
-// Returns how many bytes were used up.
+// Return the number of bytes used.
 static int read_frames(connection *c, const uint8_t *bytes, int size, uint64_t now) {
     int used = 0;
     while (size - used >= 2) {
@@ -316,7 +315,7 @@ static int read_frames(connection *c, const uint8_t *bytes, int size, uint64_t n
     return used;
 }
 
-// SSE and NATS carry many messages in chunks of any size; the marker alone tells them apart.
+// SSE and NATS carry many messages in chunks of any size; only the marker separates them.
 static int scan_for_markers(connection *c, const uint8_t *bytes, int size, uint64_t now) {
     const uint8_t *at = bytes, *end = bytes + size;
     for (;;) {
@@ -332,7 +331,7 @@ static int scan_for_markers(connection *c, const uint8_t *bytes, int size, uint6
     }
 }
 
-// Returns how many bytes the answer took, 0 while it is not complete.
+// Return the length of the answer, 0 while it is not complete.
 static int read_handshake(connection *c, const uint8_t *bytes, int size) {
     const uint8_t *end = memmem(bytes, size, "\r\n\r\n", 4);
     if (!end) return 0;
@@ -379,8 +378,8 @@ static void read_some(connection *c, size_t most) {
     if (c->state != DEAD) keep_rest(c, receive_buffer + used, size - used);
 }
 
-// As many bytes as make its share of what the others have read since it came. They have theirs in bursts; a second's worth
-// of those is spread over a second.
+// Return the number of bytes that a slow client may read: its share of what the others have read since it connected.
+// Theirs arrive in bursts, so one second's bytes are spread over a second.
 static void read_slowly(connection *c) {
     double owed = share * (eager_bytes_each() - c->eager_bytes_before) - c->allowed;
     uint64_t now = now_ns();
@@ -439,7 +438,7 @@ static void connect_one(int number) {
     if (kind == KIND_RAW) opened(c);
 }
 
-// Returns how many connections had something.
+// Return the number of connections with data.
 static int serve_once(int wait_ms) {
     static struct epoll_event events[1024];
     int count = epoll_wait(poller, events, 1024, wait_ms);
@@ -452,7 +451,7 @@ static int serve_once(int wait_ms) {
     return count;
 }
 
-// --- what the kernel knows of the server ---
+// --- the server's CPU time and memory, from the kernel ---
 
 static uint64_t cpu_ns_of(int pid) {
     char folder[64], file[400];
@@ -509,7 +508,7 @@ static void serve_for(double s) {
     while (now_ns() < end) serve_once(10);
 }
 
-// Whether every client has the whole of the newest tick, and none of a later one.
+// Return whether every client has all of the newest tick, and none of a later one.
 static int between_ticks(void) {
     uint64_t newest = 0;
     for (int i = 0; i < connection_count; i++) {
@@ -521,8 +520,8 @@ static int between_ticks(void) {
     return newest != 0;
 }
 
-// Goes on until all have the same: a window from tick to tick holds whole ticks only, with all they cost. Where messages
-// are lost that moment never comes; returns 0 then.
+// Read until all clients have the same ticks, so that a window contains whole ticks only, with all their cost. Return 0
+// if that never happens because messages were lost.
 static int serve_until_between_ticks(double at_most_s) {
     uint64_t end = now_ns() + seconds(at_most_s);
     while (!between_ticks()) {
@@ -597,9 +596,9 @@ static void read_options(int count, char **arguments) {
         }
 }
 
-// Connects these and waits until each is open or dead; returns the server's memory when the first tenth was open.
+// Connect these clients and wait until each is open or dead. Return the server's memory when the first tenth is open.
 static long connect_all(int from, int until) {
-    // The first tenth pays for what a server sets up once; memory for each connection is counted from there.
+    // The first tenth pays for what a server allocates once; memory per connection is counted after it.
     uint64_t began = now_ns();
     int settled_before = open_count + dead_count, first_tenth = from + (until - from) / 10, started = from;
     long rss_first_tenth = 0;

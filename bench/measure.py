@@ -13,8 +13,8 @@ from bench.processes import (
     Failed,
     check,
     free_port,
+    output_of,
     running,
-    said,
     scratch_folder,
     wait_for_port,
 )
@@ -93,7 +93,7 @@ def load(
         *_choices(scenario, target.folder, query),
         *more,
     ]
-    output = said(command, cores.load, within_s)
+    output = output_of(command, cores.load, within_s)
     check(target.process, target.log)
     return [json.loads(line) for line in output.splitlines()]
 

@@ -1,6 +1,6 @@
-"""Run the whole service under load, with upstreams that lead nowhere.
+"""Run the whole service under load, without upstreams.
 
-The events of the benchmark take the way of every event, through `Hub.publish` and out by the real handlers.
+The events of the benchmark take the same path as all events: through `Hub.publish` and the real handlers.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Start measured processes on their cores, and end them without leaving anything behind."""
+"""Start measured processes on their cores, and end them with all their children."""
 
 import os
 import resource
@@ -68,7 +68,7 @@ def running(
         end(process)
 
 
-def said(command: list[str], core: int | None, within_s: float) -> str:
+def output_of(command: list[str], core: int | None, within_s: float) -> str:
     """Return the output of a command. Raises Failed if it fails or takes too long."""
     process = subprocess.Popen(
         pinned(command, core), stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True

@@ -42,8 +42,8 @@ class Cell:
 
     def remarks(self) -> list[str]:
         """Return remarks on the figure, each once."""
-        said = [remark for sample in self.samples for remark in sample.remarks]
-        return list(dict.fromkeys([*said, *self.failures]))
+        found = [remark for sample in self.samples for remark in sample.remarks]
+        return list(dict.fromkeys([*found, *self.failures]))
 
 
 @dataclass(slots=True)

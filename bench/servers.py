@@ -93,7 +93,7 @@ def _node(*more: str) -> Callable[[Scenario, Place], Launch]:
 def _publisher(scenario: Scenario, port: int, form: str) -> list[str] | None:
     if scenario.idle:
         return None
-    # The driver fills in the server's pid.
+    # The driver replaces it with the server's pid.
     more = ["--format", form, "--server-pid", "PID"]
     return [sys.executable, "-m", "bench.peers.publisher", *_plan(scenario, port), *more]
 

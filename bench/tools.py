@@ -113,7 +113,7 @@ def nchan() -> tuple[Path, Path]:
         if binary.exists() and module.exists():
             return binary, module
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        raise Absent("neither an nginx with nchan nor Debian's packages are to be had")
+        raise Absent("neither an nginx with nchan nor Debian's packages are available")
     folder = BUILD / "nginx"
     folder.mkdir(parents=True, exist_ok=True)
     _run(["apt-get", "download", "--quiet", *NCHAN_PACKAGES], cwd=folder)
@@ -124,7 +124,7 @@ def nchan() -> tuple[Path, Path]:
     (folder / "versions").write_text(", ".join(package.stem.replace("%3a", ":") for package in packages))
     binary, module = folder / "usr/sbin/nginx", folder / "usr/lib/nginx/modules/ngx_nchan_module.so"
     if not binary.exists() or not module.exists():
-        raise Absent("Debian's packages hold no nginx with nchan")
+        raise Absent("Debian's packages contain no nginx with nchan")
     # nchan creates a folder whose name is compiled in, and which exists only after a system-wide installation. Our copy
     # gets a name of the same length, below its start folder.
     inside = module.read_bytes()

@@ -45,7 +45,7 @@ class Stages:
 
         return run
 
-    def say(self) -> None:
+    def write_line(self) -> None:
         """Write the line of a handled frame of tickers; its flush time is counted since the previous line."""
         spent = self.spent_s
         parse_s, publish_s = spent["open"] + spent["read"], spent["part"] - spent["read"]
@@ -69,7 +69,7 @@ def main() -> int:
     ) -> binance.Frame | None:
         taken = take_part(self, opened, start, end)
         if isinstance(taken, binance.Prices) and (end is None or end >= opened.rows):
-            stages.say()
+            stages.write_line()
         return taken
 
     ExchangeMarket.part = part  # type: ignore[method-assign]

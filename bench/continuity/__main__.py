@@ -1,4 +1,4 @@
-"""Measure continuity beside others: `python -m bench.continuity`, or `--quick` for a look in under two minutes."""
+"""Measure continuity beside others: `python -m bench.continuity`, or `--quick` in under two minutes."""
 
 import argparse
 import asyncio
@@ -35,7 +35,7 @@ def main() -> int:
     # Exit handlers end the started processes, so a stop signal has to become an exit.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it otherwise
-    present, absent = _who_is_here()
+    present, absent = _available()
     effort = QUICK_EFFORT if options.quick else FULL_EFFORT
     seeds = options.seeds or (QUICK_SEEDS if options.quick else FULL_SEEDS)
     began = time.monotonic()
@@ -70,7 +70,7 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(","))
 
 
-def _who_is_here() -> tuple[list[Contestant], dict[str, str]]:
+def _available() -> tuple[list[Contestant], dict[str, str]]:
     """Install missing libraries; return those available, and the others with the reason."""
     absent: dict[str, str] = {}
     for each in CONTESTANTS:
@@ -98,7 +98,7 @@ async def _measure(
         place.mkdir()
         has_begun = False
         try:
-            async with trials.world(contestant, seed, place, start_ms, starting) as it:
+            async with trials.running_trial(contestant, seed, place, start_ms, starting) as it:
                 has_begun = True
                 await ready.wait()
                 await asyncio.sleep(REST_S)

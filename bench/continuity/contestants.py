@@ -36,8 +36,8 @@ class Place:
     def task(self, ws_url: str) -> list[str]:
         """Return the arguments of a client."""
         rest_url = f"https://127.0.0.1:{self.port}"
-        told = ["--ws", ws_url, "--rest", rest_url, "--symbols", ",".join(SYMBOLS)]
-        return [*told, "--certificate", str(self.certificate), "--receipts", str(self.receipts)]
+        arguments = ["--ws", ws_url, "--rest", rest_url, "--symbols", ",".join(SYMBOLS)]
+        return [*arguments, "--certificate", str(self.certificate), "--receipts", str(self.receipts)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,20 +124,20 @@ def read(lines: Iterable[str]) -> Receipts:
 def continuity(truth: Truth, receipts: Receipts, window: Window) -> Continuity:
     """Return the cost of a tape of faults."""
     expected = {key for key in truth.candles if window.holds(key[1] + CANDLE_MS)}
-    told: dict[tuple[str, int], list[Closed]] = {}
+    reports: dict[tuple[str, int], list[Closed]] = {}
     for closed in receipts.candles:
         key = (closed.pair, closed.open_time)
         if key in expected:
-            told.setdefault(key, []).append(closed)
-    first_said = {key: min(each.received_ms for each in said) for key, said in told.items()}
+            reports.setdefault(key, []).append(closed)
+    first_reported = {key: min(each.received_ms for each in closes) for key, closes in reports.items()}
     return Continuity(
         candles=len(expected),
-        missing=len(expected - told.keys()),
-        wrong=sum(said[-1].values != truth.candles[key] for key, said in told.items()),
-        doubled=sum(max(0, sum(not each.corrected for each in said) - 1) for said in told.values()),
+        missing=len(expected - reports.keys()),
+        wrong=sum(closes[-1].values != truth.candles[key] for key, closes in reports.items()),
+        doubled=sum(max(0, sum(not each.corrected for each in closes) - 1) for closes in reports.values()),
         doubled_prices=_repeated(_marks(receipts, window)),
         blind_s=_blind_s(truth, receipts, window),
-        late_s=max((said_ms - key[1] - CANDLE_MS for key, said_ms in first_said.items()), default=0) / 1000,
+        late_s=max((said_ms - key[1] - CANDLE_MS for key, said_ms in first_reported.items()), default=0) / 1000,
     )
 
 

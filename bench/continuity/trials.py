@@ -50,8 +50,8 @@ class Effort:
 
 
 @dataclass(slots=True)
-class World:
-    """An exchange with its one client, and the trades since the start."""
+class Trial:
+    """One trial: an exchange with one client, and the trades since the start."""
 
     contestant: Contestant
     seed: int
@@ -120,9 +120,9 @@ class World:
 
 
 @asynccontextmanager
-async def world(
+async def running_trial(
     contestant: Contestant, seed: int, folder: Path, start_ms: int, starting: asyncio.Semaphore
-) -> AsyncIterator[World]:
+) -> AsyncIterator[Trial]:
     """Run an exchange that trades from `start_ms` on, and its client, ready once it has prices. Raises Failed.
 
     `starting` is held while the client starts, so that only a few start at once.
@@ -134,24 +134,24 @@ async def world(
         FakeBinance(pairs, seed=seed, start_ms=start_ms, ssl_context=context) as exchange,
         ChaosProxy(exchange.port, seed=seed, path=Way(LATENCY_S, JITTER_S)) as proxy,
     ):
-        it = World(contestant, seed, exchange, proxy, Place(proxy.port, TLS / "good.pem", folder), start_ms)
-        clock = asyncio.create_task(it.keep_time())
+        trial = Trial(contestant, seed, exchange, proxy, Place(proxy.port, TLS / "good.pem", folder), start_ms)
+        clock = asyncio.create_task(trial.keep_time())
         try:
             with ExitStack() as processes:
                 async with starting:
-                    processes.enter_context(contestant.started(it.place))
-                    await _begun(it)
-                yield it
+                    processes.enter_context(contestant.started(trial.place))
+                    await _begun(trial)
+                yield trial
         finally:
             clock.cancel()
 
 
-async def _begun(it: World) -> None:
+async def _begun(trial: Trial) -> None:
     deadline = time.monotonic() + READY_WITHIN_S
-    while not it.has_begun():
+    while not trial.has_begun():
         if time.monotonic() > deadline:
-            said = "; ".join(last_line(log) for log in sorted(it.place.folder.glob("*.log")))
-            raise Failed(f"no prices within {READY_WITHIN_S:.0f} s: {said}")
+            log_lines = "; ".join(last_line(log) for log in sorted(trial.place.folder.glob("*.log")))
+            raise Failed(f"no prices within {READY_WITHIN_S:.0f} s: {log_lines}")
         await asyncio.sleep(0.5)
 
 
@@ -165,71 +165,71 @@ def tape_of(seed: int, effort: Effort) -> tuple[Fault, ...]:
     return tuple(sorted((fault for tape in tapes for fault in tape), key=lambda fault: fault.at_s))
 
 
-async def tape(it: World, effort: Effort) -> score.Continuity:
+async def tape(trial: Trial, effort: Effort) -> score.Continuity:
     """Play the faults of the seed, then leave some time to recover."""
-    return await _play(it, tape_of(it.seed, effort), effort.tape_s, effort.settle_s)
+    return await _play(trial, tape_of(trial.seed, effort), effort.tape_s, effort.settle_s)
 
 
-async def calm(it: World, effort: Effort) -> score.Continuity:
+async def calm(trial: Trial, effort: Effort) -> score.Continuity:
     """Do nothing, to show that the faults cause the other figures."""
-    return await _play(it, (), effort.calm_s, effort.settle_s)
+    return await _play(trial, (), effort.calm_s, effort.settle_s)
 
 
-async def _play(it: World, faults: Sequence[Fault], for_s: float, settle_s: float) -> score.Continuity:
-    player = Player(it.exchange, faults, it.proxy)
+async def _play(trial: Trial, faults: Sequence[Fault], for_s: float, settle_s: float) -> score.Continuity:
+    player = Player(trial.exchange, faults, trial.proxy)
     began_ms = wall_ms()
     await asyncio.gather(player.run(), asyncio.sleep(for_s))
     window = Window(began_ms, wall_ms())
     await asyncio.sleep(settle_s)
-    return score.continuity(it.truth(), it.receipts(), window)
+    return score.continuity(trial.truth(), trial.receipts(), window)
 
 
-async def rotations(it: World, effort: Effort) -> int:
+async def rotations(trial: Trial, effort: Effort) -> int:
     """Announce the end of the current connections, close them, and repeat."""
-    rng = random.Random(f"rotations:{it.seed}")
+    rng = random.Random(f"rotations:{trial.seed}")
     windows: list[Window] = []
     for _ in range(effort.rotations):
         notice_s = rng.uniform(*NOTICE_S)
         began_ms = wall_ms()
-        leaving = it.exchange.connections
-        it.exchange.announce_shutdown(*leaving)
+        leaving = trial.exchange.connections
+        trial.exchange.announce_shutdown(*leaving)
         await asyncio.sleep(notice_s)
         for connection in leaving:
             connection.close(1001, "server shutdown")
         await asyncio.sleep(ROTATION_S - notice_s)
         windows.append(Window(began_ms, wall_ms()))
     await asyncio.sleep(LAST_FRAMES_S)
-    return score.survived(it.truth(), it.receipts(), windows, by_trade=it.contestant.by_trade)
+    return score.survived(trial.truth(), trial.receipts(), windows, by_trade=trial.contestant.by_trade)
 
 
-async def stall(it: World, effort: Effort) -> float | None:
+async def stall(trial: Trial, effort: Effort) -> float | None:
     """Let the current connections fall silent forever; pings and new connections are answered."""
-    for connection in it.exchange.connections:
+    for connection in trial.exchange.connections:
         connection.stall = Stall.DATA
-    return await _back_after_s(it, effort)
+    return await _back_after_s(trial, effort)
 
 
-async def mute(it: World, effort: Effort) -> float | None:
+async def mute(trial: Trial, effort: Effort) -> float | None:
     """Close the current connections; the ones that replace them stay silent, the ones after work."""
-    leaving = it.exchange.connections
-    it.known = list(leaving)
-    it.newcomers_stalled = len(leaving)
-    it.exchange.close_all(1001, "server shutdown")
-    return await _back_after_s(it, effort)
+    leaving = trial.exchange.connections
+    trial.known = list(leaving)
+    trial.newcomers_stalled = len(leaving)
+    trial.exchange.close_all(1001, "server shutdown")
+    return await _back_after_s(trial, effort)
 
 
-async def _back_after_s(it: World, effort: Effort) -> float | None:
-    silent_ms, market_ms, by_trade = wall_ms(), it.exchange.now_ms, it.contestant.by_trade
+async def _back_after_s(trial: Trial, effort: Effort) -> float | None:
+    silent_ms, market_ms, by_trade = wall_ms(), trial.exchange.now_ms, trial.contestant.by_trade
     deadline = time.monotonic() + effort.watched_s
     while True:
         await asyncio.sleep(2.0)
-        back_s = score.back_after_s(it.ticks, it.receipts(), silent_ms, market_ms, by_trade=by_trade)
+        back_s = score.back_after_s(trial.ticks, trial.receipts(), silent_ms, market_ms, by_trade=by_trade)
         if back_s is not None or time.monotonic() > deadline:
             return back_s
 
 
 Figure = score.Continuity | int | float | None
-TRIALS: dict[str, Callable[[World, Effort], Awaitable[Figure]]] = {
+TRIALS: dict[str, Callable[[Trial, Effort], Awaitable[Figure]]] = {
     "calm": calm,
     "tape": tape,
     "rotations": rotations,

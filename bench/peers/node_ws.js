@@ -41,7 +41,7 @@ const publishAll = () => {
   for (const client of touched) client._socket.uncork();
 };
 
-// The pace of pacing.py: what was spent from tick to tick, the median of three, is the price of one.
+// The pace of pacing.py: the cost of a tick is the median CPU time of the last three.
 const cpuMs = () => { const { user, system } = process.cpuUsage(); return (user + system) / 1000; };
 const spentMs = Array(3).fill(FIRST_PERIOD_MS * load);
 let tickCpu = cpuMs(), tickBegan = performance.now();

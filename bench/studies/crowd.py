@@ -49,7 +49,7 @@ def run(lab: Lab) -> Findings:
             stalls = trace.read(target.folder / "trace", "stall", seen["began_ns"], seen["ended_ns"])
         worst = max(stalls, key=lambda line: line["late_s"], default={"late_s": 0.0, "cpu_s": 0.0})
         most_ms, cpu_ms = worst["late_s"] * 1e3, max((line["cpu_s"] for line in stalls), default=0.0) * 1e3
-        lab.say(f"{scenario.key}: longest stall {most_ms:.1f} ms, most CPU in one {cpu_ms:.1f} ms")
+        lab.report(f"{scenario.key}: longest stall {most_ms:.1f} ms, most CPU in one {cpu_ms:.1f} ms")
         first, last = seen["rss_before_kb"] / 1024, seen["rss_kb"] / 1024
         found.raw.append({"scenario": scenario.key, **seen, "stall_ms": most_ms, "stall_cpu_ms": cpu_ms})
         row = [f"{scenario.key}: {scenario.title}", number(most_ms), number(cpu_ms)]
@@ -66,7 +66,7 @@ def run(lab: Lab) -> Findings:
     with serving(server, IDLE, lab.cores) as target:
         (seen,) = load(target, IDLE, effort, lab.cores, within_s=effort.warm_s + effort.window_s + 60)
     busy = seen["server_cpu_s"] / seen["seconds"]
-    lab.say(f"idle: {busy:.2%} of a core")
+    lab.report(f"idle: {busy:.2%} of a core")
     memory = [number(seen[key] / 1024) for key in ("rss_before_kb", "rss_kb")]
     found.rows.append([f"{IDLE.key}: {IDLE.title}", "", "", "", "", f"{busy:.1%}", *memory, ""])
     found.raw.append({"scenario": IDLE.key, **seen})

@@ -90,7 +90,7 @@ def _wait_for_prices(target: Target, pairs: int) -> None:
                 return
         check(target.process, target.log)
         if time.monotonic() > deadline:
-            raise Failed(f"the service had not all {pairs} prices in {READY_WITHIN_S:.0f} s")
+            raise Failed(f"the service did not have all {pairs} prices in {READY_WITHIN_S:.0f} s")
         time.sleep(0.2)
 
 
@@ -127,7 +127,7 @@ def _one(lab: Lab, found: Findings, clients: int, form: Form, effort: Effort) ->
         remarks.append("the load generator was at its limit")
     times = [seen[key] / 1e3 for key in ("tick_p50_us", "tick_p99_us", "crowd_p50_us", "crowd_p99_us")]
     costs = [parse, publish, flush, cpu - parse - publish - flush, cpu]
-    lab.say(f"{clients} clients, {form.name}: last byte p99 {times[3]:.0f} ms; " + ", ".join(map(number, costs)))
+    lab.report(f"{clients} clients, {form.name}: last byte p99 {times[3]:.0f} ms; " + ", ".join(map(number, costs)))
     row = [str(clients), form.name, *map(number, times + costs), f"{seen['server_cpu_s'] / seen['seconds']:.0%}"]
     row.append(number(seen["bytes"] / seen["ticks"] / clients / 1024))
     found.rows.append([*row, number(stall_ms), number(clock_ms), "; ".join(remarks)])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bench import tools
 from bench.measure import Target
-from bench.processes import Failed, check, cpu_s_of, free_port, running, said, scratch_folder, wait_for_port
+from bench.processes import Failed, check, cpu_s_of, free_port, output_of, running, scratch_folder, wait_for_port
 from bench.servers import OURS
 from bench.studies.end_to_end import get, service
 from bench.studies.study import Findings, Lab, Study, Verdict, number
@@ -49,7 +49,7 @@ def run(lab: Lab) -> Findings:
                     for path in PATHS:
                         seen[path, tagged, name] = one = _ask(lab, wrk, target, path, tagged)
                         found.raw.append({"path": path, "tagged": tagged, "server": name, "per_s": one.per_s})
-                        lab.say(f"{name}, {PATHS[path]}{', known' if tagged else ''}: {one.per_s:,.0f}/s")
+                        lab.report(f"{name}, {PATHS[path]}{', known' if tagged else ''}: {one.per_s:,.0f}/s")
             except Absent as problem:
                 absent[name] = str(problem)
     for path, what in PATHS.items():
@@ -108,12 +108,12 @@ def _ask(lab: Lab, wrk: str, target: Target, path: str, tagged: bool) -> Run:
         if status != 304:
             raise Failed(f"{path} answered {status} to its own tag")
     before = cpu_s_of(target.process.pid)
-    text = said([*command, f"http://127.0.0.1:{target.port}{path}"], lab.cores.load, 60)
+    text = output_of([*command, f"http://127.0.0.1:{target.port}{path}"], lab.cores.load, 60)
     cpu_s = cpu_s_of(target.process.pid) - before
     check(target.process, target.log)
     rate, count, p99 = RATE.search(text), COUNT.search(text), P99.search(text)
     if rate is None or count is None or p99 is None or "Socket errors" in text or (not tagged and "Non-2xx" in text):
-        raise Failed(f"wrk said: {text.strip().splitlines()[-1]}")
+        raise Failed(f"wrk printed: {text.strip().splitlines()[-1]}")
     per_request_us = cpu_s / int(count[1]) * 1e6
     return Run(float(rate[1]), float(p99[1]) * UNIT_MS[p99[2]], per_request_us, len(body), status)
 

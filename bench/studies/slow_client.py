@@ -59,7 +59,7 @@ def run(lab: Lab) -> Findings:
         except (Absent, Failed) as problem:
             found.rows.append([name, kind.title, str(others), *[""] * 7, str(problem)])
             continue
-        lab.say(f"{name}, {kind.title}, {others} others: p99 {seen['age_p99_us'] / 1e6:.2f} s")
+        lab.report(f"{name}, {kind.title}, {others} others: p99 {seen['age_p99_us'] / 1e6:.2f} s")
         found.raw.append({"server": name, "scenario": kind.title, "others": others, **seen})
         age = [number(seen[key] / 1e6) for key in ("age_p50_us", "age_p99_us", "age_max_us")]
         rate, load_ = seen["slow_messages"] / seen["seconds"], seen["server_cpu_s"] / seen["seconds"]

@@ -71,7 +71,7 @@ def run(lab: Lab) -> Findings:
         otherwise = ", ".join(f"{many} {what}" for what, many in counts.items() if many)
         seconds, p99_ms = (max(each[name] for each in storm.answers) for name in ("seconds", "p99_ms"))
         calm_ms, stormy_ms = quiet["p99_us"] / 1e3, seen["p99_us"] / 1e3
-        lab.say(f"{kind.name}: {taken} taken, {refused} refused in {seconds:.1f} s; p99 inside {stormy_ms:.1f} ms")
+        lab.report(f"{kind.name}: {taken} taken, {refused} refused in {seconds:.1f} s; p99 inside {stormy_ms:.1f} ms")
         row = [kind.name, f"{taken:,}", f"{refused:,}", otherwise or "0", number(seconds), number(p99_ms)]
         row += [number(stormy_ms), number(calm_ms), number(stall_ms)]
         found.rows.append([*row, str(storm.descriptors), number(seen["rss_kb"] / 1024)])
@@ -108,7 +108,7 @@ def _server(kind: Kind) -> Server:
         if kind.descriptors is not None:
             prlimit = shutil.which("prlimit")
             if prlimit is None:
-                raise Failed("there is no prlimit to take descriptors away with")
+                raise Failed("prlimit, which limits descriptors, is not installed")
             command = [prlimit, f"--nofile={kind.descriptors}:{kind.descriptors}", *command]
         return Launch(command)
 
@@ -127,8 +127,8 @@ def _storm(lab: Lab, target: Target, effort: Effort) -> Iterator[Storm]:
 
     with ExitStack() as stack:
         folder = stack.enter_context(scratch_folder())
-        told = [folder / str(number) for number in range(PROCESSES)]
-        for place, path in enumerate(told):
+        outputs = [folder / str(number) for number in range(PROCESSES)]
+        for place, path in enumerate(outputs):
             command = [sys.executable, "-m", "bench.studies.storm_clients", "--port", str(target.port)]
             command += ["--source", f"127.0.0.{place + 2}", "--count", str(STORM // PROCESSES)]
             command += ["--after", str(effort.warm_s + 1.0), "--hold", "600"]
@@ -139,11 +139,11 @@ def _storm(lab: Lab, target: Target, effort: Effort) -> Iterator[Storm]:
         stack.callback(over.set)
         yield storm
         deadline = time.monotonic() + WAIT_S
-        while not all(path.read_text().endswith("}\n") for path in told):
+        while not all(path.read_text().endswith("}\n") for path in outputs):
             if time.monotonic() > deadline:
                 raise Failed("the storm did not pass")
             time.sleep(0.1)
-        storm.answers = [json.loads(path.read_text()) for path in told]
+        storm.answers = [json.loads(path.read_text()) for path in outputs]
 
 
 STUDY = Study(

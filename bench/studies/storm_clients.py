@@ -29,7 +29,7 @@ def main(port: int, source: str, count: int, after_s: float, hold_s: float) -> N
     time.sleep(after_s)
     plan = selectors.DefaultSelector()
     began: dict[socket.socket, float] = {}
-    heard: dict[socket.socket, bytes] = {}
+    answers: dict[socket.socket, bytes] = {}
     took_ms: dict[str, list[float]] = {}
     inside: set[socket.socket] = set()
     started = time.monotonic()
@@ -47,11 +47,11 @@ def main(port: int, source: str, count: int, after_s: float, hold_s: float) -> N
             plug = key.fileobj  # type: ignore[assignment]
             if plug in inside:
                 outcome = _stay(plug)
-            elif plug in heard:
-                outcome = _hear(plug, heard)
+            elif plug in answers:
+                outcome = _read_answer(plug, answers)
             else:
                 outcome = _ask(plug)
-                heard[plug] = b""
+                answers[plug] = b""
                 plan.modify(plug, selectors.EVENT_READ)
             if outcome is None:
                 continue
@@ -80,7 +80,7 @@ def _ask(plug: socket.socket) -> str | None:
     return None
 
 
-def _hear(plug: socket.socket, heard: dict[socket.socket, bytes]) -> str | None:
+def _read_answer(plug: socket.socket, answers: dict[socket.socket, bytes]) -> str | None:
     """Return the status, or the close code in its place; None if neither has arrived yet."""
     try:
         data = plug.recv(4096)
@@ -88,7 +88,7 @@ def _hear(plug: socket.socket, heard: dict[socket.socket, bytes]) -> str | None:
         return type(error).__name__
     if not data:
         return "closed"
-    heard[plug] = text = heard[plug] + data
+    answers[plug] = text = answers[plug] + data
     if not text.startswith(b"HTTP/1.1 101"):
         return text[9:12].decode() if len(text) >= 12 else None
     if b'"hello"' in text:
@@ -112,7 +112,7 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--source", required=True, help="a loopback address")
     parser.add_argument("--count", type=int, required=True)
-    parser.add_argument("--after", type=float, default=0.0, help="seconds until they come")
+    parser.add_argument("--after", type=float, default=0.0, help="seconds until they connect")
     parser.add_argument("--hold", type=float, default=0.0, help="seconds that they stay")
     options = parser.parse_args()
     main(options.port, options.source, options.count, options.after, options.hold)

@@ -32,12 +32,12 @@ def run(lab: Lab) -> Findings:
         busy = median(window["server_cpu_s"] / window["seconds"] for window in windows)
         found.rows.append([name, *figures, f"{busy:.0%}", spread(window["rss_kb"] / 1024 for window in windows)])
     ratio = median(b["p99_us"] / a["p99_us"] for a, b in zip(without, with_them, strict=True))
-    lab.say(f"p99 of the others {ratio:.3f} times that without them")
+    lab.report(f"p99 of the others {ratio:.3f} times that without them")
     found.verdicts.append(Verdict("p99 of the others", f"≤ {GOAL:g}×", f"{ratio:.2f}×", ratio <= GOAL))
     if len(without) > 2:  # the first window still contains the effects of the start
         grown = (without[-1]["rss_kb"] - without[1]["rss_kb"]) / 1024
         minutes = turns * (effort.warm_s + effort.window_s) / 60
-        text = f"memory after the last of them has gone, against after the first, over {minutes:.1f} minutes"
+        text = f"memory after the last of them left, compared to after the first, over {minutes:.1f} minutes"
         found.verdicts.append(Verdict(text, f"≤ +{FLAT_MB:g} MB", f"{grown:+.1f} MB", grown <= FLAT_MB))
     dead = max(window["dead"] - window["dead_poor"] for window in seen)
     found.remarks.append(f"{dead:.0f} of the others lost their connection.")

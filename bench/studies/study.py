@@ -9,11 +9,11 @@ from bench.processes import Cores
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """The place and the thoroughness of a study."""
+    """The machine and the thoroughness of a study."""
 
     cores: Cores
     quick: bool
-    say: Callable[[str], None]
+    report: Callable[[str], None]
     minutes: float = 0.0
     """Minimum time to observe whatever may grow with time."""
 

@@ -1,4 +1,4 @@
-"""The side by side of `bench/continuity`: what counts as missing, wrong, doubled, blind, noticed and survived."""
+"""Tests of the scores of `bench/continuity`: missing, wrong, doubled, blind, noticed and survived."""
 
 import json
 from collections.abc import Iterable
@@ -28,13 +28,13 @@ OPENS = [BEGAN + number * CANDLE_MS for number in range(3)]
 
 
 def truth(pairs: Iterable[str] = (BTC,), down: Iterable[int] = ()) -> Truth:
-    """Three candles, and a tick of two trades a second for ten seconds."""
+    """Return three candles, and a tick of two trades a second for ten seconds."""
     ticks = [Tick(BEGAN + second * 1000, 2 * second, 2 * second + 1) for second in range(10)]
     candles = {(pair, open_time): VALUES for pair in pairs for open_time in OPENS}
     return Truth(candles, dict.fromkeys(pairs, ticks), frozenset(down))
 
 
-def told(open_time: int, values: tuple[float, ...] = VALUES, *, corrected: bool = False) -> Closed:
+def closed_at(open_time: int, values: tuple[float, ...] = VALUES, *, corrected: bool = False) -> Closed:
     return Closed(open_time + CANDLE_MS + 40, BTC, open_time, values, corrected)
 
 
@@ -49,65 +49,65 @@ def score(candles: Iterable[Closed] = (), prices: Iterable[Price] = (), down: It
 # --- candles ---
 
 
-def test_a_client_that_is_told_every_candle_once_misses_nothing() -> None:
-    found = score(map(told, OPENS), every_second())
+def test_a_client_that_gets_every_candle_once_misses_nothing() -> None:
+    found = score(map(closed_at, OPENS), every_second())
     assert (found.candles, found.missing, found.wrong, found.doubled) == (3, 0, 0, 0)
     assert (found.doubled_prices, found.blind_s) == (0, 0)
     assert found.late_s == 0.04
 
 
-def test_a_candle_that_nobody_called_closed_is_missing() -> None:
-    assert score([told(OPENS[0])]).missing == 2
+def test_a_candle_never_reported_as_closed_is_missing() -> None:
+    assert score([closed_at(OPENS[0])]).missing == 2
 
 
-def test_a_candle_counts_where_it_ends() -> None:
+def test_a_candle_counts_in_the_window_in_which_it_ends() -> None:
     window = Window(OPENS[0] + 1, OPENS[2])  # up to, but not at, the end of the second
-    found = continuity(truth(), Receipts([], [told(OPENS[0])]), window)
+    found = continuity(truth(), Receipts([], [closed_at(OPENS[0])]), window)
     assert (found.candles, found.missing) == (1, 0)
 
 
-def test_other_values_than_the_exchanges_are_wrong() -> None:
-    assert score([told(OPENS[0], (1.0, 2.0, 0.5, 1.5, 9.0))]).wrong == 1
+def test_values_that_differ_from_the_exchange_are_wrong() -> None:
+    assert score([closed_at(OPENS[0], (1.0, 2.0, 0.5, 1.5, 9.0))]).wrong == 1
 
 
-def test_a_candle_told_twice_is_doubled_even_with_the_same_values() -> None:
-    assert score([told(OPENS[0]), told(OPENS[0]), told(OPENS[1])]).doubled == 1
+def test_a_candle_closed_twice_is_doubled_even_with_the_same_values() -> None:
+    assert score([closed_at(OPENS[0]), closed_at(OPENS[0]), closed_at(OPENS[1])]).doubled == 1
 
 
-def test_an_open_correction_is_neither_doubled_nor_wrong() -> None:
-    found = score([told(OPENS[0], (1.0, 2.0, 0.5, 1.5, 9.0)), told(OPENS[0], corrected=True)])
+def test_an_explicit_correction_is_neither_doubled_nor_wrong() -> None:
+    found = score([closed_at(OPENS[0], (1.0, 2.0, 0.5, 1.5, 9.0)), closed_at(OPENS[0], corrected=True)])
     assert (found.doubled, found.wrong) == (0, 0)
 
 
-def test_candles_before_and_after_the_tape_count_for_nothing() -> None:
-    before, after = told(BEGAN - 2 * CANDLE_MS), told(BEGAN + 9 * CANDLE_MS)
-    found = score([before, before, after, *map(told, OPENS)])
+def test_candles_before_and_after_the_tape_do_not_count() -> None:
+    before, after = closed_at(BEGAN - 2 * CANDLE_MS), closed_at(BEGAN + 9 * CANDLE_MS)
+    found = score([before, before, after, *map(closed_at, OPENS)])
     assert (found.candles, found.missing, found.doubled) == (3, 0, 0)
 
 
-def test_the_slowest_candle_is_measured_from_its_end_to_its_first_word() -> None:
+def test_the_slowest_candle_is_measured_from_its_end_to_its_first_report() -> None:
     late = Closed(OPENS[1] + CANDLE_MS + 7_000, BTC, OPENS[1], VALUES)
     again = Closed(OPENS[1] + CANDLE_MS + 90_000, BTC, OPENS[1], VALUES)
-    assert score([told(OPENS[0]), late, again]).late_s == 7.0
+    assert score([closed_at(OPENS[0]), late, again]).late_s == 7.0
 
 
 # --- prices ---
 
 
-def test_a_price_told_twice_is_doubled() -> None:
+def test_a_price_received_twice_is_doubled() -> None:
     assert score(prices=[*every_second(), *every_second(seconds=[4])]).doubled_prices == 1
 
 
-def test_seconds_without_a_price_are_blind_but_for_the_grace() -> None:
+def test_seconds_without_a_price_are_blind_after_the_grace_time() -> None:
     silent_from_2_to_8 = every_second(seconds=[0, 1, 8, 9])
     assert score(prices=silent_from_2_to_8).blind_s == 4, "those of the seconds 2 to 5; the price at 8 is soon for 6"
 
 
-def test_a_client_that_hears_nothing_is_blind_all_the_time() -> None:
+def test_a_client_that_receives_nothing_is_blind_all_the_time() -> None:
     assert score().blind_s == 10
 
 
-def test_nobody_is_blind_while_the_exchange_is_down() -> None:
+def test_no_client_is_blind_while_the_exchange_is_down() -> None:
     assert score(down=[BEGAN + second * 1000 for second in range(10)]).blind_s == 0
 
 
@@ -126,33 +126,33 @@ def test_a_market_that_did_not_trade_is_not_missed() -> None:
 ROTATIONS = [Window(BEGAN, BEGAN + 5000), Window(BEGAN + 5000, BEGAN + 10_000)]
 
 
-def test_a_rotation_is_survived_when_every_price_came_once() -> None:
+def test_a_rotation_is_survived_if_every_price_arrives_once() -> None:
     assert survived(truth(), Receipts(every_second(), []), ROTATIONS, by_trade=False) == 2
 
 
 @pytest.mark.parametrize("seconds", [[0, 1, 2, 3, 4, 5, 6, 8, 9], [0, 1, 2, 3, 4, 5, 6, 7, 7, 8, 9]])
-def test_a_lost_or_doubled_price_costs_its_rotation_and_no_other(seconds: list[int]) -> None:
+def test_a_lost_or_doubled_price_fails_only_its_rotation(seconds: list[int]) -> None:
     assert survived(truth(), Receipts(every_second(seconds=seconds), []), ROTATIONS, by_trade=False) == 1
 
 
-def test_trades_are_counted_each() -> None:
+def test_each_trade_counts() -> None:
     trades = [Price(BEGAN, BTC, number) for number in range(20)]
     assert survived(truth(), Receipts(trades, []), ROTATIONS, by_trade=True) == 2
     assert survived(truth(), Receipts(trades[:-1], []), ROTATIONS, by_trade=True) == 1
 
 
-def test_a_candle_that_ends_in_a_rotation_has_to_come_once() -> None:
+def test_a_candle_that_ends_in_a_rotation_must_arrive_once() -> None:
     rotation = [Window(OPENS[1] - 1000, OPENS[1] + 1000)]
     it = Truth({(BTC, OPENS[0]): VALUES}, {BTC: []}, frozenset())
     for times, expected in ((0, 0), (1, 1), (2, 0)):
-        receipts = Receipts([], [told(OPENS[0])] * times)
+        receipts = Receipts([], [closed_at(OPENS[0])] * times)
         assert survived(it, receipts, rotation, by_trade=False) == expected
 
 
 # --- stalls ---
 
 
-def test_a_stall_is_over_with_the_first_event_that_came_after_it() -> None:
+def test_a_stall_ends_with_the_first_event_after_it() -> None:
     late = Price(BEGAN + 4_600, BTC, BEGAN + 2_000)
     news = Price(BEGAN + 7_100, BTC, BEGAN + 7_000)
     for prices, expected in (([late], None), ([late, news], 4.1)):

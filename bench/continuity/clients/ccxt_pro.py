@@ -33,12 +33,12 @@ async def candles(exchange: ccxt.pro.binance, task: Task, market: str) -> None:
     latest: list[float] | None = None
     while True:
         try:
-            told = await exchange.watch_ohlcv(market, "1m")
+            rows = await exchange.watch_ohlcv(market, "1m")
         except ccxt.NetworkError as error:
             task.note(f"candles: {error}")
             await asyncio.sleep(PAUSE_S)
             continue
-        for candle in told:
+        for candle in rows:
             if latest is not None and candle[0] > latest[0]:
                 task.closed(market.replace("/", ""), int(latest[0]), latest[1:])
             if latest is None or candle[0] >= latest[0]:

@@ -22,12 +22,12 @@ def main() -> None:
     """Watch until killed."""
     task = Task.from_arguments()
 
-    async def candle(told: Candle, _received_s: float) -> None:
-        values = [told.open, told.high, told.low, told.close, told.volume]
-        task.closed(told.symbol.replace("-", ""), round(told.start * 1000), [float(value) for value in values])
+    async def candle(received: Candle, _received_s: float) -> None:
+        values = [received.open, received.high, received.low, received.close, received.volume]
+        task.closed(received.symbol.replace("-", ""), round(received.start * 1000), [float(value) for value in values])
 
-    async def trade(told: Trade, _received_s: float) -> None:
-        task.price(told.symbol.replace("-", ""), int(told.id))
+    async def trade(received: Trade, _received_s: float) -> None:
+        task.price(received.symbol.replace("-", ""), int(received.id))
 
     Binance.websocket_endpoints = [WebsocketEndpoint(task.ws_url)]
     Binance.rest_endpoints = [RestEndpoint(task.rest_url, routes=Routes("/api/v3/exchangeInfo"))]

@@ -32,9 +32,9 @@ class Task:
         parser = argparse.ArgumentParser()
         for name in ("--ws", "--rest", "--symbols", "--certificate", "--receipts"):
             parser.add_argument(name, required=True)
-        told = parser.parse_args()
-        output = Path(told.receipts).open("w", encoding="utf-8", buffering=1)  # noqa: SIM115 - until the process is ended
-        return cls(told.ws, told.rest, tuple(told.symbols.split(",")), told.certificate, output)
+        options = parser.parse_args()
+        output = Path(options.receipts).open("w", encoding="utf-8", buffering=1)  # noqa: SIM115 - until the process is ended
+        return cls(options.ws, options.rest, tuple(options.symbols.split(",")), options.certificate, output)
 
     def price(self, pair: str, mark: int) -> None:
         """Record a price."""
