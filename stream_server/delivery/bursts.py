@@ -113,7 +113,11 @@ class Burst:
         if self.looked_at < len(self.frames):
             self.looked_at = len(self.frames)
             self.newest = dict(zip(self.topics, self.frames, strict=True))
-            self.calm = all(frame.topic and not frame.log for frame in self.frames)
+            self.calm = True
+            for frame in self.frames:  # bursts of one frame are frequent, and `all` would take longer
+                if frame.log or not frame.topic:
+                    self.calm = False
+                    break
         return self.newest if self.calm else None
 
     def by_number(self) -> list[bytes]:

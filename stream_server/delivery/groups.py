@@ -211,7 +211,7 @@ class PickingGroup(Group):
 class ThrottledGroup(Group):
     """A group of whose topics some have an interval: their values are `held` for the next beat of it."""
 
-    __slots__ = ("beaten", "beats", "expect", "held", "intervals", "mixed", "ripe")
+    __slots__ = ("beaten", "beats", "expect", "held", "interval_ms", "intervals", "mixed", "ripe")
 
     def __init__(
         self,
@@ -232,6 +232,8 @@ class ThrottledGroup(Group):
         """By interval, the number of the last beat."""
         self.intervals = frozenset([interval for _, interval in key.selection])
         self.mixed = len(self.intervals) > 1
+        self.interval_ms = max(self.intervals)
+        """The interval of all its topics, unless they are `mixed`."""
         super().__init__(key, last_sent, place, patterns)
 
     def pick(self, burst: Burst) -> None:
@@ -265,7 +267,7 @@ class ThrottledGroup(Group):
         listens = self.listens
         fewer, others = (newest, listens) if len(newest) < len(listens) else (listens, newest)
         self.effort += len(fewer)
-        (interval_ms,) = self.intervals
+        interval_ms = self.interval_ms
         held = self.held.get(interval_ms)
         if held is not None:
             for topic in fewer:

@@ -161,9 +161,12 @@ class Rounds:
 
     def _time(self) -> None:
         """Note how long what has been written of this round had to wait."""
-        if self.round.began_at is not None:
+        if self.round.began_at is None:
+            return
+        untimed = [tally for tally in self.sent.values() if tally.messages > tally.timed]
+        if untimed:
             waited_s = self.clock.now() - self.round.began_at
-            for tally in self.sent.values():
+            for tally in untimed:
                 tally.end(waited_s)
 
     def _write_joined(self, group: Group, budget: int) -> int:
