@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from orchestrator.clock import Clock
 from stream_server.delivery.hub import Hub
-from stream_server.delivery.outbox import SLOW_PONG_S, Outbox
+from stream_server.delivery.outbox import Outbox
+from stream_server.delivery.pacing import SLOW_PONG_S
 from stream_server.delivery.rounds import WRITES_A_TURN
 from stream_server.wire import messages
 from stream_server.wire.messages import Wire
@@ -94,7 +95,7 @@ class Clients:
 
         False if nobody had asked for it.
         """
-        asked = client.pinged_at is not None or client.outbox.asked_at is not None
+        asked = client.pinged_at is not None or client.outbox.pacer.is_waiting
         if client.pinged_at is not None:
             if self.clock.now() - client.pinged_at > SLOW_PONG_S:
                 self.hub.members.pace(client.outbox)
@@ -129,7 +130,7 @@ class Clients:
         """Some hundred clients a loop turn: thousands of writes in one would hold up everything else."""
         for number, client in enumerate(list(self.connected), 1):
             # To a client that is behind the data itself is the question, and STALL_S its time to answer.
-            if not client.outbox.behind and not client.outbox.closed:
+            if not client.outbox.lagging and not client.outbox.closed:
                 act(client)
             if number % WRITES_A_TURN == 0:
                 await asyncio.sleep(0)
@@ -157,7 +158,7 @@ class Clients:
                 self.hub.members.close(client.outbox, UNAUTHORISED)
             if client.pinged_at is None:
                 continue
-            if client.outbox.behind:
+            if client.outbox.lagging:
                 client.pinged_at = now  # the ping may be behind much else; STALL_S is its time to answer
             elif now - client.pinged_at >= PONG_WITHIN_S:
                 client.pinged_at = None

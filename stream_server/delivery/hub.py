@@ -92,9 +92,9 @@ class Hub:
         return self.rounds.sent
 
     @property
-    def behind(self) -> Collection[Outbox]:
+    def lagging(self) -> Collection[Outbox]:
         """The clients that lag."""
-        return self.laggards.behind
+        return self.laggards.lagging
 
     @property
     def conflated(self) -> int:
@@ -217,7 +217,7 @@ class Hub:
         self._drop_idle(now)
         if self.histories.dropped and self.rounds.is_idle:
             self.histories.forget_dropped(self.seq)
-        self.laggards.look_at_swamped()
+        self.laggards.review_full()
         for group in list(self.groups.by_key.values()):
             if now - group.last_sent >= POS_AFTER_S:
                 self._send_position(group)

@@ -11,7 +11,7 @@ from stream_server.delivery.beats import Beats
 from stream_server.delivery.faults import Faults
 from stream_server.delivery.groups import Group, Groups, ThrottledGroup
 from stream_server.delivery.laggards import Laggards
-from stream_server.delivery.outbox import UNTOLD, Outbox
+from stream_server.delivery.outbox import Outbox
 from stream_server.delivery.policy import FAREWELL_S, HubPolicy
 from stream_server.delivery.rounds import Rounds
 from stream_server.wire import messages
@@ -77,8 +77,7 @@ class Members:
         if outbox in self.by_outbox or outbox.closed:
             return
         self.by_outbox[outbox] = Member()
-        if outbox.tally is UNTOLD:
-            outbox.tally = self.rounds.sent[outbox.wire.transport]
+        outbox.join(self.rounds.sent[outbox.wire.transport])
 
     def leave(self, outbox: Outbox) -> None:
         """Forget a client. Safe to call twice."""
@@ -126,7 +125,7 @@ class Members:
             group.newcomers[outbox] = self.order.seq
         member.group, member.selection = group, dict(selection)
         wanted = [frame for frame in unseen if frame.topic in group.listens]
-        self.laggards.hand(outbox, wanted)
+        self.laggards.send_or_hold(outbox, wanted)
         return group
 
     def _leave_group(self, outbox: Outbox, member: Member) -> list[Frame]:
@@ -148,10 +147,10 @@ class Members:
             return
         member = self.by_outbox.get(outbox)
         if member is None or member.group is None:
-            outbox.wire = wire
+            outbox.rewire(wire)
             return
         self.rounds.settle(member.group)
-        outbox.wire = wire
+        outbox.rewire(wire)
         self.select(outbox, member.selection)
 
     # --- messages ---
@@ -163,7 +162,7 @@ class Members:
             return
         if member.group is not None:
             self.rounds.settle(member.group)
-        self.laggards.answer(outbox, frames, self.order.seq)
+        self.laggards.send_or_hold(outbox, frames, as_answer_at=self.order.seq)
 
     def let_out(self, outbox: Outbox) -> None:
         """Send a client what is held for its beats: it is about to get a position, which must not pass over them."""
@@ -172,17 +171,15 @@ class Members:
             return
         group = member.group
         self.rounds.settle(group)
-        self.laggards.hand(outbox, group.unseen_by(outbox))
+        self.laggards.send_or_hold(outbox, group.unseen_by(outbox))
         if group.holds_anything():
             group.newcomers[outbox] = self.order.seq
 
     def write(self, outbox: Outbox, data: bytes) -> None:
         """Write bytes that are not a message, such as a ping."""
         if not outbox.closed:
-            try:
+            with self.faults.contained(outbox):
                 outbox.put(data)
-            except Exception as error:  # of one client, which must not harm the others
-                self.faults.blame(outbox, error)
 
     # --- how well a client reads ---
 
@@ -193,7 +190,7 @@ class Members:
 
     def pace(self, outbox: Outbox) -> None:
         """Pace a client that took long to answer a ping: what it is sent grows old on the way."""
-        if outbox in self.by_outbox and not outbox.behind:
+        if outbox in self.by_outbox and not outbox.lagging:
             self.laggards.fall_behind(outbox, paced=True)
 
     def find_stuck(self) -> None:
@@ -223,6 +220,6 @@ class Members:
         """Close the connection of a client that has done nothing wrong: if it reads, it gets first what is held."""
         member = self.by_outbox.get(outbox)
         if member is not None:
-            self.laggards.hand(outbox, self._leave_group(outbox, member))
+            self.laggards.send_or_hold(outbox, self._leave_group(outbox, member))
             self.laggards.let_out(outbox)
         self.close(outbox, closing, after_ms)

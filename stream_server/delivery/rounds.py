@@ -198,7 +198,7 @@ class Rounds:
         group.last_sent = self.clock.now()
         size = len(payload)
         if self._put((outbox,), payload):
-            self.laggards.hand(outbox, frames, payload)
+            self.laggards.send_or_hold(outbox, frames, payload)
         else:
             tally = outbox.tally
             tally.messages += count  # a call would take longer than both
@@ -237,9 +237,10 @@ class Rounds:
         """Hand what is delivered to a member that may lag, or that has a part of it already."""
         seen = delivery.newcomers.get(outbox)
         if seen is None:
-            self.laggards.hand(outbox, delivery.frames, delivery.payload)
+            self.laggards.send_or_hold(outbox, delivery.frames, delivery.payload)
         else:
-            self.laggards.hand(outbox, [frame for frame in delivery.frames if not frame.topic or frame.seq > seen])
+            fresh = [frame for frame in delivery.frames if not frame.topic or frame.seq > seen]
+            self.laggards.send_or_hold(outbox, fresh)
 
     def _put(self, outboxes: Sequence[Outbox], payload: bytes) -> list[Outbox]:
         """Write to those who keep up; returns the others. What one connection raises does not reach the others."""

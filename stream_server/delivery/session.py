@@ -103,7 +103,7 @@ class Session:
             return
         if text.strip() in PING_TEXTS:
             # As it was asked, also to a client that gets arrays.
-            self.outbox.pipe.write(messages.websocket_frame(0x81, b"pong"))
+            self.hub.members.write(self.outbox, messages.websocket_frame(0x81, b"pong"))
             self.strikes = 0
             return
         req: object = None

@@ -102,7 +102,7 @@ class Subscriptions:
         if gone:
             rest = {selector: ms for selector, ms in selection.items() if selector not in gone}
             group = self.members.select(outbox, rest)
-            outbox.drop_values(group.listens)
+            outbox.backlog.keep_only(group.listens)
             self.interest.lose(gone)
         return list(gone)
 

@@ -114,16 +114,16 @@ class ServiceCollector(Collector):
         yield _counters("refusals", "What was refused, by its error code.", ("code",), refused)
         resumes = {(outcome,): hub.resumes[outcome] for outcome in ("resumed", "epoch", "evicted", "bad_cursor")}
         yield _counters("resumes", "Subscriptions with a cursor, by what became of it.", ("outcome",), resumes)
-        yield _gauge("clients_behind", "Clients that lag.", len(hub.behind))
+        yield _gauge("clients_behind", "Clients that lag.", len(hub.lagging))
         yield _counter("clients_cut", "Clients cut as too slow.", hub.members.cut)
         yield _counter("delivery_faults", "Clients ended for a fault of ours.", hub.faults.count)
-        messages = [outbox.held_messages for outbox in hub.behind]
-        sizes = [outbox.held_bytes for outbox in hub.behind]
+        messages = [outbox.held_messages for outbox in hub.lagging]
+        sizes = [outbox.held_bytes for outbox in hub.lagging]
         yield _gauge("outbox_messages", "Messages held for clients that lag.", sum(messages))
         yield _gauge("outbox_messages_max", "The most that are held for one of them.", max(messages, default=0))
         yield _gauge("outbox_bytes", "Held for clients that lag.", sum(sizes))
         yield _gauge("outbox_max_bytes", "The most that is held for one of them.", max(sizes, default=0))
-        buffered = sum(outbox.pipe.buffered() for outbox in hub.behind)
+        buffered = sum(outbox.pipe.buffered() for outbox in hub.lagging)
         yield _gauge("outbox_buffered_bytes", "Sent to clients that lag, but not taken by the kernel.", buffered)
 
     def _delivery(self) -> Iterator[Metric]:

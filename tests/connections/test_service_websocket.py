@@ -626,7 +626,7 @@ async def test_a_client_that_was_slow_gets_the_newest_values_by_id_and_is_told_w
 ) -> None:
     async with serving(crowded, tmp_path) as service, lazy_reader(service, "topics=price.*") as lazy:
         hub = service.context.hub
-        while not hub.behind:
+        while not hub.lagging:
             crowded.advance(1)
             await until(lambda: last_ts(service, "price.BTC") == crowded.now_ms)
         crowded.advance(20)

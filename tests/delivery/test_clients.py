@@ -88,11 +88,11 @@ async def test_a_pong_in_time_keeps_the_client_for_ever() -> None:
 async def test_a_client_that_is_behind_is_not_pinged() -> None:
     rig = Rig()
     client, connected = rig.connect()
-    connected.outbox.behind = True
+    connected.outbox.lagging = True
     async with rig.beating():
         await rig.pass_seconds(50)
         assert (client.pinged_at, connected.pipe.reader.pings) == (None, 0)
-        connected.outbox.behind = False
+        connected.outbox.lagging = False
         await rig.pass_seconds(HEARTBEAT_S)
     assert connected.pipe.reader.pings == 1
 
@@ -114,7 +114,7 @@ async def test_an_sse_client_gets_a_comment_every_fifteen_seconds_and_no_ping(wi
 async def test_an_sse_client_that_is_behind_gets_no_comment_on_top() -> None:
     rig = Rig()
     _, connected = rig.connect(Wire.SSE)
-    connected.outbox.behind = True
+    connected.outbox.lagging = True
     async with rig.beating():
         await rig.pass_seconds(40)
     assert connected.pipe.writes == 0

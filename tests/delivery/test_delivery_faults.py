@@ -64,7 +64,7 @@ def pass_time(rig: HubRig, seconds: float) -> None:
         rig.clock.turn()
 
 
-STATES = ("keeps up", "lags", "paced", "swamped", "throttled", "newcomer")
+STATES = ("keeps up", "lags", "paced", "full", "throttled", "newcomer")
 ERRORS = [ValueError("broken"), KeyError("x"), RuntimeError("gone"), OSError("gone")]
 
 
@@ -93,7 +93,7 @@ def test_whatever_a_connection_raises_everybody_else_gets_everything(
     offender.subscribe(*names, interval_ms=interval_ms)
     slow.pipe.clog(CLOGGED_BYTES)
     match state:
-        case "lags" | "swamped":
+        case "lags" | "full":
             pipe.clog(CLOGGED_BYTES)
         case "paced":
             rig.hub.members.pace(offender.outbox)
@@ -259,8 +259,8 @@ def test_every_entry_point_is_nothing_for_a_client_that_has_left(
     pass_time(rig, 2)
     assert (client.pipe.writes, client.pipe.closed_times, rig.hub.members.cut) == before
     hub = rig.hub
-    assert not hub.members.by_outbox and not hub.groups.by_key and not hub.interest.counts and not hub.behind
-    assert not hub.laggards.swamped and not len(hub.beats)
+    assert not hub.members.by_outbox and not hub.groups.by_key and not hub.interest.counts and not hub.lagging
+    assert not hub.laggards.full and not len(hub.beats)
 
 
 def test_the_sweep_knows_the_entry_points() -> None:

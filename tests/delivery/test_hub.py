@@ -255,7 +255,7 @@ def test_who_has_left_gets_nothing_and_is_kept_nowhere() -> None:
     rig.clock.advance(1)
     hub = rig.hub
     assert listener.take() == []
-    assert not (hub.members.by_outbox or hub.groups.by_key or hub.interest.counts or hub.behind or hub.beats)
+    assert not (hub.members.by_outbox or hub.groups.by_key or hub.interest.counts or hub.lagging or hub.beats)
     assert not any(hub.groups.listeners.values())
 
 
@@ -265,7 +265,7 @@ def test_a_client_that_leaves_while_its_buffer_is_full_is_not_cut_afterwards() -
     rig.say("price.BTC")
     listener.pipe.clog()
     rig.hub.members.leave(listener.outbox)
-    assert not rig.hub.behind
+    assert not rig.hub.lagging
     rig.clock.advance(60)
     assert (rig.hub.members.cut, listener.pipe.closed_times) == (0, 0)
 
@@ -1049,7 +1049,7 @@ def test_a_paced_client_that_answers_quickly_is_as_good_as_any_other_again() -> 
         rig.say("price.A")
         rig.clock.advance(0.05)
     assert not client.outbox.paced
-    assert not client.outbox.behind
+    assert not client.outbox.lagging
     client.take()
     rig.say("price.A")
     rig.clock.turn()
@@ -1074,7 +1074,7 @@ def test_an_sse_client_is_never_paced_because_it_cannot_answer() -> None:
         client.pipe.drain()
         rig.clock.advance(0.1)
     assert not client.outbox.paced
-    assert not client.outbox.behind
+    assert not client.outbox.lagging
 
 
 def test_a_slow_pong_alone_begins_the_pacing() -> None:

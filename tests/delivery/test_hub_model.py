@@ -20,7 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from feeds import topics
 from feeds.model import Event
 from stream_server.delivery.hub import Hub, HubPolicy
-from stream_server.delivery.outbox import LEAST_PORTION_BYTES, Outbox
+from stream_server.delivery.outbox import Outbox
+from stream_server.delivery.pacing import LEAST_PORTION_BYTES
 from stream_server.wire import messages
 from stream_server.wire.messages import Wire
 from stream_server.wire.refusals import TOO_SLOW
@@ -160,7 +161,7 @@ class Client:
     def connect(self) -> None:
         self.pipe = FakePipe(self.wire)
         self.outbox = Outbox(self.pipe, self.wire)
-        self.outbox.portion_bytes = self.portion_bytes
+        self.outbox.pacer.portion_bytes = self.portion_bytes
         if self.watched:
             self.pipe.watched_by(self.outbox)
         self.model.hub.members.join(self.outbox)
@@ -615,7 +616,7 @@ class HubModel(RuleBasedStateMachine):
         client = self.clients["paced"]
         if client.outbox is not None:
             client.was_slow = True
-            client.outbox.portion_bytes = client.portion_bytes
+            client.outbox.pacer.portion_bytes = client.portion_bytes
             self.hub.members.pace(client.outbox)
 
     @rule(name=may_be_slow)

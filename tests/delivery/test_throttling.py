@@ -24,7 +24,7 @@ PATHS = {
     "each": (ThrottledGroup, "_take_each"),
     "alone": (Rounds, "_write_alone"),
     "together": (Rounds, "_deliver"),
-    "aside": (Laggards, "hand"),
+    "aside": (Laggards, "send_or_hold"),
 }
 """Every way on which a value may go out, and the method that takes it."""
 
@@ -202,7 +202,7 @@ def test_after_everyone_has_left_nothing_of_them_is_kept() -> None:
     assert (
         not hub.members.by_outbox and not hub.groups.by_key and not hub.interest.counts and not hub.interest.idle_since
     )
-    assert not len(hub.beats) and not hub.behind and not hub.laggards.swamped
+    assert not len(hub.beats) and not hub.lagging and not hub.laggards.full
     assert not hub.groups.patterns.root.children, "no pattern is left in the tree"
     assert not any(hub.groups.listeners.values())
     assert set(hub.groups.listeners) <= set(hub.topics)

@@ -218,8 +218,8 @@ MUTANTS = (
     Mutant(
         "log events count as values in a burst",
         "delivery/bursts.py",
-        "self.calm = all(frame.topic and not frame.log for frame in self.frames)",
-        "self.calm = all(frame.topic for frame in self.frames)",
+        "if frame.log or not frame.topic:\n                    self.calm",
+        "if not frame.topic:\n                    self.calm",
     ),
     Mutant(
         "of the places of a burst the last is left out",
@@ -260,14 +260,14 @@ MUTANTS = (
     Mutant(
         "what was held is lost with the selection",
         "delivery/members.py",
-        "        self.laggards.hand(outbox, wanted)\n        return group",
+        "        self.laggards.send_or_hold(outbox, wanted)\n        return group",
         "        return group",
     ),
     Mutant(
         "an answer overtakes what came before",
         "delivery/members.py",
-        "            self.rounds.settle(member.group)\n        self.laggards.answer",
-        "            pass\n        self.laggards.answer",
+        "            self.rounds.settle(member.group)\n        self.laggards.send_or_hold",
+        "            pass\n        self.laggards.send_or_hold",
     ),
     Mutant(
         "a resume begins one too early",
@@ -283,21 +283,21 @@ MUTANTS = (
     ),
     Mutant(
         "what was merged is miscounted",
-        "delivery/outbox.py",
-        "            if old is not None and self.paced:",
-        "            if old is not None and not frame.seq:",
+        "delivery/backlog.py",
+        "                if old is not None and in_turns:",
+        "                if old is not None and not frame.seq:",
     ),
     Mutant(
         "a laggard's values are not sorted",
-        "delivery/outbox.py",
+        "delivery/backlog.py",
         "entries = sorted([*newest, *self.queue], key=_place)",
         "entries = [*newest, *self.queue]",
     ),
     Mutant(
         "a paced client's turns bar nothing",
-        "delivery/outbox.py",
-        "        replaced = [(frame.seq, frame) for frame in turn if self.held[frame.topic].seq > last]",
-        "        replaced = [(frame.seq, frame) for frame in turn if self.held[frame.topic].seq >= last]",
+        "delivery/backlog.py",
+        "        replaced = [(frame.seq, frame) for frame in turn if self.newest[frame.topic].seq > last]",
+        "        replaced = [(frame.seq, frame) for frame in turn if self.newest[frame.topic].seq >= last]",
     ),
     Mutant(
         "old values are shown as fresh",

@@ -113,12 +113,12 @@ class Reached:
 WAYS = {
     "joined from the table of a rising burst": "parts = picker(burst.by_number())",
     "alone, and joined": "payload, count = joined",
-    "alone, and lagging": "self.laggards.hand(outbox, frames, payload)",
+    "alone, and lagging": "self.laggards.send_or_hold(outbox, frames, payload)",
     "shared by a group": "written = end - start - len(aside)",
     "interrupted by the end of a turn": "self.unfinished.append(delivery)",
     "interrupted, and gone on with": "delivery = self.unfinished[0]",
     "interrupted, and settled": "self.unfinished.remove(delivery)",
-    "to a newcomer": "self.laggards.hand(outbox, [frame for frame in delivery.frames",
+    "to a newcomer": "fresh = [frame for frame in delivery.frames",
     "few of a large burst": "places = self._places()",
     "held at once": "held[topic] = newest[topic]",
     "held one by one": "self.hold(frame, interval_ms)",
@@ -130,7 +130,7 @@ WAYS = {
     "caught up": "outbox.keep_up(now)",
     "cut": "self.close(outbox, TOO_SLOW)",
     "resumed under the cursor": "lacking = [messages.update(",
-    "what was held comes with a new selection": "self.laggards.hand(outbox, wanted)",
+    "what was held comes with a new selection": "self.laggards.send_or_hold(outbox, wanted)",
     "a fault of one of a group": "self.faults.blame(outbox, error)",
 }
 """Ways, and a piece of the source of each. Where the source has changed, name the way again."""

@@ -285,7 +285,7 @@ class World:
     def _connect(self, client: Client) -> None:
         pipe = HuntPipe(client.wire, self.decoder, self.clock.now)
         outbox = Outbox(pipe, client.wire)
-        outbox.portion_bytes = client.portion_bytes
+        outbox.pacer.portion_bytes = client.portion_bytes
         if client.watched:
             pipe.watched_by(outbox)
         client.pipe, client.outbox, client.leaving = pipe, outbox, False
@@ -305,7 +305,7 @@ class World:
         judge = client.judge
         pipe = HuntPipe(client.wire, self.decoder, self.clock.now)
         outbox = Outbox(pipe, client.wire)
-        outbox.portion_bytes = client.portion_bytes
+        outbox.pacer.portion_bytes = client.portion_bytes
         if client.watched:
             pipe.watched_by(outbox)
         client.pipe, client.outbox, client.leaving = pipe, outbox, False
@@ -562,7 +562,7 @@ class World:
             return
         outbox = client.outbox
         client.judge.was_slow = True
-        outbox.portion_bytes = client.portion_bytes
+        outbox.pacer.portion_bytes = client.portion_bytes
         self.call(client, lambda: self.hub.members.pace(outbox))
         self.situations["paced"] += 1
 

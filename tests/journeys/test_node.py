@@ -331,7 +331,7 @@ def test_a_pause_does_not_count_against_clients_that_were_behind() -> None:  # N
     clock.advance(0.1)
     publish(hub, "price.A")
     clock.turn()
-    assert hub.behind
+    assert hub.lagging
     clock.seconds += 100  # nothing runs meanwhile
     clock.advance(0.05)
     assert plug.codes == []
@@ -468,7 +468,7 @@ def test_over_the_total_outbox_limit_the_clients_with_most_bytes_are_closed_firs
         publish(hub, f"price.A{size}", size)
     clock.advance(0.1)
     assert {size: plug.codes for size, plug in plugs.items()} == {100_000: [], 200_000: [], 300_000: [4008]}
-    assert sum(outbox.held_bytes + outbox.pipe.buffered() for outbox in hub.behind) <= 700_000
+    assert sum(outbox.held_bytes + outbox.pipe.buffered() for outbox in hub.lagging) <= 700_000
 
 
 def test_clients_that_do_not_read_their_snapshots_are_closed_before_they_count_as_behind() -> None:  # N14
@@ -478,7 +478,7 @@ def test_clients_that_do_not_read_their_snapshots_are_closed_before_they_count_a
     plugs = [FakeTransport() for _ in range(5)]
     for plug in plugs:
         joined(hub, "price.A", plug)
-    assert not hub.behind
+    assert not hub.lagging
     hub.tick()
     assert sorted(plug.codes for plug in plugs) == [[], [], [], [4008], [4008]]
 

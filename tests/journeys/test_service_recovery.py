@@ -317,7 +317,7 @@ async def test_clients_that_come_and_go_leave_nothing_behind(exchange: FakeBinan
         hub = service.context.hub
         await until(lambda: not service.context.clients.connected)
         _assert_empty(service)
-        assert not hub.behind
+        assert not hub.lagging
 
 
 def _assert_empty(service: Running) -> None:
