@@ -1,95 +1,79 @@
-"""Keeps feeds running, whatever happens to one of them, and tells how they do."""
+"""Keep feeds running, whatever happens to one of them, and report their state."""
 
-import asyncio
 import logging
 import random
 from collections.abc import Sequence
 from typing import Protocol
 
 from orchestrator.clock import Clock
-from orchestrator.retry import Backoff
+from orchestrator.keep_alive import KeepAlive, RestartPolicy
 
 log = logging.getLogger(__name__)
 
+RESTARTS = RestartPolicy(first_s=1.0, longest_s=60.0)
+
 
 class Feed(Protocol):
-    """Something that runs for ever and publishes events."""
+    """Something that runs until it is cancelled, and publishes events."""
 
     name: str
 
     async def run(self) -> None:
-        """Feed until cancelled. Upstream failures are its own business."""
+        """Publish until cancelled. The feed deals with failures of its upstreams itself."""
 
     def want(self, topic: str) -> None:
-        """Somebody listens to this topic."""
+        """Bring this topic, because somebody listens to it."""
 
     def drop(self, topic: str) -> bool:
-        """Nobody has listened to this topic for a while; True if it is no longer brought from now on."""
+        """Drop this topic, because nobody has listened to it for a while; True if the feed stops bringing it."""
 
     def readiness(self) -> dict[str, str | None]:
-        """For each category its first value or known failure; None for neither yet."""
+        """Return `value`, a known failure, or None for neither yet, by category."""
 
     def report(self) -> dict[str, object]:
-        """How it goes, for people."""
+        """Return the state of the feed, for people."""
 
 
 class Supervisor:
-    """Runs every feed in a task of its own; one that crashes is restarted, ever later, and loudly."""
+    """Runs every feed in a task of its own, and restarts one that crashes."""
 
     def __init__(self, feeds: Sequence[Feed], clock: Clock, rng: random.Random) -> None:
         self.feeds = feeds
-        self.clock = clock
-        self.rng = rng
-        self.crashes: dict[str, int] = {}
-        self.down: set[str] = set()
-        """Those that have fallen and wait to be restarted."""
+        self.kept = KeepAlive(RESTARTS, clock, rng, _log_crash)
 
     async def run(self) -> None:
         """Keep every feed alive until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for feed in self.feeds:
-                group.create_task(self._keep_alive(feed), name=f"feed:{feed.name}")
-
-    async def _keep_alive(self, feed: Feed) -> None:
-        backoff = Backoff(1.0, 60.0, self.rng)
-        while True:
-            started = self.clock.now()
-            try:
-                await feed.run()
-            except Exception:  # a fault of ours: be loud, keep the others serving
-                self.crashes[feed.name] = self.crashes.get(feed.name, 0) + 1
-                self.down.add(feed.name)
-                log.exception("feed_crashed", extra={"feed": feed.name})
-            if self.clock.now() - started > 60:
-                backoff.reset()
-            await self.clock.sleep(backoff.next_delay_s())
-            self.down.discard(feed.name)
+        await self.kept.run({feed.name: feed.run for feed in self.feeds})
 
     def trouble(self) -> str | None:
-        """Which feeds wait to be restarted, by a fault of ours: what is new here should get no clients then."""
-        return f"restarting {', '.join(sorted(self.down))}" if self.down else None
+        """Return which feeds wait to be restarted after a crash: a faulty new version should get no clients then."""
+        return self.kept.trouble()
 
     def want(self, topic: str) -> None:
-        """Tell every feed that somebody listens; each knows which topics are its own."""
+        """Ask every feed for a topic that somebody listens to; each feed knows its own topics."""
         for feed in self.feeds:
             feed.want(topic)
 
     def drop(self, topic: str) -> bool:
-        """Tell every feed that nobody listens any more; True if one of them no longer brings the topic."""
-        dropped = [feed.drop(topic) for feed in self.feeds]  # all of them are told
+        """Drop a topic that nobody listens to any more; True if a feed has stopped bringing it."""
+        dropped = [feed.drop(topic) for feed in self.feeds]  # a list, because `any` would stop at the first
         return any(dropped)
 
     def readiness(self) -> dict[str, str | None]:
-        """For each category `value`, a known failure, or None for neither yet. One feed with a value is enough."""
+        """Return `value`, a known failure, or None for neither yet, by category. One feed with a value is enough."""
         words: dict[str, list[str | None]] = {}
         for feed in self.feeds:
             for category, word in feed.readiness().items():
                 words.setdefault(category, []).append(word)
-        return {category: _together(said) for category, said in words.items()}
+        return {category: _together(parts) for category, parts in words.items()}
 
     def report(self) -> list[dict[str, object]]:
-        """How each feed does."""
-        return [feed.report() | {"crashes": self.crashes.get(feed.name, 0)} for feed in self.feeds]
+        """Return the state of each feed, for people."""
+        return [feed.report() | {"crashes": self.kept.crashes.get(feed.name, 0)} for feed in self.feeds]
+
+
+def _log_crash(name: str, fault: BaseException) -> None:
+    log.error("feed_crashed", extra={"feed": name}, exc_info=fault)
 
 
 def _together(words: list[str | None]) -> str | None:

@@ -33,6 +33,7 @@ from feeds.venues.binance_hosts import venue_of
 from orchestrator.clock import Clock, SystemClock
 from orchestrator.hosts import Hosts
 from orchestrator.http import AiohttpTransport
+from orchestrator.keep_alive import KeepAlive, RestartPolicy
 from orchestrator.persistence import BanFile
 from stream_server import __version__, rest, specs
 from stream_server.access.addresses import CONNECTIONS_PER_IP, REST_RATE_PER_S, Connections, RequestRates
@@ -49,13 +50,15 @@ from stream_server.delivery.clients import Clients
 from stream_server.delivery.demand import Demands
 from stream_server.delivery.hub import Hub, HubPolicy
 from stream_server.observing import memory_limit
-from stream_server.observing.loop_monitor import Pulse
+from stream_server.observing.loop_monitor import LoopMonitor
 from stream_server.observing.probe import Probe
 from stream_server.rest import page, status_report
 from stream_server.settings import API_KEYS, Settings
 
 log = logging.getLogger(__name__)
 
+RESTARTS = RestartPolicy(first_s=0.25, longest_s=30.0)
+"""Of background loops: heartbeats and freshness of all clients wait for them."""
 STATUS_EVERY_S = 10.0
 STATUS_SETTLE_S = 0.25
 
@@ -226,7 +229,8 @@ async def service(
             connections=Connections(
                 per_address, settings.trusted_proxies or (), spares_near=settings.max_connections_per_ip is None
             ),
-            pulse=Pulse(clock, rng),
+            loop_monitor=LoopMonitor(clock),
+            background=KeepAlive(RESTARTS, clock, rng, _log_crash),
             probe=Probe(hub, clock, settings.probe_s),
             demand=demand,
             descriptors=limit,
@@ -364,13 +368,15 @@ async def _run_all(context: Context, status: StatusTopic) -> None:
         "heartbeat": context.clients.heartbeat,
         "housekeeping": lambda: _housekeeping(context),
         "status": lambda: status.run(context),
-        "pulse": context.pulse.run,
+        "loop_monitor": context.loop_monitor.run,
     }
     if context.probe.every_s:
         loops["probe"] = context.probe.run
-    async with asyncio.TaskGroup() as group:
-        for name, run in loops.items():
-            group.create_task(context.pulse.keep(name, run), name=name)
+    await context.background.run(loops)
+
+
+def _log_crash(name: str, fault: BaseException) -> None:
+    log.error("background_crashed", extra={"task": name}, exc_info=fault)
 
 
 async def _housekeeping(context: Context) -> None:

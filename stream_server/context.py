@@ -12,6 +12,7 @@ from feeds.exchange.market import ExchangeMarket
 from feeds.supervisor import Supervisor
 from feeds.symbols import Symbols
 from orchestrator.clock import Clock
+from orchestrator.keep_alive import KeepAlive
 from stream_server.access import origins
 from stream_server.access.addresses import Connections, RequestRates, is_loopback
 from stream_server.access.browsers import safe_headers
@@ -25,7 +26,7 @@ from stream_server.delivery.hub import Hub
 from stream_server.delivery.meters import Requests
 from stream_server.delivery.outbox import Outbox
 from stream_server.delivery.session import Session
-from stream_server.observing.loop_monitor import Pulse
+from stream_server.observing.loop_monitor import LoopMonitor
 from stream_server.observing.probe import PROBE, Probe
 from stream_server.settings import Settings
 
@@ -49,7 +50,8 @@ class Context:
     access: Access
     rates: RequestRates
     connections: Connections
-    pulse: Pulse
+    loop_monitor: LoopMonitor
+    background: KeepAlive
     probe: Probe
     demand: Demands
     descriptors: int | None = None
@@ -73,8 +75,9 @@ class Context:
     """Connections that are one too many, and wait for their first bytes to be told so."""
 
     def trouble(self) -> str | None:
-        """Why this process should get no new clients now."""
-        return self.pulse.trouble() or self.supervisor.trouble() or self.probe.trouble()
+        """Return why this process should get no new clients now; None if it should."""
+        parts = (self.background, self.loop_monitor, self.supervisor, self.probe)
+        return next((trouble for part in parts if (trouble := part.trouble()) is not None), None)
 
     def new_client(self, outbox: Outbox, address: str, claims: Claims) -> Client:
         """Count a client in; it is sent away when its token's time is over."""

@@ -1,51 +1,45 @@
-"""How the process itself does: how late its event loop turns, how long it stood still, and which of its loops fell."""
+"""How late the event loop runs, and how long it stood still."""
 
 import logging
-import random
 from collections import deque
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from orchestrator.clock import Clock
-from orchestrator.retry import Backoff
 from stream_server.delivery.meters import ANSWER_BOUNDS_S, Histogram
 
 log = logging.getLogger(__name__)
 
 TURN_S = 0.1
 TURNS_KEPT = 600
-"""A minute's."""
+"""Those of one minute."""
 STOOD_STILL_S = 1.0
-"""Later than this is no load any more: the loop was blocked, or the whole process was paused."""
+"""A lag from this on is not load: the loop was blocked, or the whole process was paused."""
 TROUBLE_S = 10.0
-"""For how long after it the process is not ready."""
-STEADY_S = 60.0
+"""How long the process is not ready after it stood still."""
 
 
 @dataclass(slots=True)
-class Pulse:
-    """`paused_s` is how long it stood still in all; `down` names the background loops that wait to be restarted."""
+class LoopMonitor:
+    """Measures the lag of the event loop. `paused_s` is the time that it stood still in all."""
 
     clock: Clock
-    rng: random.Random
     lags_s: deque[float] = field(default_factory=lambda: deque(maxlen=TURNS_KEPT))
+    """The lags of the last minute."""
+    lags: Histogram = field(default_factory=lambda: Histogram(ANSWER_BOUNDS_S))
+    """All lags since the start."""
     paused_s: float = 0.0
     paused_at: float = float("-inf")
     last_pause_s: float = 0.0
-    lags: Histogram = field(default_factory=lambda: Histogram(ANSWER_BOUNDS_S))
-    """Since the start; `lags_s` are those of the last minute."""
-    crashes: dict[str, int] = field(default_factory=dict)
-    down: set[str] = field(default_factory=set)
 
     async def run(self) -> None:
-        """Measure for ever."""
+        """Measure until cancelled."""
         while True:
             due = self.clock.now() + TURN_S
             await self.clock.sleep(TURN_S)
-            self.turned(max(0.0, self.clock.now() - due))
+            self.note(max(0.0, self.clock.now() - due))
 
-    def turned(self, lag_s: float) -> None:
-        """The loop came to us this late."""
+    def note(self, lag_s: float) -> None:
+        """Note how late the loop called a timer."""
         self.lags_s.append(lag_s)
         self.lags.observe(lag_s)
         if lag_s >= STOOD_STILL_S:
@@ -53,32 +47,14 @@ class Pulse:
             self.paused_at, self.last_pause_s = self.clock.now(), lag_s
             log.warning("stood_still", extra={"seconds": round(lag_s, 2)})
 
-    async def keep(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
-        """Run a background loop for ever: one that falls is restarted, ever later, and loudly."""
-        backoff = Backoff(0.25, 30.0, self.rng)
-        while True:
-            started = self.clock.now()
-            try:
-                await run()
-            except Exception:  # a fault of ours must not end heartbeats or freshness for everyone
-                self.crashes[name] = self.crashes.get(name, 0) + 1
-                log.exception("background_crashed", extra={"task": name})
-            if self.clock.now() - started > STEADY_S:
-                backoff.reset()
-            self.down.add(name)
-            await self.clock.sleep(backoff.next_delay_s())
-            self.down.discard(name)
-
     def trouble(self) -> str | None:
-        """Why this process should get no new clients now."""
-        if self.down:
-            return f"restarting {', '.join(sorted(self.down))}"
+        """Return why this process should get no new clients now; None if it should."""
         if self.clock.now() - self.paused_at < TROUBLE_S:
             return f"stood still for {self.last_pause_s:.1f} s"
         return None
 
     def report(self) -> dict[str, object]:
-        """For people."""
+        """Return the lags of the last minute and the time it stood still, for people."""
         lags = sorted(self.lags_s) or [0.0]
         return {
             "loop_lag_ms": {
@@ -87,9 +63,6 @@ class Pulse:
                 "max": _ms(lags[-1]),
             },
             "paused_s": round(self.paused_s, 2),
-            "crashes": dict(self.crashes),
-            "restarting": sorted(self.down),
-            "trouble": self.trouble(),
         }
 
 

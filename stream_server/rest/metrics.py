@@ -77,18 +77,18 @@ class ServiceCollector(Collector):
         yield from self._data()
 
     def _node(self) -> Iterator[Metric]:
-        context, pulse, probe = self.context, self.context.pulse, self.context.probe
+        context, monitor, probe = self.context, self.context.loop_monitor, self.context.probe
         build = {(__version__, context.mode): 1.0}
         yield _gauges("build_info", "What runs here.", ("version", "mode"), build)
         yield _gauge("start_time_seconds", "When this process began to serve.", context.started_ms / 1000)
         yield _gauge("ready", "1 while /health/ready says so.", float(health(context).ready))
-        yield _histogram("loop_lag_seconds", "How late the event loop came to a timer.", (), {(): pulse.lags})
-        yield _gauge("loop_lag_max_seconds", "The latest it came in the last minute.", max(pulse.lags_s, default=0.0))
+        yield _histogram("loop_lag_seconds", "How late the event loop came to a timer.", (), {(): monitor.lags})
+        yield _gauge("loop_lag_max_seconds", "The latest it came in the last minute.", max(monitor.lags_s, default=0.0))
         yield _gauge("tasks", "Tasks on the event loop.", len(asyncio.all_tasks()))
-        yield _counter("paused_seconds", "How long the process stood still, in all.", pulse.paused_s)
-        crashes = {(name,): count for name, count in pulse.crashes.items()}
+        yield _counter("paused_seconds", "How long the process stood still, in all.", monitor.paused_s)
+        crashes = {(name,): count for name, count in context.background.crashes.items()}
         yield _counters("background_crashes", "Faults of ours, by background loop.", ("task",), crashes)
-        yield _gauge("background_down", "Background loops that wait to be restarted.", len(pulse.down))
+        yield _gauge("background_down", "Background loops that wait to be restarted.", len(context.background.down))
         words = "From publishing a value to its receipt over a socket."
         yield _histogram("probe_round_trip_seconds", words, (), {(): probe.took})
         yield _counter("probe_failures", "Self-probes whose value did not come back.", probe.failed)
@@ -158,7 +158,7 @@ class ServiceCollector(Collector):
 
     def _feeds(self) -> Iterator[Metric]:
         supervisor, market = self.context.supervisor, self.context.market
-        crashes = {(feed.name,): supervisor.crashes.get(feed.name, 0) for feed in supervisor.feeds}
+        crashes = {(feed.name,): supervisor.kept.crashes.get(feed.name, 0) for feed in supervisor.feeds}
         yield _counters("feed_crashes", "Faults of ours, by feed.", ("feed",), crashes)
         ready = {(category,): float(word == "value") for category, word in supervisor.readiness().items()}
         yield _gauges("category_ready", "Whether it has a value.", ("category",), ready)

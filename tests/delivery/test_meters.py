@@ -179,10 +179,9 @@ async def test_connections_are_told_apart_by_how_they_ended(tmp_path: Path) -> N
 
 async def test_a_blocked_loop_and_a_fallen_one_show_in_the_metrics(tmp_path: Path) -> None:  # N5 N17
     async with running(None, tmp_path) as service:
-        health = service.context.pulse
-        health.turned(loop_monitor.STOOD_STILL_S + 1)
-        health.crashes["heartbeat"] = 1
-        health.down.add("heartbeat")
+        service.context.loop_monitor.note(loop_monitor.STOOD_STILL_S + 1)
+        service.context.background.crashes["heartbeat"] = 1
+        service.context.background.down.add("heartbeat")
         async with service.http.get(f"{service.url}/metrics") as answer:
             text = await answer.text()
         status, _ = await service.get("/health/ready")

@@ -32,7 +32,7 @@ from stream_server.delivery.clients import Clients
 from stream_server.delivery.hub import Hub, HubPolicy
 from stream_server.delivery.outbox import Outbox
 from stream_server.observing import logs, loop_monitor, memory_limit
-from stream_server.observing.loop_monitor import Pulse
+from stream_server.observing.loop_monitor import LoopMonitor
 from stream_server.wire.messages import Wire
 from stream_server.wire.refusals import SHUTTING_DOWN, Closing
 from tests.clients import last_ts, serving, updates, websocket
@@ -290,7 +290,7 @@ async def test_a_blocked_loop_is_reported_and_closes_no_connection(
         (connection,) = service.context.clients.connected
         connection.pinged_at = service.context.clock.now()
         time.sleep(1.6)  # noqa: ASYNC251 - the fault under test
-        await until(lambda: service.context.pulse.paused_s > 1)
+        await until(lambda: service.context.loop_monitor.paused_s > 1)
         await asyncio.sleep(0.3)  # one heartbeat
         assert connection.pinged_at is not None
         await client.connection.pong()
@@ -299,7 +299,7 @@ async def test_a_blocked_loop_is_reported_and_closes_no_connection(
         assert not waiting
         _, status = await service.get("/api/status")
         ready, _ = await service.get("/health/ready")
-        report = service.context.pulse.report()
+        report = service.context.loop_monitor.report()
         assert service.context.clients.connected
     assert ready == 503
     lag_ms = report["loop_lag_ms"]
@@ -310,13 +310,13 @@ async def test_a_blocked_loop_is_reported_and_closes_no_connection(
 
 async def test_readiness_returns_after_a_pause_and_lag_is_reported_by_percentile() -> None:  # N5
     clock = ManualClock()
-    health = Pulse(clock, random.Random(1))
+    health = LoopMonitor(clock)
     for _ in range(98):
-        health.turned(0.001)
-    health.turned(0.5)
+        health.note(0.001)
+    health.note(0.5)
     assert health.trouble() is None
     assert health.report()["loop_lag_ms"] == {"p50": 1.0, "p99": 500.0, "max": 500.0}
-    health.turned(2.0)
+    health.note(2.0)
     assert health.trouble() == "stood still for 2.0 s"
     clock.advance(loop_monitor.TROUBLE_S)
     assert health.trouble() is None
@@ -601,7 +601,7 @@ async def test_a_wall_clock_that_jumps_by_an_hour_makes_nothing_stale(
         assert answer["stale"] is False
         assert isinstance(answer["age_ms"], int)
         assert answer["age_ms"] >= 0
-        assert service.context.pulse.paused_s < 1800, "only a machine under load pauses here"
+        assert service.context.loop_monitor.paused_s < 1800, "only a machine under load pauses here"
 
 
 async def test_a_crashed_background_task_is_restarted_logged_and_reported(
@@ -627,16 +627,16 @@ async def test_a_crashed_background_task_is_restarted_logged_and_reported(
     monkeypatch.setattr(Clients, "heartbeat", heartbeat)
     monkeypatch.setattr(Hub, "tick", ticking)
     async with running(None, tmp_path, HEARTBEAT_S="1") as service:
-        await until(lambda: service.context.pulse.down)
+        await until(lambda: service.context.background.down)
         ready, body = await service.get("/health/ready")
         assert (ready, body["status"] in ("starting", "troubled")) == (503, True)
-        await until(lambda: service.context.pulse.crashes == {"heartbeat": 1, "housekeeping": 2})
-        await until(lambda: not service.context.pulse.down)
+        await until(lambda: service.context.background.crashes == {"heartbeat": 1, "housekeeping": 2})
+        await until(lambda: not service.context.background.down)
         _, status = await service.get("/api/status")
         async with websocket(service, "topics=status") as client:
             await client.until("synced")
             await client.so_far()
-        service.context.supervisor.down.add("chains")
+        service.context.supervisor.kept.down.add("chains")
         ready, body = await service.get("/health/ready")
         assert (ready, body["trouble"]) == (503, "restarting chains")
     assert beats
