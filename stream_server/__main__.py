@@ -105,9 +105,9 @@ def _run(options: argparse.Namespace) -> Run:
     return Run(tape, 1.0 if options.speed is None else options.speed, options.record)
 
 
-def _loop_runner(loop: Literal["auto", "asyncio"]) -> Callable[[Coroutine[object, object, None]], None]:
+def _loop_runner(loop: Literal["auto", "uvloop", "asyncio"]) -> Callable[[Coroutine[object, object, None]], None]:
     """Return what runs a coroutine on the event loop of the settings."""
-    if loop == "auto":
+    if loop != "asyncio":
         try:
             import uvloop
         except ImportError:

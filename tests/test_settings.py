@@ -321,6 +321,13 @@ def test_the_file_may_be_a_pipe(tmp_path: Path) -> None:
     writer.join()
 
 
+def test_uvloop_cannot_be_chosen_where_it_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert Settings.parse({"STREAM_SERVER_LOOP": "auto"}).stream_server_loop == "auto"
+    with pytest.raises(SettingsError, match=r"STREAM_SERVER_LOOP='uvloop': needs the package uvloop"):
+        Settings.parse({"STREAM_SERVER_LOOP": "uvloop"})
+
+
 def test_settings_that_are_made_read_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", "8002")
     assert Settings().port == Settings.parse({}).port == 7860

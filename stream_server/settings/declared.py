@@ -7,7 +7,7 @@ policies, never `Settings`.
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, ValidationError
 from pydantic_settings import (
@@ -25,6 +25,7 @@ from stream_server.settings.texts import (
     BaseNames,
     BinanceRestUrls,
     BinanceSocketUrls,
+    EventLoop,
     Folder,
     FrameAncestors,
     Intervals,
@@ -77,8 +78,7 @@ class Settings(BaseSettings):
         int, Field(ge=0, le=65535, description="The port to listen on. 0 lets the system choose a free one.")
     ] = 7860
     stream_server_loop: Annotated[
-        Literal["auto", "asyncio"],
-        Field(description="The event loop: auto uses uvloop where it is installed, asyncio never does."),
+        EventLoop, Field(description="The event loop; auto is uvloop where it is installed and asyncio elsewhere.")
     ] = "auto"
     light_connections: Annotated[
         bool,

@@ -5,6 +5,7 @@ would be right, and `hidden` that a text may hold a key and must not be repeated
 """
 
 import hashlib
+import importlib.util
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
@@ -70,6 +71,15 @@ class ZeroOr:
 
 
 Seconds = Annotated[float, Field(allow_inf_nan=False, json_schema_extra={"unit": "seconds"})]
+
+
+def _event_loop(text: str) -> str:
+    if text.lower() == "uvloop" and importlib.util.find_spec("uvloop") is None:
+        raise ValueError("needs the package uvloop: pip install 'stream-server[speed]'")
+    return text.lower()
+
+
+EventLoop = Annotated[Literal["auto", "uvloop", "asyncio"], _from_text(_event_loop)]
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], _from_text(str.upper)]
 LogFormat = Annotated[Literal["text", "json"], _from_text(str.lower)]
 
