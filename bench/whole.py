@@ -1,21 +1,23 @@
 """Run the whole service, fed by an upstream, and measure its three stages.
 
-Parse is `open_frame` and `read_opened`. Publish is the rest until the events of a frame are in the burst: comparing,
-encoding, ids, history. Flush is joining frames and handing them to the transports. The kernel's part of the writes
-comes at the end of the loop's turn, outside of all three.
+Parse is opening and reading a frame (`FrameReader`). Publish is the rest until the events of a frame are in the burst:
+comparing, encoding, ids, history. Flush is joining frames and handing them to the transports. The kernel's part of the
+writes comes at the end of the loop's turn, outside of all three.
 """
 
 import argparse
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from bench.trace import Trace
 from feeds.exchange.market import ExchangeMarket
-from feeds.venues import binance
+from feeds.exchange.venue import Frame, Opened, Prices
+from feeds.venues.binance import description
 from stream_server import __main__ as command
 from stream_server import app
 from stream_server.connections.listener import Listener, listen
@@ -59,16 +61,15 @@ def main() -> int:
     parser.add_argument("--trace", type=Path, required=True)
     trace = Trace(parser.parse_args().trace)
     stages = Stages(trace)
+    frames = description.BINANCE.frames
+    timed = replace(frames, open=stages.timed("open", frames.open), read=stages.timed("read", frames.read))
+    description.BINANCE = replace(description.BINANCE, frames=timed)
     # These functions are looked up by name at each call, so the service needs no hooks for this.
-    binance.open_frame = stages.timed("open", binance.open_frame)
-    binance.read_opened = stages.timed("read", binance.read_opened)
     take_part = stages.timed("part", ExchangeMarket.part)
 
-    def part(
-        self: ExchangeMarket, opened: binance.Opened, start: int = 0, end: int | None = None
-    ) -> binance.Frame | None:
+    def part(self: ExchangeMarket, opened: Opened, start: int = 0, end: int | None = None) -> Frame | None:
         taken = take_part(self, opened, start, end)
-        if isinstance(taken, binance.Prices) and (end is None or end >= opened.rows):
+        if isinstance(taken, Prices) and (end is None or end >= opened.rows):
             stages.write_line()
         return taken
 

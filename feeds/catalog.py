@@ -58,7 +58,7 @@ class Sources:
         plan = PoolPlanner(self.upstreams, clock, rng)
         self.market = market_pools(
             plan,
-            exchange.symbols,
+            exchange,
             self.matching,
             table_received=answers.table,
             quotes_received=answers.quotes,

@@ -26,7 +26,7 @@ class Matching:
 
     def learn(self, rows: Sequence[Listed], received_ms: int) -> None:
         """Match coins by the prices of an answer, if the exchange was alive at that time."""
-        before_ms = self.exchange.told_ms - received_ms
+        before_ms = self.exchange.published_ms - received_ms
         if -AFTER_MS <= before_ms <= BEFORE_MS:
             self.identities.learn(rows)
 
@@ -35,7 +35,7 @@ class Matching:
         table = self.table()
         if table is None:
             return
-        mark = (table.version, len(self.exchange.told))
+        mark = (table.version, len(self.exchange.published))
         if mark != self.learned:
             self.learned = mark
             self.learn(table.value.good, table.received_ms)

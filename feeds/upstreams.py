@@ -22,14 +22,12 @@ from feeds.providers import (
     reddit,
     rss,
 )
-from feeds.venues import binance
 from orchestrator import http
-from orchestrator.breaker import BreakerPolicy
 from orchestrator.clock import Clock
 from orchestrator.errors import ProviderError
 from orchestrator.hosts import Hosts
 from orchestrator.http import HttpResponse, Transport
-from orchestrator.limiter import Allowance, Limiter, spread
+from orchestrator.limiter import Allowance, spread
 from orchestrator.persistence import BanFile
 from orchestrator.upstream import Upstream, UpstreamPolicy
 
@@ -60,56 +58,13 @@ class SourcesPolicy:
     stale_if_error_s: float | None = None
 
 
-BINANCE_POLICY = UpstreamPolicy(
-    timeout_s=10.0,
-    # 6000 a minute are allowed to the address; other programs may share it.
-    allowances=(Allowance(5400, 60.0),),
-    reserve=OWN_SHARE,
-    floor_s=0.5,
-    # The feed has a backoff of its own and must be back soon after the exchange is.
-    breaker=BreakerPolicy(minimum_calls=20, consecutive=10, cooldown_s=2.0, longest_cooldown_s=30.0),
-)
-
-
-def rest_of_binance(
-    hosts: Hosts,
-    transport: Transport,
-    clock: Clock,
-    rng: random.Random,
-    *,
-    bans: BanFile | None = None,
-    on_change: Callable[[], None] = lambda: None,
-    policy: UpstreamPolicy = BINANCE_POLICY,
-) -> Upstream:
-    """Binance's REST account. What the feed asks to keep its candles whole goes before what clients ask."""
-    return Upstream(
-        binance.NAME,
-        hosts,
-        transport,
-        clock,
-        rng,
-        policy,
-        refusal=binance.refusal,
-        correct=_binance_weight,
-        time_in=binance.server_time,
-        bans=bans,
-        on_change=on_change,
-    )
-
-
-def _binance_weight(response: HttpResponse, limiter: Limiter) -> None:
-    used = response.headers.get("x-mbx-used-weight-1m", "")
-    if used.isascii() and used.isdigit():
-        limiter.used(float(used[:9]))
-
-
 class Upstreams(Mapping[str, Upstream]):
     """One `Upstream` for each provider, by name."""
 
     def __init__(
         self,
         policy: SourcesPolicy,
-        binance_rest: Upstream,
+        exchange_rest: Upstream,
         transport: Transport,
         clock: Clock,
         rng: random.Random,
@@ -127,7 +82,7 @@ class Upstreams(Mapping[str, Upstream]):
             for name, url in policy.rss_feeds.items()
         ]
         self.by_name: dict[str, Upstream] = {}
-        self._add(binance_rest)
+        self._add(exchange_rest)
         self._open_all()
 
     def __getitem__(self, name: str) -> Upstream:

@@ -18,6 +18,7 @@ from aiohttp import web
 from feeds import topics
 from feeds.catalog import Sources
 from feeds.chain_feed import STATS_SLOWER
+from feeds.exchange.account import exchange_account
 from feeds.exchange.feed import ExchangeFeed, FeedPolicy
 from feeds.exchange.market import ExchangeMarket
 from feeds.exchange.playback import TapeClock, TapeFeed
@@ -28,8 +29,8 @@ from feeds.news.desk import WINDOW_S
 from feeds.poller import IDLE
 from feeds.supervisor import Feed, Supervisor
 from feeds.symbols import QUOTES, Symbols
-from feeds.upstreams import SourcesPolicy, rest_of_binance
-from feeds.venues.binance_hosts import venue_of
+from feeds.upstreams import SourcesPolicy
+from feeds.venues.binance.description import binance_at
 from orchestrator.clock import Clock, SystemClock
 from orchestrator.hosts import Hosts
 from orchestrator.http import AiohttpTransport
@@ -198,10 +199,10 @@ async def service(
         feeds: list[Feed]
         if run.tape is not None and tape_clock is not None:
             quotes = QUOTES if run.tape.foreign else ("USDT",)
-            market = ExchangeMarket(hub, Symbols(settings.symbols, quotes), venue_of(run.tape.url))
+            market = ExchangeMarket(hub, Symbols(settings.symbols, quotes), binance_at(run.tape.url))
             feeds = [TapeFeed(run.tape, market, tape_clock, run.speed, status.touch)]
         else:
-            market = ExchangeMarket(hub, Symbols(settings.symbols), venue_of(settings.binance_ws_urls[0]))
+            market = ExchangeMarket(hub, Symbols(settings.symbols), binance_at(settings.binance_ws_urls[0]))
             feed, sources = await _live_feeds(stack, settings, run, hub, market, clock, rng, status)
             feeds = [feed, *sources.feeds]
             demand.starts = feed.starts
@@ -266,8 +267,14 @@ async def _live_feeds(
     )
     transport = AiohttpTransport(session, clock)
     bans = BanFile(settings.state_dir / "bans.json", clock)
-    rest = rest_of_binance(
-        Hosts(list(settings.binance_rest_urls), clock), transport, clock, rng, bans=bans, on_change=status.touch
+    rest = exchange_account(
+        market.venue,
+        Hosts(list(settings.binance_rest_urls), clock),
+        transport,
+        clock,
+        rng,
+        bans=bans,
+        on_change=status.touch,
     )
     feed = ExchangeFeed(
         market,

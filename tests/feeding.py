@@ -2,22 +2,25 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import aiohttp
 import orjson
 
+from feeds.exchange.account import exchange_account
 from feeds.exchange.feed import ExchangeFeed, FeedPolicy
 from feeds.exchange.link import SocketPolicy
 from feeds.exchange.market import ExchangeMarket
 from feeds.exchange.recorder import Recorder
+from feeds.exchange.venue import Frame, StreamRules, Venue
 from feeds.intervals import next_open
 from feeds.model import Candle, Event, Pair
 from feeds.symbols import Symbols
-from feeds.upstreams import BINANCE_POLICY, rest_of_binance
+from feeds.venues.binance.description import BINANCE
+from orchestrator import repairs
 from orchestrator.clock import Clock
 from orchestrator.hosts import Hosts
 from orchestrator.http import AiohttpTransport, HttpRequest, HttpResponse, Transport
@@ -30,6 +33,7 @@ SCALE = 20.0
 
 PATIENT = {"ticker_cadence_s": 6000.0, "candle_cadence_s": 6000.0, "silence_s": 6000.0}
 """For tests in which the market pauses: the watchdog never checks a silent stream."""
+STREAM_RULES = {each.name for each in fields(StreamRules)}
 
 BTC = Pair("BTCUSDT", "BTC", "USDT")
 ETH = Pair("ETHUSDT", "ETH", "USDT")
@@ -118,8 +122,21 @@ def limits(**changes: float) -> Limits:
 
 def rest_of(urls: list[str], transport: Transport, clock: Clock) -> Upstream:
     """Return Binance's REST account as in the service, with a shorter timeout."""
-    policy = replace(BINANCE_POLICY, timeout_s=5.0)
-    return rest_of_binance(Hosts(urls, clock), transport, clock, random.Random(1), policy=policy)
+    policy = replace(BINANCE.rest.policy, timeout_s=5.0)
+    return exchange_account(BINANCE, Hosts(urls, clock), transport, clock, random.Random(1), policy=policy)
+
+
+def read_frame(raw: bytes, received_ms: int, venue: Venue = BINANCE) -> Frame:
+    """Parse and read one stream frame as a whole. Raises: as `FrameReader.read`."""
+    opened = venue.frames.open(raw, received_ms)
+    for what, count in opened.repaired.items():
+        repairs.repaired(what, count)
+    return venue.frames.read(opened)
+
+
+def with_rules(rules: Mapping[str, object], venue: Venue = BINANCE) -> Venue:
+    """Return the same exchange with other rules of its streams."""
+    return replace(venue, streams=replace(venue.streams, **rules))  # type: ignore[arg-type]
 
 
 class Watched:
@@ -163,13 +180,17 @@ async def live(
     clock: Clock | None = None,
     **policy: object,
 ) -> AsyncIterator[Live]:
-    """Run a Binance feed on the fake exchange and other stream `hosts`. Fails at the end if the feed has crashed."""
+    """A feed on the fake exchange and other stream `hosts`. Leaving stops it, and fails if it had crashed.
+
+    `policy` are settings of `FeedPolicy`, and rules of the exchange's streams.
+    """
     clock = clock or ScaledClock(exchange)
     heard = Heard()
-    market = ExchangeMarket(heard, symbols or Symbols())
-    # Time passes in steps here, and a loaded machine is slow: neither counts as a pause of the service.
+    # Time passes in steps here, and a loaded machine makes its own: neither is a pause unless a test is about one.
     socket = SocketPolicy(paused_s=6000.0)
-    settings: dict[str, object] = {"candle_bases": ("BTC",), "candle_intervals": ("1m",), "socket": socket, **PATIENT}
+    settings = {"candle_bases": ("BTC",), "candle_intervals": ("1m",), "socket": socket, **PATIENT, **policy}
+    rules = {name: value for name, value in settings.items() if name in STREAM_RULES}
+    market = ExchangeMarket(heard, symbols or Symbols(), with_rules(rules))
     async with aiohttp.ClientSession() as session:
         feed = ExchangeFeed(
             market,
@@ -177,7 +198,7 @@ async def live(
             rest_of([exchange.rest_url], transport := Watched(AiohttpTransport(session, clock)), clock),
             clock,
             random.Random(1),
-            FeedPolicy(**{**settings, **policy}),  # type: ignore[arg-type]
+            FeedPolicy(**{name: value for name, value in settings.items() if name not in rules}),  # type: ignore[arg-type]
             state_dir / "pairs.json" if state_dir is not None else None,
             recorder,
         )

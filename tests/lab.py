@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from feeds.venues.binance import kline_stream
+from feeds.venues.binance.streams import kline_stream
 from tests.fakes.binance import START_MS, FakeBinance, Limits
 from tests.fakes.clock import ManualClock
 from tests.feeding import Live, live

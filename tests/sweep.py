@@ -19,6 +19,7 @@ from xml.sax.saxutils import escape
 import orjson
 
 from feeds.dt_requests import DtQuery, ask
+from feeds.exchange.venue import Prices
 from feeds.fields import BadFieldError, Rows
 from feeds.news.articles import NewsQuery
 from feeds.news.scores import Texts
@@ -36,7 +37,7 @@ from feeds.providers import (
     rss,
 )
 from feeds.queries import CandleQuery, MarketQuery
-from feeds.venues import binance
+from feeds.venues.binance import rest
 from orchestrator import repairs
 from orchestrator.errors import ProviderError
 from orchestrator.http import HttpResponse
@@ -44,6 +45,7 @@ from orchestrator.provider import Steps
 from orchestrator.texts import HIDDEN
 from tests.conversations import answered, date_ms, drive
 from tests.fakes.clock import START_MS
+from tests.feeding import read_frame
 
 SAMPLES = Path(__file__).parent / "samples"
 LONGEST_ROW_BYTES = 64 * 1024
@@ -261,8 +263,8 @@ def _listed(value: Any) -> Sequence[object]:
 
 
 def _frame(response: HttpResponse) -> Sequence[object]:
-    frame = binance.read_frame(response.body, response.received_ms)
-    return frame.rows.good if isinstance(frame, binance.Prices) else [frame]
+    frame = read_frame(response.body, response.received_ms)
+    return frame.rows.good if isinstance(frame, Prices) else [frame]
 
 
 def _twice(rows: list[Any], **changes: object) -> list[Any]:
@@ -494,21 +496,21 @@ def cases() -> tuple[Case, ...]:
             "binance",
             "klines",
             _load("binance/rest_klines.json"),
-            _steps(lambda: binance.candles(CandleQuery("BTC", "BTCUSDT", "1m", 10))),
+            _steps(lambda: rest.candles(CandleQuery("BTC", "BTCUSDT", "1m", 10))),
             "0 1 2 3 4 6",
         ),
         _of(
             "binance",
             "tickers",
             _load("binance/rest_tickers_mini.json"),
-            lambda response: binance.read_tickers_24h(response).good,
+            lambda response: rest.read_tickers_24h(response).good,
             "symbol lastPrice",
         ),
         _of(
             "binance",
             "pairs",
             _load("binance/rest_exchange_info.json"),
-            lambda response: binance.read_exchange_info(response),
+            lambda response: rest.read_exchange_info(response),
             "symbol baseAsset quoteAsset",
             rows=("symbols",),
         ),

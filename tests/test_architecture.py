@@ -55,11 +55,11 @@ SERVER_WINGS: dict[str, set[str]] = {
 }
 """Each wing of the server, and what of the server it may import beside itself. Nothing imports `app`."""
 FEED_WINGS: dict[str, set[str]] = {
-    "exchange": {"venues"},
-    "venues": set(),
+    "exchange": set(),
+    "venues": {"exchange"},
     "news": set(),
     "providers": {"news"},
-    "pools": {"providers", "venues", "news"},
+    "pools": {"providers", "exchange", "news"},
 }
 """The same for the wings of the feeds."""
 
@@ -95,6 +95,26 @@ def imported_by(folder: str) -> set[str]:
     files = sorted((ROOT / folder).rglob("*.py"))
     assert files
     return {each for file in files for each in imported(tree_of(file))}
+
+
+EXCHANGES = ("binance", "bitfinex", "bitstamp", "bybit", "coinbase", "gemini", "huobi", "kraken", "kucoin", "okx")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "feeds/exchange").rglob("*.py")), ids=lambda path: path.name)
+def test_what_follows_any_exchange_names_none(path: Path) -> None:
+    text = path.read_text().lower()
+    assert not [name for name in EXCHANGES if name in text]
+
+
+VENUES = sorted(path.stem for path in (ROOT / "feeds/venues").iterdir() if not path.name.startswith("__"))
+
+
+@pytest.mark.parametrize("venue", VENUES)
+def test_the_description_of_an_exchange_knows_no_other_one(venue: str) -> None:
+    path = ROOT / "feeds/venues" / venue
+    files = sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+    found = {name for file in files for name in imported(tree_of(file)) if name.startswith("feeds.venues.")}
+    assert {name.split(".")[2] for name in found} <= {venue}
 
 
 @pytest.mark.parametrize("folder", ["stream_server/wire", "stream_server/delivery"])

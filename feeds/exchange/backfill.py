@@ -1,9 +1,9 @@
-"""Which candles are asked of REST, when, and how often again.
+"""Ask REST for the candles that no stream brings, and ask again where an answer does not help.
 
 The stream brings candles as they form and close. REST is asked for what passed before the exchange confirmed a stream,
-for a hole that does not close by itself, for a candle whose end is over and which the stream does not close, and, ever
-more seldom, for what the exchange itself has lost: it may have found it since. A series tells anew each time where it
-goes on, so that only the missing span is fetched.
+for a hole that does not close by itself, for a candle whose end has passed and which the stream does not close, and,
+ever more seldom, for what the exchange itself had lost: it may have found it since. Each question starts where the
+series goes on at that moment, so that only the missing span is fetched.
 """
 
 import asyncio
@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from feeds.exchange.candles import UNREADABLE_MOST, CandleSeries, Gap
 from feeds.exchange.market import ExchangeMarket
 from feeds.exchange.recorder import Recorder
+from feeds.exchange.venue import Key, Venue
 from feeds.fields import Rows
 from feeds.intervals import STEP_MS, count_between, next_open
 from feeds.model import Candle
-from feeds.venues import binance
 from orchestrator.clock import Clock
 from orchestrator.errors import ProviderError
 from orchestrator.http import HttpRequest, HttpResponse
@@ -29,39 +29,36 @@ log = logging.getLogger(__name__)
 
 HISTORY = 500
 HISTORY_ON_DEMAND = 100
-"""Rows of a series that a client has started: each one asks for its own, and there may be hundreds of them."""
+"""Rows of a series that a client has started: there may be hundreds of them."""
 AT_ONCE = 4
 AT_ONCE_ON_DEMAND = 2
 STARTS_PER_S = 20.0
-"""Questions a second for series that clients have started; more wait for their turn, whoever started them."""
+"""Questions a second for all series that clients have started; the others wait for their turn."""
 STARTS_AT_ONCE = 40
 
 SKEW_ERROR_MS = 500
-"""By so much the exchange's clock may be known wrongly: REST tells it in whole seconds."""
-
-Key = tuple[str, str]
-"""Pair symbol and interval."""
+"""Possible error of what we know of the exchange's clock: REST shows it in whole seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackfillPolicy:
-    """Times in seconds."""
+    """How soon REST is asked. Times in seconds."""
 
     patience_s: float = 2.0
-    """Frames may overtake each other, and a closing frame takes its time: what comes by itself is not asked for."""
+    """How long a candle may be missing before REST is asked: frames overtake each other, and closing one takes time."""
     first_delay_s: float = 1.0
     longest_delay_s: float = 15.0
-    """A candle that waits for REST holds up all that come after it, so REST is not left alone for long."""
+    """Longest pause after failures. A candle that waits for REST delays all that come after it."""
     hole_longest_s: float = 600.0
-    """Between two questions for one candle that REST does not tell."""
+    """Longest time between two questions for one candle that REST does not have."""
     gap_first_s: float = 300.0
-    """What the exchange has lost is asked for again after this time, and then after ever longer ones."""
+    """What the exchange has lost is asked for again after this time, then after twice as long each time."""
     gap_longest_s: float = 6 * 3600.0
 
 
 @dataclass(slots=True)
 class _Wait:
-    """Something missing, and when it is asked for next."""
+    """Something that is missing, and when it is asked for next."""
 
     lacks: int
     due: float
@@ -69,8 +66,8 @@ class _Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
-    """An answer, and the least time of the exchange's clock at which it is true."""
+class _Answer:
+    """An answer, and a time of the exchange's clock at which it was true at the earliest; None if unknown."""
 
     response: HttpResponse
     rows: Rows[Candle]
@@ -80,9 +77,9 @@ class _Told:
 class Backfills:
     """Fills every series of a market, in tasks of `group`.
 
-    `ask(request, urgent)` sends a request. `answered(key, candles)` hears of every answer that was applied.
-    `exchange_ms()` is what the exchange's clock shows now, as far as it has told. `is_configured(key)` tells the series
-    that the settings name from those that clients have started: the latter wait for a turn, and are never urgent.
+    `ask(request, urgent)` sends a request. `answered(key, candles)` is called with every answer that was applied.
+    `exchange_ms()` returns what the exchange's clock shows now, as far as is known. `is_configured(key)` is True for
+    the series that the settings name; those that clients have started wait for their turn and are never urgent.
     """
 
     def __init__(
@@ -100,6 +97,7 @@ class Backfills:
         is_configured: Callable[[Key], bool] = lambda key: True,
     ) -> None:
         self.market = market
+        self.venue: Venue = market.venue
         self.rest = rest
         self.ask = ask
         self.answered = answered
@@ -119,7 +117,7 @@ class Backfills:
         self.lost: dict[tuple[Key, int], _Wait] = {}
 
     def start(self, key: Key) -> None:
-        """Fetch what a series lacks; once more at once if that is being done, for the question may be too old."""
+        """Fetch what a series lacks. If that is under way, it is done once more: the question may be too old."""
         if key in self.running:
             self.again.add(key)
         else:
@@ -127,7 +125,7 @@ class Backfills:
             self.group.create_task(self._complete(key), name=f"backfill:{key[0]}:{key[1]}")
 
     async def mend(self) -> None:
-        """Watch over all series until cancelled."""
+        """Look after all series until cancelled."""
         while True:
             await self.clock.sleep(self.policy.patience_s / 4)
             self._look_for_holes(self.clock.now())
@@ -160,23 +158,23 @@ class Backfills:
                 self.again.discard(key)
                 start = series.expected() if series.reached_back else None
                 limit = self._limit(key, series, start)
-                request = binance.klines(*key, limit, start)
+                request = self.venue.rest.candles(*key, limit, start)
                 try:
-                    told = await self._fetch(key, request, urgent=self.is_configured(key))
+                    answer = await self._fetch(key, request, urgent=self.is_configured(key))
                 except ProviderError as error:
-                    log_failure(self.rest, "klines", error)
+                    log_failure(self.rest, "candles", error)
                     if not series.begun and self.market.series.get(key) is series:
                         self._without_history(key, request)
                     await self.clock.sleep(max(backoff.next_delay_s(), self.rest.back_in_s()))
                     continue
                 if self.market.series.get(key) is not series:
-                    continue  # dropped, and perhaps wanted anew, while we asked: that series has questions of its own
-                self._apply(key, request, told, start)
+                    continue  # dropped, and perhaps wanted again, while we asked: that series asks for itself
+                self._apply(key, request, answer, start)
                 if 0 < series.unreadable < UNREADABLE_MOST:
                     await self.clock.sleep(backoff.next_delay_s())
                     continue
                 backoff.reset()
-                is_all = start is None or len(told.rows.good) < limit or series.expected() == start
+                is_all = start is None or len(answer.rows.good) < limit or series.expected() == start
                 if is_all and key not in self.again:
                     return
         finally:
@@ -184,7 +182,7 @@ class Backfills:
             self.again.discard(key)
 
     async def _turn(self, key: Key) -> bool:
-        """Wait until a series may ask. Only those that clients have started have to; True, for a loop's condition."""
+        """Wait until a series may ask, which only those of clients must. Returns True, for a loop's condition."""
         if not self.is_configured(key):
             now = self.clock.now()
             self.next_turn = max(self.next_turn, now - STARTS_AT_ONCE / STARTS_PER_S) + 1 / STARTS_PER_S
@@ -193,18 +191,18 @@ class Backfills:
         return True
 
     def _limit(self, key: Key, series: CandleSeries, start: int | None) -> int:
-        """The missing rows, the one that is forming, and one that may begin while we ask."""
+        """Return how many rows to ask for: the missing ones, the forming one, and one that may begin meanwhile."""
         if start is None:
             return HISTORY if self.is_configured(key) else HISTORY_ON_DEMAND
         heard = max(series.live.open_time if series.live else 0, max(series.waiting, default=0))
         passed = (self.exchange_ms() - start) // STEP_MS[series.interval]
         missing = max(count_between(start, heard, series.interval), passed)
-        return max(2, min(binance.MAX_KLINES, missing + 2))
+        return max(2, min(self.venue.rest.candles_per_answer, missing + 2))
 
     def _without_history(self, key: Key, request: HttpRequest) -> None:
-        """What the stream closes must not wait for a history that cannot be had now."""
+        """Begin a series without history: what the stream closes must not wait for it."""
         nothing = HttpResponse(200, {}, b"[]", self.clock.wall_ms())
-        self._apply(key, request, _Told(nothing, Rows(), None), None)
+        self._apply(key, request, _Answer(nothing, Rows(), None), None)
 
     # --- what the exchange has lost ---
 
@@ -223,36 +221,36 @@ class Backfills:
         self.lost = lost
 
     async def _look_into(self, key: Key, gap: Gap) -> None:
-        """Ask once more for what was missing; what is found is said as a correction."""
+        """Ask once more for what was missing; candles that are found are published as corrections."""
         series = self.market.series.get(key)
-        request = binance.klines(*key, count_between(gap.start, gap.end, key[1]), gap.start, gap.end - 1)
+        request = self.venue.rest.candles(*key, count_between(gap.start, gap.end, key[1]), gap.start, gap.end - 1)
         try:
-            told = await self._fetch(key, request, urgent=False)
+            answer = await self._fetch(key, request, urgent=False)
         except ProviderError as error:
-            log_failure(self.rest, "klines", error)
+            log_failure(self.rest, "candles", error)
             return
-        if told.rows.good and series is not None and self.market.series.get(key) is series:
-            self._apply(key, request, told, gap.start)
+        if answer.rows.good and series is not None and self.market.series.get(key) is series:
+            self._apply(key, request, answer, gap.start)
 
     # --- asking ---
 
-    async def _fetch(self, key: Key, request: HttpRequest, urgent: bool) -> _Told:
+    async def _fetch(self, key: Key, request: HttpRequest, urgent: bool) -> _Answer:
         async with self.slots if self.is_configured(key) else self.slots_on_demand:
             asked_ms = self.exchange_ms() - SKEW_ERROR_MS
             response = await self.ask(request, urgent)
-        # It cannot be older than the question. By our clock alone that would be a guess, so its own has to agree.
+        # An answer is not older than its question. By our clock alone that is a guess, so the answer's Date must agree.
         as_of_ms = None if response.date_ms is None else min(asked_ms, response.date_ms)
-        return _Told(response, binance.read_klines(response, *key), as_of_ms)
+        return _Answer(response, self.venue.rest.read_candles(response, *key), as_of_ms)
 
-    def _apply(self, key: Key, request: HttpRequest, told: _Told, start: int | None) -> None:
+    def _apply(self, key: Key, request: HttpRequest, answer: _Answer, start: int | None) -> None:
         if self.recorder is not None:
-            self.recorder.answer(request, told.response, told.as_of_ms)
-        self.market.candles(key, told.rows, start, told.response.received_ms, told.as_of_ms)
-        self.answered(key, told.rows.good)
+            self.recorder.answer(request, answer.response, answer.as_of_ms)
+        self.market.candles(key, answer.rows, start, answer.response.received_ms, answer.as_of_ms)
+        self.answered(key, answer.rows.good)
 
 
 def _lacks(series: CandleSeries, exchange_ms: int) -> int | None:
-    """The candle that a series cannot go on without, 0 for all its history; None if it lacks nothing."""
+    """Return the open time of the candle that a series needs to go on, 0 for all its history, None for none."""
     expected = series.expected()
     if expected is None or not series.begun:
         return 0
@@ -261,6 +259,6 @@ def _lacks(series: CandleSeries, exchange_ms: int) -> int | None:
 
 
 def log_failure(rest: Upstream, asked: str, error: ProviderError) -> None:
-    """Say that REST could not be asked, and what each of its hosts had."""
+    """Log that REST could not be asked, with the error of each host."""
     cause = "; ".join(rest.errors()) or error.reason
-    log.warning("rest_failed", extra={"provider": binance.NAME, "asked": asked, "cause": cause})
+    log.warning("rest_failed", extra={"provider": rest.name, "asked": asked, "cause": cause})

@@ -1,9 +1,9 @@
-"""An unbroken candle series: merge what stream and backfill say by open time, and say each closed candle once.
+"""Keep a candle series unbroken: merge stream and backfill by open time, and publish each closed candle once.
 
 Pure. Of the closed candles that leave here, each opens where the one before it ended. A candle that closed after a
 hole waits until a backfill has looked into the hole: then the hole is filled, or reported as the exchange's own. A
-candle that turns up in such a hole later is said as a correction: the series had gone on without it.
-The forming candle passes at once, because a chart wants it and it breaks no promise.
+candle that turns up in such a hole later is published as a correction, because the series had gone on without it.
+The forming candle passes at once: charts want it, and it may change anyway.
 """
 
 from bisect import bisect_left
@@ -15,8 +15,8 @@ from feeds.intervals import next_open
 from feeds.model import Candle
 
 
-class State(StrEnum):
-    """What a candle is to a client."""
+class CandleState(StrEnum):
+    """The state of a candle, in the words of the contract."""
 
     LIVE = "live"
     CLOSED = "closed"
@@ -24,11 +24,11 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Published:
     """A candle to publish."""
 
     candle: Candle
-    state: State
+    state: CandleState
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +39,17 @@ class Gap:
     end: int
 
 
-Outcome = Said | Gap
+Outcome = Published | Gap
 
 FROM_REST = 0
-"""The event time given to a forming candle of a backfill: whatever the stream says of the same candle is newer."""
+"""The event time given to a forming candle of a backfill: every frame of the stream about the same candle is newer."""
 
 SETTLED_MS = 1000
-"""An answer must be so much younger than a candle's end for its last row to be that candle's final word: what answers
-may be a little behind what trades."""
+"""An answer must be this much younger than a candle's end for its last row to be that candle's final state: the
+servers that answer may be a little behind those that trade."""
 
 UNREADABLE_MOST = 3
-"""So many answers in a row may hold a row that cannot be read; then what is missing is as good as missing there."""
+"""After this many answers in a row with a row that cannot be read, what is missing counts as missing there."""
 
 
 KEEP = 1000
@@ -67,23 +67,23 @@ class CandleSeries:
         self.waiting: dict[int, Candle] = {}
         self.begun = False
         self.reached_back = False
-        """Whether the exchange has given what lies before the first candle it told us of."""
+        """Whether the exchange has given the candles before the first one that we heard of."""
         self.first_heard: int | None = None
         self.resumes_at: int | None = None
-        """The open time before which the exchange has nothing more: a gap was said up to it, or it all begins there."""
+        """The open time before which the exchange has nothing more: a gap ends there, or the series begins there."""
         self.gaps: list[Gap] = []
-        """What was said to be missing, as far as it still is."""
+        """The gaps that were reported, as far as they are still empty."""
         self.unreadable = 0
 
     def expected(self) -> int | None:
-        """The open time of the next candle to close, None while nothing is known."""
+        """Return the open time of the next candle to close, None while nothing is known."""
         if not self.closed:
             return self.resumes_at
         following = next_open(self.closed[-1].open_time, self.interval)
         return following if self.resumes_at is None else max(following, self.resumes_at)
 
     def missing_from(self) -> int | None:
-        """Where a hole begins that a backfill should look into, None if there is none."""
+        """Return the open time at which a hole begins that a backfill should look into, None if there is none."""
         expected = self.expected()
         if expected is None:
             return None
@@ -97,13 +97,13 @@ class CandleSeries:
         if not candle.closed:
             return self._form(candle, candle.ts)
         if self._is_history(candle):
-            said = self._revise(candle)
-            return said + self._live_again() if said else []
+            outcomes = self._revise(candle)
+            return outcomes + self._live_again() if outcomes else []
         self.waiting[candle.open_time] = candle
         return self._settle()
 
     def begin(self) -> list[Outcome]:
-        """Go on without history: none could be had, and what the stream closes must not wait for it."""
+        """Go on without history: there is none now, and what the stream closes must not wait for it."""
         self.begun = True
         return self._settle()
 
@@ -114,10 +114,10 @@ class CandleSeries:
 
         `start` is where the question began, None if it asked for the newest. A row is closed if the same answer has
         a newer one, the last if its time was well over when the answer was true (`as_of_ms`, by the exchange's clock).
-        Otherwise nothing is known of the last row but its values at the time of the answer: the stream may have
-        closed that candle since, and is then right. The first answer becomes history without being said, but for
-        what closed since the stream began, and its last closed candle: a client may have seen those forming.
-        An answer that could not be read as a `whole` tells of no hole, and is no history to begin with.
+        Otherwise only the values of the last row at the time of the answer are known: the stream may have closed that
+        candle since, and is then right. The first answer becomes history without being published, except for what
+        closed since the stream began, and its last closed candle: a client may have seen those forming.
+        An answer that could not be read as a `whole` proves no hole, and no series begins with it.
         """
         self.unreadable = 0 if whole else self.unreadable + 1
         whole = whole or self.unreadable >= UNREADABLE_MOST
@@ -128,7 +128,7 @@ class CandleSeries:
         last = rows[-1]
         is_over = as_of_ms is not None and last.close_time + SETTLED_MS < as_of_ms
         final = [replace(row, closed=True) for row in (rows if is_over else rows[:-1])]
-        said: list[Outcome] = []
+        outcomes: list[Outcome] = []
         if not self.begun or self.expected() is None:
             self.begun = True
             # The last row too: a late answer may hold as forming what closed before the stream was heard.
@@ -147,21 +147,21 @@ class CandleSeries:
             if not self._is_history(row):
                 self.waiting[row.open_time] = row
             elif row.open_time >= self.closed[0].open_time:
-                said += self._revise(row)
+                outcomes += self._revise(row)
         expected = self.expected()
         looked_in = whole and expected is not None and (rows[0].open_time if start is None else start) <= expected
         settled = self._settle(looked_until=last.open_time if looked_in else 0)
         settled += self._resume(last.open_time, looked_in)
-        if said and not settled:
+        if outcomes and not settled:
             settled = self._live_again()
-        return said + settled + ([] if is_over else self._form(last, FROM_REST))
+        return outcomes + settled + ([] if is_over else self._form(last, FROM_REST))
 
     def _is_history(self, candle: Candle) -> bool:
         return bool(self.closed) and candle.open_time <= self.closed[-1].open_time
 
     def _form(self, candle: Candle, event_time: int) -> list[Outcome]:
         if self._is_history(candle) or candle.open_time in self.waiting:
-            return []  # a straggler of a candle that is closed already
+            return []  # the candle is closed already
         live = self.live
         if live is not None:
             if candle.open_time < live.open_time:
@@ -172,7 +172,7 @@ class CandleSeries:
             if candle.open_time == live.open_time and (stale or candle.same_values(live)):
                 return []
         self.live, self.live_time = candle, event_time
-        return [Said(candle, State.LIVE)]
+        return [Published(candle, CandleState.LIVE)]
 
     def _revise(self, candle: Candle) -> list[Outcome]:
         """Take a closed candle again: a correction if it differs, or if it turns up where a gap was reported."""
@@ -187,10 +187,10 @@ class CandleSeries:
         else:
             self.closed.insert(index, candle)
             self.gaps = [part for gap in self.gaps for part in self._without(gap, candle.open_time)]
-        return [Said(candle, State.CORRECTED)]
+        return [Published(candle, CandleState.CORRECTED)]
 
     def _without(self, gap: Gap, open_time: int) -> list[Gap]:
-        """What is left of a gap in which a candle has turned up."""
+        """Return what is left of a gap in which a candle has turned up."""
         if not gap.start <= open_time < gap.end:
             return [gap]
         parts = (Gap(gap.start, open_time), Gap(next_open(open_time, self.interval), gap.end))
@@ -202,7 +202,7 @@ class CandleSeries:
         return gap
 
     def _resume(self, newest: int, looked_in: bool) -> list[Outcome]:
-        """Say that nothing lies between the history and the newest row of an answer, if that is so."""
+        """Report a gap between the history and the newest row of an answer, if there is one."""
         expected = self.expected()
         if expected is None or not looked_in or expected >= newest:
             return []
@@ -210,29 +210,29 @@ class CandleSeries:
         return [self._lacks(expected, newest)]
 
     def _settle(self, looked_until: int = 0) -> list[Outcome]:
-        """Say the waiting candles that continue the series; holes before `looked_until` are the exchange's own."""
+        """Publish the waiting candles that continue the series; holes before `looked_until` are the exchange's own."""
         if not self.begun:
             return []  # the first backfill decides where the series begins
-        said: list[Outcome] = []
+        outcomes: list[Outcome] = []
         for open_time in sorted(self.waiting):
             expected = self.expected()
             if expected is not None and open_time > expected:
                 if open_time > looked_until:
                     break
-                said.append(self._lacks(expected, open_time))
+                outcomes.append(self._lacks(expected, open_time))
             candle = self.waiting.pop(open_time)
             self.closed.append(candle)
-            said.append(Said(candle, State.CLOSED))
+            outcomes.append(Published(candle, CandleState.CLOSED))
         if len(self.closed) > self.keep + 100:
             del self.closed[: -self.keep]
             self.gaps = [gap for gap in self.gaps if gap.start > self.closed[0].open_time]
-        if said and self.live is not None and self._is_history(self.live):
+        if outcomes and self.live is not None and self._is_history(self.live):
             self.live = None
-        return said + self._live_again() if said else []
+        return outcomes + self._live_again() if outcomes else []
 
     def _live_again(self) -> list[Outcome]:
-        """The forming candle, said again after older ones: a snapshot shows the newest thing said."""
-        return [Said(self.live, State.LIVE)] if self.live is not None else []
+        """Publish the forming candle again after older ones: a snapshot shows what was published last."""
+        return [Published(self.live, CandleState.LIVE)] if self.live is not None else []
 
 
 def _open_time(candle: Candle) -> int:

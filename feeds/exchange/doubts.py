@@ -1,7 +1,7 @@
-"""Which ticks speak against the exchange's list of pairs, and for how long after a list has overruled them.
+"""Decide which ticks contradict the exchange's list of pairs, and when they count again after a list overruled them.
 
 Pure. A pair that ticks although the list lacks it, or says that it rests, is evidence that the list is out of date. If
-the next list says the same, the pair is an odd one: it asks for another list later each time.
+the next list says the same, the pair's ticks count as evidence again only later, and later each time.
 """
 
 from collections.abc import Iterable, Set
@@ -12,7 +12,7 @@ KEPT = 1000
 
 @dataclass(slots=True)
 class _Overruled:
-    """A pair of which a new list said the same again: its next tick counts from `until` on."""
+    """A pair about which a new list said the same again: its ticks count from `until` on."""
 
     delay_s: float
     until: float
@@ -20,23 +20,23 @@ class _Overruled:
 
 @dataclass(slots=True)
 class Doubts:
-    """Times in seconds: the first delay after a list that overruled a pair, and the longest."""
+    """Pairs that a list overruled. Times in seconds: the first delay after such a list, and the longest."""
 
     first_s: float
     longest_s: float
     pairs: dict[str, _Overruled] = field(default_factory=dict)
 
-    def speak_against(self, symbols: Set[str], now: float) -> bool:
-        """Whether one of these pairs, which ticked since the last list, is worth a new one."""
+    def contradict(self, symbols: Set[str], now: float) -> bool:
+        """Return whether one of these pairs, which ticked since the last list, is reason enough for a new one."""
         return any(symbol not in self.pairs or now >= self.pairs[symbol].until for symbol in symbols)
 
     def settled(self, symbols: Iterable[str]) -> None:
-        """The list agrees with these pairs' ticks now."""
+        """Forget these pairs: the list agrees with their ticks now."""
         for symbol in symbols:
             self.pairs.pop(symbol, None)
 
     def overruled(self, symbols: Iterable[str], now: float) -> None:
-        """The list says again that these pairs do not trade."""
+        """Count these pairs' ticks only later: the list says again that they do not trade."""
         for symbol in symbols:
             known = self.pairs.pop(symbol, None)
             delay_s = self.first_s if known is None else min(2 * known.delay_s, self.longest_s)

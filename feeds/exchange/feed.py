@@ -1,7 +1,7 @@
-"""The live Binance feed: which streams are wanted, on which sockets, and what REST must add.
+"""Follow an exchange live: decide which streams are wanted, on which sockets, and what REST must add.
 
 The stream carries everything it can. REST gives what a stream cannot: the list of pairs (`pair_list`), prices before
-the first frame, the candles that passed while nobody listened (`backfill`), and a second opinion on a stream that says
+the first frame, the candles that passed while nobody listened (`backfill`), and a second opinion on a stream that sends
 nothing (`stream_judge`). Answers and frames alike go to `ExchangeMarket`.
 """
 
@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from feeds import topics
 from feeds.exchange.awake import AwakeTime
-from feeds.exchange.backfill import BackfillPolicy, Backfills, Key, log_failure
+from feeds.exchange.backfill import BackfillPolicy, Backfills, log_failure
 from feeds.exchange.candles import KEEP
 from feeds.exchange.link import SocketPolicy
 from feeds.exchange.market import HALTED, ExchangeMarket
@@ -26,9 +26,9 @@ from feeds.exchange.recorder import Recorder
 from feeds.exchange.slices import SLICE_ROWS, SlicedWork, Work
 from feeds.exchange.stream_judge import JudgePolicy, StreamJudge
 from feeds.exchange.stream_socket import StreamSocket
+from feeds.exchange.venue import Key, Opened, Prices
 from feeds.fields import Rows
 from feeds.model import Candle, Price
-from feeds.venues import binance
 from orchestrator.clock import Clock
 from orchestrator.errors import NotFound, ProviderError
 from orchestrator.hosts import Hosts
@@ -43,40 +43,35 @@ T = TypeVar("T")
 
 SKEWS_KEPT = 15
 KEEP_ON_DEMAND = 200
-"""Closed candles of a series that a client has started; whoever asks REST for more gets them from the exchange."""
+"""Closed candles of a series that a client has started; older ones are fetched from the exchange when asked for."""
 EXCHANGE_HALTED = "the exchange is halted: it trades none of its pairs"
 
 
 @dataclass(frozen=True, slots=True)
 class FeedPolicy:
-    """What the feed carries and how often REST is asked. Times in seconds."""
+    """What the feed carries, and how often REST is asked. Times in seconds."""
 
     candle_bases: Sequence[str] = ()
     candle_intervals: Sequence[str] = ()
     poll_s: float = 30.0
-    """Between two polls of all prices while no stream delivers."""
+    """Time between two polls of all prices while no stream delivers."""
     pairs_refresh_s: float = 3600.0
     doubted_refresh_s: float = 30.0
-    """The list is fetched again when something speaks against it, but not more often than this."""
+    """Least time between two fetches of the list of pairs when something contradicts it."""
     doubted_longest_s: float = 60.0
-    """A pair that ticks while each new list says that it rests asks for the next one ever later, up to this."""
+    """Longest time after which a pair that ticks counts again, although each new list says that it rests."""
     first_delay_s: float = 1.0
     longest_delay_s: float = 60.0
-    ticker_cadence_s: float = 1.0
-    """As the exchange documents it; a stream never speaks more often, only more seldom."""
-    candle_cadence_s: float = 2.0
     silence_s: float = 15.0
-    """Tickers that have not come for so long are dead if nobody else can tell; prices are polled after half of it."""
+    """A ticker stream that is silent for so long is dead if REST can't tell; prices are polled after half of it."""
     watch_s: float = 0.25
-    """How often it is looked for dead streams."""
+    """Time between two looks for dead streams."""
     backfill: BackfillPolicy = field(default_factory=BackfillPolicy)
     socket: SocketPolicy = field(default_factory=SocketPolicy)
 
 
 class ExchangeFeed:
     """Runs until cancelled. `want` and `drop` start and stop candles that somebody listens to."""
-
-    name = "binance"
 
     def __init__(
         self,
@@ -91,6 +86,8 @@ class ExchangeFeed:
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.market = market
+        self.venue = market.venue
+        self.name = self.venue.name
         self.symbols = market.symbols
         self.stream_hosts = stream_hosts
         self.rest = rest
@@ -103,12 +100,13 @@ class ExchangeFeed:
         self.wanted: set[str] = set()
         self.always: set[str] = set()
         self.followed: dict[str, Key] = {}
-        """By the name of its stream: each series that is followed."""
+        """Each series that is followed, by the name of its stream."""
         self.keys: dict[str, Key] = {}
-        """The same by topic, also of a pair that is not listed any more."""
+        """Each series that is followed, by its topic; also of a pair that is not listed any more."""
         self.awake = AwakeTime(clock)
-        """What silence is measured by."""
+        """The clock that measures silence."""
         self.judge = StreamJudge(
+            self.venue,
             self.sockets,
             self.followed,
             market.symbols,
@@ -117,15 +115,13 @@ class ExchangeFeed:
             clock,
             self.awake,
             JudgePolicy(
-                policy.ticker_cadence_s,
-                policy.candle_cadence_s,
                 policy.silence_s,
                 policy.watch_s,
                 policy.first_delay_s,
             ),
         )
         self.work = SlicedWork()
-        """The frames that have come, in their order; whatever else reaches the market comes after them."""
+        """The frames that have come, in their order; everything else that reaches the market comes after them."""
         self.group: asyncio.TaskGroup | None = None
         self.backfills: Backfills | None = None
         self.tickers_failed = False
@@ -151,12 +147,12 @@ class ExchangeFeed:
         )
         self.warned: set[str] = set()
         self.ticker_skews_ms: deque[int] = deque(maxlen=SKEWS_KEPT)
-        """How far the stamps of the last tickers were ahead of our clock."""
+        """How far the stamps of the last ticker frames were ahead of our clock."""
 
     # --- what is wanted ---
 
     def want(self, topic: str) -> None:
-        """Bring the candles of this topic; before the pairs are known it is remembered."""
+        """Bring the candles of this topic; before the pairs are known the topic is remembered."""
         base = topics.base_of(topic)
         if base is None:
             return
@@ -173,6 +169,9 @@ class ExchangeFeed:
         candle = topics.candle_topic(topic)
         if candle is None:
             self.wanted.discard(topic)  # prices of every pair come anyway
+        elif candle.interval not in self.venue.intervals:
+            self.wanted.discard(topic)
+            self.market.sink.refuse(topic, f"{self.name} has no candles of {candle.interval}")
         else:
             self._follow(topic, (pair.symbol, candle.interval))
 
@@ -181,28 +180,32 @@ class ExchangeFeed:
         if self.keys.get(topic, key) != key:
             self._unfollow(topic)  # another pair serves this base now
         self.keys[topic] = key
-        stream = binance.kline_stream(*key)
         is_new = key not in self.market.series
         self.market.follow(key, KEEP if topic in self.always else KEEP_ON_DEMAND)
+        stream = self.venue.streams.candle_stream(*key)
+        if stream is None:
+            if is_new and self.backfills is not None:
+                self.backfills.start(key)
+            return
         self.followed[stream] = key
         if is_new and self.recorder is not None:
-            # Now and not with the exchange's word: frames may come before it, and count from here on.
+            # Recorded now and not when the exchange confirms it: frames may come before that, and count from here on.
             self.recorder.subscribed([stream], self.clock.wall_ms())
         if self.group is not None:
             socket = self._socket_for(stream)
             socket.want(stream)
             if is_new and stream in socket.active:
-                self._subscribed({stream})  # dropped a moment ago, and the exchange has not been told yet
+                self._subscribed({stream})  # dropped a moment ago, and not unsubscribed from yet
 
     def starts(self, topic: str) -> bool:
-        """Whether bringing this topic starts something at the exchange: candles that the settings do not name."""
+        """Return whether bringing this topic starts a stream: one of candles that the settings do not name."""
         candle = topics.candle_topic(topic)
         if candle is None:
             return False
         return candle.base not in self.policy.candle_bases or candle.interval not in self.policy.candle_intervals
 
     def drop(self, topic: str) -> bool:
-        """Stop candles that nobody listens to; True if they are no longer brought. Prices and set candles go on."""
+        """Stop candles that nobody listens to. Returns False for a topic that goes on: prices, and set candles."""
         candle = topics.candle_topic(topic)
         if topic not in self.always:
             self.wanted.discard(topic)
@@ -217,8 +220,10 @@ class ExchangeFeed:
         if key is None:
             return
         self.work.finish()
-        stream = binance.kline_stream(*key)
         self.market.unfollow(key)
+        stream = self.venue.streams.candle_stream(*key)
+        if stream is None:
+            return
         self.followed.pop(stream, None)
         self.judge.watchdog.forget(stream)
         if self.recorder is not None:
@@ -227,7 +232,7 @@ class ExchangeFeed:
             socket.drop(stream)
 
     def _topic_of(self, key: Key) -> str | None:
-        """The topic that a series is of; None for a pair that is not listed."""
+        """Return the topic of a series; None for a pair that is not listed."""
         pair = self.symbols.listed.get(key[0])
         return topics.ohlcv(pair.base, key[1]) if pair is not None else None
 
@@ -236,14 +241,15 @@ class ExchangeFeed:
             if stream in socket.wanted:
                 return socket
         for socket in self.sockets:
-            if len(socket.wanted | socket.active) < binance.MAX_STREAMS_PER_SOCKET:
+            if len(socket.wanted | socket.active) < self.venue.streams.streams_per_connection:
                 return socket
         return self._open_socket()
 
     def _open_socket(self) -> StreamSocket:
-        name = f"binance-{len(self.sockets) + 1}"
+        name = f"{self.name}-{len(self.sockets) + 1}"
         socket = StreamSocket(
             name,
+            self.venue,
             self.stream_hosts,
             self.clock,
             self.rng,
@@ -263,7 +269,7 @@ class ExchangeFeed:
     # --- running ---
 
     async def run(self) -> None:
-        """Learn the pairs and stream; REST fills in. Upstream failures are met here, none gets out."""
+        """Learn the pairs and stream, with REST to fill in. Failures of the exchange are handled, and never raised."""
         self.sockets.clear()
         self.judge.begin()
         self.work = SlicedWork()
@@ -283,22 +289,22 @@ class ExchangeFeed:
                 lambda key: self._topic_of(key) in self.always,
             )
             try:
-                group.create_task(self.work.run(), name="binance:frames")
-                self._open_socket().want(binance.ALL_MINI_TICKERS)
+                group.create_task(self.work.run(), name=f"{self.name}:frames")
+                self._open_socket().want(self.venue.streams.all_tickers)
                 await self.pairs.first()
                 self._want_all()
-                group.create_task(self._poll_prices(), name="binance:prices")
-                group.create_task(self.pairs.refresh(), name="binance:pairs")
-                group.create_task(self.backfills.mend(), name="binance:holes")
-                group.create_task(self.judge.watch(), name="binance:watch")
-                group.create_task(self.judge.question(), name="binance:question")
-                await asyncio.Event().wait()  # the sockets run for ever
+                group.create_task(self._poll_prices(), name=f"{self.name}:prices")
+                group.create_task(self.pairs.refresh(), name=f"{self.name}:pairs")
+                group.create_task(self.backfills.mend(), name=f"{self.name}:holes")
+                group.create_task(self.judge.watch(), name=f"{self.name}:watch")
+                group.create_task(self.judge.question(), name=f"{self.name}:question")
+                await asyncio.Event().wait()  # the sockets run until cancelled
             finally:
                 self.work.finish()
                 self.group = self.backfills = None
 
     def _want_all(self) -> None:
-        """Want what the settings name and what clients have asked for; what the exchange lacks is logged once."""
+        """Want what the settings name and what clients asked for. A name that the exchange lacks is logged once."""
         before = self.always
         listed = [base for base in self.policy.candle_bases if base in self.symbols.by_base]
         self.always = {topics.ohlcv(base, interval) for base in listed for interval in self.policy.candle_intervals}
@@ -309,13 +315,13 @@ class ExchangeFeed:
             self.want(topic)
 
     def _is_silent(self) -> bool:
-        """Whether a connection to the exchange is there, and nothing comes of the tickers."""
+        """Return whether a connection to the exchange is open and brings no tickers."""
         return bool(self.sockets) and self.sockets[0].link is not None and not self._stream_delivers()
 
     # --- prices by REST while no stream delivers ---
 
     async def _poll_prices(self) -> None:
-        """Ask for all prices once, as the stream tells only of pairs that move; again whenever it has fallen silent."""
+        """Ask for all prices once, as the stream has only pairs that move, and then whenever the stream is silent."""
         backoff = Backoff(self.policy.first_delay_s, self.policy.poll_s, self.rng)
         asked = False
         while True:
@@ -323,7 +329,7 @@ class ExchangeFeed:
                 await self.clock.sleep(min(5.0, self.policy.poll_s))
                 continue
             try:
-                response, rows = await self._ask(binance.all_prices())
+                response, rows = await self._ask(self.venue.rest.all_prices())
             except ProviderError as error:
                 log_failure(self.rest, "tickers", error)
                 self.tickers_failed = True
@@ -338,16 +344,16 @@ class ExchangeFeed:
             await self.clock.sleep(self.policy.poll_s)
 
     def _polled(self, response: HttpResponse, prices: Sequence[Price]) -> Work:
-        """Take the prices of all pairs, some at a time. Where the stream has spoken meanwhile, it is believed."""
-        self._record(binance.tickers_24h(), response)
+        """Take the prices of all pairs, some at a time. A price that the stream has brought meanwhile stays."""
+        self._record(self.venue.rest.prices(()), response)
         for start in range(0, len(prices), SLICE_ROWS):
             if start:
                 yield
-            # What could not be read, the account has counted.
+            # Rows that could not be read have been counted by the account.
             self.market.tickers(Rows(list(prices[start : start + SLICE_ROWS])), response.received_ms)
 
     def prices_fail(self) -> bool:
-        """Neither stream nor REST gives prices: time for somebody else to."""
+        """Return whether neither stream nor REST gives prices, so that another source must."""
         return (self.tickers_failed or self.pairs.failed or self.symbols.halted) and not self._stream_delivers()
 
     def _stream_delivers(self) -> bool:
@@ -355,17 +361,17 @@ class ExchangeFeed:
         quiet_s = self.awake.now() - self.last_prices
         return socket is not None and socket.link is not None and quiet_s < self.policy.silence_s / 2
 
-    # --- what the streams say ---
+    # --- what the streams bring ---
 
     def _subscribed(self, streams: set[str]) -> None:
-        """The exchange now sends these: fetch what passed before."""
+        """Fetch what passed before the exchange began to send these."""
         self.work.finish()
         if self.recorder is not None:
             self.recorder.subscribed(sorted(streams), self.clock.wall_ms())
         for stream in streams:
             self.judge.subscribed(stream)
             key = self.followed.get(stream)
-            if stream == binance.ALL_MINI_TICKERS:
+            if stream == self.venue.streams.all_tickers:
                 self.market.new_connection()
             elif key is not None and self.backfills is not None:
                 self.backfills.start(key)
@@ -376,7 +382,7 @@ class ExchangeFeed:
         if self.recorder is not None:
             self.recorder.connection(socket, host, cause, self.clock.wall_ms())
 
-    def _frame(self, opened: binance.Opened) -> Work:
+    def _frame(self, opened: Opened) -> Work:
         """Take one frame, some rows at a time."""
         if self.recorder is not None:
             self.recorder.frame(opened.raw, opened.received_ms)
@@ -386,7 +392,7 @@ class ExchangeFeed:
             if start:
                 yield
             match self.market.part(opened, start, start + SLICE_ROWS):
-                case binance.Prices(rows):
+                case Prices(rows):
                     prices += rows.good
                 case Candle() as candle:
                     self.judge.heard_candle(candle)
@@ -394,22 +400,22 @@ class ExchangeFeed:
             self._heard_prices(prices, opened.received_ms)
 
     def _heard_prices(self, prices: Sequence[Price], received_ms: int) -> None:
-        # Not the newest: one row with a wild stamp would stay that for ever.
+        # Not the newest: one row with a wild stamp would stay the newest forever.
         event_ms = median_high(price.ts for price in prices)
         self._compare_clocks(event_ms, received_ms)
         if self.judge.heard_prices(prices, event_ms):
             self.last_prices = self.awake.now()
 
-    # --- how it goes ---
+    # --- reports ---
 
     def readiness(self) -> dict[str, str | None]:
-        """For each category what it has first: a value, a known failure, or None for neither yet."""
+        """Return for each category what it had first: a value, a known failure, or None for neither yet."""
         streaming, known = self._stream_delivers(), self.symbols.known
         errors = [*self.rest.errors(), *self.stream_hosts.errors()]
         failure = "; ".join(errors) if errors and (self.pairs.failed or self.tickers_failed or not known) else None
         if self.symbols.halted:
             return {"price": EXCHANGE_HALTED, "ohlcv": EXCHANGE_HALTED}
-        # Only what the settings name: clients may start candles at any time, and those have to wait their turn.
+        # Only what the settings name: clients may start candles at any time, and those wait for their turn.
         configured = [self.market.series.get(key) for topic, key in self.keys.items() if topic in self.always]
         begun = known and all(series is not None and series.begun for series in configured)
         return {
@@ -418,7 +424,7 @@ class ExchangeFeed:
         }
 
     def report(self) -> dict[str, object]:
-        """What a person wants to know of this feed."""
+        """Return the state of this feed, for people to read."""
         states = {socket.report.state for socket in self.sockets}
         if self.symbols.halted:
             state = "halted"
@@ -454,7 +460,7 @@ class ExchangeFeed:
     # --- plumbing ---
 
     def _exchange_ms(self) -> int:
-        """What the exchange's clock shows now, by what it said of it: never less than its newest event."""
+        """Return what the exchange's clock shows now, as far as is known: never less than its newest event."""
         return max(self.rest.their_ms(), self.judge.watchdog.newest_ms)
 
     async def _get(self, request: HttpRequest, urgent: bool = True) -> HttpResponse:
@@ -471,11 +477,11 @@ class ExchangeFeed:
         finally:
             self._compare_clocks()
             self.on_change()
-        await self.work.done()  # what the caller makes of the answer comes after the frames that came before it
+        await self.work.done()  # the caller's use of the answer comes after the frames that came before it
         return answer
 
     def _compare_clocks(self, event_ms: int | None = None, received_ms: int = 0) -> None:
-        """Tell the market how far the exchange's clock is ahead: by its answers, else by the stamps of its tickers."""
+        """Set how far the exchange's clock is ahead of ours: by its answers, else by the stamps of its tickers."""
         skew_ms = self.rest.skew_ms
         if skew_ms is None and event_ms is not None:
             self.ticker_skews_ms.append(event_ms - received_ms)
@@ -484,7 +490,7 @@ class ExchangeFeed:
             self.market.skew_ms = skew_ms
 
     def _record(self, request: HttpRequest, response: HttpResponse) -> None:
-        """Only what is applied goes on a tape, in the order it is applied."""
+        """Record an answer that is applied now: a tape has nothing else, in the order it was applied."""
         if self.recorder is not None:
             self.recorder.answer(request, response)
 

@@ -1,14 +1,14 @@
-"""Two connections carry the same streams for a while: which frames of which count, so that each event counts once.
+"""Merge two connections that carry the same streams for a while, so that each event counts once and in order.
 
-Pure. As long as the old connection lives its frames count, and what the new one brings is held back: it may run ahead,
-and an event that it overtook would be lost. When the old one ends, what it had not told yet is let out, and from then
-on the new one counts, but for what it says again. A stream has *joined* once the old connection has reached the event
-with which the new one began: between the two nothing can be missing.
+Pure. While the old connection lives, its frames count and those of the new one are held back: the new one may run
+ahead, and an event that it overtook would be lost. When the old one ends, the held frames that it had not delivered are
+released, and from then on the frames of the new one count, except those that it repeats. A stream has *joined* once the
+old connection has reached the event with which the new one began: nothing is missing between the two.
 """
 
 from dataclasses import dataclass, field
 
-from feeds.venues import binance
+from feeds.exchange.venue import Opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,45 +17,48 @@ class Arrival:
 
     stream: str
     event_ms: int
-    frame: binance.Opened
+    frame: Opened
 
 
 @dataclass(slots=True)
-class Told:
-    """The newest moment that the old connection told of a stream, and its frames of that moment."""
+class Delivered:
+    """The newest event time at which a stream was delivered, and its frames of that time."""
 
     event_ms: int
     frames: set[bytes] = field(default_factory=set)
 
 
 class Handover:
-    """Merges two connections by (stream, event time). Of one connection, frames of a stream come in order.
+    """Merges two connections by (stream, event time). On one connection, frames of a stream come in order.
 
-    `before` is the handover by which the present connection came to count, if it may still repeat what was told then.
+    `all_tickers` is the stream of all pairs, whose rows each server may divide into frames in its own way. `before` is
+    the handover by which the present connection came to count, if that connection may still repeat frames.
     """
 
-    def __init__(self, before: "Handover | None" = None) -> None:
-        self.told: dict[str, Told] = dict(before.told) if before is not None else {}
-        self.repeats: set[str] = set(self.told)
-        """Streams on which the connection that counts has not reached yet what another one told."""
-        self.spoke: set[str] = set()
+    def __init__(self, all_tickers: str, before: "Handover | None" = None) -> None:
+        self.all_tickers = all_tickers
+        self.delivered: dict[str, Delivered] = dict(before.delivered) if before is not None else {}
+        self.repeats: set[str] = set(self.delivered)
+        """Streams on which the connection that counts has not yet reached what another one delivered."""
+        self.heard: set[str] = set()
+        """Streams that the connection that counts has sent."""
         self.began: dict[str, int] = {}
         """By stream: the event time of the first frame of the new connection."""
         self.held: list[Arrival] = []
 
-    def tell(self, stream: str, event_ms: int, raw: bytes) -> bool:
-        """Take a frame of the connection that counts; whether it tells what none has told before."""
+    def is_new(self, stream: str, event_ms: int, raw: bytes) -> bool:
+        """Take a frame of the connection that counts. Returns False for one that was delivered before."""
         if stream in self.repeats:
             if not self._is_news(stream, event_ms, raw):
                 return False
-            if event_ms > self.told[stream].event_ms:
+            if event_ms > self.delivered[stream].event_ms:
                 self.repeats.discard(stream)
-        self.spoke.add(stream)
-        told = self.told.get(stream)
-        if told is None or event_ms > told.event_ms:
-            self.told[stream] = Told(event_ms, {raw})
-        elif event_ms == told.event_ms:
-            told.frames.add(raw)
+        self.heard.add(stream)
+        delivered = self.delivered.get(stream)
+        if delivered is None or event_ms > delivered.event_ms:
+            self.delivered[stream] = Delivered(event_ms, {raw})
+        elif event_ms == delivered.event_ms:
+            delivered.frames.add(raw)
         return True
 
     def hold(self, arrival: Arrival) -> None:
@@ -64,22 +67,24 @@ class Handover:
         self.held.append(arrival)
 
     def joined(self) -> set[str]:
-        """The streams in which nothing lies between what both connections told."""
-        return {stream for stream, ms in self.began.items() if stream in self.told and self.told[stream].event_ms >= ms}
+        """Return the streams on which nothing is missing between the two connections."""
+        return {stream for stream, ms in self.began.items() if self._reached(stream, ms)}
 
-    def deaf(self) -> set[str]:
-        """The streams on which the old connection speaks and the new one does not."""
-        return self.spoke - self.began.keys()
+    def _reached(self, stream: str, event_ms: int) -> bool:
+        return stream in self.delivered and self.delivered[stream].event_ms >= event_ms
+
+    def missing(self) -> set[str]:
+        """Return the streams that the old connection sends and the new one does not."""
+        return self.heard - self.began.keys()
 
     def release(self) -> list[Arrival]:
-        """From now on the new connection counts: what was held back and is yet to be told, in its order."""
+        """Let the new connection count from now on. Returns the held frames that are new, in their order."""
         held, self.held = self.held, []
-        self.repeats = set(self.told)
-        return [arrival for arrival in held if self.tell(arrival.stream, arrival.event_ms, arrival.frame.raw)]
+        self.repeats = set(self.delivered)
+        return [arrival for arrival in held if self.is_new(arrival.stream, arrival.event_ms, arrival.frame.raw)]
 
     def _is_news(self, stream: str, event_ms: int, raw: bytes) -> bool:
-        if stream == binance.ALL_MINI_TICKERS:
-            # Each server may cut the rows of all markets into frames as it likes; row by row the market merges them.
-            return True
-        told = self.told[stream]
-        return event_ms > told.event_ms or (event_ms == told.event_ms and raw not in told.frames)
+        if stream == self.all_tickers:
+            return True  # the market merges them row by row
+        delivered = self.delivered[stream]
+        return event_ms > delivered.event_ms or (event_ms == delivered.event_ms and raw not in delivered.frames)

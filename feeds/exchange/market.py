@@ -1,7 +1,7 @@
-"""From Binance's frames and answers to events: one state machine for the live feed and for a tape.
+"""Turn an exchange's frames and answers into events: one state machine for the live feed and for a tape.
 
-Everything enters through `frame` or `part`, `pairs`, `tickers` and `candles`, with its time of receipt; nothing here
-waits, asks or looks at a clock. The same input therefore gives the same events.
+Everything enters through `part`, `pairs`, `tickers` and `candles`, with its time of receipt; nothing here waits, asks
+or looks at a clock. The same input therefore gives the same events.
 """
 
 import logging
@@ -11,27 +11,26 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from feeds import events, topics
-from feeds.exchange.candles import KEEP, CandleSeries, Gap, Outcome, Said, State
+from feeds.exchange.candles import KEEP, CandleSeries, CandleState, Gap, Outcome, Published
+from feeds.exchange.venue import Frame, Key, Opened, Prices, Venue
 from feeds.fields import BadFieldError, Rows
 from feeds.model import Candle, Event, Pair, Price, Quote, Sink
 from feeds.symbols import DOLLARS, Symbols, is_plausible
-from feeds.venues import binance
 from orchestrator import repairs
 from orchestrator.errors import Malformed
 
 log = logging.getLogger(__name__)
 
 FUTURE_MS = 366 * 24 * 3600 * 1000
-"""A stamp more than a year ahead is nonsense, and would outrank all that comes after it."""
+"""A stamp more than a year ahead is nonsense, and would outrank every later one."""
 
 JUMP = 100.0
-"""A price that is so many times the last one, or a part of it so small, waits for a second tick that agrees."""
+"""A price that is this many times the last one, or less than this part of it, waits for a second tick that agrees."""
 
 AGREES = 2.0
 
 RANK = {None: 2, "trade": 1, "candle": 1, "book": 0}
-"""Which stream's price wins: a ticker's over the last trade, alone or as a candle's close, over the book's middle."""
-
+"""The higher rank wins: a ticker's price over a trade's or a candle's close, and those over the middle of the book."""
 
 DELAYS_KEPT = 256
 MISJUDGED_KEPT = 1000
@@ -41,73 +40,70 @@ HALTED = "halted"
 
 @dataclass(frozen=True, slots=True)
 class LastPrice:
-    """The price of a base that was published last, and what it may be replaced by."""
+    """The price of a base that was published last, with what decides which one may replace it."""
 
     price: Price
     rank: int
     polled: bool = False
 
     def supersedes(self, last: "LastPrice") -> bool:
-        """Whether this one is news after `last`: not worse in kind, not overtaken on its way, not said twice."""
+        """Return whether this price is news after `last`: not of a lower rank, not overtaken, not a repetition."""
         if self.rank != last.rank:
             return self.rank > last.rank
         if self.polled == last.polled:
             return self.price.ts >= last.price.ts and self.price != last.price
-        # Stream and REST stamp by different rules: the stream always knows better, REST only what is later.
+        # Stream and REST stamp by different rules: a streamed price always replaces a polled one, not the reverse.
         return last.polled or self.price.ts > last.price.ts
 
 
 class ExchangeMarket:
-    """What we know of the exchange's markets, and what follows from each thing it says.
+    """Keeps what is known of the markets of an exchange, and publishes what follows from each frame and answer."""
 
-    `venue` goes behind the provider's name in `source` (`binance:us`) where the data is not of binance.com.
-    """
-
-    def __init__(self, sink: Sink, symbols: Symbols, venue: str = "") -> None:
+    def __init__(self, sink: Sink, symbols: Symbols, venue: Venue) -> None:
         self.sink = sink
         self.symbols = symbols
         self.venue = venue
-        self.series: dict[tuple[str, str], CandleSeries] = {}
+        self.series: dict[Key, CandleSeries] = {}
         self.prices: dict[str, LastPrice] = {}
-        self.told: dict[str, tuple[Price, int]] = {}
-        """By base: the last event that was published, and its rank."""
-        self.told_ms = 0
-        """When the exchange last gave a price that was published, in Unix ms."""
+        self.published: dict[str, tuple[Price, int]] = {}
+        """By base: the last price of the exchange that was published, and its rank."""
+        self.published_ms = 0
+        """Time of receipt of the last price of the exchange that was published, in Unix ms."""
         self.last: dict[str, float] = {}
-        """By base: the last price that was believed, whoever gave it."""
+        """By base: the last plausible price of any source."""
         self.doubted: dict[str, float] = {}
         self.price_from_candles = False
         self.rejected: Counter[str] = Counter()
         self.repaired: Counter[str] = Counter()
-        """What was repaired in frames, by kind of damage or by the field that became null."""
+        """Repairs of frames, by kind of damage or by the field that became null."""
         self.dropped: Counter[str] = Counter()
-        """Good ticks that were not published: `unlisted`, of pairs that the list lacks, `resting`, of such as rest."""
+        """Good ticks that were not published: `unlisted` of pairs that the list lacks, `resting` of pairs that rest."""
         self.misjudged: set[str] = set()
-        """The pairs that these ticks are of: evidence against the list."""
+        """The pairs of these ticks: evidence against the list."""
         self.close_delays_ms: dict[str, deque[int]] = {}
-        """By interval: how long after its end, by the exchange's clock, each of the last candles was said closed."""
+        """By interval: how long after its end, by the exchange's clock, each of the last candles came closed."""
         self.skew_ms = 0
         """How far the exchange's clock is ahead of ours, as far as is known."""
 
     # --- what is followed ---
 
-    def follow(self, key: tuple[str, str], keep: int = KEEP) -> CandleSeries:
-        """Keep the candles of (pair symbol, interval) from now on, the newest `keep` closed ones."""
+    def follow(self, key: Key, keep: int = KEEP) -> CandleSeries:
+        """Follow the candles of a series from now on, and keep the newest `keep` closed ones."""
         series = self.series.get(key)
         if series is None:
             series = self.series[key] = CandleSeries(key[1], keep)
         return series
 
-    def unfollow(self, key: tuple[str, str]) -> None:
+    def unfollow(self, key: Key) -> None:
         """Forget a series."""
         self.series.pop(key, None)
 
     def series_of(self, base: str, interval: str) -> CandleSeries | None:
-        """The series of a base asset's pair, if it is followed."""
+        """Return the series of a base asset's pair; None if it is not followed."""
         pair = self.symbols.by_base.get(base)
         return self.series.get((pair.symbol, interval)) if pair else None
 
-    # --- what the exchange says ---
+    # --- what comes from the exchange ---
 
     def pairs(self, pairs: Sequence[Pair]) -> None:
         """Take the exchange's list of pairs."""
@@ -116,7 +112,7 @@ class ExchangeMarket:
         self.misjudged.clear()
         now = self.symbols.by_base
         for base in before.keys() - now.keys():
-            for known in (self.prices, self.told, self.last, self.doubted):
+            for known in (self.prices, self.published, self.last, self.doubted):
                 known.pop(base, None)
             self.sink.refuse(topics.price(base), f"no market for symbol {base!r} any more")
         for base, pair in now.items():
@@ -124,24 +120,20 @@ class ExchangeMarket:
                 self.sink.stale(topics.price(base), HALTED)
 
     def new_connection(self) -> None:
-        """A new socket tells its own time: its first prices are taken whatever their stamps."""
+        """Take the first prices of a new connection whatever their stamps: another server has a clock of its own."""
         self.prices.clear()
 
-    def frame(self, raw: bytes, received_ms: int) -> binance.Frame | None:
-        """Take one stream frame as a whole; see `part`."""
-        return self.part(binance.open_frame(raw, received_ms))
+    def part(self, opened: Opened, start: int = 0, end: int | None = None) -> Frame | None:
+        """Take the rows of a frame from `start` up to, but not at, `end`; or a frame without rows.
 
-    def part(self, opened: binance.Opened, start: int = 0, end: int | None = None) -> binance.Frame | None:
-        """Take the rows of a frame from `start` up to `end`, or a frame without rows. A bad one costs only itself.
-
-        Returns what was taken; None for what could not be read, which is counted.
+        A bad row costs only itself. Returns what was taken; None for a frame that could not be read, which is counted.
         """
         received_ms = opened.received_ms
         if not start:
             self._count_repairs(opened.repaired)
         try:
             with repairs.noted() as notes:
-                frame = binance.read_opened(opened, start, end)
+                frame = self.venue.frames.read(opened, start, end)
         except Malformed as error:
             self._reject("frame", error.reason)
             return None
@@ -151,7 +143,7 @@ class ExchangeMarket:
         finally:
             self._count_repairs(notes.repaired)
         match frame:
-            case binance.Prices(rows, finer):
+            case Prices(rows, finer):
                 self._count(rows.rejected)
                 for price in rows.good:
                     self._price(LastPrice(price, RANK[finer]), received_ms, finer)
@@ -169,47 +161,48 @@ class ExchangeMarket:
             self._price(LastPrice(price, RANK[None], polled=True), received_ms, None)
 
     def quotes(self, quotes: Sequence[Quote], source: str, received_ms: int, skew_ms: int = 0) -> None:
-        """Take the prices of an aggregator, while the exchange gives none; its clock is `skew_ms` ahead of ours."""
+        """Publish the prices of an aggregator while the exchange gives none; its clock is `skew_ms` ahead of ours."""
         for quote in quotes:
             known, wanted = self.symbols.known, self.symbols.wanted
             if quote.symbol not in self.symbols.by_base if known else wanted and quote.symbol not in wanted:
                 continue
-            if not is_plausible(quote.symbol) or not self._believes(quote.symbol, quote.price):
+            if not is_plausible(quote.symbol) or not self._is_plausible_price(quote.symbol, quote.price):
                 continue
-            # Whatever the exchange says next is news again.
-            self.prices.pop(quote.symbol, None)
-            self.told.pop(quote.symbol, None)
+            self._forget_price(quote.symbol)
             lag_ms = received_ms + skew_ms - quote.ts
             self.sink.publish(replace(events.quote(quote, source, received_ms), lag_ms=lag_ms))
 
     def withhold(self, bases: Iterable[str], reason: str) -> None:
-        """Say why nobody gives a price of these while the exchange gives none."""
+        """Mark the prices of these as stale, with the reason, while neither the exchange nor another source has one."""
         for base in bases:
-            # Whatever the exchange says next is news again.
-            self.prices.pop(base, None)
-            self.told.pop(base, None)
+            self._forget_price(base)
             self.sink.stale(topics.price(base), reason)
 
+    def _forget_price(self, base: str) -> None:
+        """Let whatever the exchange sends next be news again."""
+        self.prices.pop(base, None)
+        self.published.pop(base, None)
+
     def exchange_price(self, base: str) -> float | None:
-        """The exchange's last price of a base in dollars; None if it has none, or somebody else has spoken since."""
-        told, pair = self.told.get(base), self.symbols.by_base.get(base)
-        return told[0].price if told is not None and pair is not None and pair.quote in DOLLARS else None
+        """Return the exchange's last dollar price of a base; None if it has none, or another source has a later one."""
+        published, pair = self.published.get(base), self.symbols.by_base.get(base)
+        return published[0].price if published is not None and pair is not None and pair.quote in DOLLARS else None
 
     def candles(
         self,
-        key: tuple[str, str],
+        key: Key,
         rows: Rows[Candle],
         start: int | None,
         received_ms: int,
         as_of_ms: int | None = None,
     ) -> None:
-        """Take a backfill of one series, true as of a time of the exchange's clock; no rows: none could be had."""
+        """Take a backfill of one series, true as of a time of the exchange's clock; without rows there are none."""
         self._count(rows.rejected)
         series = self.series.get(key)
         if series is not None:
             begun = series.begun
             outcomes = series.backfill(rows.good, start, as_of_ms, whole=not rows.rejected)
-            self._say(key, outcomes, received_ms, timed=begun)
+            self._publish_candles(key, outcomes, received_ms, timed=begun)
 
     # --- what follows ---
 
@@ -225,13 +218,13 @@ class ExchangeMarket:
         last = self.prices.get(pair.base)
         if last is not None and not new.supersedes(last):
             return
-        if self._has_told(pair.base, new) or not self._believes(pair.base, price.price):
+        if self._has_published(pair.base, new) or not self._is_plausible_price(pair.base, price.price):
             return
-        if not pair.trading and self._has_told_price(pair.base, price.price):
+        if not pair.trading and self._has_published_price(pair.base, price.price):
             return  # a later stamp makes the last price of a pair that rests no fresher
         self.prices[pair.base] = new
-        self.told[pair.base] = (price, new.rank)
-        self.told_ms = received_ms
+        self.published[pair.base] = (price, new.rank)
+        self.published_ms = received_ms
         topic = topics.price(pair.base)
         change = (price.price - price.open_24h) / price.open_24h * 100 if price.open_24h else math.inf
         self.sink.publish(
@@ -239,7 +232,7 @@ class ExchangeMarket:
                 topic=topic,
                 ts=price.ts,
                 received=received_ms,
-                source=self._source(finer),
+                source=self.venue.source(finer),
                 data={
                     "symbol": pair.base,
                     "pair": pair.symbol,
@@ -257,10 +250,10 @@ class ExchangeMarket:
             )
         )
         if not pair.trading:
-            self.sink.stale(topic, HALTED)  # its last price, and no more than that
+            self.sink.stale(topic, HALTED)  # this is its last price, not a present one
 
     def _drop(self, symbol: str, polled: bool) -> None:
-        """Count a tick that is not published. That the stream ticks is evidence; REST tells of pairs that rest, too."""
+        """Count a tick that is not published. A streamed one is evidence; REST has pairs that rest, too."""
         listed = symbol in self.symbols.listed
         if polled or (listed and symbol not in self.symbols.by_symbol):
             return  # of a market that is not ours
@@ -268,18 +261,18 @@ class ExchangeMarket:
         if len(self.misjudged) < MISJUDGED_KEPT:
             self.misjudged.add(symbol)
 
-    def _has_told(self, base: str, new: LastPrice) -> bool:
-        """Whether this very event was published last: another connection or REST brings it again."""
-        told = self.told.get(base)
-        # Whole events are compared only where their times agree: this is asked of every one.
-        return told is not None and told[0].ts == new.price.ts and told == (new.price, new.rank)
+    def _has_published(self, base: str, new: LastPrice) -> bool:
+        """Return whether this very price was published last: another connection or REST brings it again."""
+        published = self.published.get(base)
+        # Whole prices are compared only if their times agree, because this is asked for every row.
+        return published is not None and published[0].ts == new.price.ts and published == (new.price, new.rank)
 
-    def _has_told_price(self, base: str, price: float) -> bool:
-        told = self.told.get(base)
-        return told is not None and told[0].price == price
+    def _has_published_price(self, base: str, price: float) -> bool:
+        published = self.published.get(base)
+        return published is not None and published[0].price == price
 
-    def _believes(self, base: str, price: float) -> bool:
-        """Whether a price is no leap, or one that a second tick has confirmed."""
+    def _is_plausible_price(self, base: str, price: float) -> bool:
+        """Return whether a price is near the last one, or far from it and confirmed by a second tick."""
         last = self.last.get(base)
         if last is not None and not last / JUMP < price < last * JUMP:
             doubted = self.doubted.get(base)
@@ -292,24 +285,24 @@ class ExchangeMarket:
         return True
 
     def _candle(self, candle: Candle, received_ms: int) -> None:
-        key = (candle.symbol, candle.interval)
+        key = candle.symbol, candle.interval
         series = self.series.get(key)
         if series is None:
             return
         if self.price_from_candles:
             close = Price(candle.symbol, candle.close, candle.ts)
             self._price(LastPrice(close, RANK["candle"]), received_ms, "candle")
-        self._say(key, series.apply(candle), received_ms)
+        self._publish_candles(key, series.apply(candle), received_ms)
 
-    def _say(self, key: tuple[str, str], outcomes: Sequence[Outcome], received_ms: int, timed: bool = True) -> None:
+    def _publish_candles(self, key: Key, outcomes: Sequence[Outcome], received_ms: int, timed: bool = True) -> None:
         pair = self.symbols.listed.get(key[0])
         if pair is None:
             return
         topic = topics.ohlcv(pair.base, key[1])
         for outcome in outcomes:
             match outcome:
-                case Said(candle, state):
-                    if timed and state is State.CLOSED:
+                case Published(candle, state):
+                    if timed and state is CandleState.CLOSED:
                         delays = self.close_delays_ms.setdefault(key[1], deque(maxlen=DELAYS_KEPT))
                         delays.append(max(0, received_ms + self.skew_ms - candle.close_time))
                     self.sink.publish(
@@ -317,9 +310,9 @@ class ExchangeMarket:
                             topic=topic,
                             ts=candle.ts,
                             received=received_ms,
-                            source=self._source(None),
+                            source=self.venue.source(),
                             data=candle_data(candle, pair, state),
-                            log=state is not State.LIVE,
+                            log=state is not CandleState.LIVE,
                             lag_ms=self._lag_ms(candle.ts, received_ms),
                         )
                     )
@@ -328,17 +321,13 @@ class ExchangeMarket:
                     self.sink.gap(topic, start, end)
 
     def _lag_ms(self, ts: int, received_ms: int) -> int | None:
-        """How old a value was on receipt, if the stamps do not tell; one that we stamped ourselves was new."""
+        """Return the age of a value on receipt if its stamp misleads; None if it doesn't, as with a stamp of ours."""
         return received_ms + self.skew_ms - ts if self.skew_ms and ts != received_ms else None
-
-    def _source(self, finer: str | None) -> str:
-        detail = ".".join(part for part in (self.venue, finer) if part)
-        return f"{binance.NAME}:{detail}" if detail else binance.NAME
 
     def _count_repairs(self, repaired: Counter[str]) -> None:
         for what, count in repaired.items():
             if not self.repaired[what]:
-                log.warning("upstream_repaired", extra={"provider": binance.NAME, "what": what, "count": count})
+                log.warning("upstream_repaired", extra={"provider": self.venue.name, "what": what, "count": count})
             self.repaired[what] += count
 
     def _count(self, rejected: Counter[str]) -> None:
@@ -347,14 +336,14 @@ class ExchangeMarket:
                 self._reject(name, f"bad field {name!r}", count)
 
     def _reject(self, name: str, reason: str, count: int = 1) -> None:
-        # The first of its kind is worth a line; the counter tells the rest.
+        # Only the first of its kind is logged; the counter has the rest.
         if not self.rejected[name]:
-            log.warning("upstream_rejected", extra={"provider": binance.NAME, "reason": reason})
+            log.warning("upstream_rejected", extra={"provider": self.venue.name, "reason": reason})
         self.rejected[name] += count
 
 
-def candle_data(candle: Candle, pair: Pair, state: State) -> dict[str, object]:
-    """A candle as clients see it, in events and in REST answers alike."""
+def candle_data(candle: Candle, pair: Pair, state: CandleState) -> dict[str, object]:
+    """Return a candle as clients see it, in events and in REST answers alike."""
     return {
         "symbol": pair.base,
         "pair": pair.symbol,

@@ -1,6 +1,7 @@
-"""The exchange's list of pairs: fetched at the start, when it is old, and soon when something speaks against it.
+"""Fetch the exchange's list of pairs: at the start, when it is old, and soon when something contradicts it.
 
-Without the list no symbol can be split, so the list of an earlier run, kept on disk, serves until the exchange answers.
+Without the list no symbol can be split, so the list of an earlier run is kept on disk and used until the exchange
+answers.
 """
 
 import logging
@@ -14,8 +15,8 @@ import orjson
 from feeds.exchange.backfill import log_failure
 from feeds.exchange.doubts import Doubts
 from feeds.exchange.market import ExchangeMarket
+from feeds.exchange.venue import pair_status
 from feeds.model import TRADING, Pair
-from feeds.venues import binance
 from orchestrator.clock import Clock
 from orchestrator.errors import ProviderError
 from orchestrator.http import HttpRequest, HttpResponse
@@ -26,12 +27,12 @@ log = logging.getLogger(__name__)
 
 LOOK_AT_PAIRS_S = 1.0
 REST_ITSELF = ""
-"""Stands among the pairs that speak against the list."""
+"""Stands for REST among the pairs that contradict the list."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairListPolicy:
-    """Times in seconds."""
+    """How often the list is fetched. Times in seconds; `FeedPolicy` describes them."""
 
     refresh_s: float
     doubted_refresh_s: float
@@ -43,9 +44,9 @@ class PairListPolicy:
 class PairList:
     """Gives the market its pairs.
 
-    `get(request)` asks REST, `record(request, response)` notes an answer that is applied, `is_silent()` is whether a
-    connection to the exchange says nothing. `on_list()` is called after each new list, and `on_change()` after each
-    attempt.
+    `get(request)` asks REST, `record(request, response)` records an answer that is applied, `is_silent()` returns
+    whether a connection to the exchange is open and brings nothing. `on_list()` is called after each new list, and
+    `on_change()` after each attempt.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class PairList:
     ) -> None:
         self.market = market
         self.symbols = market.symbols
+        self.questions = market.venue.rest
         self.rest = rest
         self.get = get
         self.record = record
@@ -87,7 +89,7 @@ class PairList:
         self.contradicted = True
 
     async def first(self) -> None:
-        """Wait for the list of pairs: without it no symbol can be split. An older one on disk will do at once."""
+        """Wait for the list of pairs, without which no symbol can be split. An older one on disk is enough."""
         if self._load():
             return
         backoff = Backoff(self.policy.first_delay_s, self.policy.longest_delay_s, self.rng)
@@ -95,14 +97,14 @@ class PairList:
             await self.clock.sleep(max(backoff.next_delay_s(), self.rest.back_in_s()))
 
     async def refresh(self) -> None:
-        """Fetch the list again when it is old, and soon when something speaks against it."""
+        """Fetch the list again when it is old, and soon when something contradicts it."""
         while True:
             await self.clock.sleep(LOOK_AT_PAIRS_S)
             if self._is_doubted(self.clock.now()) and await self._fetch():
                 self.on_list()
 
     def _is_doubted(self, now: float) -> bool:
-        """Whether to ask again which pairs there are: states pass, and only the list tells of them."""
+        """Return whether to fetch the list again: states pass, and only the list shows them."""
         waited_s = now - self.asked_at
         if not self.confirmed and waited_s == float("inf"):
             return True
@@ -113,21 +115,21 @@ class PairList:
             or not self.confirmed
             or self.symbols.unsure
             or self.symbols.halted
-            or self.doubts.speak_against(self._evidence(), now)
-            # An exchange that says nothing may have halted.
+            or self.doubts.contradict(self._evidence(), now)
+            # An exchange that sends nothing may have halted.
             or (waited_s >= 2 * self.policy.doubted_refresh_s and self.is_silent())
         )
 
     def _evidence(self) -> set[str]:
-        """What speaks against the list: the pairs that tick all the same, and REST."""
+        """Return what contradicts the list: the pairs that tick all the same, and REST."""
         return self.market.misjudged | ({REST_ITSELF} if self.contradicted else set())
 
     async def _fetch(self) -> bool:
-        request = binance.exchange_info()
+        request = self.questions.pairs()
         self.asked_at = self.clock.now()
         try:
             response = await self.get(request)
-            pairs = binance.read_exchange_info(response)
+            pairs = self.questions.read_pairs(response)
         except ProviderError as error:
             log_failure(self.rest, "pairs", error)
             self.failed = True
@@ -155,14 +157,15 @@ class PairList:
         pairs = [pair for row in rows if (pair := _kept_pair(row)) is not None] if isinstance(rows, list) else []
         if not pairs:
             return False
-        self.record(binance.exchange_info(), binance.as_exchange_info(pairs, self.clock.wall_ms()))
+        self.record(self.questions.pairs(), self.questions.write_pairs(pairs, self.clock.wall_ms()))
         self.market.pairs(pairs)
         return True
 
     def _save(self) -> None:
         if self.file is None:
             return
-        # With the pairs that this list lacked: until the next one confirms it they are served, after a restart too.
+        # Pairs that this list lacked are written too: they are served until the next list confirms that, also after a
+        # restart.
         rows = [[pair.symbol, pair.base, pair.quote, pair.status] for pair in self.symbols.listed.values()]
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -174,10 +177,10 @@ class PairList:
 
 
 def _kept_pair(row: object) -> Pair | None:
-    """Return a pair as an earlier run wrote it, None for what is not one. Older files tell only whether it trades."""
+    """Return a pair as an earlier run wrote it, None for another value. Older files have only whether it trades."""
     match row:
         case [str(symbol), str(base), str(quote), status] if symbol and base and quote:
             if isinstance(status, bool):
                 status = TRADING if status else "BREAK"
-            return Pair(symbol, base, quote, binance.pair_status(status))
+            return Pair(symbol, base, quote, pair_status(status))
     return None

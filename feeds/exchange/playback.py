@@ -1,4 +1,4 @@
-"""Run the whole service on a tape, in its own time."""
+"""Run the whole service on a tape, in the tape's own time."""
 
 import asyncio
 import logging
@@ -8,9 +8,9 @@ from feeds import topics
 from feeds.exchange.market import ExchangeMarket
 from feeds.exchange.slices import SLICE_ROWS
 from feeds.exchange.tape import Connection, Record, Tape
-from feeds.intervals import STEP_MS
+from feeds.exchange.venue import CandleAnswer, Key
+from feeds.fields import Rows
 from feeds.symbols import QUOTES, split_by_quote
-from feeds.venues import binance
 from orchestrator.clock import Clock
 from orchestrator.errors import ProviderError
 from orchestrator.http import HttpRequest, HttpResponse
@@ -19,9 +19,9 @@ log = logging.getLogger(__name__)
 
 
 class TapeClock:
-    """Time as it was on the tape: the last record's stamp, plus what has passed since.
+    """Shows the time of the tape: the last record's stamp, plus the real time since it was played.
 
-    Durations stay real, so that heartbeats and timeouts towards clients are not those of the past.
+    Durations stay real, so that heartbeats and timeouts of clients are those of the present.
     """
 
     def __init__(self, real: Clock) -> None:
@@ -30,7 +30,7 @@ class TapeClock:
         self.since = real.now()
 
     def turn_to(self, at_ms: int) -> None:
-        """Say where on the tape we are; never backwards."""
+        """Set the time to that of a record; it never goes backwards."""
         self.at_ms = max(at_ms, self.wall_ms() if self.at_ms else 0)
         self.since = self.real.now()
 
@@ -47,7 +47,7 @@ class TapeClock:
 
 
 class TapeFeed:
-    """Plays a tape into a market, at `speed` times its own pace; 0 is as fast as can be."""
+    """Plays a tape into a market, at `speed` times its own pace; 0 is as fast as possible."""
 
     name = "tape"
 
@@ -56,16 +56,17 @@ class TapeFeed:
     ) -> None:
         self.tape = tape
         self.market = market
+        self.venue = market.venue
         self.clock = clock
         self.speed = speed
         self.on_change = on_change
         self.played = 0
         self.state = "waiting"
         self.connections: dict[str, Connection] = {}
-        """By socket of the recording: what was last said of it."""
+        """The last record of each socket of the recording, by its name."""
 
     def want(self, topic: str) -> None:
-        """A tape has what it has: refuse what is not on it."""
+        """Refuse a topic that is not on the tape."""
         candle = topics.candle_topic(topic)
         if candle is not None:
             missing = self.market.series_of(candle.base, candle.interval) is None
@@ -75,7 +76,7 @@ class TapeFeed:
             self.market.sink.refuse(topic, "not on this tape")
 
     def drop(self, topic: str) -> bool:
-        """Nothing to stop."""
+        """Return False: playing goes on."""
         return False
 
     async def run(self) -> None:
@@ -107,11 +108,11 @@ class TapeFeed:
         await asyncio.Event().wait()
 
     def readiness(self) -> dict[str, str | None]:
-        """A tape is ready when it plays."""
+        """Return the state of the tape; None before it plays."""
         return {"tape": None if self.state == "waiting" else self.state}
 
     def report(self) -> dict[str, object]:
-        """How far the tape is."""
+        """Return how far the tape has been played, and what became of its sockets."""
         return {
             "name": self.name,
             "state": self.state,
@@ -129,14 +130,14 @@ class TapeFeed:
         }
 
     def _lost(self) -> list[Connection]:
-        """The sockets that had no connection at this point of the recording."""
+        """Return the sockets that had no connection at this point of the recording."""
         return [each for each in self.connections.values() if each.cause is not None]
 
     def _announce(self) -> None:
-        """Learn pairs and series from the stream names, as such a tape has no exchangeInfo."""
+        """Learn pairs and series from the stream names, as such a tape has no list of pairs."""
         pairs = {}
         for stream in self.tape.streams:
-            pair = split_by_quote(stream.partition("@")[0].upper(), QUOTES)
+            pair = split_by_quote(self.venue.streams.parse_name(stream).symbol, QUOTES)
             if pair is not None:
                 pairs[pair.symbol] = pair
         self.market.pairs(list(pairs.values()))
@@ -144,16 +145,17 @@ class TapeFeed:
         for key in self._series_in(self.tape.streams):
             self.market.follow(key).begin()
 
-    def _series_in(self, streams: Iterable[str]) -> Iterator[tuple[str, str]]:
-        spelled = {symbol.lower(): symbol for symbol in self.market.symbols.listed}
+    def _series_in(self, streams: Iterable[str]) -> Iterator[Key]:
         for stream in streams:
-            symbol, _, interval = stream.partition("@kline_")
-            if interval in STEP_MS and symbol in spelled:
-                yield spelled[symbol], interval
+            name = self.venue.streams.parse_name(stream)
+            if name.interval is None or name.interval not in self.venue.intervals:
+                continue
+            if name.symbol in self.market.symbols.listed:
+                yield name.symbol, name.interval
 
     async def _frame(self, raw: bytes, received_ms: int) -> None:
         """Take one frame, some rows at a time."""
-        frame = binance.open_frame(raw, received_ms)
+        frame = self.venue.frames.open(raw, received_ms)
         for start in range(0, max(1, frame.rows), SLICE_ROWS):
             if start:
                 await asyncio.sleep(0)
@@ -164,29 +166,27 @@ class TapeFeed:
             self._answer(*record.answer)
         elif record.connection is not None:
             self.connections[record.connection.socket] = record.connection
-            if self.speed:  # without a pace of its own nothing lasts, and how often it were told would be chance
+            if self.speed:  # at full speed no state lasts, and which of them would be seen is chance
                 self.on_change()
         elif record.dropped is not None:
             for key in self._series_in([record.dropped]):
                 self.market.unfollow(key)
         else:
-            if binance.ALL_MINI_TICKERS in record.subscribed:
+            if self.venue.streams.all_tickers in record.subscribed:
                 self.market.new_connection()
             for key in self._series_in(record.subscribed):
                 self.market.follow(key)
 
     def _answer(self, request: HttpRequest, response: HttpResponse, as_of_ms: int | None) -> None:
-        params = request.params
         try:
-            match request.path.rpartition("/")[2]:
-                case "exchangeInfo":
-                    self.market.pairs(binance.read_exchange_info(response))
-                case "24hr":
-                    self.market.tickers(binance.read_tickers_24h(response), response.received_ms)
-                case "klines":
-                    key = (params["symbol"], params["interval"])
-                    start = int(params["startTime"]) if "startTime" in params else None
-                    rows = binance.read_klines(response, *key)
-                    self.market.candles(key, rows, start, response.received_ms, as_of_ms)
+            answer = self.venue.rest.read_answer(request, response)
         except (ProviderError, KeyError, ValueError) as error:
             log.warning("tape_answer_skipped", extra={"path": request.path, "cause": str(error)})
+            return
+        match answer:
+            case CandleAnswer(key, start, rows):
+                self.market.candles(key, rows, start, response.received_ms, as_of_ms)
+            case Rows():
+                self.market.tickers(answer, response.received_ms)
+            case _:
+                self.market.pairs(answer)

@@ -1,4 +1,4 @@
-"""Judge which streams are dead, by what the others and REST say, and have them brought again."""
+"""Judge which streams are dead, by what other streams and REST report, and have them subscribed again."""
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from itertools import islice
 
 from feeds.exchange.awake import AwakeTime
-from feeds.exchange.backfill import Key, log_failure
+from feeds.exchange.backfill import log_failure
 from feeds.exchange.stream_socket import StreamSocket
+from feeds.exchange.venue import Key, Venue
 from feeds.exchange.watchdog import LONGEST_CADENCE_S, Watchdog
 from feeds.model import Candle, Price
 from feeds.symbols import Symbols
-from feeds.venues import binance
 from orchestrator.clock import Clock
 from orchestrator.errors import ProviderError
 from orchestrator.http import HttpRequest, HttpResponse
@@ -20,17 +20,15 @@ from orchestrator.upstream import Upstream
 log = logging.getLogger(__name__)
 
 ALL_MARKETS = ""
-"""What the ticker stream tells of."""
+"""The subject of the ticker stream."""
 TICKERS_COMPARED = 20
-"""So many of the most traded pairs tell whether anything happens at all; more would weigh more."""
+"""This many of the most traded pairs show whether anything happens at all; more would cost more of the allowance."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgePolicy:
-    """Times in seconds."""
+    """Times in seconds; `FeedPolicy` describes them."""
 
-    ticker_cadence_s: float
-    candle_cadence_s: float
     silence_s: float
     watch_s: float
     first_delay_s: float
@@ -39,11 +37,12 @@ class JudgePolicy:
 class StreamJudge:
     """Follows the confirmed streams of all `sockets`.
 
-    `followed` are the candle series by the name of their stream. `get(request, urgent)` asks REST.
+    `followed` has the candle series by the name of their stream. `get(request, urgent)` asks REST.
     """
 
     def __init__(
         self,
+        venue: Venue,
         sockets: Sequence[StreamSocket],
         followed: Mapping[str, Key],
         symbols: Symbols,
@@ -53,6 +52,7 @@ class StreamJudge:
         awake: AwakeTime,
         policy: JudgePolicy,
     ) -> None:
+        self.venue = venue
         self.sockets = sockets
         self.followed = followed
         self.symbols = symbols
@@ -65,7 +65,7 @@ class StreamJudge:
         self.busiest: list[str] = []
         """The most traded pairs: if anything happens, it happens there."""
         self.seen: dict[str, Price] = {}
-        """By pair symbol: what was last known, by whomever, since the tickers were subscribed."""
+        """By pair symbol: the last known price of any source since the tickers were subscribed."""
 
     def begin(self) -> None:
         """Forget all streams."""
@@ -75,26 +75,27 @@ class StreamJudge:
         """Follow a stream that the exchange has confirmed."""
         now = self.awake.now()
         key = self.followed.get(stream)
-        if stream == binance.ALL_MINI_TICKERS:
+        rules = self.venue.streams
+        if stream == rules.all_tickers:
             self.seen = {}
-            self.watchdog.follow(stream, ALL_MARKETS, self.policy.ticker_cadence_s, self.policy.silence_s, now)
+            self.watchdog.follow(stream, ALL_MARKETS, rules.ticker_cadence_s, self.policy.silence_s, now)
         elif key is not None:
-            self.watchdog.follow(stream, key[0], self.policy.candle_cadence_s, LONGEST_CADENCE_S, now)
+            self.watchdog.follow(stream, key[0], rules.candle_cadence_s, LONGEST_CADENCE_S, now)
 
     def is_lively(self, stream: str, within_s: float) -> bool:
-        """Return whether a stream is going to speak within that time."""
+        """Return whether a stream will send something within that time."""
         return self.watchdog.is_lively(stream, within_s, self.awake.now())
 
     def polled(self, prices: Sequence[Price]) -> None:
-        """Learn from the statistics of all pairs which are traded most."""
+        """Learn the most traded pairs from the statistics of all."""
         by_volume = sorted(prices, key=lambda price: price.quote_volume_24h or 0.0, reverse=True)
         listed = (price.symbol for price in by_volume if price.symbol in self.symbols.by_symbol)
         self.busiest = list(islice(listed, TICKERS_COMPARED))
 
     def heard_prices(self, prices: Sequence[Price], event_ms: int) -> bool:
-        """Take the prices of a frame of tickers. Returns whether it told anything new."""
+        """Take the prices of a frame of tickers. Returns whether any of it is new."""
         now = self.awake.now()
-        is_news = self.watchdog.heard(binance.ALL_MINI_TICKERS, (event_ms,), event_ms, now)
+        is_news = self.watchdog.heard(self.venue.streams.all_tickers, (event_ms,), event_ms, now)
         if is_news:
             for price in prices:
                 self.seen[price.symbol] = price
@@ -103,39 +104,43 @@ class StreamJudge:
 
     def heard_candle(self, candle: Candle) -> None:
         """Take a candle of a stream."""
+        stream = self.venue.streams.candle_stream(candle.symbol, candle.interval)
+        if stream is None:
+            return
         now = self.awake.now()
-        stream = binance.kline_stream(candle.symbol, candle.interval)
-        told = self.watchdog.known(stream)
+        known = self.watchdog.known(stream)
         is_news = self.watchdog.heard(stream, _mark(candle), candle.ts, now)
-        if is_news and told is not None and _trades_since(told, [candle]):
+        if is_news and known is not None and _trades_since(known, [candle]):
             self.watchdog.traded(candle.symbol, min(candle.ts, candle.close_time), now)
 
     def answered(self, key: Key, candles: Sequence[Candle]) -> None:
-        """REST has told candles: a stream that has not told what traded in them owes it."""
-        stream = binance.kline_stream(*key)
-        told = self.watchdog.known(stream)
-        if told is not None and _trades_since(told, candles):
+        """Compare the candles of an answer of REST with the stream, which owes every trade in them."""
+        stream = self.venue.streams.candle_stream(*key)
+        if stream is None:
+            return
+        known = self.watchdog.known(stream)
+        if known is not None and _trades_since(known, candles):
             self.watchdog.missed(stream, self.awake.now())
-        elif told is None and candles:
+        elif known is None and candles:
             self.watchdog.may_know(stream, _mark(candles[-1]))
 
     # --- streams that died ---
 
     async def watch(self) -> None:
-        """Ask anew for a dead stream; if that does not help, or all is silent, leave its connection for another."""
+        """Subscribe to a dead stream again; if that does not help, or all is silent, leave its connection."""
         while True:
             pauses = self.awake.pauses
             await self.clock.sleep(self.policy.watch_s)
             now = self.awake.now()
             if self.awake.pauses > pauses:
-                continue  # first read what has come while we stood still
+                continue  # first read what came while we stood still
             for stream in self.watchdog.dead(now):
                 socket = self._socket_of(stream)
                 if socket is None:
-                    continue  # it is about to be subscribed anew anyway
+                    continue  # it is about to be subscribed again anyway
                 is_first_time = not self.watchdog.streams[stream].renewed
                 self.watchdog.treated(stream, now)
-                if is_first_time and socket.silent_s() < self.policy.candle_cadence_s:
+                if is_first_time and socket.silent_s() < self.venue.streams.candle_cadence_s:
                     log.warning("stream_dead", extra={"socket": socket.name, "stream": stream, "cure": "renew"})
                     socket.renew(stream)
                 else:
@@ -143,7 +148,7 @@ class StreamJudge:
                     socket.rotate(f"{stream} is dead", elsewhere=True)
 
     async def question(self) -> None:
-        """Ask REST whether there was anything to tell for a stream that tells nothing."""
+        """Ask REST whether a stream that sends nothing had anything to send."""
         while True:
             await self.clock.sleep(self.policy.watch_s)
             for stream in self.watchdog.suspects(self.awake.now()):
@@ -155,8 +160,8 @@ class StreamJudge:
                         log_failure(self.rest, f"about {stream}", error)
                         pause_s = min(max(self.policy.first_delay_s, self.rest.back_in_s()), self.policy.silence_s / 3)
                 now = self.awake.now()
-                if stream == binance.ALL_MINI_TICKERS and missed is None:
-                    # Somewhere something trades each second.
+                if stream == self.venue.streams.all_tickers and missed is None:
+                    # In all markets together something trades each second.
                     missed = self.watchdog.silent_s(stream, now) >= self.policy.silence_s or None
                 if missed is None:
                     self.watchdog.unsure(stream, now)
@@ -167,29 +172,29 @@ class StreamJudge:
                 await self.clock.sleep(pause_s)
 
     def _socket_of(self, stream: str) -> StreamSocket | None:
-        """The socket that brings a stream now."""
+        """Return the socket that brings a stream now; None for a stream that none brings."""
         return next((socket for socket in self.sockets if stream in socket.active), None)
 
     async def _has_missed(self, stream: str) -> bool | None:
-        """Whether a stream has not told something; None if there is nothing to compare with yet."""
-        if stream == binance.ALL_MINI_TICKERS:
+        """Return whether a stream kept something back; None if there is nothing to compare with yet."""
+        if stream == self.venue.streams.all_tickers:
             return await self._tickers_have_missed()
         key = self.followed.get(stream)
         if key is None:
             return None
-        told = self.watchdog.known(stream)
-        response = await self.get(binance.klines(*key, 2), False)
-        candles = binance.read_klines(response, *key).good
-        if told is None and candles:
+        known = self.watchdog.known(stream)
+        response = await self.get(self.venue.rest.candles(*key, 2), False)
+        candles = self.venue.rest.read_candles(response, *key).good
+        if known is None and candles:
             self.watchdog.may_know(stream, _mark(candles[-1]))
-        return _trades_since(told, candles) if told is not None else None
+        return _trades_since(known, candles) if known is not None else None
 
     async def _tickers_have_missed(self) -> bool | None:
         busiest = [symbol for symbol in self.busiest if symbol in self.symbols.by_symbol]
         if not busiest:
             return None
-        response = await self.get(binance.tickers_24h(busiest), False)
-        rows = binance.read_tickers_24h(response).good
+        response = await self.get(self.venue.rest.prices(busiest), False)
+        rows = self.venue.rest.read_prices(response).good
         then = [self.seen.setdefault(row.symbol, row) for row in rows]
         if all(row is old for row, old in zip(rows, then, strict=True)):
             return None
@@ -200,13 +205,13 @@ class StreamJudge:
 
 
 def _mark(candle: Candle) -> tuple[int, ...]:
-    """How far a candle stream has come."""
+    """Return how far a candle stream has come; a later mark is greater."""
     return candle.open_time, candle.trades or 0, int(candle.closed)
 
 
-def _trades_since(told: tuple[int, ...], candles: Sequence[Candle]) -> bool:
-    """Whether these candles hold a trade that is not in what was told."""
-    open_time, trades, *_ = told
+def _trades_since(known: tuple[int, ...], candles: Sequence[Candle]) -> bool:
+    """Return whether these candles hold a trade that came after a mark."""
+    open_time, trades, *_ = known
     return any(
         (each.open_time == open_time and (each.trades or 0) > trades) or (each.open_time > open_time and each.trades)
         for each in candles

@@ -1,10 +1,10 @@
-"""Streams of an exchange, kept coming: one connection at a time, and two while one succeeds the other.
+"""Keep streams of an exchange coming, over one connection at a time, and over two while one succeeds the other.
 
-What is wanted is a set of stream names. A `StreamSocket` always has one `Link` that brings them. When a link breaks,
-the next host is tried first, and then each attempt comes later than the one before. The delay is forgiven only after a
-stretch of real data, because a peer that accepts and closes at once would otherwise be asked in a hot loop. When a link
-is about to end (it grows old, its server announced so, a stream on it is dead), its successor is made first, and takes
-over once it delivers what the old one does.
+A `StreamSocket` has a set of wanted streams and one `Link` that brings them. When a link breaks, the next host is tried
+first, and then each attempt comes later than the one before. The delay is reset only after a stretch of real data,
+because a peer that accepts and closes at once would otherwise be asked in a hot loop. When a link is about to end (it
+grows old, its server announced so, a stream on it is dead), its successor is opened first, and takes over once it
+delivers what the old one does.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from feeds.exchange.handover import Arrival, Handover
 from feeds.exchange.link import Link, SocketPolicy, SocketReport, first_of
 from feeds.exchange.slices import SlicedWork, Work
-from feeds.venues import binance
+from feeds.exchange.venue import Opened, Venue
 from orchestrator.clock import Clock
 from orchestrator.errors import ProviderError, Unavailable
 from orchestrator.hosts import Host, Hosts
@@ -25,35 +25,36 @@ from orchestrator.retry import Backoff
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.1
-"""How often a succession is looked at."""
+"""Time between two checks of whether a successor is ready."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Due:
-    """Why a link is to be succeeded, and whether by one to another host if there is one."""
+    """Why a link must be succeeded, and whether by one to another host if there is one."""
 
     reason: str
     elsewhere: bool
 
 
 class StreamSocket:
-    """Up to a connection's worth of streams, without a break as far as that lies with us.
+    """Brings as many streams as one connection may have, without a break of our own making.
 
-    `on_frame(frame)` gives the work that every frame that counts makes, for `work`.
+    `on_frame(frame)` returns the work that a frame makes; it is called for every frame that counts, in their order.
     `on_subscribed(streams)` is called when the exchange has begun to send streams after a time in which it may not
-    have: what passed in that time is missing. `is_lively(stream, within_s)` tells which streams are going to speak
-    soon; `on_change()` is called when the report's state changes, and `on_connection(host, cause)` when a connection
-    begins to count (cause None), or none does any more and why.
+    have: what passed in that time is missing. `is_lively(stream, within_s)` returns whether a stream will send within
+    that time; `on_change()` is called when the report's state changes, and `on_connection(host, cause)` when a
+    connection begins to count (cause None), or when the last one ended, with its cause.
     """
 
     def __init__(
         self,
         name: str,
+        venue: Venue,
         hosts: Hosts,
         clock: Clock,
         rng: random.Random,
         work: SlicedWork,
-        on_frame: Callable[[binance.Opened], Work],
+        on_frame: Callable[[Opened], Work],
         on_subscribed: Callable[[set[str]], None],
         is_lively: Callable[[str, float], bool],
         policy: SocketPolicy,
@@ -61,6 +62,7 @@ class StreamSocket:
         on_connection: Callable[[str, str | None], None] = lambda host, cause: None,
     ) -> None:
         self.name = name
+        self.venue = venue
         self.hosts = hosts
         self.clock = clock
         self.rng = rng
@@ -84,17 +86,17 @@ class StreamSocket:
 
     @property
     def active(self) -> Set[str]:
-        """The streams that the exchange sends."""
+        """The streams that the exchange sends now."""
         return self.link.active if self.link is not None else frozenset()
 
     def want(self, stream: str) -> None:
-        """Have this stream from now on."""
+        """Bring this stream from now on."""
         if stream not in self.wanted:
             self.wanted.add(stream)
             self._nudge()
 
     def drop(self, stream: str) -> None:
-        """Have this stream no longer."""
+        """Bring this stream no longer."""
         if stream in self.wanted:
             self.wanted.discard(stream)
             self._nudge()
@@ -105,19 +107,19 @@ class StreamSocket:
             link.nudge()
 
     def renew(self, stream: str) -> None:
-        """Ask for a stream anew on the same connection."""
+        """Unsubscribe from a stream and subscribe to it again, on the same connection."""
         if self.link is not None:
-            self.report.last_error = f"{stream} is dead: asked for anew"
+            self.report.last_error = f"{stream} is dead: subscribed again"
             self.link.renew({stream})
 
     def rotate(self, reason: str, elsewhere: bool = False) -> None:
-        """Make a successor of the present connection, and close that one once the successor delivers."""
+        """Open a successor of the present connection, and close the present one once the successor delivers."""
         if self.due is None and self.link is not None:
             self.due = _Due(reason, elsewhere)
             self.is_due.set()
 
     def silent_s(self) -> float:
-        """For how long no frame at all has come; 0 without a connection, which is another matter."""
+        """Return for how long no frame at all has come; 0 without a connection."""
         is_open = self.link is not None and self.link.is_open
         return self.clock.now() - self.link.last_heard if self.link is not None and is_open else 0.0
 
@@ -157,6 +159,7 @@ class StreamSocket:
     def _open(self, host: Host) -> Link:
         return Link(
             self.name,
+            self.venue,
             host,
             self.clock,
             self.policy,
@@ -180,8 +183,8 @@ class StreamSocket:
         self.report.retry_in_s = None
 
     async def _tend(self, link: Link) -> Link | None:
-        """Until the link has ended; returns its successor, if it has one."""
-        life_s = self.policy.life_s + (2 * self.rng.random() - 1) * self.policy.life_jitter_s
+        """Wait until the link has ended. Returns its successor, None if it has none."""
+        life_s = self.venue.streams.life_s + (2 * self.rng.random() - 1) * self.policy.life_jitter_s
         ageing = asyncio.create_task(self._age(link, life_s), name=f"{self.name}:age")
         try:
             while self.link is link and not link.task.done():
@@ -227,22 +230,23 @@ class StreamSocket:
     # --- two connections for a while ---
 
     async def _succeed(self, old: Link, due: _Due) -> None:
-        """Make a successor of a living link. Where that fails, wait a little, with the old one still at work."""
+        """Open a successor of a living link. If that fails, wait a little, with the old link still at work."""
         host = self._host(other_than=old.host if due.elsewhere else None)
         if host is None:
             await first_of(old.task, self.clock.sleep(self.hosts.wait_s()))
             return
         log.info("stream_rotates", extra={"socket": self.name, "host": host.name, "cause": due.reason})
         before = self._handover()
-        handover = self.handover = Handover(before)
+        handover = self.handover = Handover(self.venue.streams.all_tickers, before)
         new = self.successor = self._open(host)
         ready = await self._deliver_both(old, new, handover, due)
         if new.task.done() or not (ready or old.task.done()):
             if new.task.done():
                 self._over(new)
             else:
-                deaf = ", ".join(sorted(handover.deaf())[:3])
-                self._failed(host, Unavailable(binance.NAME, f"a successor did not deliver {deaf or 'in time'}"))
+                missing = ", ".join(sorted(handover.missing())[:3])
+                cause = f"a successor did not deliver {missing or 'in time'}"
+                self._failed(host, Unavailable(self.venue.name, cause))
             self.successor, self.handover = None, before
             self.due = _Due(due.reason, elsewhere=False)  # the only other host may be the worse one
             await _end(new)
@@ -254,10 +258,10 @@ class StreamSocket:
         await _end(old)
 
     async def _deliver_both(self, old: Link, new: Link, handover: Handover, due: _Due) -> bool:
-        """Wait until the new link delivers what the old one does; False if one of them ends before, or it takes long.
+        """Wait until the new link delivers what the old one does; False if one of them ends first, or it takes long.
 
-        Streams that rest, or died on the old link, need only be confirmed. One that speaks there and not on the new
-        link is never given up. Where the old link's server is at fault, the new one has to have said something.
+        Streams that rest, or died on the old link, need only be confirmed. A stream that sends on the old link and not
+        on the new one is never given up. If the old link's server is at fault, the new link must have sent something.
         """
         began = self.clock.now()
         complete: float | None = None
@@ -269,14 +273,14 @@ class StreamSocket:
                 if handover.joined() >= lively and (handover.began or not due.elsewhere):
                     return True
                 if now - complete >= self.policy.overlap_s:
-                    return not handover.deaf() & lively
+                    return not handover.missing() & lively
             elif now - began >= self.policy.overlap_s + 3 * self.policy.ack_timeout_s:
                 return False
             await first_of(old.task, new.task, self.clock.sleep(LOOK_S))
         return False
 
     def _switch(self, old: Link, new: Link, handover: Handover, due: _Due) -> None:
-        """From here on the new link counts. A stream may lack something if the two did not meet on it."""
+        """Let the new link count from here on. A stream may lack something if the two did not meet on it."""
         self.link, self.successor = new, None
         self.handover_ends = self.clock.now() + self.policy.overlap_s
         self._forget_due()
@@ -293,7 +297,7 @@ class StreamSocket:
         for arrival in handover.release():
             self.work.put(self.on_frame(arrival.frame))
 
-    # --- what the links say ---
+    # --- what the links report ---
 
     def _opened(self, link: Link) -> None:
         self.report.connects += 1
@@ -307,26 +311,26 @@ class StreamSocket:
             self.on_subscribed(streams)
 
     def _announced(self, link: Link) -> None:
-        """A server is about to close this connection."""
+        """Leave a connection that its server is about to close."""
         if link is self.link:
             self.rotate("its server shuts down", elsewhere=True)
         elif link is self.successor:
             link.task.cancel()
 
-    def _frame(self, link: Link, frame: binance.Opened) -> None:
+    def _frame(self, link: Link, frame: Opened) -> None:
         if link not in self._links():
             return  # it was succeeded
         handover = self._handover()
-        event = binance.event_of(frame) if handover is not None else None
+        event = self.venue.frames.event_of(frame) if handover is not None else None
         if handover is not None and event is not None and link is self.successor:
             handover.hold(Arrival(*event, frame))
-        elif handover is None or event is None or handover.tell(*event, frame.raw):
+        elif handover is None or event is None or handover.is_new(*event, frame.raw):
             self.work.put(self.on_frame(frame))
         if frame.stream in self.wanted:
             self._delivers(link, frame.stream)
 
     def _handover(self) -> Handover | None:
-        """The present succession, or the last one while it may still matter."""
+        """Return the present succession, or the last one while frames may still be repeated."""
         if self.successor is None and self.clock.now() >= self.handover_ends:
             self.handover = None
         return self.handover
@@ -339,7 +343,7 @@ class StreamSocket:
 
 
 def _end_of(link: Link) -> str:
-    """Why a link has ended."""
+    """Return why a link has ended."""
     error = None if link.task.cancelled() else link.task.exception()
     return error.reason if isinstance(error, ProviderError) else "closed by us"
 

@@ -1,17 +1,17 @@
 """Read a recording of raw upstream traffic.
 
-A tape is JSON lines. The first tells what it is: `{"tape": 1, "recorded_at": ms, "url": …}`. Each further line has
-`at`, the time of receipt in milliseconds, and one of
+A tape is JSON lines. The first is a header: `{"tape": 1, "recorded_at": ms, "url": …}`. Each further line has `at`, the
+time of receipt in milliseconds, and one of
 
 - `frame`: the text of a stream frame (`frame_b64` if it was not UTF-8),
-- `answer`: `{"path", "params", "body"}` of a REST answer that was applied, with `as_of`, the least time of the
-  exchange's clock at which it is true, where that matters,
+- `answer`: `{"path", "params", "body"}` of a REST answer that was applied, with `as_of`, a time of the exchange's clock
+  at which it was true at the earliest, where that matters,
 - `subscribed`: the streams that are followed from here on, or `dropped`: one that is no longer followed,
-- `opened`: `{"socket", "host"}` of a connection that counts from here on, or `lost`: the same with the `cause` why
-  there is none.
+- `opened`: `{"socket", "host"}` of a connection that counts from here on, or `lost`: the same with the `cause` of its
+  end.
 
-Recordings of cryptofeed's outline load as well: `{"url": …}` first, then `{"received_at": seconds, "raw": text}`. They
-hold no list of pairs, so there alone symbols are split by known quote assets. Both may be gzipped.
+Recordings made by cryptofeed load as well: `{"url": …}` first, then `{"received_at": seconds, "raw": text}`. They have
+no list of pairs, so symbols are split by known quote assets. Both kinds may be gzipped.
 """
 
 import base64
@@ -32,12 +32,12 @@ log = logging.getLogger(__name__)
 
 
 class TapeError(Exception):
-    """A file that is no tape; the text names it and says why."""
+    """A file isn't a tape; the text names it and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What became of a socket of the recording; `cause` says why it has no connection, None where it has."""
+    """The state of a socket of the recording; `cause` says why it has no connection, None if it has one."""
 
     socket: str
     host: str
@@ -58,7 +58,7 @@ class Record:
 
 @dataclass(slots=True)
 class Tape:
-    """An opened tape: its header is read, its records are read as they are played."""
+    """An opened tape: its header has been read, its records are read as they are played."""
 
     path: Path
     url: str
@@ -67,7 +67,7 @@ class Tape:
     streams: tuple[str, ...] = field(default=())
 
     def records(self) -> Iterator[Record]:
-        """Every record in order. A line that cannot be read is skipped, counted and logged by its number."""
+        """Yield every record in order. A line that cannot be read is skipped, counted and logged by its number."""
         with _open(self.path) as lines:
             try:
                 for number, line in enumerate(lines, 1):
@@ -88,7 +88,7 @@ class Tape:
 
 
 def open_tape(path: Path) -> Tape:
-    """Read a tape's first line. Raises TapeError."""
+    """Read the first line of a tape. Raises TapeError."""
     try:
         with _open(path) as lines:
             first = lines.readline(1 << 20)
@@ -138,9 +138,9 @@ def _record(line: bytes) -> Record:
         return Record(at, dropped=str(row["dropped"]))
     for kind in ("opened", "lost"):
         if kind in row:
-            told = row[kind]
-            cause = str(told["cause"]) if kind == "lost" else None
-            return Record(at, connection=Connection(str(told["socket"]), str(told["host"]), cause))
+            known = row[kind]
+            cause = str(known["cause"]) if kind == "lost" else None
+            return Record(at, connection=Connection(str(known["socket"]), str(known["host"]), cause))
     raise ValueError("a line of no known kind")
 
 

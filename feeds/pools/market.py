@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from feeds.exchange.market import ExchangeMarket
 from feeds.fields import Rows
 from feeds.matching import Matching
 from feeds.model import Candle, Coin, GlobalMarket, Quote, Trending
@@ -10,8 +11,6 @@ from feeds.pools import stamps
 from feeds.pools.planner import PoolPlanner
 from feeds.providers import coingecko, crypto_dt_source
 from feeds.queries import CandleQuery, MarketQuery
-from feeds.symbols import Symbols
-from feeds.venues import binance
 from orchestrator.pool import Fetched, Pool
 from orchestrator.provider import Provider, Steps
 
@@ -35,7 +34,7 @@ class MarketPools:
 
 def market_pools(
     plan: PoolPlanner,
-    symbols: Symbols,
+    exchange: ExchangeMarket,
     matching: Matching,
     *,
     table_received: Callable[[MarketQuery, Fetched[Rows[Coin]]], None],
@@ -43,7 +42,8 @@ def market_pools(
     totals_received: Callable[[str, Fetched[GlobalMarket]], None],
 ) -> MarketPools:
     """Make the pools. Aggregators come first where market caps matter, the exchange where candles do."""
-    rest, dt = plan.upstream(binance.NAME), plan.upstream(crypto_dt_source.NAME)
+    symbols, venue = exchange.symbols, exchange.venue
+    rest, dt = plan.upstream(venue.name), plan.upstream(crypto_dt_source.NAME)
 
     def lists(query: MarketQuery) -> bool:
         return symbols.known and (not query.symbols or any(name in symbols.by_base for name in query.symbols))
@@ -51,7 +51,7 @@ def market_pools(
     def of_the_exchange(query: MarketQuery) -> Steps[Rows[Coin]]:
         by_base = symbols.by_base
         pairs = [by_base[name] for name in query.symbols if name in by_base] if query.symbols else [*by_base.values()]
-        return binance.market_rows(pairs, query.limit)
+        return venue.rest.market_rows(pairs, query.limit)
 
     return MarketPools(
         table=plan.pool(
@@ -76,7 +76,7 @@ def market_pools(
         candles=plan.pool(
             "ohlcv",
             [
-                [Provider(rest, binance.candles)],
+                [Provider(rest, venue.rest.candle_history)],
                 plan.coingecko(lambda account: matching.candles_from(account), serves=coingecko.serves),
                 [Provider(dt, crypto_dt_source.candles, serves=crypto_dt_source.serves)],
             ],

@@ -6,7 +6,7 @@ import orjson
 from aiohttp import web
 
 from feeds import topics
-from feeds.exchange.candles import CandleSeries, State
+from feeds.exchange.candles import CandleSeries, CandleState
 from feeds.exchange.market import candle_data
 from feeds.model import Candle, Pair
 from feeds.queries import CandleQuery
@@ -107,7 +107,7 @@ async def _from_sources(
 
 def candle_row(candle: Candle, pair: Pair) -> dict[str, object]:
     """A candle as clients see it. One of an aggregator is of no pair, against the US dollar."""
-    row = candle_data(candle, pair, State.CLOSED if candle.closed else State.LIVE)
+    row = candle_data(candle, pair, CandleState.CLOSED if candle.closed else CandleState.LIVE)
     if candle.symbol != pair.symbol:
         row |= {"pair": None, "quote": "USD"}
     if candle.derived_from is not None:

@@ -11,7 +11,6 @@ from feeds import topics
 from feeds.disagreements import Disagreement, SaidPrice, disagreements
 from feeds.exchange.market import ExchangeMarket
 from feeds.queries import TABLE
-from feeds.venues import binance
 from orchestrator.upstream import Upstream
 from stream_server import __version__
 from stream_server.access.parameters import only_max_age
@@ -87,7 +86,7 @@ def repaired(context: Context) -> dict[str, int]:
 def _by_provider(context: Context, counts_of: Callable[[ExchangeMarket | Upstream], Counter[str]]) -> dict[str, int]:
     """Counts of all providers. Of the exchange there are two: those of its stream, and those of its answers."""
     counts: Counter[str] = Counter()
-    by_name: list[tuple[str, ExchangeMarket | Upstream]] = [(binance.NAME, context.market)]
+    by_name: list[tuple[str, ExchangeMarket | Upstream]] = [(context.market.venue.name, context.market)]
     if context.sources is not None:
         by_name += context.sources.upstreams.items()
     for name, each in by_name:

@@ -20,7 +20,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from feeds.intervals import INTERVALS
 from feeds.symbols import LONGEST_NAME, MARKS
-from feeds.venues.binance_hosts import venue_of
+from feeds.venues.binance.hosts import site_of
 from stream_server.access import jwks, origins
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -190,7 +190,7 @@ def _web(text: str) -> tuple[str, ...]:
 
 
 def _of_one_exchange(urls: tuple[str, ...]) -> tuple[str, ...]:
-    if len({venue_of(url) for url in urls}) > 1:
+    if len({site_of(url) for url in urls}) > 1:
         raise ValueError("mixes exchanges: the sister exchanges of Binance have prices of their own")
     return urls
 

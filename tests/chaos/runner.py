@@ -20,7 +20,7 @@ from pathlib import Path
 import aiohttp
 import orjson
 
-from feeds.venues.binance import ALL_MINI_TICKERS, kline_stream
+from feeds.venues.binance.streams import ALL_MINI_TICKERS, kline_stream
 from stream_server.app import Run, runner_of, service
 from stream_server.connections.listener import listen
 from stream_server.settings import Settings

@@ -5,7 +5,7 @@ import pytest
 
 from feeds.model import Candle, Coin, Pair
 from feeds.queries import CandleQuery
-from feeds.venues import binance
+from feeds.venues.binance import rest
 from orchestrator.errors import Malformed, NotFound, Outdated, RateLimited
 from tests.conversations import answered, drive
 from tests.fakes.clock import START_MS
@@ -27,7 +27,7 @@ def kline(open_time: int, price: str = "10") -> list[object]:
 
 
 def test_the_most_traded_pairs_make_a_market_table() -> None:
-    steps = binance.market_rows(PAIRS, limit=2)
+    steps = rest.market_rows(PAIRS, limit=2)
     request = next(steps)
     assert (request.path, request.params, request.weight) == ("/api/v3/ticker/24hr", {"type": "MINI"}, 80)
     with pytest.raises(StopIteration) as done:
@@ -48,28 +48,28 @@ def test_the_most_traded_pairs_make_a_market_table() -> None:
 def test_statistics_weigh_by_the_number_of_pairs_and_for_many_all_are_asked(
     count: int, weight: float, named: bool
 ) -> None:
-    pairs = [Pair(f"C{n}USDT", f"C{n}", "USDT") for n in range(count)]
-    request = binance.tickers_24h([pair.symbol for pair in pairs])
+    symbols = [f"C{n}USDT" for n in range(count)]
+    request = rest.tickers_24h(symbols)
     assert request.weight == weight
     assert ("symbols" in request.params) is named
     if named:
         assert " " not in request.params["symbols"]
-        assert orjson.loads(request.params["symbols"]) == [pair.symbol for pair in pairs]
+        assert orjson.loads(request.params["symbols"]) == symbols
 
 
 def test_the_other_questions_have_their_documented_weights() -> None:
-    assert binance.exchange_info().weight == 20
-    assert binance.tickers_24h().weight == 80
-    assert binance.klines("BTCUSDT", "1m", 1000).weight == 2
+    assert rest.exchange_info().weight == 20
+    assert rest.tickers_24h().weight == 80
+    assert rest.klines("BTCUSDT", "1m", 1000).weight == 2
 
 
 def test_statistics_of_none_of_the_pairs_are_not_found_or_malformed() -> None:
     with pytest.raises(NotFound):
-        drive(binance.market_rows(PAIRS), answered([row("XYZUSDT")]))
+        drive(rest.market_rows(PAIRS), answered([row("XYZUSDT")]))
     with pytest.raises(Malformed, match="lastPrice"):
-        drive(binance.market_rows(PAIRS), answered([row("BTCUSDT", "NaN")]))
+        drive(rest.market_rows(PAIRS), answered([row("BTCUSDT", "NaN")]))
     with pytest.raises(RateLimited):
-        drive(binance.market_rows(PAIRS), answered({"code": -1003, "msg": "Too much request weight used"}))
+        drive(rest.market_rows(PAIRS), answered({"code": -1003, "msg": "Too much request weight used"}))
 
 
 def test_many_pairs_that_have_all_stopped_are_outdated_but_a_few_quiet_ones_are_not() -> None:
@@ -77,21 +77,21 @@ def test_many_pairs_that_have_all_stopped_are_outdated_but_a_few_quiet_ones_are_
     old = START_MS - 11 * 60_000
     rows = [row(pair.symbol, closed_ms=old) for pair in pairs]
     with pytest.raises(Outdated, match="11 min"):
-        drive(binance.market_rows(pairs), answered(rows))
-    assert drive(binance.market_rows(pairs), answered([*rows[1:], row("C0USDT")])).good
-    assert drive(binance.market_rows(pairs[:19]), answered(rows)).good
+        drive(rest.market_rows(pairs), answered(rows))
+    assert drive(rest.market_rows(pairs), answered([*rows[1:], row("C0USDT")])).good
+    assert drive(rest.market_rows(pairs[:19]), answered(rows)).good
 
 
 def test_prices_of_every_pair_that_have_all_stopped_are_no_prices() -> None:  # U22
     rows = [row(f"C{n}USDT", closed_ms=START_MS - 11 * 60_000) for n in range(20)]
     with pytest.raises(Outdated, match="11 min"):
-        drive(binance.all_prices(), answered(rows))
-    response, read = drive(binance.all_prices(), answered([*rows, row("BTCUSDT")]))
+        drive(rest.all_prices(), answered(rows))
+    response, read = drive(rest.all_prices(), answered([*rows, row("BTCUSDT")]))
     assert (response.status, len(read.good)) == (200, 21)
 
 
 def test_candles_are_closed_when_their_time_was_over_by_the_exchanges_clock() -> None:
-    steps = binance.candles(CandleQuery("BTC", "BTCUSDT", "1m", 2, start=START_MS - 60_000))
+    steps = rest.candles(CandleQuery("BTC", "BTCUSDT", "1m", 2, start=START_MS - 60_000))
     assert next(steps).params == {
         "symbol": "BTCUSDT", "interval": "1m", "limit": "2", "startTime": str(START_MS - 60_000),
     }  # fmt: skip
@@ -106,8 +106,8 @@ def test_candles_are_closed_when_their_time_was_over_by_the_exchanges_clock() ->
 
 def test_a_pair_without_candles_in_that_time_has_none_and_unreadable_ones_are_an_error() -> None:
     question = CandleQuery("BTC", "BTCUSDT", "1m", 2)
-    assert drive(binance.candles(question), answered([])).good == []
+    assert drive(rest.candles(question), answered([])).good == []
     with pytest.raises(Malformed, match="bad o"):
-        drive(binance.candles(question), answered([kline(START_MS, "-1")]))
+        drive(rest.candles(question), answered([kline(START_MS, "-1")]))
     with pytest.raises(NotFound):
-        drive(binance.candles(question), answered({"code": -1121, "msg": "Invalid symbol."}))
+        drive(rest.candles(question), answered({"code": -1121, "msg": "Invalid symbol."}))

@@ -6,7 +6,9 @@ import random
 import orjson
 import pytest
 
-from feeds.upstreams import SourcesPolicy, Upstreams, rest_of_binance
+from feeds.exchange.account import exchange_account
+from feeds.upstreams import SourcesPolicy, Upstreams
+from feeds.venues.binance.description import BINANCE
 from orchestrator.errors import ProviderError, RateLimited, Unauthorized, Unavailable
 from orchestrator.hosts import Hosts
 from orchestrator.http import HttpResponse
@@ -79,7 +81,7 @@ def _accounts() -> dict[str, Upstream]:
     urls = {name: ["https://provider.test"] for name in names}
     urls["cryptopanic"] = ["https://provider.test/api/developer/v2"]
     policy = SourcesPolicy(urls, {"outlet": "https://provider.test/rss"}, dict.fromkeys(KEYS, "key-for-tests"))
-    binance = rest_of_binance(Hosts(["https://provider.test"], clock), transport, clock, rng)
+    binance = exchange_account(BINANCE, Hosts(["https://provider.test"], clock), transport, clock, rng)
     return Upstreams(policy, binance, transport, clock, rng, None, lambda: None).by_name
 
 

@@ -30,6 +30,7 @@ from feeds.news.articles import NewsQuery
 from feeds.providers import alternative_me, coingecko, ethereum_rpc, etherscan, rss
 from feeds.queries import MarketQuery
 from feeds.symbols import Symbols
+from feeds.venues.binance.description import BINANCE
 from orchestrator import http
 from orchestrator.breaker import BreakerPolicy
 from orchestrator.errors import Blocked, Malformed, Outdated, ProviderError
@@ -511,7 +512,7 @@ class Market:
         self.upstream = upstream
         self.clock = clock
         self.heard = Listener()
-        self.market = ExchangeMarket(self.heard, Symbols())
+        self.market = ExchangeMarket(self.heard, Symbols(), BINANCE)
 
     async def polled(self) -> dict[str, object]:
         """The prices that one more poll publishes, by symbol."""

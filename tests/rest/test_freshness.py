@@ -18,6 +18,7 @@ from feeds.exchange.market import ExchangeMarket
 from feeds.fields import Rows
 from feeds.model import Candle, Event
 from feeds.symbols import Symbols
+from feeds.venues.binance.description import BINANCE
 from orchestrator.errors import Malformed
 from orchestrator.http import EXCERPT_BYTES, HttpRequest, HttpResponse, excerpt
 from orchestrator.persistence import AnswerStore, StoredAnswer
@@ -377,12 +378,12 @@ def test_ages_do_not_jump_with_our_wall_clock() -> None:  # N16
 @pytest.mark.parametrize("skew_ms", [-300_000, 300_000])
 def test_prices_and_closings_are_timed_by_the_exchanges_clock(skew_ms: int) -> None:  # U23
     heard = Heard()
-    market = ExchangeMarket(heard, Symbols())
+    market = ExchangeMarket(heard, Symbols(), BINANCE)
     market.pairs([BTC])
     market.skew_ms = skew_ms
     ticker = {"e": "24hrMiniTicker", "E": START_MS + skew_ms - 700, "s": "BTCUSDT"}
     ticker |= dict.fromkeys(("c", "o", "h", "l", "v", "q"), "10.0")
-    market.frame(orjson.dumps({"stream": "!miniTicker@arr", "data": [ticker]}), START_MS)
+    market.part(BINANCE.frames.open(orjson.dumps({"stream": "!miniTicker@arr", "data": [ticker]}), START_MS))
     assert heard.events[0].lag_ms == 700
     series = market.follow(("BTCUSDT", "1m"))
     series.begin()
@@ -390,7 +391,7 @@ def test_prices_and_closings_are_timed_by_the_exchanges_clock(skew_ms: int) -> N
     market.candles(("BTCUSDT", "1m"), Rows([forming]), None, START_MS)
     closed = candle(START_MS)
     frame = orjson.dumps(_kline(closed, closed.close_time + 60))
-    market.frame(frame, closed.close_time + 90 - skew_ms)
+    market.part(BINANCE.frames.open(frame, closed.close_time + 90 - skew_ms))
     assert list(market.close_delays_ms["1m"]) == [90]
 
 

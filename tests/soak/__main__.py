@@ -26,7 +26,7 @@ from tempfile import TemporaryDirectory
 
 import aiohttp
 
-from feeds.venues.binance import ALL_MINI_TICKERS, kline_stream
+from feeds.venues.binance.streams import ALL_MINI_TICKERS, kline_stream
 from tests.chaos.faults import Fault, fault_tape
 from tests.chaos.player import Player
 from tests.chaos.proxy import ChaosProxy

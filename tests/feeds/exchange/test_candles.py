@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feeds.exchange.candles import CandleSeries, Gap, Outcome, Said, State
+from feeds.exchange.candles import CandleSeries, CandleState, Gap, Outcome, Published
 from feeds.intervals import next_open
 from feeds.model import Candle
 from tests.feeding import candle
@@ -39,7 +39,7 @@ def told(outcomes: Iterable[Outcome]) -> list[str]:
     words = []
     for outcome in outcomes:
         match outcome:
-            case Said(said, state):
+            case Published(said, state):
                 words.append(f"{state} {(said.open_time - START) // MINUTE}")
             case Gap(start, end):
                 words.append(f"gap {(start - START) // MINUTE}-{(end - START) // MINUTE}")
@@ -145,7 +145,7 @@ def test_a_hole_that_nobody_has_looked_into_is_not_called_a_gap() -> None:
     series = begun(0, 1)
     series.apply(closed(4))
     assert series.backfill(rows(6, 7), at(6)) == [
-        Said(replace(rows(7)[0]), State.LIVE)
+        Published(replace(rows(7)[0]), CandleState.LIVE)
     ], "this question began behind the hole"  # fmt: skip
     assert series.missing_from() == at(1)
 
@@ -296,7 +296,7 @@ def test_months_and_weeks_follow_each_other_without_a_hole(interval: str, first:
     series = CandleSeries(interval)
     series.backfill([candle(each, interval=interval, closed=False) for each in (first, second)], None)
     said = series.apply(candle(second, interval=interval))
-    assert [type(each) for each in said] == [Said]
+    assert [type(each) for each in said] == [Published]
     series.apply(candle(third, interval=interval, closed=False))
     assert series.expected() == third
     assert series.missing_from() is None
@@ -426,7 +426,9 @@ def check(series: CandleSeries, market: Market, said: Sequence[Outcome]) -> list
     truth = [market.at_stage(number, STAGES + 1) for number in market.numbers() if number < market.count]
     assert [each.open_time for each in series.closed] == [each.open_time for each in truth], "kept: all, in order, once"
     assert all(mine.same_values(true) for mine, true in zip(series.closed, truth, strict=True))
-    assert not any(isinstance(each, Said) and each.state is State.CORRECTED for each in said), "nothing was ever wrong"
+    assert not any(isinstance(each, Published) and each.state is CandleState.CORRECTED for each in said), (
+        "nothing was ever wrong"
+    )
     assert series.missing_from() is None
 
     newest_closed: int | None = None
@@ -438,12 +440,12 @@ def check(series: CandleSeries, market: Market, said: Sequence[Outcome]) -> list
                 assert (start, end) == (at(market.hole.start), at(market.hole.stop))
                 assert newest_closed is None or next_open(newest_closed, "1m") == start
                 newest_closed = end - MINUTE
-            case Said(each, State.CLOSED):
+            case Published(each, CandleState.CLOSED):
                 assert each.closed
                 assert newest_closed is None or each.open_time == next_open(newest_closed, "1m"), "no hole, no double"
                 newest_closed = each.open_time
                 numbers.append((each.open_time - START) // MINUTE)
-            case Said(each, State.LIVE):
+            case Published(each, CandleState.LIVE):
                 assert newest_closed is None or each.open_time > newest_closed
                 now_live = (each.open_time, each.trades or 0)
                 assert now_live >= newest_live, "the forming candle never goes back"
@@ -463,7 +465,7 @@ def test_any_order_loss_and_repetition_gives_the_same_closed_series_each_said_on
     seen_live = {
         (each.candle.open_time - START) // MINUTE
         for each in said
-        if isinstance(each, Said) and each.state is State.LIVE
+        if isinstance(each, Published) and each.state is CandleState.LIVE
     }
     assert seen_live <= {*numbers, market.count}, "who saw a candle forming is told how it closed"
     assert numbers[-1] == market.numbers()[-2]

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from feeds.exchange.handover import Arrival, Handover
-from feeds.venues.binance import ALL_MINI_TICKERS, Opened
+from feeds.exchange.venue import Opened
+from feeds.venues.binance.streams import ALL_MINI_TICKERS
 
 Event = tuple[str, int, bytes]
 
@@ -51,7 +52,7 @@ def heard(events: list[Event], lags: list[int], place: int, so_far: int) -> list
 @settings(max_examples=400)
 @given(story=stories())
 def test_every_event_counts_once_and_in_order(story: Story) -> None:
-    handover = Handover()
+    handover = Handover(ALL_MINI_TICKERS)
     counted: list[Event] = []
     old, new = 0, story.subscribed
     took_over = False
@@ -59,7 +60,7 @@ def test_every_event_counts_once_and_in_order(story: Story) -> None:
         if place < story.ended:
             for event in heard(story.events, story.old_lags, place, old):
                 old += 1
-                if handover.tell(*event):
+                if handover.is_new(*event):
                     counted.append(event)
         elif not took_over:
             took_over = True
@@ -69,12 +70,12 @@ def test_every_event_counts_once_and_in_order(story: Story) -> None:
             new += 1
             if not took_over:
                 handover.hold(arrival(*event))
-            elif handover.tell(*event):
+            elif handover.is_new(*event):
                 counted.append(event)
     if not took_over:
         joined = handover.joined()
         counted += [(each.stream, each.event_ms, each.frame.raw) for each in handover.release()]
-    counted += [event for event in story.events[new:] if handover.tell(*event)]
+    counted += [event for event in story.events[new:] if handover.is_new(*event)]
 
     for stream in "abc":
         of_stream = [event for event in counted if event[0] == stream]
@@ -85,35 +86,35 @@ def test_every_event_counts_once_and_in_order(story: Story) -> None:
 
 
 def test_a_stream_has_joined_once_the_old_connection_has_reached_the_first_word_of_the_new() -> None:
-    handover = Handover()
-    handover.tell("a", 10, b"1")
+    handover = Handover(ALL_MINI_TICKERS)
+    handover.is_new("a", 10, b"1")
     handover.hold(arrival("a", 12, b"3"))
     assert handover.joined() == set()
-    assert handover.deaf() == set()
-    handover.tell("a", 11, b"2")
-    handover.tell("a", 12, b"3")
-    handover.tell("b", 12, b"4")
+    assert handover.missing() == set()
+    handover.is_new("a", 11, b"2")
+    handover.is_new("a", 12, b"3")
+    handover.is_new("b", 12, b"4")
     assert handover.joined() == {"a"}
-    assert handover.deaf() == {"b"}
+    assert handover.missing() == {"b"}
     assert handover.release() == []
 
 
 def test_a_third_connection_does_not_repeat_what_the_first_told_and_the_second_had_yet_to_say() -> None:
-    first = Handover()
+    first = Handover(ALL_MINI_TICKERS)
     for ms in (1, 2, 3):
-        assert first.tell("a", ms, b"%d" % ms)
+        assert first.is_new("a", ms, b"%d" % ms)
     first.hold(arrival("a", 1, b"1"))
     assert first.release() == []
-    second = Handover(first)
-    assert not second.tell("a", 2, b"2"), "the second connection is behind"
+    second = Handover(ALL_MINI_TICKERS, first)
+    assert not second.is_new("a", 2, b"2"), "the second connection is behind"
     for ms in (2, 3, 4):
         second.hold(arrival("a", ms, b"%d" % ms))
     assert [each.event_ms for each in second.release()] == [4]
-    assert second.deaf() == set()
+    assert second.missing() == set()
 
 
 def test_frames_of_many_rows_are_left_to_the_market_which_merges_rows() -> None:
-    handover = Handover()
-    handover.tell(ALL_MINI_TICKERS, 10, b"[x]")
+    handover = Handover(ALL_MINI_TICKERS)
+    handover.is_new(ALL_MINI_TICKERS, 10, b"[x]")
     handover.hold(arrival(ALL_MINI_TICKERS, 9, b"[y]"))
     assert [each.frame.raw for each in handover.release()] == [b"[y]"], "its rows may be of other symbols"

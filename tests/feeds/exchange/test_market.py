@@ -8,12 +8,13 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from feeds.exchange.candles import State
+from feeds.exchange.candles import CandleState
 from feeds.exchange.market import HALTED, ExchangeMarket, candle_data
+from feeds.exchange.venue import Ack, Shutdown, Venue
 from feeds.fields import Rows
 from feeds.model import Event, Pair, Price
 from feeds.symbols import Symbols
-from feeds.venues.binance import Ack, Shutdown
+from feeds.venues.binance.description import BINANCE
 from tests.feeding import BTC, ETH, Heard, candle
 
 START = 1_795_305_600_000
@@ -25,13 +26,16 @@ TOPIC = "ohlcv.BTC.1m"
 class World:
     """A market that knows two pairs, what it said, and short spellings of what is told to it."""
 
-    def __init__(self, venue: str = "") -> None:
+    def __init__(self, venue: Venue = BINANCE) -> None:
         self.heard = Heard()
         self.market = ExchangeMarket(self.heard, Symbols(), venue)
         self.market.pairs([BTC, ETH])
 
     def say(self, message: object, received_ms: int = START) -> object:
-        return self.market.frame(orjson.dumps(message), received_ms)
+        return self.take(orjson.dumps(message), received_ms)
+
+    def take(self, raw: bytes, received_ms: int) -> object:
+        return self.market.part(BINANCE.frames.open(raw, received_ms))
 
     def tick(self, price: float, ts: int, symbol: str = "BTCUSDT", **fields: object) -> None:
         self.say([ticker(price, ts, symbol) | fields], ts + 50)
@@ -225,7 +229,7 @@ def test_a_bad_row_costs_itself_and_is_counted_by_its_field(caplog: pytest.LogCa
         for _ in range(3):
             world.say([ticker(1.0, START) | {"c": "NaN"}, ticker(2.0, START, "ETHUSDT")])
             world.say("garbage")
-            assert world.market.frame(b"<html>", START) is None
+            assert world.take(b"<html>", START) is None
     assert len(world.heard.of("price.ETH")) == 1
     assert world.heard.of("price.BTC") == []
     assert world.market.rejected == {"c": 3, "frame": 6}
@@ -233,7 +237,7 @@ def test_a_bad_row_costs_itself_and_is_counted_by_its_field(caplog: pytest.LogCa
 
 
 def test_a_foreign_venue_is_named_in_the_source() -> None:
-    world = World(venue="us")
+    world = World(replace(BINANCE, site="us"))
     world.market.follow(KEY).begin()
     world.market.price_from_candles = True
     world.book(100.0, START)
@@ -315,7 +319,7 @@ def test_a_hole_of_the_exchange_is_told_as_a_gap_of_the_topic() -> None:
 
 
 def test_history_is_read_as_clients_see_it_in_events() -> None:
-    data = candle_data(candle(START), BTC, State.CLOSED)
+    data = candle_data(candle(START), BTC, CandleState.CLOSED)
     assert list(data) == [
         "symbol", "pair", "quote", "interval", "open_time", "close_time", "open", "high", "low", "close", "volume",
         "quote_volume", "trades", "closed", "state",
@@ -338,7 +342,7 @@ def test_a_frame_of_all_tickers_costs_no_more_a_row_when_there_are_many() -> Non
             rows = [ticker(1.0, START + second, f"C{number}USDT") for number in range(pairs)]
             raw = orjson.dumps(rows)
             started = time.process_time()
-            world.market.frame(raw, START)
+            world.take(raw, START)
             best = min(best, (time.process_time() - started) / pairs)
         return best
 

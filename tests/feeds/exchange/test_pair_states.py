@@ -118,16 +118,16 @@ def test_an_overruled_pair_waits_twice_as_long_each_time_up_to_a_bound() -> None
     doubts = Doubts(30.0, 300.0)
     now, waits = 0.0, []
     for _ in range(7):
-        assert doubts.speak_against({"SOLUSDT"}, now)
+        assert doubts.contradict({"SOLUSDT"}, now)
         doubts.overruled({"SOLUSDT"}, now)
         began = now
-        while not doubts.speak_against({"SOLUSDT"}, now):
+        while not doubts.contradict({"SOLUSDT"}, now):
             now += 1.0
         waits.append(now - began)
     assert waits == [30, 60, 120, 240, 300, 300, 300]
-    assert doubts.speak_against({"SOLUSDT", "NEWUSDT"}, began), "another pair does not wait for it"
+    assert doubts.contradict({"SOLUSDT", "NEWUSDT"}, began), "another pair does not wait for it"
     doubts.settled({"SOLUSDT"})
-    assert doubts.speak_against({"SOLUSDT"}, began)
+    assert doubts.contradict({"SOLUSDT"}, began)
     doubts.overruled([f"X{number}USDT" for number in range(5000)], now)
     assert len(doubts.pairs) == 1000
 

@@ -6,6 +6,7 @@ from feeds.exchange.market import ExchangeMarket
 from feeds.fields import Rows
 from feeds.model import Pair, Price, Quote
 from feeds.symbols import Symbols
+from feeds.venues.binance.description import BINANCE
 from tests.clients import websocket
 from tests.fakes.binance import FakeBinance
 from tests.fakes.clock import START_MS
@@ -21,7 +22,7 @@ class World:
 
     def __init__(self, known: bool = True, wanted: tuple[str, ...] = ()) -> None:
         self.heard = Heard()
-        self.market = ExchangeMarket(self.heard, Symbols(wanted))
+        self.market = ExchangeMarket(self.heard, Symbols(wanted), BINANCE)
         if known:
             self.market.pairs(PAIRS)
         self.now_ms = START_MS

@@ -14,14 +14,16 @@ from feeds.exchange.playback import TapeClock, TapeFeed
 from feeds.exchange.recorder import Recorder
 from feeds.exchange.slices import SLICE_ROWS, SlicedWork, Work
 from feeds.exchange.tape import open_tape
+from feeds.exchange.venue import Opened
 from feeds.model import Event, Pair
 from feeds.symbols import Symbols
-from feeds.venues import binance
+from feeds.venues.binance import frames, rest, streams
+from feeds.venues.binance.description import BINANCE
 from tests.fakes.binance import FakeBinance
 from tests.fakes.clock import START_MS, ManualClock
 from tests.feeding import Heard, Live, limits, live
 
-ALL = binance.ALL_MINI_TICKERS
+ALL = streams.ALL_MINI_TICKERS
 PAIRS = [Pair(f"C{number}USDT", f"C{number}", "USDT") for number in range(1500)]
 
 
@@ -29,9 +31,9 @@ def tickers(price: float, at_ms: int = START_MS) -> list[dict[str, object]]:
     return [{"e": "24hrMiniTicker", "E": at_ms, "s": pair.symbol, "c": str(price)} for pair in PAIRS]
 
 
-def frame(price: float, at_ms: int = START_MS) -> binance.Opened:
+def frame(price: float, at_ms: int = START_MS) -> Opened:
     raw = orjson.dumps({"stream": ALL, "data": tickers(price, at_ms)})
-    return binance.open_frame(raw, at_ms)
+    return frames.open_frame(raw, at_ms)
 
 
 def said(events: list[Event]) -> list[tuple[object, object]]:
@@ -139,7 +141,7 @@ async def test_whatever_reaches_the_market_amid_a_frame_comes_after_it_live_and_
     recorder = Recorder(tmp_path / "tape", "ws://127.0.0.1", START_MS)
     async with FakeBinance(limits=limits()) as exchange, live(exchange, recorder=recorder, candle_bases=()) as it:
         await running(exchange, it)
-        recorder.answer(binance.exchange_info(), binance.as_exchange_info(PAIRS, exchange.now_ms))
+        recorder.answer(rest.exchange_info(), rest.as_exchange_info(PAIRS, exchange.now_ms))
         feed, now_ms = it.feed, exchange.now_ms
         feed.work.put(feed._frame(frame(1.0, now_ms)))
         assert len(said(it.heard.events)) == SLICE_ROWS
@@ -150,7 +152,7 @@ async def test_whatever_reaches_the_market_amid_a_frame_comes_after_it_live_and_
             case "subscribed":
                 feed._subscribed({ALL})
             case "answer":
-                await feed._get(binance.tickers_24h(["BTCUSDT"]))
+                await feed._get(rest.tickers_24h(["BTCUSDT"]))
             case "connection":
                 feed._connection("a", "host", "a test")
             case "demand":
@@ -168,7 +170,7 @@ async def test_whatever_reaches_the_market_amid_a_frame_comes_after_it_live_and_
 async def played(path: Path) -> list[Event]:
     """What a tape says."""
     heard = Heard()
-    market = ExchangeMarket(heard, Symbols())
+    market = ExchangeMarket(heard, Symbols(), BINANCE)
     feed = TapeFeed(open_tape(path), market, TapeClock(ManualClock()), 0.0, lambda: None)
     playing = asyncio.create_task(feed.run())
     async with asyncio.timeout(30):

@@ -12,7 +12,7 @@ import pytest
 
 from feeds.exchange.link import SocketPolicy
 from feeds.intervals import MINUTE_MS
-from feeds.venues.binance import ALL_MINI_TICKERS, kline_stream
+from feeds.venues.binance.streams import ALL_MINI_TICKERS, kline_stream
 from tests.fakes.binance import FakeBinance, Frame, Stall, SubscribeFault, silence
 from tests.lab import KLINES, TOPIC, lab
 
@@ -176,8 +176,8 @@ def behind(pushes: int) -> Callable[[Sequence[Frame]], Iterable[Frame]]:
 
 async def test_fifty_rotations_lose_no_event_and_double_none() -> None:  # W5
     # Every other connection is a second behind, so candles may well come three seconds apart.
-    quick = SocketPolicy(life_s=8.0, life_jitter_s=3.0, overlap_s=6.0)
-    async with lab(socket=quick, candle_cadence_s=2.5) as it:
+    quick = SocketPolicy(life_jitter_s=3.0, overlap_s=6.0)
+    async with lab(socket=quick, life_s=8.0, candle_cadence_s=2.5) as it:
         witness = Witness(it.exchange)
         await it.pass_time(1.0)
         first_price, first_candle = len(it.it.heard.of("price.BTC")), len(it.it.heard.of(TOPIC))

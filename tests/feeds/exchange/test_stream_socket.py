@@ -11,14 +11,16 @@ import pytest
 from feeds.exchange.link import MAX_FRAME_BYTES, SocketPolicy
 from feeds.exchange.slices import SlicedWork, Work
 from feeds.exchange.stream_socket import StreamSocket
-from feeds.venues import binance
+from feeds.exchange.venue import Ack, Opened
+from feeds.venues.binance import frames, streams
+from feeds.venues.binance.description import BINANCE
 from orchestrator import tolerant
 from orchestrator.hosts import Hosts
 from tests.fakes.binance import FakeBinance, HandshakeFault, Limits, Spoil, Stall, SubscribeFault
 from tests.fakes.clock import ManualClock
 from tests.harness import until
 
-ALL = binance.ALL_MINI_TICKERS
+ALL = streams.ALL_MINI_TICKERS
 KLINES = "btcusdt@kline_1m"
 STEP_S = 0.05
 
@@ -28,6 +30,7 @@ class World:
 
     def __init__(self, *exchanges: FakeBinance, urls: list[str] | None = None) -> None:
         self.exchanges = exchanges
+        self.venue = BINANCE
         self.clock = ManualClock()
         self.hosts = Hosts(urls or [exchange.ws_url for exchange in exchanges], self.clock)
         self.frames: list[bytes] = []
@@ -41,13 +44,14 @@ class World:
     def socket(self, *streams: str, policy: SocketPolicy | None = None) -> StreamSocket:
         """A running socket that wants these streams."""
 
-        def on_frame(frame: binance.Opened) -> Work:
+        def on_frame(frame: Opened) -> Work:
             assert isinstance(frame.raw, bytes)
             self.frames.append(frame.raw)
             return iter(())
 
         socket = StreamSocket(
             f"test-{len(self.tasks) + 1}",
+            self.venue,
             self.hosts,
             self.clock,
             random.Random(len(self.tasks)),
@@ -64,11 +68,11 @@ class World:
         self.tasks.append(asyncio.create_task(socket.run()))
         return socket
 
-    def market_reads(self, on_frame: Callable[[binance.Opened], Work]) -> Callable[[binance.Opened], Work]:
+    def market_reads(self, on_frame: Callable[[Opened], Work]) -> Callable[[Opened], Work]:
         """Have every frame read that counts, as the market does."""
 
-        def read(frame: binance.Opened) -> Work:
-            binance.read_opened(frame)
+        def read(frame: Opened) -> Work:
+            frames.read_opened(frame)
             return on_frame(frame)
 
         return read
@@ -250,12 +254,12 @@ async def test_an_error_without_an_id_is_the_oldest_questions(exchange: FakeBina
         first: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         second: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         socket.acks = {1: first, 2: second}
-        socket.acknowledged(binance.Ack(None, "2 Invalid request"))
+        socket.acknowledged(Ack(None, "2 Invalid request"))
         assert first.result() == "2 Invalid request"
-        socket.acknowledged(binance.Ack(7, "not ours"))
-        socket.acknowledged(binance.Ack(2, None))
+        socket.acknowledged(Ack(7, "not ours"))
+        socket.acknowledged(Ack(2, None))
         assert second.result() is None
-        socket.acknowledged(binance.Ack(2, None))
+        socket.acknowledged(Ack(2, None))
 
 
 async def test_after_a_reconnect_every_stream_is_confirmed_anew(exchange: FakeBinance) -> None:
@@ -517,7 +521,7 @@ async def test_a_frame_is_parsed_once_also_while_two_connections_overlap(
         parsed["frames"] += 1
         return tolerant.read_json(raw)
 
-    monkeypatch.setattr(binance, "read_json", counted)
+    monkeypatch.setattr(frames, "read_json", counted)
     async with world(exchange) as it:
         socket = it.socket(ALL, KLINES)
         socket.on_frame = it.market_reads(socket.on_frame)

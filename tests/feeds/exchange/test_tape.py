@@ -16,7 +16,8 @@ from feeds.exchange.recorder import Recorder
 from feeds.exchange.tape import Connection, Tape, TapeError, open_tape
 from feeds.model import Event
 from feeds.symbols import QUOTES, Symbols
-from feeds.venues.binance_hosts import venue_of
+from feeds.venues.binance.description import binance_at
+from feeds.venues.binance.hosts import site_of
 from orchestrator.clock import SystemClock
 from orchestrator.http import HttpRequest, HttpResponse
 from tests.fakes.binance import FakeBinance, RestFault, Spoil
@@ -36,7 +37,7 @@ async def playing(
     """A tape at play, in a market as the service makes it."""
     heard = Heard()
     symbols = Symbols((), QUOTES if tape.foreign else ("USDT",))
-    market = ExchangeMarket(heard, symbols, venue_of(tape.url))
+    market = ExchangeMarket(heard, symbols, binance_at(tape.url))
     feed = TapeFeed(
         tape,
         market,
@@ -256,7 +257,7 @@ async def test_frames_may_stand_in_a_foreign_tape_as_objects(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("url", "venue"),
+    ("url", "site"),
     [
         ("wss://stream.binance.com:9443/ws", ""),
         ("wss://stream.binance.us:9443/stream", "us"),
@@ -267,8 +268,8 @@ async def test_frames_may_stand_in_a_foreign_tape_as_objects(tmp_path: Path) -> 
         ("", ""),
     ],
 )
-def test_a_venue_is_known_by_its_domain(url: str, venue: str) -> None:
-    assert venue_of(url) == venue
+def test_a_sister_exchange_is_known_by_its_domain(url: str, site: str) -> None:
+    assert site_of(url) == site
 
 
 # --- tapes that are damaged, or none ---

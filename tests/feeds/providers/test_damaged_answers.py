@@ -6,7 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from feeds.venues import binance
+from feeds.venues.binance import frames, rest
 from orchestrator import repairs
 from orchestrator.errors import Malformed, ProviderError
 from orchestrator.http import HttpResponse, json_body, maybe_json
@@ -16,6 +16,7 @@ from tests.conversations import answered
 from tests.damage import Alternating, Damage, damaged
 from tests.fakes.binance import FakeBinance, Frame, RestFault
 from tests.fakes.upstream import Fault
+from tests.feeding import read_frame
 from tests.harness import running, until
 from tests.sources import KEYS, fakes
 
@@ -74,9 +75,9 @@ def test_a_declared_charset_counts_where_the_bytes_are_not_utf_8() -> None:
 @pytest.mark.parametrize("kind", Damage)
 def test_a_damaged_frame_of_the_exchange_is_read(kind: Damage) -> None:
     sound = (Path(__file__).parents[2] / "samples/binance/ws_kline_combined.json").read_bytes()
-    assert binance.read_frame(damaged(sound, kind), 0) == binance.read_frame(sound, 0)
-    event = binance.event_of(binance.open_frame(damaged(sound, kind), 0))
-    assert event == binance.event_of(binance.open_frame(sound, 0))
+    assert read_frame(damaged(sound, kind), 0) == read_frame(sound, 0)
+    event = frames.event_of(frames.open_frame(damaged(sound, kind), 0))
+    assert event == frames.event_of(frames.open_frame(sound, 0))
 
 
 HOSTILE = "a\x00b\x1b[31mc\u202edef\u2066\u200b\ud800\ue000"
@@ -126,4 +127,4 @@ async def test_damage_in_every_answer_and_frame_costs_nothing_and_is_counted(tmp
 
 
 def test_the_first_character_is_found_behind_a_mark() -> None:
-    assert binance.refusal("binance", HttpResponse(200, {}, b"\xef\xbb\xbf\r\n [1]", 0)) is None
+    assert rest.refusal("binance", HttpResponse(200, {}, b"\xef\xbb\xbf\r\n [1]", 0)) is None

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from feeds.exchange.venue import Ack, Act, Frame, Prices, Shutdown, Unused
 from feeds.fields import BadFieldError, Rows
 from feeds.model import Candle, Pair, Price
-from feeds.venues import binance
-from feeds.venues.binance import Ack, Frame, Prices, Shutdown, Unused, read_frame, refusal
+from feeds.venues.binance import rest, streams
+from feeds.venues.binance.rest import refusal
 from orchestrator.errors import (
     BadQuery,
     Banned,
@@ -31,7 +32,7 @@ from orchestrator.errors import (
 from orchestrator.http import HttpRequest, HttpResponse
 from orchestrator.retry import MAX_RETRY_AFTER_S
 from orchestrator.tolerant import read_json
-from tests.feeding import answer
+from tests.feeding import answer, read_frame
 
 SAMPLES = Path(__file__).parents[2] / "samples" / "binance"
 EVENT_MS = 1_795_305_601_234
@@ -179,7 +180,7 @@ def test_a_book_that_is_crossed_or_adds_up_to_nothing_finite_is_no_price() -> No
 
 
 def test_exchange_info_tells_pairs_and_which_of_them_trade() -> None:
-    pairs = binance.read_exchange_info(answer(sample("rest_exchange_info")))
+    pairs = rest.read_exchange_info(answer(sample("rest_exchange_info")))
     assert pairs[:4] == [
         Pair("BTCUSDT", "BTC", "USDT"),
         Pair("ETHBTC", "ETH", "BTC"),
@@ -190,21 +191,21 @@ def test_exchange_info_tells_pairs_and_which_of_them_trade() -> None:
 
 
 def test_pairs_that_were_written_down_are_read_back_as_they_were() -> None:
-    pairs = binance.read_exchange_info(answer(sample("rest_exchange_info")))
-    assert binance.read_exchange_info(binance.as_exchange_info(pairs, RECEIVED_MS)) == pairs
+    pairs = rest.read_exchange_info(answer(sample("rest_exchange_info")))
+    assert rest.read_exchange_info(rest.as_exchange_info(pairs, RECEIVED_MS)) == pairs
 
 
 def test_day_tickers_are_prices_but_not_of_a_pair_that_does_not_trade() -> None:
-    rows = binance.read_tickers_24h(answer(sample("rest_tickers_mini")))
+    rows = rest.read_tickers_24h(answer(sample("rest_tickers_mini")))
     assert rows.good[0] == BITCOIN
     assert [price.symbol for price in rows.good] == ["BTCUSDT", "ETHBTC"]
     assert not rows.rejected, "a delisted pair is no fault of the answer"
-    assert binance.read_tickers_24h(answer(sample("rest_ticker_full"))).good == [BITCOIN]
+    assert rest.read_tickers_24h(answer(sample("rest_ticker_full"))).good == [BITCOIN]
 
 
 def test_klines_come_ascending_and_say_nothing_of_being_closed() -> None:
     body = cast("list[object]", sample("rest_klines"))
-    rows = binance.read_klines(answer(body[::-1], received_ms=RECEIVED_MS), "BTCUSDT", "1m").good
+    rows = rest.read_klines(answer(body[::-1], received_ms=RECEIVED_MS), "BTCUSDT", "1m").good
     assert [row.open_time for row in rows] == [1795305480000, 1795305540000, 1795305600000]
     assert rows[0] == Candle(
         "BTCUSDT", "1m", 1795305480000, 1795305539999, 86240.0, 86260.0, 86230.1, 86250.12,
@@ -216,8 +217,8 @@ def test_klines_come_ascending_and_say_nothing_of_being_closed() -> None:
 @pytest.mark.parametrize("body", [b"", b"<html>captcha</html>", b"{}", b"[]", b"nope", b"null", b"5", b"NaN"])
 def test_an_answer_of_another_shape_is_malformed_or_empty(body: bytes) -> None:
     with pytest.raises(Malformed):
-        binance.read_exchange_info(answer(body))
-    for read in (binance.read_tickers_24h, lambda response: binance.read_klines(response, "BTCUSDT", "1m")):
+        rest.read_exchange_info(answer(body))
+    for read in (rest.read_tickers_24h, lambda response: rest.read_klines(response, "BTCUSDT", "1m")):
         try:
             assert read(answer(body)).good == []
         except Malformed:
@@ -227,11 +228,11 @@ def test_an_answer_of_another_shape_is_malformed_or_empty(body: bytes) -> None:
 def test_an_error_inside_a_200_is_that_error() -> None:
     errors = cast("dict[str, object]", sample("rest_errors"))
     with pytest.raises(RateLimited):
-        binance.read_klines(answer(errors["too_much_weight"]), "BTCUSDT", "1m")
+        rest.read_klines(answer(errors["too_much_weight"]), "BTCUSDT", "1m")
     with pytest.raises(Banned):
-        binance.read_tickers_24h(answer(errors["banned"], received_ms=EVENT_MS))
+        rest.read_tickers_24h(answer(errors["banned"], received_ms=EVENT_MS))
     with pytest.raises(Unavailable):
-        binance.read_exchange_info(answer(errors["busy"]))
+        rest.read_exchange_info(answer(errors["busy"]))
 
 
 # --- refusals ---
@@ -305,17 +306,17 @@ def test_a_ban_is_counted_by_the_exchanges_clock_not_by_ours() -> None:
 
 
 def test_questions_are_asked_as_documented() -> None:
-    assert binance.klines("BTCUSDT", "1m", 5000, start=1, end=2) == HttpRequest(
+    assert rest.klines("BTCUSDT", "1m", 5000, start=1, end=2) == HttpRequest(
         "/api/v3/klines",
         {"symbol": "BTCUSDT", "interval": "1m", "limit": "1000", "startTime": "1", "endTime": "2"},
         weight=2,
     )
-    assert binance.klines("BTCUSDT", "1M", 500).params == {"symbol": "BTCUSDT", "interval": "1M", "limit": "500"}
-    assert binance.kline_stream("BTCUSDT", "1M") == "btcusdt@kline_1M"
-    assert binance.kline_stream("币安人生USDT", "1m") == "币安人生usdt@kline_1m"
-    assert orjson.loads(binance.command("SUBSCRIBE", ["a", "b"], 7)) == {
-        "method": "SUBSCRIBE", "params": ["a", "b"], "id": 7,
-    }  # fmt: skip
+    assert rest.klines("BTCUSDT", "1M", 500).params == {"symbol": "BTCUSDT", "interval": "1M", "limit": "500"}
+    assert streams.kline_stream("BTCUSDT", "1M") == "btcusdt@kline_1M"
+    assert streams.kline_stream("币安人生USDT", "1m") == "币安人生usdt@kline_1m"
+    command = streams.command(Act.SUBSCRIBE, ["a", "b"], 7)
+    assert command.streams == ("a", "b")
+    assert orjson.loads(command.message) == {"method": "SUBSCRIBE", "params": ["a", "b"], "id": 7}
 
 
 # --- mutations ---
@@ -423,14 +424,14 @@ def test_a_broken_row_costs_only_itself(data: st.DataObject) -> None:
 
 
 def klines_of(response: HttpResponse) -> Rows[Candle]:
-    return binance.read_klines(response, "BTCUSDT", "1m")
+    return rest.read_klines(response, "BTCUSDT", "1m")
 
 
 ANSWERS: dict[str, Callable[[HttpResponse], object]] = {
-    "rest_exchange_info": binance.read_exchange_info,
+    "rest_exchange_info": rest.read_exchange_info,
     "rest_klines": klines_of,
-    "rest_tickers_mini": binance.read_tickers_24h,
-    "rest_ticker_full": binance.read_tickers_24h,
+    "rest_tickers_mini": rest.read_tickers_24h,
+    "rest_ticker_full": rest.read_tickers_24h,
 }
 
 

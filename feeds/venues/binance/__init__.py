@@ -1,0 +1,1 @@
+"""Describe Binance Spot, and its sister exchanges of the same protocol."""
