@@ -17,7 +17,7 @@ from feeds.pools.sentiment import SentimentPools
 from feeds.providers import alternative_me, crypto_api_clean
 from feeds.queries import CATALOGUE, EVERYTHING, HISTORY_DAYS, TABLE, MarketQuery
 from feeds.slow_answers import SlowAnswers
-from orchestrator.pool import Fetched
+from orchestrator.fetched import Fetched
 
 TOTALS = "global"
 FEAR_GREED = "fear_greed"

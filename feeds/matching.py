@@ -8,7 +8,7 @@ from feeds.identity import AFTER_MS, BEFORE_MS, Identities, Listed, Unmatched
 from feeds.model import Candle, Coin, Quote
 from feeds.providers.coingecko import CoinGecko
 from feeds.queries import CandleQuery
-from orchestrator.pool import Fetched
+from orchestrator.fetched import Fetched
 from orchestrator.provider import Steps
 
 

@@ -13,7 +13,8 @@ from typing import Generic, TypeVar
 
 from orchestrator.clock import Clock
 from orchestrator.errors import ProviderError
-from orchestrator.pool import Exhausted, Pool
+from orchestrator.fetched import Exhausted
+from orchestrator.pool import Pool
 from orchestrator.retry import Backoff
 
 log = logging.getLogger(__name__)

@@ -5,8 +5,9 @@ from typing import Any, TypeVar
 
 from feeds.fields import Rows
 from orchestrator.clock import Clock
+from orchestrator.fetched import Fetched
 from orchestrator.persistence import AnswerStore, StoredAnswer, entries_skipped, set_aside
-from orchestrator.pool import Fetched, Pool
+from orchestrator.pool import Pool
 
 Q = TypeVar("Q", bound=Hashable)
 T = TypeVar("T")

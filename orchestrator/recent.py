@@ -1,10 +1,11 @@
-"""Has this key been asked a moment ago, or is it being asked now? One upstream call serves all who ask the same."""
+"""Keeps recent answers by key and joins identical questions in flight, so that one call serves all who ask the same."""
 
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
+from orchestrator.bounded import put_newest
 from orchestrator.clock import Clock
 
 K = TypeVar("K", bound=Hashable)
@@ -44,13 +45,10 @@ class Recent(Generic[K, V]):
 
     async def _ask(self, key: K, ask: Callable[[], Awaitable[V]]) -> V:
         answer = await ask()
-        self.kept.pop(key, None)
-        self.kept[key] = (self.clock.now(), answer)
-        while len(self.kept) > self.size:
-            del self.kept[next(iter(self.kept))]
+        put_newest(self.kept, key, (self.clock.now(), answer), self.size)
         return answer
 
     def _landed(self, key: K, task: "asyncio.Task[V]") -> None:
         self.in_flight.pop(key, None)
         if not task.cancelled():
-            task.exception()  # taken note of: with every caller gone nobody else would
+            task.exception()  # read, because asyncio logs an error that no caller has read

@@ -20,8 +20,9 @@ from feeds.news.articles import Novelty, SeenArticles, kept_article
 from feeds.news.scores import SymbolSentiment, Texts, kept_sentiment
 from orchestrator.clock import Clock
 from orchestrator.errors import ProviderError
+from orchestrator.fetched import Exhausted, Fetched
 from orchestrator.persistence import LATEST_MS, AnswerStore, StoredAnswer, entries_skipped, set_aside
-from orchestrator.pool import Exhausted, Fetched, Pool
+from orchestrator.pool import Pool
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,8 @@ from feeds.providers import crypto_api_clean, crypto_dt_source
 from feeds.providers.crypto_api_clean import Health, Stats
 from feeds.queries import HEALTH
 from feeds.upstreams import HOUR_S
-from orchestrator.pool import Fetched, Pool
+from orchestrator.fetched import Fetched
+from orchestrator.pool import Pool
 from orchestrator.provider import Provider, Steps
 
 CATALOGUE_TTL_S = 6 * HOUR_S

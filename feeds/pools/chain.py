@@ -9,7 +9,8 @@ from feeds.model import ChainStats, Gas
 from feeds.pools import stamps
 from feeds.pools.planner import PoolPlanner
 from feeds.providers import blockscout, ethereum_rpc, etherscan
-from orchestrator.pool import Fetched, Pool
+from orchestrator.fetched import Fetched
+from orchestrator.pool import Pool
 from orchestrator.provider import Provider, Steps
 
 T = TypeVar("T")

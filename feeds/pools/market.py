@@ -11,7 +11,8 @@ from feeds.pools import stamps
 from feeds.pools.planner import PoolPlanner
 from feeds.providers import coingecko, crypto_dt_source
 from feeds.queries import CandleQuery, MarketQuery
-from orchestrator.pool import Fetched, Pool
+from orchestrator.fetched import Fetched
+from orchestrator.pool import Pool
 from orchestrator.provider import Provider, Steps
 
 CANDLES_TTL_S = 2.0

@@ -10,7 +10,8 @@ from feeds.news.articles import LATEST, NewsQuery
 from feeds.pools.planner import PoolPlanner
 from feeds.providers import crypto_dt_source, cryptopanic, newsapi, reddit
 from orchestrator.clock import Clock
-from orchestrator.pool import Fetched, Pool
+from orchestrator.fetched import Fetched
+from orchestrator.pool import Pool
 from orchestrator.provider import Provider
 from orchestrator.upstream import ProviderState, Upstream
 

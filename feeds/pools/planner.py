@@ -7,7 +7,9 @@ from typing import TypeVar
 from feeds.providers import coingecko
 from feeds.upstreams import DAY_S, HOUR_S, Upstreams
 from orchestrator.clock import Clock
-from orchestrator.pool import Fetched, Pool, PoolPolicy
+from orchestrator.fetched import Fetched
+from orchestrator.held import PoolPolicy
+from orchestrator.pool import Pool
 from orchestrator.provider import Provider, Steps, anything
 from orchestrator.upstream import Upstream
 

@@ -8,7 +8,8 @@ from feeds.news.scores import Texts
 from feeds.pools import stamps
 from feeds.pools.planner import PoolPlanner
 from feeds.providers import alternative_me, crypto_dt_source, huggingface, lexicon
-from orchestrator.pool import Fetched, Pool
+from orchestrator.fetched import Fetched
+from orchestrator.pool import Pool
 from orchestrator.provider import Provider, Steps
 
 

@@ -11,7 +11,8 @@ from feeds.identity import NO_MATCHING_SOURCE, Identities
 from feeds.model import Coin, Quote
 from feeds.queries import EVERYTHING, TABLE, MarketQuery
 from feeds.symbols import UnknownSymbolError
-from orchestrator.pool import Fetched, Pool
+from orchestrator.fetched import Fetched
+from orchestrator.pool import Pool
 from stream_server.access.parameters import SHOWN_CHARS, Parameters
 from stream_server.context import CONTEXT, Context
 from stream_server.delivery.history import NO_UPDATE, TopicHistory

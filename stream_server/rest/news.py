@@ -10,7 +10,7 @@ from feeds import topics
 from feeds.news.articles import LATEST
 from feeds.news.desk import NewsDesk
 from feeds.poller import IDLE
-from orchestrator.pool import Attempt
+from orchestrator.fetched import Attempt
 from stream_server.access.parameters import Parameters
 from stream_server.context import CONTEXT
 from stream_server.rest.answers import VIEWS, Answer, respond

@@ -15,8 +15,9 @@ from aiohttp import web
 from feeds.catalog import Sources
 from orchestrator.clock import Clock
 from orchestrator.errors import BadQuery, NotFound
+from orchestrator.fetched import Exhausted, Fetched
 from orchestrator.limiter import TokenBucket
-from orchestrator.pool import Exhausted, Fetched, Pool
+from orchestrator.pool import Pool
 from orchestrator.upstream import ProviderState
 from stream_server.access.addresses import ADDRESS, RequestRates, is_loopback
 from stream_server.context import CONTEXT, Context

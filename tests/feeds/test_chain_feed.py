@@ -9,8 +9,9 @@ from feeds import events
 from feeds.chain_feed import ChainFeed
 from feeds.chains import ETHEREUM, Chain
 from feeds.model import ChainStats, Gas
+from orchestrator.held import PoolPolicy
 from orchestrator.http import HttpRequest
-from orchestrator.pool import Pool, PoolPolicy
+from orchestrator.pool import Pool
 from orchestrator.provider import Provider, Steps
 from orchestrator.upstream import Upstream
 from tests.fakes.clock import ManualClock

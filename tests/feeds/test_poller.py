@@ -10,8 +10,10 @@ import pytest
 
 from feeds.poller import Pace, Poller
 from orchestrator.errors import ProviderError, Unavailable
+from orchestrator.fetched import Fetched
+from orchestrator.held import PoolPolicy
 from orchestrator.http import HttpRequest, HttpResponse
-from orchestrator.pool import Fetched, Pool, PoolPolicy
+from orchestrator.pool import Pool
 from orchestrator.provider import Provider, Steps
 from orchestrator.upstream import Upstream
 from tests.fakes.clock import ManualClock

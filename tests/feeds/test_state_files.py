@@ -137,7 +137,7 @@ async def test_a_sound_folder_is_read_without_a_word(tmp_path: Path, caplog: pyt
     assert [each for each in caplog.messages if each.startswith("state_")] == []
     assert [each.article for each in sources.desk.held.values()] == [ARTICLE]
     assert all(
-        pool.held for pool in (sources.market.totals, sources.sentiment.fear_greed, sources.catalogues.resources)
+        pool.held.values for pool in (sources.market.totals, sources.sentiment.fear_greed, sources.catalogues.resources)
     )
     assert aside(tmp_path) == set()
 

@@ -13,11 +13,14 @@ import pytest
 
 from orchestrator import provider_log
 from orchestrator.breaker import BreakerPolicy
+from orchestrator.choice import FORCED_PROBE_EVERY_S
 from orchestrator.errors import BadQuery, NotFound, ProviderError, TimedOut, Unavailable
+from orchestrator.fetched import Exhausted, Fetched
+from orchestrator.held import PoolPolicy
 from orchestrator.hosts import Hosts
 from orchestrator.http import HttpRequest, HttpResponse, json_body
 from orchestrator.limiter import Allowance
-from orchestrator.pool import FORCED_PROBE_EVERY_S, Exhausted, Fetched, Pool, PoolPolicy
+from orchestrator.pool import Pool
 from orchestrator.provider import Provider, Steps
 from orchestrator.upstream import ProviderState, Upstream, UpstreamPolicy
 from tests.fakes.clock import ManualClock
@@ -194,7 +197,7 @@ async def test_the_cache_holds_so_many_answers_and_the_oldest_goes_first() -> No
     world = World("a", policy=PoolPolicy(size=3))
     for query in "pqrs":
         await world.fetch(query)
-    assert list(world.pool.held) == ["q", "r", "s"]
+    assert list(world.pool.held.values) == ["q", "r", "s"]
 
 
 async def test_failures_are_remembered_for_so_many_questions_only() -> None:
@@ -203,7 +206,7 @@ async def test_failures_are_remembered_for_so_many_questions_only() -> None:
     for query in "pqrs":
         with pytest.raises(NotFound):
             await world.fetch(query)
-    assert list(world.pool.failures) == ["q", "r", "s"]
+    assert list(world.pool.held.failures) == ["q", "r", "s"]
 
 
 async def test_every_new_value_is_told_once_whoever_asked() -> None:
@@ -749,7 +752,7 @@ async def test_every_change_of_the_one_who_answers_is_a_line_in_the_diary_of_rot
             await world.fetch()
             world.next_question()
         world.give("ab", 500)
-        world.pool.held.clear()
+        world.pool.held.values.clear()
         await world.exhausted()
     assert diary(caplog) == [
         ("provider_rotated", ""),

@@ -12,10 +12,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from orchestrator.breaker import BreakerPolicy
 from orchestrator.errors import BadQuery, NotFound, ProviderError, TimedOut
+from orchestrator.fetched import Exhausted, Fetched
+from orchestrator.held import PoolPolicy
 from orchestrator.hosts import BANNED_COOLDOWN_S, BLOCKED_COOLDOWN_S, RATE_LIMITED_COOLDOWN_S, Hosts
 from orchestrator.http import HttpRequest, HttpResponse, json_body
 from orchestrator.limiter import Allowance
-from orchestrator.pool import Exhausted, Fetched, Pool, PoolPolicy
+from orchestrator.pool import Pool
 from orchestrator.provider import Provider, Steps
 from orchestrator.upstream import Upstream, UpstreamPolicy
 from tests.fakes.clock import ManualClock
@@ -126,7 +128,7 @@ class PoolModel(RuleBasedStateMachine):
         age_s = now - self.newest.get(query, -math.inf)
         fresh = age_s <= min(POLICY.ttl_s, math.inf if max_age_s is None else max_age_s)
         begins = query not in pool.in_flight
-        failure = pool.failures.get(query)
+        failure = pool.held.failures.get(query)
         unknown = failure is not None and isinstance(failure.error, NotFound | BadQuery)
         remembered_s = POLICY.unknown_ttl_s if unknown else POLICY.negative_ttl_s
         forgotten = failure is None or now - failure.at > remembered_s
@@ -233,8 +235,8 @@ class PoolModel(RuleBasedStateMachine):
 
     @invariant()
     def memory_is_bounded(self) -> None:
-        assert len(self.pool.held) <= POLICY.size
-        assert len(self.pool.failures) <= POLICY.size
+        assert len(self.pool.held.values) <= POLICY.size
+        assert len(self.pool.held.failures) <= POLICY.size
 
     @invariant()
     def every_request_out_belongs_to_a_question_in_flight(self) -> None:

@@ -33,11 +33,14 @@ from feeds.symbols import Symbols
 from feeds.venues.binance.description import BINANCE
 from orchestrator import http
 from orchestrator.breaker import BreakerPolicy
+from orchestrator.choice import FORCED_PROBE_EVERY_S
 from orchestrator.errors import Blocked, Malformed, Outdated, ProviderError
+from orchestrator.fetched import Exhausted, Fetched
+from orchestrator.held import PoolPolicy
 from orchestrator.hosts import Hosts
 from orchestrator.http import AiohttpTransport, HttpRequest, HttpResponse, json_body
 from orchestrator.persistence import BanFile
-from orchestrator.pool import FORCED_PROBE_EVERY_S, Exhausted, Fetched, Pool, PoolPolicy
+from orchestrator.pool import Pool
 from orchestrator.provider import Provider, Steps
 from orchestrator.upstream import ProviderState, Throttled, Upstream, UpstreamPolicy
 from tests.asking import asking

@@ -20,9 +20,11 @@ from feeds.model import Candle, Event
 from feeds.symbols import Symbols
 from feeds.venues.binance.description import BINANCE
 from orchestrator.errors import Malformed
+from orchestrator.fetched import Exhausted
+from orchestrator.held import PoolPolicy
 from orchestrator.http import EXCERPT_BYTES, HttpRequest, HttpResponse, excerpt
 from orchestrator.persistence import AnswerStore, StoredAnswer
-from orchestrator.pool import Exhausted, Pool, PoolPolicy
+from orchestrator.pool import Pool
 from orchestrator.provider import Provider, Steps
 from orchestrator.skew import TheirClock
 from orchestrator.upstream import ProviderState, Upstream

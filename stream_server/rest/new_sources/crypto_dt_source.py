@@ -10,7 +10,7 @@ from feeds import dt_requests, events
 from feeds.dt_requests import DtQuery
 from feeds.model import Pair
 from feeds.providers import crypto_dt_source
-from orchestrator.pool import Fetched
+from orchestrator.fetched import Fetched
 from stream_server.access.parameters import SHOWN_CHARS, Parameters
 from stream_server.context import CONTEXT
 from stream_server.rest.answers import VIEWS, Answer, respond

@@ -203,7 +203,7 @@ def test_ten_thousand_invented_names_through_every_entry_leave_nothing_behind(tm
         assert bounded <= 100
         assert after == before
         for pool in context.sources.pools if context.sources is not None else ():
-            kept = max(len(pool.held), len(pool.failures), len(pool.marks))
+            kept = max(len(pool.held.values), len(pool.held.failures), len(pool.lags.marks))
             assert kept <= pool.policy.size and not pool.in_flight, pool.name
 
     async def run() -> None:

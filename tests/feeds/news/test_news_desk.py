@@ -12,8 +12,9 @@ from feeds.news.articles import article
 from feeds.news.desk import NewsDesk
 from feeds.news.scores import Texts
 from feeds.providers import lexicon
+from orchestrator.fetched import Attempt, Fetched
 from orchestrator.persistence import AnswerStore
-from orchestrator.pool import Attempt, Fetched, Pool
+from orchestrator.pool import Pool
 from orchestrator.provider import Provider
 from orchestrator.upstream import Upstream
 from tests.fakes.clock import START_MS, ManualClock
