@@ -1,5 +1,8 @@
 """`/docs`, `/openapi.json` and `/asyncapi.json`: what this service takes and gives, for people and for programs."""
 
+from collections.abc import Callable, Mapping
+from functools import cache
+
 import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -13,13 +16,19 @@ from stream_server.specs import asyncapi, openapi
 def add_routes(app: web.Application) -> None:
     """Mount the page and the two documents that it shows."""
     app.router.add_get("/docs", page.serving("docs.html", app[CONTEXT]))
-    app.router.add_get("/openapi.json", _serving(orjson.dumps(openapi.document())))
-    app.router.add_get("/asyncapi.json", _serving(orjson.dumps(asyncapi.document())))
+    app.router.add_get("/openapi.json", _serving(openapi.document))
+    app.router.add_get("/asyncapi.json", _serving(asyncapi.document))
 
 
-def _serving(document: bytes) -> Handler:
-    """Return the handler of a document that stays the same while the process lives."""
-    asset = Asset.of(document, "application/json")
+@cache
+def _asset(document: Callable[[], Mapping[str, object]]) -> Asset:
+    """Return a document as it is sent; it stays the same while the process lives, and takes long to derive."""
+    return Asset.of(orjson.dumps(document()), "application/json")
+
+
+def _serving(document: Callable[[], Mapping[str, object]]) -> Handler:
+    """Return the handler of a document."""
+    asset = _asset(document)
 
     async def serve(request: web.Request) -> web.Response:
         return asset.answer(request, {"Cache-Control": "no-cache"})
