@@ -31,7 +31,7 @@ from tests.chaos.faults import Fault, Kind, fault_tape
 from tests.chaos.player import Player
 from tests.chaos.proxy import ChaosProxy
 from tests.fakes.binance import DEFAULT_PAIRS, START_MS, FakeBinance, Pair, Rule, Status
-from tests.fakes.coingecko import FakeCoinGecko, Listed
+from tests.fakes.coingecko import LARGE, NAMESAKES, FakeCoinGecko, Listed
 from tests.harness import ELSEWHERE
 
 BASES = ("BTC", "ETH")
@@ -46,7 +46,8 @@ NAMED_PAIRS = tuple(
     for base, price in (("NEIRO", "0.00040000"), ("TWIN", "2.00000000"))
 )
 """Coins that share their tickers with others. The aggregator lists only the second."""
-TWIN = Listed("twin-small", "twin", "Twin", 2.0, 1e8)
+LISTED = (*LARGE, *NAMESAKES, Listed("twin-small", "twin", "Twin", 2.0, 1e8))
+"""The coins of the aggregator: hundreds more would be a third of the work of a run."""
 PRICED_WITHIN = 1.3
 """A price is plausible if it is at most this many times higher or lower than the first one."""
 INTERVALS = ("1m", "3m")
@@ -167,7 +168,7 @@ async def _running(plan: Plan, tape: Sequence[Fault]) -> AsyncIterator[tuple[Ser
             begins_ms, ends_ms = HOLES_MS[plan.market]
             exchange.lose_candles(PAIRS[0].symbol, START_MS + begins_ms, START_MS + ends_ms)
         proxy = await stack.enter_async_context(ChaosProxy(exchange.port, seed=plan.seed))
-        aggregator = await stack.enter_async_context(FakeCoinGecko(clock.wall_ms, per_minute=500, extra=[TWIN]))
+        aggregator = await stack.enter_async_context(FakeCoinGecko(clock.wall_ms, per_minute=500, coins=LISTED))
         player = Player(exchange, tape, proxy, aggregator=aggregator)
         settings = {
             **ELSEWHERE,

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 
 import orjson
 
@@ -29,7 +30,7 @@ class Listed:
 
     def price_at(self, ms: float) -> float:
         """Return the price at a moment: two waves around the mean, so that the price depends only on the time."""
-        phase = sum(map(ord, self.id))
+        phase = _phase(self.id)
         wave = 0.02 * math.sin(ms / DAY_MS * 2.3 + phase) + 0.004 * math.sin(ms / HOUR_MS * 1.7 + 2 * phase)
         return float(f"{self.price * (1 + wave):.8g}")
 
@@ -41,6 +42,12 @@ class Listed:
         """Return the highest and the lowest price of a span, including its ends."""
         prices = [self.price_at(since_ms + (until_ms - since_ms) * part / 12) for part in range(13)]
         return max(prices), min(prices)
+
+
+@cache
+def _phase(coin_id: str) -> int:
+    """Return where the price of a coin is in its waves at time 0."""
+    return sum(map(ord, coin_id))
 
 
 LARGE = (
@@ -74,8 +81,8 @@ class FakeCoinGecko(FakeUpstream):
     """Serve CoinGecko's `/api/v3` at the root.
 
     `pro` makes it the Pro host. `keys` are the valid keys. Calls above `per_minute`, refused ones included, are
-    answered with 429 and counted in `over_limit`. `frozen_ms` stops all timestamps, like a stuck cache. `extra`
-    coins are listed beside the usual ones, and `list_coin` adds or changes one later.
+    answered with 429 and counted in `over_limit`. `frozen_ms` stops all timestamps, like a stuck cache. `coins` and
+    `extra` are listed, and `list_coin` adds or changes one later.
     """
 
     def __init__(
@@ -85,13 +92,12 @@ class FakeCoinGecko(FakeUpstream):
         pro: bool = False,
         keys: Iterable[str] = (),
         per_minute: int = 30,
+        coins: Iterable[Listed] = COINS,
         extra: Iterable[Listed] = (),
     ) -> None:
         super().__init__(wall_ms)
-        self.coins: dict[str, Listed] = dict(BY_ID)
-        self.ranks: dict[str, int] = RANKS
-        for coin in extra:
-            self.list_coin(coin)
+        self.coins: dict[str, Listed] = {coin.id: coin for coin in (*coins, *extra)}
+        self._rank()
         self.pro = pro
         self.keys = frozenset(keys)
         self.per_minute = per_minute
