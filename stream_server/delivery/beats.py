@@ -11,7 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from orchestrator.clock import Clock
-from stream_server.delivery.groups import PHASES, ThrottledGroup
+from stream_server.delivery.throttling import PHASES, ThrottledGroup
 
 LONGEST_SLEEP_S = 1.0
 """Timers cannot be taken back: short ones do not gather while clients change their intervals."""

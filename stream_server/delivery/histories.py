@@ -41,7 +41,7 @@ class Histories:
         found: dict[str, TopicHistory] = {}
         for selector in selectors:
             if topics.is_pattern(selector):
-                found |= {name: self.by_name[name] for name in self.groups.spoken.matching(selector)}
+                found |= {name: self.by_name[name] for name in self.groups.appeared.matching(selector)}
             elif selector in self.by_name:
                 found[selector] = self.by_name[selector]
         held = [(topic.last.seq, topic) for topic in found.values() if topic.last is not None]

@@ -12,7 +12,8 @@ from orchestrator.clock import Clock
 from stream_server.delivery.beats import Beats
 from stream_server.delivery.faults import Faults
 from stream_server.delivery.freshness import Freshness
-from stream_server.delivery.groups import Group, Groups
+from stream_server.delivery.group import Group
+from stream_server.delivery.groups import Groups
 from stream_server.delivery.histories import Histories
 from stream_server.delivery.history import TopicHistory
 from stream_server.delivery.interest import Demand, Interest
@@ -173,7 +174,7 @@ class Hub:
 
     def broadcast_control(self, topic: str, frame: Frame) -> None:
         """Send a control message to those who listen to a topic. It takes no id, and is not remembered."""
-        frame.seq = self.seq
+        frame.stand_after(self.seq)
         if self.groups.listeners.get(topic):
             self.rounds.publish(topic, frame)
 
@@ -228,8 +229,8 @@ class Hub:
         group.learn()
         if group.listens and not group.holds_anything():
             position = messages.control("pos", {"id": self.position}, cursor=self.position)
-            position.seq = self.seq
-            group.pending.append(position)
+            position.stand_after(self.seq)
+            group.add(position)
         if group.pending:
             self.rounds.give_turn(group)
 

@@ -9,11 +9,13 @@ from typing import Protocol
 from orchestrator.clock import Clock
 from stream_server.delivery.beats import Beats
 from stream_server.delivery.faults import Faults
-from stream_server.delivery.groups import Group, Groups, ThrottledGroup
+from stream_server.delivery.group import Group
+from stream_server.delivery.groups import Groups
 from stream_server.delivery.laggards import Laggards
 from stream_server.delivery.outbox import Outbox
 from stream_server.delivery.policy import FAREWELL_S, HubPolicy
 from stream_server.delivery.rounds import Rounds
+from stream_server.delivery.throttling import ThrottledGroup
 from stream_server.wire import messages
 from stream_server.wire.messages import Frame, Wire
 from stream_server.wire.refusals import TOO_SLOW, Closing
@@ -118,11 +120,9 @@ class Members:
         if isinstance(group, ThrottledGroup):
             # A beat whose timer is late belongs to those who waited for it, not to one that joins now.
             self.beats.take_due()
-        self.rounds.settle(group)
-        group.members[outbox] = None
+        self.rounds.deliver_now(group)
+        group.join(outbox, self.order.seq)
         group.learn()
-        if group.holds_anything():
-            group.newcomers[outbox] = self.order.seq
         member.group, member.selection = group, dict(selection)
         wanted = [frame for frame in unseen if frame.topic in group.listens]
         self.laggards.send_or_hold(outbox, wanted)
@@ -133,10 +133,9 @@ class Members:
         group, member.group = member.group, None
         if group is None:
             return []
-        self.rounds.settle(group)
+        self.rounds.deliver_now(group)
         unseen = group.unseen_by(outbox)
-        group.newcomers.pop(outbox, None)
-        group.members.pop(outbox, None)
+        group.leave(outbox)
         if self.groups.dissolve_if_empty(group) and isinstance(group, ThrottledGroup):
             self.beats.discard(group)
         return unseen
@@ -149,7 +148,7 @@ class Members:
         if member is None or member.group is None:
             outbox.rewire(wire)
             return
-        self.rounds.settle(member.group)
+        self.rounds.deliver_now(member.group)
         outbox.rewire(wire)
         self.select(outbox, member.selection)
 
@@ -161,7 +160,7 @@ class Members:
         if member is None:
             return
         if member.group is not None:
-            self.rounds.settle(member.group)
+            self.rounds.deliver_now(member.group)
         self.laggards.send_or_hold(outbox, frames, as_answer_at=self.order.seq)
 
     def let_out(self, outbox: Outbox) -> None:
@@ -170,10 +169,9 @@ class Members:
         if member is None or member.group is None:
             return
         group = member.group
-        self.rounds.settle(group)
+        self.rounds.deliver_now(group)
         self.laggards.send_or_hold(outbox, group.unseen_by(outbox))
-        if group.holds_anything():
-            group.newcomers[outbox] = self.order.seq
+        group.has_seen(outbox, self.order.seq)
 
     def write(self, outbox: Outbox, data: bytes) -> None:
         """Write bytes that are not a message, such as a ping."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from orchestrator.clock import Clock
 from stream_server.delivery.bursts import Burst
 from stream_server.delivery.faults import GONE, Faults
-from stream_server.delivery.groups import Group, Groups
+from stream_server.delivery.group import Group
+from stream_server.delivery.groups import Groups
 from stream_server.delivery.laggards import Laggards
 from stream_server.delivery.meters import Tally
 from stream_server.delivery.outbox import Outbox
@@ -103,7 +104,7 @@ class Rounds:
         group.pick(self.round)
         group.pick(self.burst)
 
-    def settle(self, group: Group) -> None:
+    def deliver_now(self, group: Group) -> None:
         """Deliver all that has gathered for a group now: its membership changes, or one member gets more."""
         for delivery in [each for each in self.unfinished if each.group is group]:
             self._deliver(delivery, ALL_WRITES)
@@ -138,7 +139,7 @@ class Rounds:
                 self.unfinished.popleft()
         if not self.unfinished and not self.due:
             if budget < WRITES_A_TURN:
-                self._time()
+                self._record_wait()
             self._begin_round()
         while self.due and budget > 0:
             group, _ = self.due.popitem()
@@ -148,18 +149,17 @@ class Rounds:
                 else:
                     budget -= self._write_joined(group, budget)
                 if group.effort:
-                    budget -= group.effort // EFFORT_A_WRITE
-                    group.effort = 0
+                    budget -= group.take_effort() // EFFORT_A_WRITE
             except Exception as error:  # what this group was to get is lost: its members have to resume
                 for outbox in group.members:
                     self.faults.blame(outbox, error)
-        self._time()
+        self._record_wait()
 
     def _begin_round(self) -> None:
         self.round, self.burst = self.burst, Burst(self.burst.end, self.groups.numbers)
         self.due, self.dirty = self.dirty | self.groups.wanting(self.round), {}
 
-    def _time(self) -> None:
+    def _record_wait(self) -> None:
         """Note how long what has been written of this round had to wait."""
         if self.round.began_at is None:
             return
@@ -195,7 +195,7 @@ class Rounds:
             if not frames:
                 return 1
             payload, count = group.key.wire.payload(frames), len(frames)
-        group.last_sent = self.clock.now()
+        group.note_sent(self.clock.now())
         size = len(payload)
         if self._put((outbox,), payload):
             self.laggards.send_or_hold(outbox, frames, payload)
@@ -210,11 +210,9 @@ class Rounds:
         frames = group.gather()
         if not frames or not group.members:
             return None
-        group.last_sent = self.clock.now()
-        newcomers = dict(group.newcomers)
-        if newcomers and not group.holds_anything():
-            group.newcomers.clear()
-        return Delivery(group, frames, group.key.wire.payload(frames), list(group.members), newcomers)
+        group.note_sent(self.clock.now())
+        payload = group.key.wire.payload(frames)
+        return Delivery(group, frames, payload, list(group.members), group.take_newcomers())
 
     def _deliver(self, delivery: Delivery, most: int) -> int:
         """Write to the next members, `most` writes' worth. Returns what it was."""

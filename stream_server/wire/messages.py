@@ -90,6 +90,14 @@ class Frame:
         self._websocket: bytes | None = None
         self._sse: bytes | None = None
 
+    def stand_after(self, seq: int) -> None:
+        """Give a message without an id its place in the order: after the event with this number."""
+        self.seq = seq
+
+    def be_overtaken(self) -> None:
+        """Note that later ids may go out before this frame: a client's position may be past it though it lacks it."""
+        self.overtaken = True
+
     def websocket(self) -> bytes:
         """An unmasked text frame. Source: RFC 6455, section 5.2."""
         if self._websocket is None:

@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from feeds.model import Event
 from stream_server.delivery.beats import next_beat, time_of
 from stream_server.delivery.bursts import Burst
-from stream_server.delivery.groups import PHASES, Group, Groups, ThrottledGroup, phase
+from stream_server.delivery.group import Group
+from stream_server.delivery.groups import Groups
 from stream_server.delivery.outbox import Outbox
+from stream_server.delivery.throttling import PHASES, ThrottledGroup, phase
 from stream_server.wire import messages
 from stream_server.wire.messages import Frame, Wire
 from tests.fakes.pipe import FakePipe

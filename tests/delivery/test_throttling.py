@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from stream_server.delivery.groups import PickingGroup, ThrottledGroup
 from stream_server.delivery.hub import Hub, HubPolicy
 from stream_server.delivery.laggards import Laggards
+from stream_server.delivery.picking import PickingGroup
 from stream_server.delivery.rounds import Rounds
+from stream_server.delivery.throttling import ThrottledGroup
 from stream_server.wire.messages import Wire
 from tests.fakes.clock import ManualClock
 from tests.fakes.pipe import FakeDemand, HubClient, HubRig

@@ -50,7 +50,7 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "a throttled group picks without its interval",
-        "delivery/groups.py",
+        "delivery/throttling.py",
         "            elif interval_ms := self.listens[frame.topic]:\n                self.hold(frame, interval_ms)\n",
         "            elif (interval_ms := self.listens[frame.topic]) and len(self.members) > 1:\n"
         "                self.hold(frame, interval_ms)\n",
@@ -58,7 +58,7 @@ MUTANTS = (
     ),
     Mutant(
         "one interval of a mixed selection is not asked",
-        "delivery/groups.py",
+        "delivery/group.py",
         "if listens.get(name, interval_ms) >= interval_ms:",
         "if listens.get(name, interval_ms) <= interval_ms:",
         "1",
@@ -172,16 +172,16 @@ MUTANTS = (
         "        if newcomers:\n            aside",
         "        if len(newcomers) > 1:\n            aside",
     ),
-    Mutant("newcomers stay newcomers", "delivery/rounds.py", "            group.newcomers.clear()", "            pass"),
+    Mutant("newcomers stay newcomers", "delivery/group.py", "            self.newcomers.clear()", "            pass"),
     Mutant(
         "the only member has no pending",
-        "delivery/groups.py",
+        "delivery/picking.py",
         "or self.pending or self.place > burst.first",
         "or self.place > burst.first",
     ),
     Mutant(
         "a group that joined late gets the whole burst",
-        "delivery/groups.py",
+        "delivery/picking.py",
         "or self.pending or self.place > burst.first",
         "or self.pending",
     ),
@@ -199,19 +199,19 @@ MUTANTS = (
     ),
     Mutant(
         "a picker is kept when a topic appears",
-        "delivery/groups.py",
+        "delivery/picking.py",
         "        self.picker = None\n        return True",
         "        return True",
     ),
     Mutant(
         "a log event overtakes what is held",
-        "delivery/groups.py",
+        "delivery/throttling.py",
         "                self.release()  # what may not wait must not overtake lower ids either\n",
         "",
     ),
     Mutant(
         "what is held goes out unsorted",
-        "delivery/groups.py",
+        "delivery/throttling.py",
         "        self.pending += sorted(frames, key=_seq)",
         "        self.pending += reversed(sorted(frames, key=_seq))",
     ),
@@ -254,8 +254,8 @@ MUTANTS = (
     Mutant(
         "a member that left late is not settled",
         "delivery/members.py",
-        "        self.rounds.settle(group)\n        group.members[outbox] = None",
-        "        group.members[outbox] = None",
+        "        self.rounds.deliver_now(group)\n        group.join(outbox, self.order.seq)",
+        "        group.join(outbox, self.order.seq)",
     ),
     Mutant(
         "what was held is lost with the selection",
@@ -266,7 +266,7 @@ MUTANTS = (
     Mutant(
         "an answer overtakes what came before",
         "delivery/members.py",
-        "            self.rounds.settle(member.group)\n        self.laggards.send_or_hold",
+        "            self.rounds.deliver_now(member.group)\n        self.laggards.send_or_hold",
         "            pass\n        self.laggards.send_or_hold",
     ),
     Mutant(
