@@ -38,7 +38,6 @@ from orchestrator.keep_alive import KeepAlive, RestartPolicy
 from orchestrator.persistence import BanFile
 from stream_server import __version__, rest, specs
 from stream_server.access.addresses import CONNECTIONS_PER_IP, REST_RATE_PER_S, Connections, RequestRates
-from stream_server.access.door import guard, issue_ticket, only_wanted_bodies
 from stream_server.access.jwks import KeyFile
 from stream_server.access.tokens import Access
 from stream_server.connections import descriptors
@@ -54,6 +53,8 @@ from stream_server.observing import memory_limit
 from stream_server.observing.loop_monitor import LoopMonitor
 from stream_server.observing.probe import Probe
 from stream_server.rest import page, status_report
+from stream_server.rest.guard import guard, only_wanted_bodies
+from stream_server.rest.ticket import issue_ticket
 from stream_server.settings import API_KEYS, Settings
 
 log = logging.getLogger(__name__)

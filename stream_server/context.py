@@ -16,6 +16,7 @@ from orchestrator.keep_alive import KeepAlive
 from stream_server.access import origins
 from stream_server.access.addresses import Connections, RequestRates, is_loopback
 from stream_server.access.browsers import safe_headers
+from stream_server.access.door import Door, DoorPolicy
 from stream_server.access.tokens import Access, Claims
 from stream_server.connections.bodies import Bodies
 from stream_server.connections.inflow import STEPS_A_TURN
@@ -68,8 +69,19 @@ class Context:
     safe_headers: dict[str, str] = field(init=False)
     """What every answer tells a browser."""
 
+    door: Door = field(init=False)
+    """Decides who is let in."""
+
     def __post_init__(self) -> None:
         self.safe_headers = safe_headers(self.settings.frame_ancestors)
+        policy = DoorPolicy(
+            self.settings.allowed_origins,
+            self.settings.trusted_proxies or (),
+            self.settings.metrics_open,
+            spares_near_streams=self.settings.max_connections_per_ip is None,
+            spares_near_requests=self.settings.rest_rate_per_s is None,
+        )
+        self.door = Door(policy, self.access, self.rates, self.clients, lambda: self.draining, self.probe.claims_of)
 
     turned_away: int = 0
     """Connections that are one too many, and wait for their first bytes to be told so."""

@@ -1,293 +1,234 @@
-"""The door: what a request or a new stream has to pass before anything is done for it.
+"""The door: decide whether a caller may have what it came for, before anything is done for it.
 
-In this order: how often its address may ask, whether pages of its origin may, whether there is room, who it is, and
-what that one may read. Both WebSocket shells and the middleware of all other paths ask here.
+The light WebSocket, the WebSocket on aiohttp, `/sse` and REST all ask `Door.admit`. It checks in one order, and the
+first check that fails is the answer:
+
+1. rate: how much the caller's address asks;
+2. origin, of what a page could send without being allowed to read the answer: WebSockets and POST;
+3. room, of streams: whether we are shutting down, are full, or are full for this address;
+4. metrics: whether they are for this machine alone;
+5. credentials: who the caller is;
+6. rights: whether that one may read what is asked for.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-import orjson
-from aiohttp import web
-from aiohttp.typedefs import Handler
-
-from feeds import topics
-from feeds.chains import UnknownChainError, chain_named
-from feeds.symbols import Symbols
 from stream_server.access import origins
-from stream_server.access.addresses import ADDRESS, address_of, is_exempt, is_loopback, rate_headers, scheme_of
-from stream_server.access.parameters import Asked, Parameters
-from stream_server.access.tokens import TICKET_S, Claims
-from stream_server.connections.bodies import check_body
-from stream_server.connections.envelope import REQUEST_ID
-from stream_server.context import CLAIMS, CONTEXT, Context
-from stream_server.delivery.selectors import extra_cost, resolve
-from stream_server.rest.answers import OURS, Answer, respond
-from stream_server.rest.sentiment import MAX_BODY_BYTES
+from stream_server.access.addresses import (
+    Network,
+    RequestRates,
+    address_of,
+    is_exempt,
+    is_loopback,
+    rate_headers,
+    scheme_of,
+)
+from stream_server.access.tokens import Access, Claims
 from stream_server.wire.refusals import Refusal
 
 log = logging.getLogger(__name__)
 
 FULL_AGAIN_S = 30.0
 DRAINING_AGAIN_S = 5.0
-
-PUBLIC = frozenset(
-    {
-        "/",
-        "/favicon.ico",
-        "/static/{name}",
-        "/health/live",
-        "/health/ready",
-        "/docs",
-        "/openapi.json",
-        "/asyncapi.json",
-    }
-)
-"""Paths, as they are mounted, that need no token. Every other one does, also one that is added later."""
-
 RELAYED = ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via")
-"""What proxies add to a request of somebody else."""
-EVERYTHING = [">"]
-Reads = Callable[[Parameters, Symbols], list[str]]
+"""Headers that proxies add to a request of somebody else."""
+
+
+@dataclass(frozen=True, slots=True)
+class DoorPolicy:
+    """What the settings say about callers."""
+
+    allowed_origins: Sequence[str] = (origins.ANY,)
+    trusted_proxies: Sequence[Network] = ()
+    metrics_open: bool = False
+    """Whether everybody may read the metrics where no token is needed."""
+    spares_near_streams: bool = True
+    """Whether private addresses have no limit of streams, as where nobody has set one."""
+    spares_near_requests: bool = True
+    """The same for the limit of requests."""
+
+
+class Room(Protocol):
+    """Knows how many streams are open."""
+
+    per_address: int
+
+    def full(self) -> bool:
+        """Return whether no further stream may be opened."""
+
+    def full_for(self, address: str) -> bool:
+        """Return whether this address may open no further stream."""
+
+    def turn_away(self) -> None:
+        """Count a stream that was refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """What a request says of who asks.
-
-    `address` is the one that limits count by. For those of streams and of requests it is empty where they do not apply.
-    """
+    """Who asks, as far as the connection and the headers tell."""
 
     address: str
-    streams: str
-    requests: str
+    """The address that limits count by."""
+    stream_address: str
+    """The same for the limit of streams; empty if that does not apply."""
+    request_address: str
+    """The same for the limit of requests."""
     is_local: bool
-    """Whether it comes from this machine itself, and not through a proxy on it."""
+    """Whether the caller is on this machine, and not behind a proxy on it."""
     scheme: str
     """What its page was asked for by, as far as a trusted proxy says so; we speak HTTP without TLS."""
     origin: str | None
     host: str
     authorization: str | None
     ticket: str | None
+    request_id: str = ""
+    """For the log."""
 
-    @classmethod
-    def read(
-        cls,
-        context: Context,
-        peer: object,
-        headers: Callable[[str], Sequence[str]],
-        ticket: str | None,
-    ) -> "Caller":
-        """From a connection's peer name and all values of each header."""
 
-        def only(name: str) -> str | None:
-            # Two of them are none that we know: which one another server would take is anybody's guess.
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What a caller came for."""
+
+    cost: int = 1
+    """How many requests it counts as."""
+    is_stream: bool = False
+    """Whether it takes one of the places for streams."""
+    is_open_to_pages: bool = True
+    """Whether a page of any origin may send it. If not, `ALLOWED_ORIGINS` decides."""
+    may_be_probe: bool = False
+    """Whether our own probe comes this way."""
+    is_metrics: bool = False
+    reads: Callable[[], Sequence[str]] = tuple
+    """Returns the topics and patterns that it reads, for a token that may not read everything."""
+
+
+WEBSOCKET = Purpose(is_stream=True, is_open_to_pages=False, may_be_probe=True)
+"""A WebSocket names its topics later, in messages. No rule of browsers keeps a foreign page from opening one."""
+
+
+class Door:
+    """Decide whom to let in. `own_claims` knows the ticket of our own probe, which passes all checks."""
+
+    def __init__(
+        self,
+        policy: DoorPolicy,
+        access: Access,
+        rates: RequestRates,
+        room: Room,
+        is_draining: Callable[[], bool],
+        own_claims: Callable[[str | None], Claims | None],
+    ) -> None:
+        self.policy = policy
+        self.access = access
+        self.rates = rates
+        self.room = room
+        self.is_draining = is_draining
+        self.own_claims = own_claims
+
+    def caller(
+        self, peer: object, headers: Callable[[str], Sequence[str]], ticket: str | None, request_id: str = ""
+    ) -> Caller:
+        """Return who asks. `peer` is the connection's peer name, `headers` returns all values of a header."""
+
+        def joined(name: str) -> str | None:
+            # Joined, two values are not a valid one: which of them another server would take is anybody's guess.
             values = headers(name)
             return ", ".join(values) if values else None
 
-        host = str(peer[0]) if isinstance(peer, tuple) else ""
-        settings = context.settings
-        trusted = settings.trusted_proxies or ()
-        address = address_of(host, headers("X-Forwarded-For"), trusted)
-        exempt = is_exempt(host, address, trusted)
-        streams = "" if exempt and settings.max_connections_per_ip is None else address
-        requests = "" if exempt and settings.rest_rate_per_s is None else address
-        relayed = any(headers(name) for name in RELAYED)
-        is_local = is_loopback(address) and not (relayed and address == address_of(host, (), ()))
-        scheme = scheme_of(host, headers("X-Forwarded-Proto"), trusted)
-        return cls(
+        policy, host = self.policy, str(peer[0]) if isinstance(peer, tuple) else ""
+        address = address_of(host, headers("X-Forwarded-For"), policy.trusted_proxies)
+        is_spared = is_exempt(host, address, policy.trusted_proxies)
+        is_relayed = any(headers(name) for name in RELAYED)
+        return Caller(
             address,
-            streams,
-            requests,
-            is_local,
-            scheme,
-            only("Origin"),
-            only("Host") or "",
-            only("Authorization"),
-            ticket,
+            stream_address="" if is_spared and policy.spares_near_streams else address,
+            request_address="" if is_spared and policy.spares_near_requests else address,
+            is_local=is_loopback(address) and not (is_relayed and address == address_of(host, (), ())),
+            scheme=scheme_of(host, headers("X-Forwarded-Proto"), policy.trusted_proxies),
+            origin=joined("Origin"),
+            host=joined("Host") or "",
+            authorization=joined("Authorization"),
+            ticket=ticket,
+            request_id=request_id,
         )
 
+    def admit(self, caller: Caller, purpose: Purpose) -> Claims:
+        """Return what the caller may read. Raises Refusal, and logs one that somebody should look at.
 
-def caller_of(context: Context, request: web.BaseRequest, *, reads_ticket: bool = False) -> Caller:
-    """Return who sent a request to aiohttp, with the ticket in its URL only where `reads_ticket`."""
-    peer = request.transport.get_extra_info("peername") if request.transport is not None else None
-    ticket = ticket_of(request) if reads_ticket else None
-    return Caller.read(context, peer, lambda name: request.headers.getall(name, []), ticket)
+        The ticket of a caller that is let in is spent.
+        """
+        own = self.own_claims(caller.ticket) if purpose.may_be_probe else None
+        if own is not None:
+            return own
+        try:
+            self.rates.check(caller.request_address, purpose.cost)
+            return self._check(caller, purpose)
+        except Refusal as refusal:
+            if purpose.is_stream:
+                self.room.turn_away()
+            if refusal.code == "unauthorised":
+                facts = {"address": caller.address, "cause": refusal.message, "request_id": caller.request_id}
+                log.warning("unauthorised", extra=facts)
+            raise
 
+    def try_admit(self, caller: Caller, purpose: Purpose) -> Claims | None:
+        """Return what the caller may read; None, with nothing counted or logged, where `admit` would refuse.
 
-def ticket_of(asked: Asked) -> str | None:
-    """The ticket in a URL. Two different ones are none that we know."""
-    return Parameters(asked).text("ticket") or None
+        For a shell that leaves refusals to another one, which asks `admit` again.
+        """
+        own = self.own_claims(caller.ticket) if purpose.may_be_probe else None
+        if own is not None:
+            return own
+        if self.rates.exhausted(caller.request_address):
+            return None
+        try:
+            claims = self._check(caller, purpose)
+        except Refusal:
+            return None
+        self.rates.check(caller.request_address, purpose.cost)
+        return claims
 
+    def _check(self, caller: Caller, purpose: Purpose) -> Claims:
+        """Make the checks that come after the rate. Raises Refusal."""
+        if not purpose.is_open_to_pages:
+            self._check_origin(caller)
+        if purpose.is_stream:
+            self._check_room(caller.stream_address)
+        if purpose.is_metrics and self.access.is_open and not (caller.is_local or self.policy.metrics_open):
+            raise Refusal("forbidden", "only this machine may read the metrics (METRICS_OPEN)", 403)
+        claims = self.access.claims_of(caller.authorization, caller.ticket)
+        if not claims.everything:
+            _check_rights(claims, purpose.reads())
+        return claims
 
-def enter(context: Context, caller: Caller) -> Claims:
-    """Let a new WebSocket in. Raises Refusal; a ticket is spent only by one that enters."""
-    check_origin(context, caller)
-    check_room(context, caller.streams)
-    return context.access.claims_of(caller.authorization, caller.ticket)
+    def _check_origin(self, caller: Caller) -> None:
+        """Refuse a page that is not ours and not allowed; other programs send no Origin. Raises Refusal."""
+        allowed = self.policy.allowed_origins
+        if caller.origin is None or origins.ANY in allowed or origins.is_allowed(caller.origin, allowed):
+            return
+        if not origins.is_same(caller.origin, caller.scheme, caller.host):
+            raise Refusal("forbidden", "pages of this origin may not connect (ALLOWED_ORIGINS)", 403)
 
-
-def check_origin(context: Context, caller: Caller) -> None:
-    """Refuse what comes from a page that is not ours nor allowed. What is no page sends no Origin. Raises Refusal."""
-    allowed = context.settings.allowed_origins
-    if caller.origin is None or origins.ANY in allowed or origins.is_allowed(caller.origin, allowed):
-        return
-    if not origins.is_same(caller.origin, caller.scheme, caller.host):
-        raise Refusal("forbidden", "pages of this origin may not connect (ALLOWED_ORIGINS)", 403)
-
-
-def check_room(context: Context, address: str) -> None:
-    """Raises Refusal: 503 if nobody more may connect, 429 if nobody more from this address may."""
-    clients = context.clients
-    if context.draining:
-        raise Refusal("shutting_down", "the server is shutting down", 503, retry_after_s=DRAINING_AGAIN_S)
-    if clients.full():
-        message = "the server holds as many connections as it may"
-        raise Refusal("connection_limit", message, 503, retry_after_s=FULL_AGAIN_S)
-    if clients.full_for(address):
-        limit = clients.per_address
-        message = f"your address has {limit} connections, the most that are allowed"
-        headers = rate_headers("streams", limit, FULL_AGAIN_S, 'qu="concurrent-requests"')
-        raise Refusal("connection_limit", message, 429, retry_after_s=FULL_AGAIN_S, headers=headers)
-
-
-def told(caller: Caller, refusal: Refusal, request_id: str) -> Refusal:
-    """The refusal, after the log has heard of one that somebody should look at."""
-    if refusal.code == "unauthorised":
-        facts = {"address": caller.address, "cause": refusal.message, "request_id": request_id}
-        log.warning("unauthorised", extra=facts)
-    return refusal
-
-
-NAMES_TOPICS = ("/sse", "/api/snapshot")
-"""Paths whose work grows with the topics and patterns that are named."""
-TAKES_BODY = {"/api/sentiment/analyze": MAX_BODY_BYTES, "/api/ticket": 1024}
-"""The most bytes of a body by the path that takes one. Some libraries send an empty object with every POST."""
-
-
-@web.middleware
-async def only_wanted_bodies(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse bodies where none is taken, on any path. What has no path or method here is refused for that."""
-    resource = request.match_info.route.resource
-    if request.match_info.http_exception is None:
-        check_body(request, TAKES_BODY.get(resource.canonical) if resource is not None else None)
-    return await handler(request)
-
-
-@web.middleware
-async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every path but the public ones and `/ws`, whose handler asks by itself because it can answer in two ways."""
-    resource = request.match_info.route.resource
-    path = resource.canonical if resource is not None else ""
-    if path in PUBLIC or path == "/ws" or request.method == "OPTIONS":
-        return await handler(request)
-    context = request.app[CONTEXT]
-    # Where headers can be set, a URL that ends up in logs is not the place for credentials.
-    caller = caller_of(context, request, reads_ticket=path == "/sse")
-    request[ADDRESS] = caller.address
-    request[CLAIMS] = _admit(context, request, caller, path)
-    # After a pause requests come before housekeeping, and would find old values that look fresh.
-    context.hub.expire()
-    if path not in TAKES_BODY:
-        return await handler(request)
-    async with context.bodies.reading(request, caller.address, TAKES_BODY[path]):
-        return await handler(request)
+    def _check_room(self, address: str) -> None:
+        """Raise Refusal: 503 if there is no room for another stream, 429 if this address may open no other."""
+        if self.is_draining():
+            raise Refusal("shutting_down", "the server is shutting down", 503, retry_after_s=DRAINING_AGAIN_S)
+        if self.room.full():
+            message = "the server holds as many connections as it may"
+            raise Refusal("connection_limit", message, 503, retry_after_s=FULL_AGAIN_S)
+        if self.room.full_for(address):
+            limit = self.room.per_address
+            message = f"your address has {limit} connections, the most that are allowed"
+            headers = rate_headers("streams", limit, FULL_AGAIN_S, 'qu="concurrent-requests"')
+            raise Refusal("connection_limit", message, 429, retry_after_s=FULL_AGAIN_S, headers=headers)
 
 
-def _admit(context: Context, request: web.Request, caller: Caller, path: str) -> Claims:
-    extra = extra_cost(Parameters(request).topics()) if path in NAMES_TOPICS else 0
-    context.rates.check(caller.requests, 1 + extra)
-    if request.method == "POST":
-        # A page may send a text without asking first, and need not be able to read the answer.
-        check_origin(context, caller)
-    if path == "/metrics" and context.access.is_open and not (caller.is_local or context.settings.metrics_open):
-        raise Refusal("forbidden", "metrics are given to this machine alone (METRICS_OPEN)", 403)
-    try:
-        claims = context.access.claims_of(caller.authorization, caller.ticket)
-    except Refusal as refusal:
-        raise told(caller, refusal, request[REQUEST_ID]) from None
-    if not claims.everything and path != "/sse":
-        check_rights(claims, READS.get(path, _everything)(Parameters(request), context.symbols))
-    return claims
-
-
-def check_rights(claims: Claims, selectors: Sequence[str]) -> None:
-    """Raises Refusal 403 that names what may not be read."""
+def _check_rights(claims: Claims, selectors: Sequence[str]) -> None:
+    """Raise Refusal 403 that names what may not be read."""
     denied = [selector for selector in selectors if not claims.allow(selector)]
     if denied:
         details: dict[str, object] = {"topics": denied, "allowed": list(claims.topics)}
         raise Refusal("forbidden", f"this token may not read {', '.join(denied)[:200]}", 403, details)
-
-
-async def issue_ticket(request: web.Request) -> web.Response:
-    """`POST /api/ticket`: lets `/ws` or `/sse` be opened once, where a browser cannot set headers."""
-    context = request.app[CONTEXT]
-    body = {"ticket": context.access.issue_ticket(request[CLAIMS]), "expires_in_s": TICKET_S}
-    answer = Answer(lambda: orjson.dumps(body), source=OURS, true_at=context.clock.now(), cached=False)
-    response = respond(request, context, answer)
-    response.headers["Cache-Control"] = "no-store"
-    return response
-
-
-# --- which topics a REST path reads; one that is not listed reads everything ---
-
-
-def _everything(asked: Parameters, symbols: Symbols) -> list[str]:
-    return EVERYTHING
-
-
-def _only(*selectors: str) -> Reads:
-    return lambda asked, symbols: list(selectors)
-
-
-def _resolved(selectors: Sequence[str], symbols: Symbols) -> list[str]:
-    try:
-        good, bad = resolve(selectors, symbols)
-    except Refusal:
-        return EVERYTHING
-    return EVERYTHING if bad else good
-
-
-def _prices(asked: Parameters, symbols: Symbols) -> list[str]:
-    named = asked.names("symbols")
-    prices = _resolved([topics.price(name) for name in named], symbols) if named else ["price.*"]
-    # The candidates that it names come with their prices and values, from the market table.
-    return [*prices, topics.MARKET] if asked.flag("strict") else prices
-
-
-def _candles(asked: Parameters, symbols: Symbols) -> list[str]:
-    return _resolved([topics.ohlcv(asked.text("symbol"), asked.text("interval", "1h"))], symbols)
-
-
-def _snapshot(asked: Parameters, symbols: Symbols) -> list[str]:
-    return _resolved(asked.topics() or EVERYTHING, symbols)
-
-
-def _of_chain(topic: Callable[[str], str]) -> Reads:
-    def read(asked: Parameters, symbols: Symbols) -> list[str]:
-        try:
-            return [topic(chain_named(asked.text("chain", "ethereum")).name)]
-        except UnknownChainError:
-            return EVERYTHING
-
-    return read
-
-
-READS: Mapping[str, Reads] = {
-    "/api/market": _only(topics.MARKET),
-    "/api/market/trending": _only(topics.MARKET),
-    "/api/market/global": _only(topics.MARKET_GLOBAL),
-    "/api/market/price": _prices,
-    "/api/market/ohlc": _candles,
-    "/api/news": _only(topics.NEWS),
-    "/api/sentiment/global": _only(topics.SENTIMENT_GLOBAL),
-    "/api/sentiment/analyze": _only(),
-    "/api/crypto/blockchain/gas": _of_chain(topics.gas),
-    "/api/crypto/blockchain/stats": _of_chain(topics.chain),
-    "/api/snapshot": _snapshot,
-    "/api/topics": _only(),
-    "/api/status": _only(topics.STATUS),
-    "/metrics": _only(topics.STATUS),
-    "/api/ticket": _only(),
-}

@@ -14,16 +14,15 @@ from typing import cast
 
 from stream_server.access.addresses import SLACK
 from stream_server.access.browsers import SERVER
-from stream_server.access.door import Caller, enter, ticket_of
-from stream_server.access.tokens import Claims
+from stream_server.access.door import WEBSOCKET
 from stream_server.connections.aiohttp_connection import HEAD_WITHIN_S
+from stream_server.connections.callers import ticket_of
 from stream_server.connections.descriptors import NO_DESCRIPTOR, getting_scarce, scarce
 from stream_server.connections.light_websocket import LightWebSocket
 from stream_server.connections.sniffing import Handshake, asks_for_events, may_become_handshake
 from stream_server.connections.turnstile import Turnstile
 from stream_server.connections.websocket import Opening
 from stream_server.context import Context
-from stream_server.wire.refusals import Refusal
 
 FIRST_BYTE_WITHIN_S = 75.0
 FIRST_BYTE_SOON_S = 5.0
@@ -85,7 +84,7 @@ class Front(asyncio.Protocol):
 
     def _refuse(self, code: str, status: str) -> None:
         assert self.transport is not None  # noqa: S101 - set when the connection was made
-        self.context.clients.refused += 1
+        self.context.clients.turn_away()
         self.context.refusals[code] += 1
         self.refusal = no_room(self.context.safe_headers, status)
         self.context.turned_away += 1
@@ -169,8 +168,8 @@ class Front(asyncio.Protocol):
         """Serve the connection as a light WebSocket; return False if aiohttp has to refuse it."""
         assert self.transport is not None  # noqa: S101 - data came after the connection
         url, peer = handshake.url, self.transport.get_extra_info("peername")
-        caller = Caller.read(self.context, peer, handshake.header, ticket_of(url))
-        claims = self.context.probe.claims_of(caller.ticket) or self._admit(caller)
+        caller = self.context.door.caller(peer, handshake.header, ticket_of(url))
+        claims = self.context.door.try_admit(caller, WEBSOCKET)
         if claims is None:
             return False  # the other shell sends the refusal, and counts it
         answer = handshake.answer()
@@ -190,14 +189,3 @@ class Front(asyncio.Protocol):
         if handshake.rest:
             light.data_received(handshake.rest)
         return True
-
-    def _admit(self, caller: Caller) -> Claims | None:
-        rates = self.context.rates
-        if rates.exhausted(caller.requests):
-            return None
-        try:
-            claims = enter(self.context, caller)
-        except Refusal:
-            return None
-        rates.check(caller.requests)
-        return claims

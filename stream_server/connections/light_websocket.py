@@ -46,7 +46,7 @@ class LightWebSocket(asyncio.Protocol, Inflow):
         outbox = Outbox(SocketPipe(transport), Wire.WEBSOCKET)
         outbox.watch(transport.write)
         transport.set_write_buffer_limits(high=HIGH_WATER_BYTES)
-        self.client: Client = context.new_client(outbox, caller.streams, claims)
+        self.client: Client = context.new_client(outbox, caller.stream_address, claims)
         self.session = context.new_session(outbox, claims, inflates=inflates)
 
     def data_received(self, data: bytes) -> None:

@@ -8,8 +8,8 @@ from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 from aiohttp_sse import EventSourceResponse
 
-from stream_server.access.door import caller_of, check_rights, check_room
 from stream_server.access.parameters import Parameters
+from stream_server.connections.callers import CALLER
 from stream_server.connections.transport import SocketPipe, raw_transport
 from stream_server.context import CLAIMS, CONTEXT, Context
 from stream_server.delivery.outbox import Outbox
@@ -17,7 +17,7 @@ from stream_server.delivery.session import hello
 from stream_server.wire import messages
 from stream_server.wire.headers import words
 from stream_server.wire.messages import Wire
-from stream_server.wire.refusals import SHUTTING_DOWN, TOO_MANY_REQUESTS, Refusal
+from stream_server.wire.refusals import SHUTTING_DOWN, TOO_MANY_REQUESTS
 
 NEVER_S = 1e9
 KERNEL_LATER_S = 5.0
@@ -38,21 +38,12 @@ HEADERS = {
 async def sse(request: web.Request) -> web.StreamResponse:
     """`GET /sse?topics=…&interval_ms=…`; the position comes from `Last-Event-ID`, header or parameter, or `since`."""
     context = request.app[CONTEXT]
-    clients = context.clients
-    claims = request[CLAIMS]
     parameters = Parameters(request)
     selectors = parameters.selectors(context.symbols)
     interval_ms = parameters.interval_ms()
     since = parameters.cursor(_header_of(request))
     parameters.text("ticket")  # the door has read it; what is wrong with it is named here
     parameters.check()
-    check_rights(claims, selectors)
-    address = caller_of(context, request).streams
-    try:
-        check_room(context, address)
-    except Refusal:
-        clients.refused += 1
-        raise
     # aiohttp-sse gives the headers, the wait for the end, and a kernel that notices a host that has vanished
     # (TCP_USER_TIMEOUT); pings come from the one heartbeat of all clients.
     response = EventSourceResponse(ping_interval=NEVER_S, send_timeout=context.settings.stall_s + KERNEL_LATER_S)
@@ -65,13 +56,13 @@ async def sse(request: web.Request) -> web.StreamResponse:
         greeting = hello(context.hub.epoch, context.settings.heartbeat_s, context.clock.wall_ms()).sse()
         await response.write(b"retry: %d\n%b" % (context.rng.randint(*RETRY_MS), greeting))
         outbox = Outbox(SocketPipe(raw_transport(request), on_close=response.stop_streaming), wire)
-        client = context.new_client(outbox, address, claims)
+        client = context.new_client(outbox, request[CALLER].stream_address, request[CLAIMS])
         try:
             context.hub.members.join(outbox)
             context.hub.subscribe(outbox, selectors, since, interval_ms)
             await response.wait()
         finally:
-            clients.leave(client)
+            context.clients.leave(client)
     return response
 
 

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from aiohttp import HttpVersion11, WebSocketError, WSMsgType, web
 from websockets.typing import Subprotocol
 
-from stream_server.access.door import Caller, caller_of, enter, told
+from stream_server.access.door import WEBSOCKET, Caller
 from stream_server.access.parameters import SHOWN_CHARS, Asked, Parameters
-from stream_server.access.tokens import Claims
 from stream_server.connections.aiohttp_connection import inflow_of
-from stream_server.connections.envelope import REQUEST_ID
+from stream_server.connections.callers import caller_of
 from stream_server.connections.transport import SocketPipe, raw_transport
-from stream_server.context import CONTEXT, Context
+from stream_server.context import CONTEXT
 from stream_server.delivery.clients import REFUSALS_WITH_A_CODE, Clients
 from stream_server.delivery.outbox import Outbox
 from stream_server.delivery.session import MAX_MESSAGE_BYTES, Session
@@ -70,13 +69,12 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     check_handshake(request)
     context = request.app[CONTEXT]
     clients = context.clients
-    caller = caller_of(context, request, reads_ticket=True)
+    caller = caller_of(context.door, request, reads_ticket=True)
     closing: Closing | None = None
     try:
-        claims = _admit(context, caller)
+        claims = context.door.admit(caller, WEBSOCKET)
     except Refusal as refusal:
-        clients.refused += 1
-        closing = _closing_of(told(caller, refusal, request[REQUEST_ID]), caller)
+        closing = _closing_of(refusal, caller)
         if closing is None or clients.refusing >= REFUSALS_WITH_A_CODE:
             raise
         context.refusals[refusal.code] += 1
@@ -99,7 +97,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         await _refuse(ws, pipe, clients, closing, Wire.WEBSOCKET_BATCH if batched else Wire.WEBSOCKET)
         return ws
     outbox = Outbox(pipe, Wire.WEBSOCKET)
-    client = context.new_client(outbox, caller.streams, claims)
+    client = context.new_client(outbox, caller.stream_address, claims)
     # A smaller window than zlib's would need a compressor of its own; such a client gets plain frames.
     talk = context.new_session(outbox, claims, inflates=ws.compress == zlib.MAX_WBITS)
     inflow.session = talk
@@ -167,15 +165,6 @@ def _handshake_of(request: web.Request) -> web.Request:
     if deflates:
         headers["Sec-WebSocket-Extensions"] = ", ".join(deflates)
     return request.clone(headers=headers)
-
-
-def _admit(context: Context, caller: Caller) -> Claims:
-    """Raises Refusal."""
-    ours = context.probe.claims_of(caller.ticket)
-    if ours is not None:
-        return ours
-    context.rates.check(caller.requests)
-    return enter(context, caller)
 
 
 def _closing_of(refusal: Refusal, caller: Caller) -> Closing | None:

@@ -63,6 +63,10 @@ class Clients:
         """Whether this address may have no further one."""
         return bool(address) and 0 < self.per_address <= self.by_address.get(address, 0)
 
+    def turn_away(self) -> None:
+        """Count a connection that was refused."""
+        self.refused += 1
+
     def join(self, outbox: Outbox, address: str = "", expires_in_s: float | None = None) -> Client:
         """Count a connection in."""
         expires_at = None if expires_in_s is None else self.clock.now() + expires_in_s

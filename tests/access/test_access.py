@@ -20,9 +20,9 @@ from feeds.model import Event, Pair
 from orchestrator.limiter import TokenBucket
 from stream_server.access import addresses
 from stream_server.access.addresses import RequestRates, address_of
-from stream_server.access.door import PUBLIC
 from stream_server.access.tokens import LEEWAY_S, Access, Claims, covers, digest_of
 from stream_server.connections import websocket as websocket_shell
+from stream_server.rest.guard import PUBLIC
 from stream_server.specs import openapi
 from stream_server.wire.refusals import Refusal
 from tests import browser as chromium

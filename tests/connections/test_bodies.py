@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from stream_server.access.door import TAKES_BODY
 from stream_server.app import Run, service
 from stream_server.connections import bodies
+from stream_server.rest.guard import TAKES_BODY
 from stream_server.settings import Settings
 from tests.connections.test_hostile_clients import raw
 from tests.connections.test_hostile_requests import Heard, request, said

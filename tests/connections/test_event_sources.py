@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from stream_server.connections import front
-from stream_server.connections import sse as shell
 from tests.eventsource import EventSource, State, event_source
 from tests.harness import Running, running, until
 
@@ -113,7 +112,7 @@ async def test_a_fault_of_ours_does_not_end_a_source(tmp_path: Path, monkeypatch
         raise RuntimeError("a fault")
 
     async with running(None, tmp_path) as service:
-        monkeypatch.setattr(shell, "check_room", stumble)
+        monkeypatch.setattr(service.context.door, "admit", stumble)
         async with event_source(service.http, f"{service.url}/sse?topics=status", Gate()) as source:
             assert (await refused(service, source))["code"] == 4013
 

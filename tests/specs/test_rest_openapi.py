@@ -12,10 +12,10 @@ import pytest_asyncio
 from aiohttp import web
 from jsonschema import Draft202012Validator
 
-from stream_server.access import door
 from stream_server.access.parameters import Parameters
 from stream_server.app import Run, service
 from stream_server.delivery.shapes import STREAM_CODES
+from stream_server.rest.guard import PUBLIC
 from stream_server.rest.sentiment import MAX_TEXT_CHARS, MAX_TEXTS
 from stream_server.settings import Settings
 from stream_server.specs import asyncapi, openapi
@@ -78,7 +78,7 @@ async def hold(method: str, path: str, answer: aiohttp.ClientResponse) -> Any:
         return await answer.text()
     body = await answer.json()
     assert CONTRACT.problems(schema, body) == [], where
-    if answer.status >= 400 and path not in door.PUBLIC:
+    if answer.status >= 400 and path not in PUBLIC:
         assert CONTRACT.problems(DOCUMENT["components"]["schemas"]["Error"], body) == [], where
     return body
 
@@ -96,7 +96,7 @@ async def test_every_route_is_described_and_every_described_path_is_a_route() ->
 
 
 async def test_what_is_open_to_everyone_is_what_the_guard_lets_pass() -> None:
-    assert {path for _, path, operation in OPERATIONS if operation.get("security") == []} == door.PUBLIC - UNDESCRIBED
+    assert {path for _, path, operation in OPERATIONS if operation.get("security") == []} == PUBLIC - UNDESCRIBED
 
 
 async def test_every_code_of_an_answer_is_described_under_its_statuses() -> None:
