@@ -152,7 +152,7 @@ async def test_a_listener_that_is_gone_is_a_failure_and_no_crash(service: Runnin
 
 async def test_one_that_is_not_let_in_says_what_it_was_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(None, tmp_path, None, **ACCESS) as service:
-        monkeypatch.setattr(service.context.probe, "claims_of", lambda word: None)
+        monkeypatch.setattr(service.context.door, "own_claims", lambda word: None)
         await service.context.probe.once()
         assert service.context.probe.cause == "refused with status 401"
 
