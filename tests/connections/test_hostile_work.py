@@ -39,7 +39,7 @@ def crowded(clients: int) -> tuple[HubRig, HubClient]:
     """A hub with so many clients of sixteen patterns each, most of them their own, and one more without."""
     rig = HubRig()
     for number in range(20):
-        rig.say(f"price.T{number}")
+        rig.publish(f"price.T{number}")
     for number in range(clients):
         own = [f"ohlcv.C{number}x{each}.>" for each in range(8)]
         wide = ["price.*", ">", "*.*", "*.>", "ohlcv.>", "ohlcv.*.*", "*.*.1m", "ohlcv.*.1m"]
@@ -61,9 +61,9 @@ ACTS: dict[str, Callable[[HubRig, HubClient], object]] = {
     "resume them from another epoch": lambda rig, client: client.subscribe(*NEW, since="old-1"),
     "unsubscribe": lambda rig, client: rig.hub.unsubscribe(client.outbox, ["news"]),
     "snapshot": lambda rig, client: rig.hub.snapshot([">", "price.*"]),
-    "a new topic": lambda rig, client: rig.say("price.NEW"),
-    "a new log event": lambda rig, client: rig.say("ohlcv.NEW.1m", log=True),
-    "a known topic": lambda rig, client: rig.say("price.T0"),
+    "a new topic": lambda rig, client: rig.publish("price.NEW"),
+    "a new log event": lambda rig, client: rig.publish("ohlcv.NEW.1m", log=True),
+    "a known topic": lambda rig, client: rig.publish("price.T0"),
     "a topic that is refused": lambda rig, client: rig.hub.refuse("news", "it has no market"),
     "a hole in the source": lambda rig, client: rig.hub.gap("ohlcv.C1x1.1m", 1, 2),
     "whether somebody listens": lambda rig, client: rig.hub.is_listened("gas.ethereum"),
@@ -89,7 +89,7 @@ def test_a_turn_of_the_loop_costs_no_more_when_many_groups_learn_of_many_topics(
     for clients in (FEW, FEW * 2):
         rig, _ = crowded(clients)
         for name in NEW[:150]:
-            rig.say(name)
+            rig.publish(name)
         most.append(turns(rig))
     assert most[1] <= most[0] * 1.2
 

@@ -76,7 +76,7 @@ def test_whatever_a_connection_raises_everybody_else_gets_everything(
     state: str, watched: bool, method: str, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     rig = HubRig()
-    rig.say("price.A")
+    rig.publish("price.A")
     rig.clock.turn()
     twin = rig.client(watched=True)
     loner = rig.client(watched=True)
@@ -88,7 +88,7 @@ def test_whatever_a_connection_raises_everybody_else_gets_everything(
         each.subscribe(*names, interval_ms=interval_ms)
     loner.subscribe(*names, "price.B")
     if state == "newcomer":
-        rig.say("price.A")
+        rig.publish("price.A")
         rig.clock.turn()
     offender.subscribe(*names, interval_ms=interval_ms)
     slow.pipe.clog(CLOGGED_BYTES)
@@ -97,7 +97,7 @@ def test_whatever_a_connection_raises_everybody_else_gets_everything(
             pipe.clog(CLOGGED_BYTES)
         case "paced":
             rig.hub.members.pace(offender.outbox)
-    rig.say("price.A")
+    rig.publish("price.A")
     rig.clock.turn()
     for each in (twin, loner):
         each.take()
@@ -106,7 +106,7 @@ def test_whatever_a_connection_raises_everybody_else_gets_everything(
     for number in range(6):
         if number == 3 and method == "write":
             pipe.drain()
-        ids += [rig.say("price.A"), rig.say("ohlcv.A.1m", log=True)]
+        ids += [rig.publish("price.A"), rig.publish("ohlcv.A.1m", log=True)]
         pass_time(rig, 0.5)
     slow.pipe.drain()
     pass_time(rig, 1.0)
@@ -130,7 +130,7 @@ def test_the_offender_is_told_1011_when_it_can_be_told() -> None:
     offender.subscribe("price.A")
     offender.take()
     pipe.broken = "write"
-    rig.say("price.A")
+    rig.publish("price.A")
     rig.clock.turn()
     pipe.broken = ""
     rig.clock.turn()
@@ -145,7 +145,7 @@ def test_a_connection_that_cannot_even_be_closed_stops_nobody(method: str) -> No
     for client, pipe in clients:
         client.subscribe("price.A")
         pipe.broken = method
-    rig.say("price.A")
+    rig.publish("price.A")
     pass_time(rig, 1)
     for client, _ in clients:
         rig.hub.members.close(client.outbox, SHUTTING_DOWN)
@@ -175,7 +175,7 @@ def test_a_feed_that_fails_on_demand_harms_neither_the_client_nor_the_housekeepi
     other = rig.listener("news")
     rig.pass_time(70)
     assert sorted(rig.demand.dropped) == ["price.A", "price.B"]
-    rig.say("news", log=True)
+    rig.publish("news", log=True)
     rig.pass_time(1)
     assert other.outline()
 
@@ -189,7 +189,7 @@ def test_a_group_whose_bytes_cannot_be_made_is_ended_and_the_others_go_on(monkey
         raise MemoryError
 
     monkeypatch.setattr(messages, "deflated_frame", fail)
-    said = rig.say("price.A")
+    said = rig.publish("price.A")
     rig.clock.turn()
     monkeypatch.undo()
     rig.clock.turn()
@@ -234,7 +234,7 @@ def say_goodbye(rig: HubRig, client: HubClient) -> None:
 def fall_behind_and_leave(rig: HubRig, client: HubClient) -> None:
     rig.hub.members.pace(client.outbox)
     client.pipe.clog()
-    rig.say("price.A")
+    rig.publish("price.A")
     rig.clock.turn()
     rig.hub.members.leave(client.outbox)
 
@@ -245,17 +245,17 @@ def test_every_entry_point_is_nothing_for_a_client_that_has_left(
     entry: str, go: Callable[[HubRig, HubClient], None]
 ) -> None:
     rig = HubRig()
-    rig.say("price.A")
+    rig.publish("price.A")
     client = rig.client()
     client.subscribe("price.A", "price.*", interval_ms=1000)
-    rig.say("price.A")
+    rig.publish("price.A")
     rig.clock.turn()
     go(rig, client)
     before = (client.pipe.writes, client.pipe.closed_times, rig.hub.members.cut)
     method = attrgetter(entry)(rig.hub)
     wanted = list(inspect.signature(method).parameters)
     method(client.outbox, *(ARGUMENTS[name] for name in wanted if name != "outbox"))
-    rig.say("price.A")
+    rig.publish("price.A")
     pass_time(rig, 2)
     assert (client.pipe.writes, client.pipe.closed_times, rig.hub.members.cut) == before
     hub = rig.hub

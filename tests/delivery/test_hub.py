@@ -16,7 +16,11 @@ from tests.fakes.pipe import HubClient, HubRig
 
 def test_ids_count_all_topics_in_one_order_behind_the_epoch() -> None:
     rig = HubRig(epoch="mx4k2")
-    assert [rig.say("price.BTC"), rig.say("news", log=True), rig.say("price.BTC")] == ["mx4k2-1", "mx4k2-2", "mx4k2-3"]
+    assert [rig.publish("price.BTC"), rig.publish("news", log=True), rig.publish("price.BTC")] == [
+        "mx4k2-1",
+        "mx4k2-2",
+        "mx4k2-3",
+    ]
     assert rig.hub.position == "mx4k2-3"
 
 
@@ -34,7 +38,7 @@ def test_an_event_is_encoded_once_whatever_the_number_of_clients(clients: int, m
             return orjson.dumps(value)
 
     monkeypatch.setattr(messages, "orjson", Counting)
-    rig.say("price.BTC")
+    rig.publish("price.BTC")
     rig.clock.turn()
     assert len(encoded) == 1
     assert all(listener.outline() == ["e1-1"] for listener in listeners)
@@ -49,8 +53,8 @@ def test_clients_with_the_same_selection_share_one_joined_payload() -> None:
     for listener in listeners:
         listener.pipe.writes = 0
         listener.pipe.write = joined.append  # type: ignore[method-assign,assignment]
-    rig.say("price.A")
-    rig.say("price.B")
+    rig.publish("price.A")
+    rig.publish("price.B")
     rig.clock.turn()
     assert len(joined) == 3 and joined[0] is joined[1] is joined[2]
 
@@ -60,7 +64,7 @@ def test_all_that_gathers_in_one_turn_is_one_write() -> None:
     listener = rig.listener("price.*")
     before = listener.pipe.writes
     for number in range(400):
-        rig.say(f"price.S{number}")
+        rig.publish(f"price.S{number}")
     assert listener.pipe.writes == before, "publish itself never writes"
     rig.clock.turn()
     assert listener.pipe.writes == before + 1
@@ -70,9 +74,9 @@ def test_all_that_gathers_in_one_turn_is_one_write() -> None:
 def test_a_large_audience_is_served_over_several_turns_each_member_in_order() -> None:
     rig = HubRig()
     listeners = [rig.listener("price.BTC") for _ in range(WRITES_A_TURN + 10)]
-    first = rig.say("price.BTC")
+    first = rig.publish("price.BTC")
     rig.clock.turn()
-    second = rig.say("price.BTC")
+    second = rig.publish("price.BTC")
     assert sum(len(listener.pipe.messages) for listener in listeners) == WRITES_A_TURN
     while rig.clock.next_turn:
         rig.clock.turn()
@@ -82,12 +86,12 @@ def test_a_large_audience_is_served_over_several_turns_each_member_in_order() ->
 def test_a_client_that_joins_or_leaves_amid_a_large_delivery_disturbs_nobody() -> None:
     rig = HubRig()
     listeners = [rig.listener("price.BTC") for _ in range(WRITES_A_TURN + 10)]
-    first = rig.say("price.BTC")
+    first = rig.publish("price.BTC")
     rig.clock.turn()
     rig.hub.members.leave(listeners[-1].outbox)
     late = rig.client()
     late.subscribe("price.BTC")
-    second = rig.say("price.BTC")
+    second = rig.publish("price.BTC")
     while rig.clock.next_turn:
         rig.clock.turn()
     assert all(listener.outline() == [first, second] for listener in listeners[:-1])
@@ -103,14 +107,14 @@ def test_publishing_hands_nothing_to_the_groups_and_what_they_want_is_written_so
         listener.subscribe(*(names[(number * step) % 40] for step in (1, 7, 11)), f"news.{number}")
         listener.take()
     assert len(rig.hub.groups.by_key) == count
-    ids = {name: rig.say(name) for name in names}
+    ids = {name: rig.publish(name) for name in names}
     assert not any(group.pending for group in rig.hub.groups.by_key.values())
     rig.clock.turn()
     assert sum(bool(listener.pipe.messages) for listener in listeners) == WRITES_A_TURN
     amid = listeners[0]
     rig.hub.unsubscribe(amid.outbox, ["price.T0"])
     assert amid.outline() == [ids["price.T0"]], "a change of its selection brings what is due to it at once"
-    later = rig.say("price.T3")
+    later = rig.publish("price.T3")
     while rig.clock.next_turn:
         rig.clock.turn()
     for number, listener in enumerate(listeners[1:], 1):
@@ -124,7 +128,7 @@ def test_a_group_that_listens_to_nothing_of_a_burst_is_not_written_to() -> None:
     first, other = rig.listener("price.A", "price.B"), rig.listener("price.C", "price.D")
     writes = other.pipe.writes
     for name in ("price.A", "price.B"):
-        rig.say(name)
+        rig.publish(name)
     rig.clock.turn()
     assert (len(first.take()), other.pipe.writes) == (2, writes)
 
@@ -134,9 +138,9 @@ def test_a_group_that_listens_to_nothing_of_a_burst_is_not_written_to() -> None:
 
 def test_the_answer_to_a_subscription_is_subscribed_the_newest_values_by_id_and_synced() -> None:
     rig = HubRig()
-    rig.say("price.BTC", 1)
-    eth = rig.say("price.ETH", 2)
-    btc = rig.say("price.BTC", 3)
+    rig.publish("price.BTC", 1)
+    eth = rig.publish("price.ETH", 2)
+    btc = rig.publish("price.BTC", 3)
     client = rig.client()
     client.subscribe("price.BTC", "price.ETH", req=7)
     subscribed, *values, synced = client.take()
@@ -157,7 +161,7 @@ def test_the_answer_to_a_subscription_is_subscribed_the_newest_values_by_id_and_
 def test_an_update_carries_times_source_and_data() -> None:
     rig = HubRig()
     listener = rig.listener("price.BTC")
-    rig.say("price.BTC", 64250.1)
+    rig.publish("price.BTC", 64250.1)
     rig.clock.turn()
     assert listener.take() == [
         {
@@ -193,18 +197,18 @@ def test_a_subscription_to_nothing_yet_is_synced_too() -> None:
 def test_an_event_that_waits_for_its_turn_is_in_the_snapshot_and_not_again_live() -> None:
     rig = HubRig()
     rig.listener("price.BTC")
-    first = rig.say("price.BTC")
+    first = rig.publish("price.BTC")
     client = rig.client()
     client.subscribe("price.BTC")
-    second = rig.say("price.BTC")
+    second = rig.publish("price.BTC")
     rig.clock.turn()
     assert client.outline() == ["subscribed", first, "synced", second]
 
 
 def test_what_is_received_already_is_not_sent_again() -> None:
     rig = HubRig()
-    rig.say("price.BTC")
-    eth = rig.say("price.ETH")
+    rig.publish("price.BTC")
+    eth = rig.publish("price.ETH")
     listener = rig.listener("price.BTC")
     listener.subscribe("price.*")
     assert listener.outline() == ["subscribed", eth, "synced"]
@@ -213,7 +217,7 @@ def test_what_is_received_already_is_not_sent_again() -> None:
 def test_a_pattern_brings_topics_that_appear_later() -> None:
     rig = HubRig()
     listener = rig.listener("price.*", "ohlcv.BTC.>")
-    ids = [rig.say("price.NEW"), rig.say("ohlcv.BTC.1m"), rig.say("ohlcv.ETH.1m")]
+    ids = [rig.publish("price.NEW"), rig.publish("ohlcv.BTC.1m"), rig.publish("ohlcv.ETH.1m")]
     rig.clock.turn()
     assert listener.outline() == ids[:2]
 
@@ -221,7 +225,7 @@ def test_a_pattern_brings_topics_that_appear_later() -> None:
 def test_a_topic_under_two_selectors_comes_once() -> None:
     rig = HubRig()
     listener = rig.listener("price.BTC", "price.*", ">")
-    update = rig.say("price.BTC")
+    update = rig.publish("price.BTC")
     rig.clock.turn()
     assert listener.outline() == [update]
 
@@ -229,10 +233,10 @@ def test_a_topic_under_two_selectors_comes_once() -> None:
 def test_unsubscribed_topics_stop_and_others_go_on() -> None:
     rig = HubRig()
     listener = rig.listener("price.BTC", "price.ETH")
-    before = rig.say("price.BTC")
+    before = rig.publish("price.BTC")
     assert rig.hub.unsubscribe(listener.outbox, ["price.BTC", "price.SOL"]) == ["price.BTC"]
-    rig.say("price.BTC")
-    after = rig.say("price.ETH")
+    rig.publish("price.BTC")
+    after = rig.publish("price.ETH")
     rig.clock.turn()
     assert listener.outline() == [before, after]
 
@@ -241,7 +245,7 @@ def test_a_topic_that_a_pattern_still_covers_goes_on_after_its_own_unsubscriptio
     rig = HubRig()
     listener = rig.listener("price.BTC", "price.*")
     rig.hub.unsubscribe(listener.outbox, ["price.BTC"])
-    update = rig.say("price.BTC")
+    update = rig.publish("price.BTC")
     rig.clock.turn()
     assert listener.outline() == [update]
 
@@ -251,7 +255,7 @@ def test_who_has_left_gets_nothing_and_is_kept_nowhere() -> None:
     listener = rig.listener("price.BTC", "price.*", interval_ms=500)
     rig.hub.members.leave(listener.outbox)
     rig.hub.members.leave(listener.outbox)
-    rig.say("price.BTC")
+    rig.publish("price.BTC")
     rig.clock.advance(1)
     hub = rig.hub
     assert listener.take() == []
@@ -262,7 +266,7 @@ def test_who_has_left_gets_nothing_and_is_kept_nowhere() -> None:
 def test_a_client_that_leaves_while_its_buffer_is_full_is_not_cut_afterwards() -> None:
     rig = HubRig(stall_s=5)
     listener = rig.listener("price.BTC")
-    rig.say("price.BTC")
+    rig.publish("price.BTC")
     listener.pipe.clog()
     rig.hub.members.leave(listener.outbox)
     assert not rig.hub.lagging
@@ -273,11 +277,11 @@ def test_a_client_that_leaves_while_its_buffer_is_full_is_not_cut_afterwards() -
 def test_a_client_may_change_the_form_of_its_transport_in_mid_stream() -> None:
     rig = HubRig()
     listener = rig.listener("price.*", interval_ms=1000)
-    ids = [rig.say("price.A"), rig.say("price.B")]
+    ids = [rig.publish("price.A"), rig.publish("price.B")]
     rig.hub.members.rewire(listener.outbox, Wire.WEBSOCKET_BATCH)
     rig.hub.members.rewire(listener.outbox, Wire.WEBSOCKET_BATCH)
     rig.clock.advance(2)
-    ids.append(rig.say("price.A"))
+    ids.append(rig.publish("price.A"))
     rig.clock.advance(2)
     assert listener.outline() == ids
 
@@ -296,10 +300,10 @@ def resumed_from(rig: HubRig, since: str | None, *selectors: str) -> tuple[dict[
 
 def test_a_cursor_brings_only_the_newest_values_that_changed_since() -> None:
     rig = HubRig()
-    rig.say("price.ETH")
-    cursor = rig.say("price.BTC")
-    rig.say("price.BTC")
-    newest = rig.say("price.BTC")
+    rig.publish("price.ETH")
+    cursor = rig.publish("price.BTC")
+    rig.publish("price.BTC")
+    newest = rig.publish("price.BTC")
     subscribed, rest = resumed_from(rig, cursor, "price.BTC", "price.ETH")
     assert (subscribed["resumed"], subscribed["reason"], subscribed["count"]) == (True, None, 1)
     assert rest == [newest, "synced"]
@@ -307,8 +311,8 @@ def test_a_cursor_brings_only_the_newest_values_that_changed_since() -> None:
 
 def test_a_cursor_brings_every_log_event_after_it_in_order() -> None:
     rig = HubRig()
-    cursor = rig.say("news", log=True)
-    missed = [rig.say("news", log=True), rig.say("ohlcv.BTC.1m", log=True), rig.say("news", log=True)]
+    cursor = rig.publish("news", log=True)
+    missed = [rig.publish("news", log=True), rig.publish("ohlcv.BTC.1m", log=True), rig.publish("news", log=True)]
     subscribed, rest = resumed_from(rig, cursor, "news", "ohlcv.BTC.1m")
     assert (subscribed["resumed"], subscribed["count"]) == (True, 3)
     assert rest == [*missed, "synced"]
@@ -316,7 +320,7 @@ def test_a_cursor_brings_every_log_event_after_it_in_order() -> None:
 
 def test_a_cursor_that_lacks_nothing_is_resumed_with_a_count_of_nought() -> None:
     rig = HubRig()
-    cursor = rig.say("price.BTC")
+    cursor = rig.publish("price.BTC")
     subscribed, rest = resumed_from(rig, cursor, "price.BTC")
     assert (subscribed["resumed"], subscribed["reason"], subscribed["count"]) == (True, None, 0)
     assert rest == ["synced"]
@@ -325,7 +329,7 @@ def test_a_cursor_that_lacks_nothing_is_resumed_with_a_count_of_nought() -> None
 @pytest.mark.parametrize("since", [None, ""])
 def test_no_cursor_brings_a_full_snapshot(since: str | None) -> None:
     rig = HubRig()
-    update = rig.say("price.BTC")
+    update = rig.publish("price.BTC")
     subscribed, rest = resumed_from(rig, since, "price.BTC")
     assert (subscribed["resumed"], subscribed["reason"]) == (False, "no_cursor")
     assert rest == [update, "synced"]
@@ -340,7 +344,7 @@ def test_no_cursor_brings_a_full_snapshot(since: str | None) -> None:
 )
 def test_a_cursor_that_cannot_be_ours_is_bad_and_brings_a_full_snapshot(since: str) -> None:
     rig = HubRig()
-    update = rig.say("price.BTC")
+    update = rig.publish("price.BTC")
     subscribed, rest = resumed_from(rig, since, "price.BTC")
     assert (subscribed["resumed"], subscribed["reason"], subscribed["count"]) == (False, "bad_cursor", 1)
     assert rest == [update, "synced"]
@@ -348,7 +352,7 @@ def test_a_cursor_that_cannot_be_ours_is_bad_and_brings_a_full_snapshot(since: s
 
 def test_a_cursor_of_another_epoch_brings_a_gap_for_log_topics_and_a_full_snapshot() -> None:
     rig = HubRig()
-    state, log = rig.say("price.BTC"), rig.say("news", log=True)
+    state, log = rig.publish("price.BTC"), rig.publish("news", log=True)
     client = rig.client()
     client.subscribe("price.BTC", "news", since="e0-7")
     subscribed, gap, *rest = client.take()
@@ -359,8 +363,8 @@ def test_a_cursor_of_another_epoch_brings_a_gap_for_log_topics_and_a_full_snapsh
 
 def test_in_another_epoch_there_is_a_gap_also_where_nothing_was_said_yet_or_nothing_that_counts() -> None:
     rig = HubRig()
-    live = rig.say("ohlcv.BTC.1m")
-    rig.say("price.BTC")
+    live = rig.publish("ohlcv.BTC.1m")
+    rig.publish("price.BTC")
     client = rig.client()
     client.subscribe("ohlcv.BTC.1m", "ohlcv.ETH.1m", "ohlcv.SOL.*", "price.BTC", "price.ETH", since="e0-7")
     assert {gap["topic"]: gap["to"] for gap in client.pipe.of_type("gap")} == {
@@ -371,8 +375,8 @@ def test_in_another_epoch_there_is_a_gap_also_where_nothing_was_said_yet_or_noth
 
 def test_an_evicted_log_event_brings_a_gap_and_a_full_snapshot_never_a_part_of_the_replay() -> None:
     rig = HubRig(ring_events=3)
-    cursor = rig.say("price.BTC")
-    *_, last = [rig.say("news", log=True) for _ in range(4)]
+    cursor = rig.publish("price.BTC")
+    *_, last = [rig.publish("news", log=True) for _ in range(4)]
     client = rig.client()
     client.subscribe("price.BTC", "news", since=cursor)
     subscribed, gap, *values, synced = client.take()
@@ -384,7 +388,7 @@ def test_an_evicted_log_event_brings_a_gap_and_a_full_snapshot_never_a_part_of_t
 
 def test_the_last_event_that_the_ring_lost_may_be_the_cursor_itself() -> None:
     rig = HubRig(ring_events=3)
-    cursor, *missed = [rig.say("news", log=True) for _ in range(4)]
+    cursor, *missed = [rig.publish("news", log=True) for _ in range(4)]
     subscribed, rest = resumed_from(rig, cursor, "news")
     assert subscribed["resumed"] is True
     assert rest == [*missed, "synced"]
@@ -392,12 +396,12 @@ def test_the_last_event_that_the_ring_lost_may_be_the_cursor_itself() -> None:
 
 def test_one_evicted_topic_takes_a_gap_to_every_log_topic_that_its_snapshot_cuts_short() -> None:
     rig = HubRig(ring_events=3)
-    cursor = rig.say("price.BTC")
+    cursor = rig.publish("price.BTC")
     for _ in range(4):
-        rig.say("news", log=True)
+        rig.publish("news", log=True)
     for _ in range(2):
-        rig.say("ohlcv.BTC.1m", log=True)
-    rig.say("ohlcv.ETH.1m", log=True)
+        rig.publish("ohlcv.BTC.1m", log=True)
+    rig.publish("ohlcv.ETH.1m", log=True)
     client = rig.client()
     client.subscribe("news", "ohlcv.BTC.1m", "ohlcv.ETH.1m", since=cursor)
     assert {gap["topic"] for gap in client.pipe.of_type("gap")} == {"news", "ohlcv.BTC.1m"}
@@ -406,8 +410,8 @@ def test_one_evicted_topic_takes_a_gap_to_every_log_topic_that_its_snapshot_cuts
 
 def test_earliest_replays_all_that_is_held() -> None:
     rig = HubRig(ring_events=3)
-    _, *held = [rig.say("news", log=True) for _ in range(4)]
-    held.append(rig.say("price.BTC"))
+    _, *held = [rig.publish("news", log=True) for _ in range(4)]
+    held.append(rig.publish("price.BTC"))
     subscribed, rest = resumed_from(rig, "earliest", "news", "price.BTC")
     assert (subscribed["resumed"], subscribed["reason"], subscribed["count"]) == (False, "no_cursor", 4)
     assert rest == [*held, "synced"]
@@ -415,10 +419,10 @@ def test_earliest_replays_all_that_is_held() -> None:
 
 def test_a_browser_can_resume_from_synced_and_pos_as_from_any_update() -> None:
     rig = HubRig()
-    rig.say("price.BTC")
+    rig.publish("price.BTC")
     listener = rig.client(Wire.SSE)
     listener.subscribe("price.BTC")
-    rig.say("price.ETH")
+    rig.publish("price.ETH")
     rig.pass_time(31)
     received = listener.pipe.reader.received
     assert [(each.event, each.cursor) for each in received] == [
@@ -434,10 +438,10 @@ def test_a_value_that_was_held_back_when_the_connection_broke_is_sent_on_resume(
     listener = rig.client()
     listener.subscribe("price.BTC", interval_ms=1000)
     listener.subscribe("price.ETH")
-    rig.say("price.BTC", "held")
+    rig.publish("price.BTC", "held")
     first = rig.hub.topics["price.BTC"]
     assert first.event is not None
-    cursor = rig.say("price.ETH")
+    cursor = rig.publish("price.ETH")
     rig.clock.turn()
     assert listener.outline()[-1] == cursor
     rig.hub.members.leave(listener.outbox)
@@ -469,7 +473,7 @@ def test_a_pattern_keeps_what_it_gets_alive() -> None:
     rig = HubRig()
     rig.demand.brought.add("ohlcv.SOL.5m")
     asker = rig.listener("ohlcv.SOL.5m")
-    rig.say("ohlcv.SOL.5m")
+    rig.publish("ohlcv.SOL.5m")
     watcher = rig.listener("ohlcv.>")
     rig.hub.members.leave(asker.outbox)
     rig.pass_time(100)
@@ -483,7 +487,7 @@ def test_a_dropped_topic_is_forgotten_and_a_cursor_from_before_is_evicted() -> N
     rig = HubRig(ttl_s=10)
     rig.demand.brought.add("ohlcv.SOL.5m")
     asker = rig.listener("ohlcv.SOL.5m")
-    cursor = rig.say("ohlcv.SOL.5m", log=True)
+    cursor = rig.publish("ohlcv.SOL.5m", log=True)
     rig.hub.members.leave(asker.outbox)
     rig.pass_time(61)
     client = rig.client()
@@ -498,7 +502,7 @@ def test_a_dropped_topic_is_forgotten_and_a_cursor_from_before_is_evicted() -> N
 def test_a_topic_that_was_dropped_before_it_spoke_is_not_resumed_either() -> None:
     rig = HubRig()
     rig.demand.brought.add("ohlcv.SOL.5m")
-    rig.say("price.BTC")
+    rig.publish("price.BTC")
     asker = rig.listener("ohlcv.SOL.5m")
     rig.hub.members.leave(asker.outbox)
     rig.pass_time(61)
@@ -508,7 +512,7 @@ def test_a_topic_that_was_dropped_before_it_spoke_is_not_resumed_either() -> Non
 
 def test_names_that_clients_invented_leave_nothing_behind_once_they_are_dropped() -> None:
     rig = HubRig()
-    rig.say("price.BTC")
+    rig.publish("price.BTC")
     sizes = rig.hub.sizes()
     for turn in range(10):
         names = [f"ohlcv.X{turn}Y{number}.1m" for number in range(1000)]
@@ -530,7 +534,7 @@ def test_of_topics_with_a_past_the_last_dropped_are_remembered_and_older_ones_fo
     rig.demand.brought.update(names)
     asker = rig.listener(*names)
     for name in names:
-        rig.say(name, log=True)
+        rig.publish(name, log=True)
     cursor = rig.hub.position
     rig.hub.members.leave(asker.outbox)
     rig.pass_time(62)
@@ -543,15 +547,15 @@ def test_a_number_that_is_given_again_takes_its_messages_to_the_new_topic_alone(
     rig = HubRig()
     rig.demand.brought.add("ohlcv.OLD.1m")
     watcher = rig.listener("price.A", "price.B")
-    rig.say("price.A")
+    rig.publish("price.A")
     asker = rig.listener("ohlcv.OLD.1m")
     rig.hub.stale("ohlcv.OLD.1m", "halted")
     rig.hub.members.leave(asker.outbox)
-    rig.say("price.B")
+    rig.publish("price.B")
     rig.pass_time(62)
     watcher.take()
     all_prices = rig.listener("price.*")
-    said = [rig.say("price.NEW"), rig.say("price.A"), rig.say("price.B")]
+    said = [rig.publish("price.NEW"), rig.publish("price.A"), rig.publish("price.B")]
     rig.clock.turn()
     assert watcher.outline() == said[1:]
     assert all_prices.outline() == said
@@ -569,7 +573,7 @@ def test_a_topic_is_stale_for_the_reason_its_feed_gives_and_fresh_with_its_next_
     late = rig.client()
     late.subscribe("price.A")
     assert [message["type"] for message in late.take()] == ["subscribed", "stale", "synced"]
-    update = rig.say("price.A")
+    update = rig.publish("price.A")
     rig.clock.turn()
     assert listener.outline() == [update, "fresh"]
     rig.pass_time(11)
@@ -579,7 +583,7 @@ def test_a_topic_is_stale_for_the_reason_its_feed_gives_and_fresh_with_its_next_
 def test_a_topic_that_stays_although_idle_is_remembered() -> None:
     rig = HubRig()
     asker = rig.listener("price.BTC")
-    cursor = rig.say("price.BTC")
+    cursor = rig.publish("price.BTC")
     rig.hub.members.leave(asker.outbox)
     rig.pass_time(61)
     assert rig.demand.dropped == ["price.BTC"]
@@ -598,8 +602,8 @@ def test_a_topic_that_cannot_be_fed_is_refused_by_name_to_those_who_wait_for_it(
             "topics": ["ohlcv.SOL.5m"],
         }
     ]
-    update = rig.say("price.BTC")
-    rig.say("ohlcv.SOL.5m")
+    update = rig.publish("price.BTC")
+    rig.publish("ohlcv.SOL.5m")
     rig.clock.turn()
     assert waiting.outline() == [update]
     assert len(other.take()) == 2
@@ -613,12 +617,12 @@ def test_a_topic_that_cannot_be_fed_is_refused_by_name_to_those_who_wait_for_it(
 def test_a_value_that_outlives_its_ttl_is_stale_once_and_fresh_after_its_next_update() -> None:
     rig = HubRig(ttl_s=10)
     listener = rig.listener("price.BTC")
-    rig.say("price.BTC")
+    rig.publish("price.BTC")
     rig.pass_time(9.75)
     assert [message["type"] for message in listener.take()] == ["update"]
     rig.pass_time(5)
     assert listener.take() == [{"type": "stale", "topic": "price.BTC", "age_ms": 10_000, "reason": "no_update"}]
-    rig.say("price.BTC")
+    rig.publish("price.BTC")
     rig.clock.turn()
     update, fresh = listener.take()
     assert update["type"] == "update"
@@ -628,17 +632,17 @@ def test_a_value_that_outlives_its_ttl_is_stale_once_and_fresh_after_its_next_up
 def test_an_update_in_time_keeps_a_value_fresh() -> None:
     rig = HubRig(ttl_s=10)
     listener = rig.listener("price.BTC", "price.ETH")
-    rig.say("price.BTC")
-    rig.say("price.ETH")
+    rig.publish("price.BTC")
+    rig.publish("price.ETH")
     rig.pass_time(9)
-    rig.say("price.BTC")
+    rig.publish("price.BTC")
     rig.pass_time(9)
     assert [message["topic"] for message in listener.pipe.of_type("stale")] == ["price.ETH"]
 
 
 def test_who_subscribes_later_gets_the_old_value_and_then_that_it_is_stale() -> None:
     rig = HubRig(ttl_s=10)
-    old = rig.say("price.BTC")
+    old = rig.publish("price.BTC")
     rig.pass_time(12)
     client = rig.client()
     client.subscribe("price.BTC")
@@ -648,7 +652,7 @@ def test_who_subscribes_later_gets_the_old_value_and_then_that_it_is_stale() -> 
 def test_a_topic_without_a_ttl_never_goes_stale() -> None:
     rig = HubRig(ttl_s=None)
     listener = rig.listener("status")
-    rig.say("status")
+    rig.publish("status")
     rig.pass_time(3600, step_s=60)
     assert listener.pipe.of_type("stale") == []
 
@@ -659,9 +663,9 @@ def test_a_topic_without_a_ttl_never_goes_stale() -> None:
 def test_a_hole_in_the_source_is_told_in_its_place_among_the_events() -> None:
     rig = HubRig()
     listener, other = rig.listener("ohlcv.BTC.1m"), rig.listener("price.BTC")
-    before = rig.say("ohlcv.BTC.1m", log=True)
+    before = rig.publish("ohlcv.BTC.1m", log=True)
     rig.hub.gap("ohlcv.BTC.1m", 60_000, 180_000)
-    after = rig.say("ohlcv.BTC.1m", log=True)
+    after = rig.publish("ohlcv.BTC.1m", log=True)
     rig.clock.turn()
     assert listener.pipe.of_type("gap") == [
         {"type": "gap", "topic": "ohlcv.BTC.1m", "id": "e1-2", "reason": "upstream", "from": 60_000, "to": 180_000}
@@ -673,10 +677,10 @@ def test_a_hole_in_the_source_is_told_in_its_place_among_the_events() -> None:
 @pytest.mark.parametrize("wire", [Wire.WEBSOCKET, Wire.SSE])
 def test_who_was_away_while_a_hole_in_the_source_was_told_is_told_when_back(wire: Wire) -> None:
     rig = HubRig()
-    before = rig.say("ohlcv.BTC.1m", log=True)
+    before = rig.publish("ohlcv.BTC.1m", log=True)
     rig.hub.gap("ohlcv.BTC.1m", 60_000, 180_000)
     hole = rig.hub.position
-    after = rig.say("ohlcv.BTC.1m", log=True)
+    after = rig.publish("ohlcv.BTC.1m", log=True)
     for since, outline in (
         (before, ["subscribed", "gap", after, "synced"]),
         (hole, ["subscribed", after, "synced"]),
@@ -694,7 +698,7 @@ def test_thirty_seconds_of_silence_bring_the_position() -> None:
     quiet, lively = rig.listener("price.BTC"), rig.listener("price.ETH")
     for _ in range(4):
         rig.pass_time(7.25)
-        eth = rig.say("price.ETH")
+        eth = rig.publish("price.ETH")
         assert quiet.take() == []
     rig.pass_time(1)
     assert quiet.take() == [{"type": "pos", "id": eth}]
@@ -709,8 +713,8 @@ def test_a_position_never_passes_over_a_value_that_is_held_back() -> None:
     rig = HubRig()
     listener = rig.listener("price.BTC", interval_ms=60_000)
     rig.pass_time(29)
-    held = rig.say("price.BTC")
-    rig.say("price.ETH")
+    held = rig.publish("price.BTC")
+    rig.publish("price.ETH")
     rig.pass_time(5)
     assert listener.take() == []
     rig.pass_time(60)
@@ -724,8 +728,8 @@ def test_an_interval_lets_one_value_a_topic_through_the_newest() -> None:
     rig = HubRig()
     listener = rig.listener("price.*", interval_ms=1000)
     for _ in range(10):
-        rig.say("price.A")
-        newest = [rig.say("price.B"), rig.say("price.A")]
+        rig.publish("price.A")
+        newest = [rig.publish("price.B"), rig.publish("price.A")]
         rig.clock.advance(0.05)
     rig.clock.advance(1)
     assert listener.outline() == newest
@@ -736,7 +740,7 @@ def test_an_interval_lets_one_value_a_topic_through_the_newest() -> None:
 def test_an_interval_holds_no_log_event_back_and_keeps_the_order() -> None:
     rig = HubRig()
     listener = rig.listener("ohlcv.BTC.1m", "price.BTC", interval_ms=1000)
-    ids = [rig.say("price.BTC"), rig.say("ohlcv.BTC.1m", log=True), rig.say("ohlcv.BTC.1m", log=True)]
+    ids = [rig.publish("price.BTC"), rig.publish("ohlcv.BTC.1m", log=True), rig.publish("ohlcv.BTC.1m", log=True)]
     rig.clock.turn()
     assert listener.outline() == ids
 
@@ -746,7 +750,7 @@ def test_an_interval_is_per_subscription_and_the_shortest_counts() -> None:
     listener = rig.listener("price.*", interval_ms=1000)
     listener.subscribe("price.BTC")
     listener.take()
-    btc, eth = rig.say("price.BTC"), rig.say("price.ETH")
+    btc, eth = rig.publish("price.BTC"), rig.publish("price.ETH")
     rig.clock.turn()
     assert listener.outline() == [btc]
     rig.clock.advance(1)
@@ -756,10 +760,10 @@ def test_an_interval_is_per_subscription_and_the_shortest_counts() -> None:
 def test_a_later_subscription_can_change_the_interval() -> None:
     rig = HubRig()
     listener = rig.listener("price.BTC", interval_ms=60_000)
-    held = rig.say("price.BTC")
+    held = rig.publish("price.BTC")
     listener.subscribe("price.BTC")
     assert listener.outline() == [held, "subscribed", "synced"]
-    live = rig.say("price.BTC")
+    live = rig.publish("price.BTC")
     rig.clock.turn()
     assert listener.outline() == [live]
 
@@ -767,11 +771,11 @@ def test_a_later_subscription_can_change_the_interval() -> None:
 def test_who_joins_a_throttled_group_does_not_get_its_held_values_twice() -> None:
     rig = HubRig()
     rig.listener("price.*", interval_ms=1000)
-    held = rig.say("price.A")
+    held = rig.publish("price.A")
     newcomer = rig.client()
     newcomer.subscribe("price.*", interval_ms=1000)
     assert newcomer.outline() == ["subscribed", held, "synced"]
-    later = rig.say("price.B")
+    later = rig.publish("price.B")
     rig.clock.advance(1)
     assert newcomer.outline() == [later]
 
@@ -782,9 +786,9 @@ def test_beats_do_not_gather_timers_however_long_they_go_on() -> None:
     rig.listener("price.QUICK", interval_ms=100)
     most = 0
     for _ in range(1000):
-        rig.say("price.SLOW")
+        rig.publish("price.SLOW")
         rig.clock.advance(0.07)
-        rig.say("price.QUICK")
+        rig.publish("price.QUICK")
         rig.clock.advance(0.07)
         most = max(most, len(rig.clock.calls))
     assert most <= 4
@@ -797,14 +801,14 @@ def test_a_slow_client_gets_the_newest_values_in_id_order_and_then_what_was_merg
     rig = HubRig()
     listener = rig.listener("price.*", "news")
     listener.pipe.clog()
-    rig.say("price.A")
-    rig.say("price.B")
-    log1 = rig.say("news", log=True)
+    rig.publish("price.A")
+    rig.publish("price.B")
+    log1 = rig.publish("news", log=True)
     rig.clock.turn()
-    a = rig.say("price.A")
-    log2 = rig.say("news", log=True)
-    rig.say("price.B")
-    b = rig.say("price.B")
+    a = rig.publish("price.A")
+    log2 = rig.publish("news", log=True)
+    rig.publish("price.B")
+    b = rig.publish("price.B")
     rig.clock.turn()
     assert listener.take() == []
     listener.pipe.drain()
@@ -812,7 +816,7 @@ def test_a_slow_client_gets_the_newest_values_in_id_order_and_then_what_was_merg
     conflated = listener.pipe.messages[-1]
     assert listener.outline() == [log1, a, log2, b, "conflated"]
     assert conflated == {"type": "conflated", "skipped": {"price.A": 1, "price.B": 2}}
-    live = rig.say("price.A")
+    live = rig.publish("price.A")
     rig.clock.turn()
     assert listener.outline() == [live]
 
@@ -821,7 +825,7 @@ def test_a_slow_client_that_had_nothing_merged_hears_nothing_of_it() -> None:
     rig = HubRig()
     listener = rig.listener("price.*")
     listener.pipe.clog()
-    ids = [rig.say("price.A"), rig.say("price.B")]
+    ids = [rig.publish("price.A"), rig.publish("price.B")]
     rig.clock.turn()
     listener.pipe.drain()
     rig.clock.advance(0.02)
@@ -834,7 +838,7 @@ def test_a_stuck_client_changes_nothing_for_the_others() -> None:
     stuck.pipe.clog()
     ids = []
     for _ in range(50):
-        ids.append(rig.say("price.A"))
+        ids.append(rig.publish("price.A"))
         rig.clock.advance(0.05)
     assert quick.outline() == ids
     assert stuck.take() == []
@@ -844,7 +848,7 @@ def test_a_buffer_below_the_mark_merges_nothing() -> None:
     rig = HubRig()
     listener = rig.listener("price.*")
     listener.pipe.pause()
-    ids = [rig.say("price.A") for _ in range(10)]
+    ids = [rig.publish("price.A") for _ in range(10)]
     rig.clock.turn()
     listener.pipe.drain()
     assert listener.outline() == ids
@@ -852,13 +856,13 @@ def test_a_buffer_below_the_mark_merges_nothing() -> None:
 
 def test_answers_to_a_slow_client_stay_whole_and_in_their_place() -> None:
     rig = HubRig()
-    rig.say("price.B")
+    rig.publish("price.B")
     listener = rig.listener("price.A")
     listener.pipe.clog()
-    a = rig.say("price.A")
+    a = rig.publish("price.A")
     rig.clock.turn()
     listener.subscribe("price.B")
-    b = rig.say("price.B")
+    b = rig.publish("price.B")
     rig.clock.turn()
     listener.pipe.drain()
     rig.clock.advance(0.02)
@@ -869,10 +873,10 @@ def test_what_has_no_id_keeps_its_place_among_the_events_held_for_a_slow_client(
     rig = HubRig()
     listener = rig.listener("ohlcv.BTC.1m", "price.BTC")
     listener.pipe.clog()
-    first = rig.say("ohlcv.BTC.1m", log=True)
+    first = rig.publish("ohlcv.BTC.1m", log=True)
     rig.hub.gap("ohlcv.BTC.1m", 1, 2)
-    second = rig.say("ohlcv.BTC.1m", log=True)
-    third = rig.say("price.BTC")
+    second = rig.publish("ohlcv.BTC.1m", log=True)
+    third = rig.publish("price.BTC")
     rig.clock.turn()
     listener.pipe.drain()
     rig.clock.advance(0.02)
@@ -883,8 +887,8 @@ def test_a_slow_client_that_unsubscribes_is_not_sent_what_was_held_of_it() -> No
     rig = HubRig()
     listener = rig.listener("price.A", "price.B")
     listener.pipe.clog()
-    rig.say("price.A")
-    b = rig.say("price.B")
+    rig.publish("price.A")
+    b = rig.publish("price.B")
     rig.clock.turn()
     rig.hub.unsubscribe(listener.outbox, ["price.A"])
     listener.pipe.drain()
@@ -898,7 +902,7 @@ def test_a_client_over_its_outbox_is_cut_with_4008_and_can_resume() -> None:
     listener = rig.listener("news")
     cursor = rig.hub.position
     listener.pipe.clog()
-    ids = [rig.say("news", "x" * 300, log=True) for _ in range(10)]
+    ids = [rig.publish("news", "x" * 300, log=True) for _ in range(10)]
     rig.clock.advance(0.03)
     closing = listener.pipe.closing
     assert closing is not None and (closing.code, closing.reconnect) == (4008, True)
@@ -911,7 +915,7 @@ def test_state_alone_does_not_fill_an_outbox() -> None:
     listener = rig.listener("price.BTC")
     listener.pipe.clog()
     for _ in range(100):
-        rig.say("price.BTC", "x" * 300)
+        rig.publish("price.BTC", "x" * 300)
         rig.clock.advance(0.03)
     assert listener.pipe.close_code() is None
 
@@ -920,7 +924,7 @@ def test_a_client_that_takes_nothing_is_cut_when_its_time_is_over() -> None:
     rig = HubRig(stall_s=30)
     listener = rig.listener("price.BTC")
     listener.pipe.clog()
-    rig.say("price.BTC")
+    rig.publish("price.BTC")
     rig.clock.advance(27.9)
     assert listener.pipe.close_code() is None
     rig.clock.advance(0.2)
@@ -931,7 +935,7 @@ def test_where_little_time_is_given_a_quarter_of_it_is_for_the_goodbye() -> None
     rig = HubRig(stall_s=1)
     listener = rig.listener("price.BTC")
     listener.pipe.clog()
-    rig.say("price.BTC")
+    rig.publish("price.BTC")
     rig.clock.advance(0.7)
     assert listener.pipe.close_code() is None
     rig.clock.advance(0.1)
@@ -942,7 +946,7 @@ def test_a_client_that_takes_a_little_now_and_then_is_kept() -> None:
     rig = HubRig(stall_s=30)
     listener = rig.listener("price.BTC")
     listener.pipe.clog()
-    rig.say("price.BTC")
+    rig.publish("price.BTC")
     for _ in range(10):
         rig.clock.advance(25)
         listener.pipe.drain(100)
@@ -953,7 +957,7 @@ def test_a_client_with_little_in_its_buffer_that_never_drains_is_found_and_cut()
     rig = HubRig(stall_s=30)
     listener = rig.listener("price.BTC")
     listener.pipe.pause()
-    rig.say("price.BTC")
+    rig.publish("price.BTC")
     for _ in range(33):
         rig.clock.advance(1)
         rig.hub.members.find_stuck()
@@ -963,14 +967,14 @@ def test_a_client_with_little_in_its_buffer_that_never_drains_is_found_and_cut()
 def test_a_newcomer_to_a_throttled_group_that_is_slow_gets_its_values_in_order_and_merged() -> None:
     rig = HubRig()
     rig.listener("price.*", interval_ms=1000)
-    rig.say("price.A")
+    rig.publish("price.A")
     newcomer = rig.client()
     newcomer.subscribe("price.*", interval_ms=1000)
     newcomer.take()
     newcomer.pipe.clog()
-    b = rig.say("price.B")
+    b = rig.publish("price.B")
     rig.clock.advance(1)
-    a = rig.say("price.A")
+    a = rig.publish("price.A")
     rig.clock.advance(1)
     newcomer.pipe.drain()
     rig.clock.advance(0.02)
@@ -983,7 +987,7 @@ def test_a_newcomer_to_a_throttled_group_that_is_slow_gets_its_values_in_order_a
 def test_a_snapshot_lists_the_selected_topics_that_have_a_value_by_id() -> None:
     rig = HubRig()
     for topic in ("price.B", "price.A", "news", "price.B"):
-        rig.say(topic, log=topic == "news")
+        rig.publish(topic, log=topic == "news")
     assert [topic.name for topic in rig.hub.snapshot(["price.*", "price.A", "ohlcv.X.1m"])] == ["price.A", "price.B"]
     assert [topic.name for topic in rig.hub.snapshot([">"])] == ["price.A", "news", "price.B"]
 
@@ -991,7 +995,7 @@ def test_a_snapshot_lists_the_selected_topics_that_have_a_value_by_id() -> None:
 @pytest.mark.parametrize("read", ["snapshot", "current_topics", "subscribe"])
 def test_after_a_standstill_every_reader_of_freshness_finds_old_values_stale(read: str) -> None:
     rig = HubRig(ttl_s=10.0)
-    rig.say("price.A")
+    rig.publish("price.A")
     rig.clock.turn()
     rig.clock.seconds += 11.0  # without any housekeeping
     match read:
@@ -1019,7 +1023,7 @@ def slow_reader(rig: HubRig) -> HubClient:
     client = rig.listener("price.*")
     for _ in range(2):
         client.pipe.clog()
-        rig.say("price.A")
+        rig.publish("price.A")
         rig.clock.advance(0.1)
         client.pipe.drain()
         rig.clock.advance(0.1)
@@ -1032,8 +1036,8 @@ def test_a_client_that_falls_behind_again_is_pinged_after_each_portion() -> None
     assert client.outbox.paced
     assert client.pipe.reader.pings == 1
     client.take()
-    rig.say("price.A", 1)
-    rig.say("price.A", 2)
+    rig.publish("price.A", 1)
+    rig.publish("price.A", 2)
     rig.clock.advance(5.0)
     assert client.outline() == [], "it has not read the last portion yet"
     rig.hub.members.answered(client.outbox)
@@ -1046,12 +1050,12 @@ def test_a_paced_client_that_answers_quickly_is_as_good_as_any_other_again() -> 
     client = slow_reader(rig)
     for _ in range(20):
         rig.hub.members.answered(client.outbox)
-        rig.say("price.A")
+        rig.publish("price.A")
         rig.clock.advance(0.05)
     assert not client.outbox.paced
     assert not client.outbox.lagging
     client.take()
-    rig.say("price.A")
+    rig.publish("price.A")
     rig.clock.turn()
     assert client.outline() == [rig.hub.position]
 
@@ -1059,7 +1063,7 @@ def test_a_paced_client_that_answers_quickly_is_as_good_as_any_other_again() -> 
 def test_a_paced_client_that_never_answers_is_cut_after_stall_s() -> None:
     rig = HubRig(stall_s=5.0)
     client = slow_reader(rig)
-    rig.say("price.A")
+    rig.publish("price.A")
     rig.pass_time(6.0)
     assert client.pipe.close_code() == 4008
 
@@ -1069,7 +1073,7 @@ def test_an_sse_client_is_never_paced_because_it_cannot_answer() -> None:
     client = rig.listener("price.*", wire=Wire.SSE)
     for _ in range(3):
         client.pipe.clog()
-        rig.say("price.A")
+        rig.publish("price.A")
         rig.clock.advance(0.1)
         client.pipe.drain()
         rig.clock.advance(0.1)
@@ -1081,7 +1085,7 @@ def test_a_slow_pong_alone_begins_the_pacing() -> None:
     rig = HubRig()
     client = rig.listener("price.*")
     rig.hub.members.pace(client.outbox)
-    rig.say("price.A")
+    rig.publish("price.A")
     rig.clock.advance(0.1)
     assert client.outline() == [rig.hub.position]
     assert client.pipe.reader.pings == 1
@@ -1094,7 +1098,7 @@ def test_a_paced_client_hears_of_every_topic_however_often_all_of_them_change() 
     heard: set[str] = set()
     for _ in range(12):
         for name in names:
-            rig.say(name, "x" * 400)
+            rig.publish(name, "x" * 400)
         rig.clock.advance(1.0)
         rig.hub.members.answered(client.outbox)
         heard |= {str(message["topic"]) for message in client.take() if message["type"] == "update"}
@@ -1106,7 +1110,7 @@ def test_unsubscribing_takes_a_topic_out_of_what_a_paced_client_still_gets() -> 
     client = slow_reader(rig)
     client.subscribe("news")
     for number in range(300):
-        rig.say(f"price.T{number}", "x" * 400)
+        rig.publish(f"price.T{number}", "x" * 400)
     rig.clock.advance(1.0)
     rig.hub.members.answered(client.outbox)
     rig.hub.unsubscribe(client.outbox, ["price.*"])

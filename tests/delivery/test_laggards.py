@@ -24,7 +24,7 @@ def test_a_paced_client_that_reads_everything_is_never_cut_however_long_it_was_q
     rig.hub.members.pace(client.outbox)
     ids = []
     for _ in range(3):
-        ids.append(rig.say("ohlcv.A.1m", log=True))
+        ids.append(rig.publish("ohlcv.A.1m", log=True))
         quick(rig, client, quiet_s)
     assert client.pipe.closing is None
     assert [each for each in client.outline() if each in ids] == ids
@@ -36,7 +36,7 @@ def test_a_paced_client_that_reads_nothing_is_cut_when_stall_s_is_over_and_not_b
     client = rig.listener("ohlcv.A.1m")
     rig.hub.members.pace(client.outbox)
     quick(rig, client, quiet_s)
-    rig.say("ohlcv.A.1m", log=True)
+    rig.publish("ohlcv.A.1m", log=True)
     rig.clock.advance(27.5)
     assert client.pipe.closing is None
     rig.clock.advance(3.0)
@@ -48,7 +48,7 @@ def test_a_lagging_client_that_takes_a_little_of_what_it_owes_now_and_then_is_ke
     client = rig.listener("ohlcv.A.1m")
     quick(rig, client, 100)
     client.pipe.clog()
-    said = rig.say("ohlcv.A.1m", log=True)
+    said = rig.publish("ohlcv.A.1m", log=True)
     for _ in range(6):
         rig.clock.advance(20.0)
         client.pipe.drain(1000)
@@ -63,10 +63,10 @@ def test_a_quiet_paced_client_gets_what_is_held_back_for_it_before_it_is_dismiss
     rig = HubRig()
     client = rig.listener("price.A", "ohlcv.A.1m")
     rig.hub.members.pace(client.outbox)
-    rig.say("price.A")
+    rig.publish("price.A")
     quick(rig, client, quiet_s)
     client.take()
-    said = rig.say("ohlcv.A.1m", log=True)
+    said = rig.publish("ohlcv.A.1m", log=True)
     rig.hub.members.dismiss(client.outbox, SHUTTING_DOWN, 1000)
     assert client.outline() == [said, "goodbye"]
 
@@ -75,12 +75,12 @@ def test_a_client_that_fell_behind_after_a_standstill_is_not_forgiven_for_it() -
     rig = HubRig()
     early = rig.listener("ohlcv.A.1m")
     early.pipe.clog()
-    rig.say("ohlcv.A.1m", log=True)
+    rig.publish("ohlcv.A.1m", log=True)
     rig.clock.turn()
     rig.clock.seconds += 11.0  # a standstill: the timer has not fired yet
     late = rig.listener("ohlcv.A.1m")
     late.pipe.clog()
-    rig.say("ohlcv.A.1m", log=True)
+    rig.publish("ohlcv.A.1m", log=True)
     rig.clock.turn()
     rig.clock.advance(29.0)
     assert late.pipe.close_code() == 4008

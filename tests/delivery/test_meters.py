@@ -57,8 +57,8 @@ def test_each_message_is_counted_once_with_its_bytes_whatever_way_it_takes(same:
     for number, client in enumerate([*clients, *streams]):
         client.subscribe("price.*", *([] if same else [f"ohlcv.A{number}.1m"]))
     for _ in range(4):
-        rig.say("price.A")
-        rig.say("price.B")
+        rig.publish("price.A")
+        rig.publish("price.B")
         rig.clock.turn()
     for kind, members, counted in (("websocket", clients, sizes), ("sse", streams, sizes_sse)):
         tally = rig.hub.sent[kind]
@@ -70,9 +70,9 @@ def test_each_message_is_counted_once_with_its_bytes_whatever_way_it_takes(same:
 def test_a_message_waits_from_being_said_until_it_is_handed_over() -> None:
     rig = HubRig()
     rig.listener("price.*")
-    rig.say("price.A")
+    rig.publish("price.A")
     rig.clock.seconds += 0.003
-    rig.say("price.B")
+    rig.publish("price.B")
     rig.clock.turn()
     assert rig.hub.sent["websocket"].waited.buckets()[3:5] == [("0.005", 2.0), ("0.01", 2.0)]
     assert rig.hub.sent["websocket"].waited.sum == pytest.approx(0.006)
@@ -83,9 +83,9 @@ def test_who_comes_late_in_a_round_of_many_has_waited_longer() -> None:
     rig = HubRig()
     for _ in range(WRITES_A_TURN + 10):
         rig.listener("price.A")
-    rig.say("price.A")
+    rig.publish("price.A")
     rig.clock.turn()
-    rig.say("price.A")
+    rig.publish("price.A")
     rig.clock.seconds += 0.2
     rig.clock.turn()
     rig.clock.seconds += 0.2
@@ -103,7 +103,7 @@ def test_who_comes_late_in_a_round_of_many_has_waited_longer() -> None:
 def test_a_throttled_value_waits_from_its_beat() -> None:
     rig = HubRig()
     listener = rig.listener("price.A", interval_ms=1000)
-    rig.say("price.A")
+    rig.publish("price.A")
     rig.clock.advance(2)
     assert listener.pipe.of_type("update")
     assert rig.hub.sent["websocket"].waited.buckets()[0] == ("0.0005", 1.0)
@@ -113,12 +113,12 @@ def test_who_has_a_part_already_is_counted_for_the_rest_alone() -> None:
     rig = HubRig()
     first = rig.client()
     first.subscribe("price.*", interval_ms=1000)
-    rig.say("price.A")
-    rig.say("price.B")
+    rig.publish("price.A")
+    rig.publish("price.B")
     late = rig.client()
     late.subscribe("price.*", interval_ms=1000)
     assert len(rig.hub.groups.by_key) == 1
-    rig.say("price.A")
+    rig.publish("price.A")
     rig.clock.advance(2)
     assert (len(first.pipe.of_type("update")), len(late.pipe.of_type("update"))) == (2, 3)
     assert rig.hub.sent["websocket"].messages == len(first.pipe.messages) + len(late.pipe.messages)
@@ -131,7 +131,7 @@ def test_what_is_held_counts_when_it_is_sent_and_not_as_late() -> None:
     before = tally.messages
     listener.pipe.clog()
     for _ in range(3):
-        rig.say("price.A")
+        rig.publish("price.A")
         rig.clock.turn()
     assert (tally.messages, listener.outbox.held_messages) == (before, 1)
     listener.pipe.drain()
@@ -143,10 +143,10 @@ def test_what_is_held_counts_when_it_is_sent_and_not_as_late() -> None:
 
 def test_resumes_and_gaps_are_counted_by_what_became_of_them() -> None:
     rig = HubRig(ring_events=2)
-    start = rig.say("news", log=True)
+    start = rig.publish("news", log=True)
     rig.listener("news").subscribe("price.*", since=start)
     for _ in range(4):
-        rig.say("news", log=True)
+        rig.publish("news", log=True)
     for since in (start, "other-1", "nonsense", None):
         client = rig.client()
         client.subscribe("news", since=since)

@@ -65,7 +65,7 @@ def test_a_client_resumes_from_any_id_and_loses_and_doubles_nothing(seed: int, i
     rig = HubRig()
     names = ["price.A", "price.B", "price.C", "ohlcv.A.1m", "ohlcv.B.1m"]
     for name in names[:3]:
-        rig.say(name)
+        rig.publish(name)
     rig.listener("price.*", interval_ms=interval_ms)  # holds the same values in a group of its own
     mixed = rig.client()
     mixed.subscribe("price.A", interval_ms=1000)
@@ -76,7 +76,7 @@ def test_a_client_resumes_from_any_id_and_loses_and_doubles_nothing(seed: int, i
     newest: dict[str, int] = {}
     for _ in range(120):
         name = rng.choice(names)
-        said = seq(rig.say(name, log=name.startswith("ohlcv")))
+        said = seq(rig.publish(name, log=name.startswith("ohlcv")))
         newest[name] = said
         if name.startswith("ohlcv"):
             logs.append(said)
@@ -97,8 +97,8 @@ def test_what_is_held_comes_before_an_answer_that_has_a_position(how: str, compa
     rig = HubRig()
     client = rig.listener("price.A", "price.B", interval_ms=60_000)
     others = [rig.listener("price.A", "price.B", interval_ms=60_000) for _ in range(companions)]
-    held = [rig.say("price.A"), rig.say("price.B")]
-    rig.say("news")
+    held = [rig.publish("price.A"), rig.publish("price.B")]
+    rig.publish("news")
     rig.clock.turn()
     assert client.take() == []
     if how == "snapshot":
@@ -106,7 +106,7 @@ def test_what_is_held_comes_before_an_answer_that_has_a_position(how: str, compa
     else:
         client.subscribe("news", interval_ms=60_000)
     assert client.outline()[:2] == held
-    later = rig.say("price.A")
+    later = rig.publish("price.A")
     rig.clock.advance(61)
     assert client.outline() == [later]
     assert all(other.outline() == [held[1], later] for other in others)
@@ -115,8 +115,8 @@ def test_what_is_held_comes_before_an_answer_that_has_a_position(how: str, compa
 def test_a_value_that_one_interval_alone_holds_is_not_sent_again_on_resume() -> None:
     rig = HubRig()
     client = rig.listener("price.A", "price.B", interval_ms=1000)
-    rig.say("price.A")
-    newest = rig.say("price.B")
+    rig.publish("price.A")
+    newest = rig.publish("price.B")
     rig.clock.advance(1.0)
     assert client.outline()[-1] == newest
     rig.hub.members.leave(client.outbox)
@@ -130,8 +130,8 @@ def test_the_value_that_later_ids_have_overtaken_is_sent_whichever_interval_come
     client = rig.client()
     client.subscribe("price.A", interval_ms=60_000)
     client.subscribe("price.B")
-    rig.say("price.A", "held")
-    cursor = rig.say("price.B")
+    rig.publish("price.A", "held")
+    cursor = rig.publish("price.B")
     rig.clock.turn()
     assert client.outline()[-1] == cursor
     rig.hub.members.leave(client.outbox)

@@ -20,8 +20,8 @@ def test_a_delivery_that_is_interrupted_while_another_waits_reaches_everybody() 
     for client in (*many, *two):
         client.take()
     for number in range(400):
-        rig.say(f"price.S{number}", "x" * 150)
-    candle = rig.say("ohlcv.BTC.1m", log=True)
+        rig.publish(f"price.S{number}", "x" * 150)
+    candle = rig.publish("ohlcv.BTC.1m", log=True)
     while rig.clock.next_turn:
         rig.clock.turn()
     assert {client.outline()[-1] for client in (*many, *two)} == {candle}
@@ -66,7 +66,7 @@ def test_every_event_reaches_every_member_once_and_in_order_however_little_a_tur
         match rng.randrange(7):
             case 0 | 1 | 2:
                 for name in rng.sample(names, rng.randint(1, 6)):
-                    said = rig.say(name, "x" * rng.randint(0, 200), log=name.startswith("ohlcv"))
+                    said = rig.publish(name, "x" * rng.randint(0, 200), log=name.startswith("ohlcv"))
                     events += [(said, name)]
             case 3 | 4:
                 rig.clock.turn()
@@ -89,7 +89,7 @@ def test_every_event_reaches_every_member_once_and_in_order_however_little_a_tur
 def test_a_flush_that_fails_goes_on_in_the_next_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = HubRig()
     listener = rig.listener("price.A")
-    said = rig.say("price.A")
+    said = rig.publish("price.A")
     with monkeypatch.context() as broken:
         broken.setattr(rounds.Rounds, "_write", lambda self, budget: 1 / 0)
         with pytest.raises(ZeroDivisionError):

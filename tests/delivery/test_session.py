@@ -72,7 +72,7 @@ def test_hello_comes_first_and_says_who_we_are() -> None:
 
 def test_topics_of_the_url_are_subscribed_after_hello() -> None:
     rig = Talk()
-    cursor, missed = rig.say("price.BTC"), rig.say("price.BTC")
+    cursor, missed = rig.publish("price.BTC"), rig.publish("price.BTC")
     rig.opened("btc-usdt", "price.btc", since=cursor, interval_ms=100)
     hello, error, subscribed, update, synced = rig.pipe.take()
     assert (hello["type"], error["code"]) == ("hello", "unknown_topic")
@@ -138,11 +138,11 @@ def test_subscribe_takes_topics_as_people_spell_them() -> None:
 
 def test_subscribe_resumes_and_throttles() -> None:
     rig = talk()
-    cursor = rig.say("price.BTC")
+    cursor = rig.publish("price.BTC")
     subscribed, _ = rig.ask(op="subscribe", topics=["price.ETH"], since=cursor, interval_ms=1000)
     assert (subscribed["resumed"], subscribed["from"]) == (True, cursor)
-    rig.say("price.ETH")
-    update = rig.say("price.ETH")
+    rig.publish("price.ETH")
+    update = rig.publish("price.ETH")
     rig.clock.turn()
     assert rig.pipe.messages == []
     rig.clock.advance(1)
@@ -167,13 +167,13 @@ def test_unsubscribe_names_what_it_took_off() -> None:
 
 def test_snapshot_gives_last_values_with_their_position_and_subscribes_nothing() -> None:
     rig = talk()
-    rig.say("price.ETH")
-    btc = rig.say("price.BTC", 3)
+    rig.publish("price.ETH")
+    btc = rig.publish("price.BTC", 3)
     (answer,) = rig.ask(op="snapshot", topics=["price.BTC", "price.SOL"], req=2)
     assert (answer["id"], answer["topics"], answer["stale"], answer["req"]) == (btc, ["price.BTC", "price.SOL"], [], 2)
     events: Any = answer["events"]
     assert [(event["type"], event["id"], event["data"]) for event in events] == [("update", btc, {"value": 3})]
-    rig.say("price.BTC")
+    rig.publish("price.BTC")
     rig.clock.turn()
     assert rig.pipe.messages == []
 
@@ -181,7 +181,7 @@ def test_snapshot_gives_last_values_with_their_position_and_subscribes_nothing()
 def test_a_snapshot_of_much_comes_in_several_messages_of_which_each_fits() -> None:
     rig = Talk(many(400), ttl_s=10.0).opened()
     sizes = [MAX_EVENT_BYTES - 200, *[4000] * 300, MAX_EVENT_BYTES - 200, 10]
-    ids = [rig.say(f"price.S{number}", "x" * size) for number, size in enumerate(sizes)]
+    ids = [rig.publish(f"price.S{number}", "x" * size) for number, size in enumerate(sizes)]
     rig.clock.seconds += 11.0
     parts = rig.ask(op="snapshot", topics=["price.*", *(f"price.S{number}" for number in range(400))], req=5)
     assert len(parts) > 4
@@ -210,7 +210,7 @@ def test_a_snapshot_of_nothing_is_one_empty_message() -> None:
 
 def test_a_snapshot_after_a_standstill_says_which_values_are_stale() -> None:
     rig = Talk(ttl_s=10.0).opened()
-    rig.say("price.BTC")
+    rig.publish("price.BTC")
     rig.clock.seconds += 11.0  # without any housekeeping
     (answer,) = rig.ask(op="snapshot", topics=["price.BTC"])
     assert answer["stale"] == ["price.BTC"]
@@ -219,7 +219,7 @@ def test_a_snapshot_after_a_standstill_says_which_values_are_stale() -> None:
 def test_a_snapshot_on_a_throttled_connection_comes_after_what_is_held() -> None:
     rig = talk()
     rig.ask(op="subscribe", topics=["price.BTC"], interval_ms=60_000)
-    rig.say("price.BTC")
+    rig.publish("price.BTC")
     update, answer = rig.ask(op="snapshot", topics=["price.ETH"])
     assert (update["type"], answer["type"]) == ("update", "snapshot")
     assert update["id"] == answer["id"] == "e1-1"
@@ -238,7 +238,7 @@ def test_batches_are_compressed_for_a_client_that_inflates() -> None:
     rig = Talk(inflates=True).opened()
     rig.ask(op="subscribe", topics=["price.*"], batch=True)
     assert rig.outbox.wire is Wire.WEBSOCKET_DEFLATE
-    ids = [rig.say(f"price.{base}", "x" * 400) for base in BASES]
+    ids = [rig.publish(f"price.{base}", "x" * 400) for base in BASES]
     rig.pipe.take()
     rig.clock.turn()
     assert [message["id"] for message in rig.pipe.take()] == ids
@@ -423,7 +423,7 @@ def test_who_asks_for_everything_again_and_again_without_reading_is_cut_at_once(
     rig = Talk()
     rig.opened()
     for base in BASES:
-        rig.say(f"price.{base}", "x" * 300_000)
+        rig.publish(f"price.{base}", "x" * 300_000)
     rig.pipe.clog()
     for number in range(10):
         rig.session.receive(orjson.dumps({"op": "snapshot", "topics": [">"], "req": number}))
@@ -557,6 +557,6 @@ def test_whatever_a_client_sends_raises_nothing_and_changes_nothing_for_another(
             assert isinstance(answer["type"], str)
             if answer["type"] == "error":
                 assert answer["code"] in CODES and answer["message"]
-        ids += [rig.say("price.BTC"), rig.say("ohlcv.ETH.1m", log=True)]
+        ids += [rig.publish("price.BTC"), rig.publish("ohlcv.ETH.1m", log=True)]
         rig.clock.turn()
     assert other.outline() == ids

@@ -76,7 +76,7 @@ def test_at_most_one_value_a_topic_and_interval_comes_on_every_path(seed: int, t
     rig = HubRig()
     names = [f"price.T{number}" for number in range(rng.randint(2, 6))]
     for name in names:
-        rig.say(name)
+        rig.publish(name)
     rig.clock.turn()
     everyone = []
     wires = [Wire.WEBSOCKET, Wire.WEBSOCKET_BATCH, Wire.SSE]
@@ -100,7 +100,7 @@ def test_at_most_one_value_a_topic_and_interval_comes_on_every_path(seed: int, t
         if tick % 7 == 3:
             rng.shuffle(order)
         for name in order if tick % 5 else rng.sample(names, rng.randint(1, len(names))):
-            rig.say(name)
+            rig.publish(name)
         rig.clock.turn()
         for watched in everyone:
             watched.read(rig.clock.now())
@@ -138,7 +138,7 @@ def test_the_sweep_has_reached_every_path() -> None:
 def test_a_throttled_client_beside_unthrottled_ones_gets_one_value_a_second(others: int, named: list[str]) -> None:
     rig = HubRig()
     for name in ("price.A", "price.B", "price.C"):
-        rig.say(name)
+        rig.publish(name)
     rig.clock.turn()
     throttled = rig.client(watched=True)
     throttled.subscribe(*named, interval_ms=1000)
@@ -147,7 +147,7 @@ def test_a_throttled_client_beside_unthrottled_ones_gets_one_value_a_second(othe
     throttled.take()
     for _ in range(100):
         for name in ("price.A", "price.B", "price.C"):
-            rig.say(name)
+            rig.publish(name)
         rig.clock.advance(0.1)
     counts = Counter(str(message["topic"]) for message in throttled.take())
     assert set(counts.values()) <= {10, 11}
@@ -161,8 +161,8 @@ def test_a_group_has_one_beat_an_interval_however_many_log_events_release_it() -
     rig.listener("price.A", "ohlcv.A.1m", interval_ms=60_000)
     rig.listener("price.A", "ohlcv.A.1m", interval_ms=1000)
     for _ in range(1000):
-        rig.say("price.A")
-        rig.say("ohlcv.A.1m", log=True)
+        rig.publish("price.A")
+        rig.publish("ohlcv.A.1m", log=True)
         rig.clock.turn()
     assert len(rig.hub.beats) <= 2
     assert len(rig.hub.beats.heap) <= 2
@@ -175,7 +175,7 @@ def test_a_client_that_changes_its_interval_again_and_again_leaves_nothing_behin
     client = rig.client()
     for number in range(600)[::step]:
         client.subscribe("price.A", "price.B", interval_ms=3_000_000 + number)
-        rig.say("price.A")
+        rig.publish("price.A")
         rig.clock.turn()
         if number % 50 == 0:
             rig.clock.advance(1.0)
@@ -194,7 +194,7 @@ def test_after_everyone_has_left_nothing_of_them_is_kept() -> None:
     clients = [rig.client() for _ in range(20)]
     for number, client in enumerate(clients):
         client.subscribe("price.*", f"ohlcv.{number}.>", f"price.X{number}", interval_ms=100 * (number % 4))
-        rig.say("price.A")
+        rig.publish("price.A")
     rig.clock.turn()
     for client in clients:
         rig.hub.members.leave(client.outbox)
@@ -243,7 +243,7 @@ def test_a_beat_lets_one_value_out_however_early_its_timer_fires(
     step_s = interval_ms / 1000 / 40
     rig.clock.advance(step_s / 3)  # so that no beat falls on the end of a step
     for _ in range(200 * 40):
-        rig.say("price.A")
+        rig.publish("price.A")
         rig.clock.advance(step_s)
         watched.read(rig.clock.now())
     watched.check(resolution_s and resolution_s + step_s)
@@ -257,7 +257,7 @@ def test_late_timers_let_every_topic_out_once_and_lose_nothing() -> None:
     listener = rig.listener("price.A", interval_ms=100)
     last = ""
     for _ in range(500):
-        last = rig.say("price.A")
+        last = rig.publish("price.A")
         rig.clock.advance(0.01)
     rig.clock.advance(1.0)
     ids = listener.outline()

@@ -260,7 +260,7 @@ class HubRig:
         client.take()
         return client
 
-    def say(self, topic: str, value: object = None, *, log: bool = False) -> str:
+    def publish(self, topic: str, value: object = None, *, log: bool = False) -> str:
         """Publish an event; return its id. Clients receive it at `clock.turn()`."""
         now_ms = self.clock.wall_ms()
         self.hub.publish(Event(topic, now_ms, now_ms, "binance", {"value": value}, log))

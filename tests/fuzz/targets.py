@@ -61,7 +61,7 @@ def message(data: bytes) -> None:
         except UnicodeDecodeError:  # the frame layer refuses such text
             continue
         session.receive(line)
-        ids += [rig.say("price.BTC"), rig.say("ohlcv.ETH.1m", log=True)]
+        ids += [rig.publish("price.BTC"), rig.publish("ohlcv.ETH.1m", log=True)]
         rig.clock.turn()
     for answer in pipe.take():
         assert isinstance(answer["type"], str)
@@ -81,8 +81,8 @@ def cursor(data: bytes) -> None:
     for wire in (Wire.WEBSOCKET, Wire.SSE):
         rig = HubRig(ring_events=RING)
         for _ in range(PUBLISHED):
-            rig.say("price.BTC")
-            rig.say("ohlcv.BTC.1m", log=True)
+            rig.publish("price.BTC")
+            rig.publish("ohlcv.BTC.1m", log=True)
         client = rig.client(wire)
         client.subscribe("price.BTC", "ohlcv.BTC.1m", since=since)
         messages = client.take()

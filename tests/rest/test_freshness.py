@@ -367,7 +367,7 @@ def test_a_time_in_a_body_is_believed_to_the_round_trip() -> None:
 
 def test_ages_do_not_jump_with_our_wall_clock() -> None:  # N16
     rig = HubRig(ttl_s=10.0)
-    rig.say("price.BTC")
+    rig.publish("price.BTC")
     topic = rig.hub.topics["price.BTC"]
     rig.clock.advance(5)
     for jump_ms in (3_600_000, -7_200_000):

@@ -118,19 +118,19 @@ async def test_the_values_of_all_topics_are_as_described_on_both_transports(tmp_
 def test_what_is_said_about_the_stream_is_as_described() -> None:
     heard: list[Message] = []
     rig = HubRig(ring_events=2, ttl_s=60.0)
-    rig.say("price.BTC")
+    rig.publish("price.BTC")
     for _ in range(4):
-        rig.say("news", log=True)
+        rig.publish("news", log=True)
     listener = rig.client()
     listener.subscribe("price.BTC", "news", since="e0-7", req="a")
     rig.hub.gap("news", 60_000, 180_000)
     rig.clock.turn()
     rig.pass_time(61)
-    rig.say("price.BTC")
+    rig.publish("price.BTC")
     rig.clock.turn()
     listener.pipe.clog()
     for _ in range(3):
-        rig.say("price.BTC")
+        rig.publish("price.BTC")
         rig.clock.turn()
     listener.pipe.drain()
     rig.clock.advance(0.02)
