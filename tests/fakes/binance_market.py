@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 SECOND_MS = 1_000
@@ -322,13 +323,13 @@ class Bar:
 class History:
     """The past of one pair, drawn from the seed: days, split into hours, minutes, seconds."""
 
-    def __init__(self, pair: Pair, seed: int, start_ms: int) -> None:
+    def __init__(self, pair: Pair, seed: int, start_day: int) -> None:
         self._pair = pair
         self._key = f"{seed}:{pair.symbol}"
         self._tick = atoms_of(pair.tick)
         self._lot = 2 * atoms_of(pair.lot)  # an even number of lots: takers bought half of them
         self._base_price = atoms_of(pair.price)
-        self._start_day = (pair.stopped_ms or start_ms) // DAY_MS
+        self._start_day = start_day
         self._blocks: dict[tuple[int, int], list[Bar]] = {}
         rng = random.Random(f"{self._key}:waves")
         self._waves = [  # period in days, phase, height
@@ -470,6 +471,12 @@ class History:
         return [self._snap(price) for price in path]
 
 
+@lru_cache(maxsize=1000)
+def history_of(pair: Pair, seed: int, start_day: int) -> History:
+    """Return the past of a pair, which all exchanges of a process share: drawing it is most of the work of a start."""
+    return History(pair, seed, start_day)
+
+
 def shares(total: int, weights: list[int]) -> Iterator[int]:
     """`total` in parts about as large as their weights, and exactly `total` together."""
     whole = sum(weights)
@@ -489,7 +496,7 @@ class Instrument:
 
     def __init__(self, pair: Pair, seed: int, start_ms: int, seconds_kept: int) -> None:
         self.pair = pair
-        self.history = History(pair, seed, start_ms)
+        self.history = history_of(pair, seed, (pair.stopped_ms or start_ms) // DAY_MS)
         self.quiet = False
         self.tick = atoms_of(pair.tick)
         self.lot = atoms_of(pair.lot)

@@ -40,7 +40,7 @@ class Listed:
 
     def extremes(self, since_ms: float, until_ms: float) -> tuple[float, float]:
         """Return the highest and the lowest price of a span, including its ends."""
-        prices = [self.price_at(since_ms + (until_ms - since_ms) * part / 12) for part in range(13)]
+        prices = [self.price_at(since_ms + (until_ms - since_ms) * part / 4) for part in range(5)]
         return max(prices), min(prices)
 
 
