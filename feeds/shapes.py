@@ -28,6 +28,9 @@ Change24h = Annotated[float, about("Change in 24 h, percent")]
 ChainName = Annotated[str, one_of((chain.name for chain in CHAINS), "Name of the chain")]
 ChainId = Annotated[int, about("EIP-155 id of the chain")]
 Fee = Annotated[float, Field(ge=0)]
+IndexValue = Annotated[int, about("Index: 0 is extreme fear, 100 extreme greed", ge=0, le=100)]
+Classification = Annotated[str, about("The index in words", examples=["Fear"])]
+IndexDay = Annotated[TimeMs, time_of("Day of the index")]
 
 
 @shape(
@@ -235,9 +238,9 @@ class FearGreed(TypedDict):
     """Today's Fear & Greed index."""
 
     index: Literal["fear_and_greed"]
-    value: Annotated[int, about("Index: 0 is extreme fear, 100 extreme greed", ge=0, le=100)]
-    classification: Annotated[str, about("The index in words", examples=["Fear"])] | None
-    timestamp: Annotated[TimeMs, time_of("Day of the index")]
+    value: IndexValue
+    classification: Classification | None
+    timestamp: IndexDay
     next_update_s: Annotated[int, about("Seconds until the next value")] | None
 
 

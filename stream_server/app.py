@@ -36,15 +36,14 @@ from orchestrator.hosts import Hosts
 from orchestrator.http import AiohttpTransport
 from orchestrator.keep_alive import KeepAlive, RestartPolicy
 from orchestrator.persistence import BanFile
-from stream_server import __version__, rest, specs
+from stream_server import __version__, specs
 from stream_server.access.addresses import CONNECTIONS_PER_IP, REST_RATE_PER_S, Connections, RequestRates
 from stream_server.access.jwks import KeyFile
 from stream_server.access.tokens import Access
 from stream_server.connections import descriptors
 from stream_server.connections.envelope import envelope_errors, finish
 from stream_server.connections.listener import listen, open_ports, url_of
-from stream_server.connections.sse import keep_event_sources, sse
-from stream_server.connections.websocket import websocket
+from stream_server.connections.sse import keep_event_sources
 from stream_server.context import CONTEXT, Context
 from stream_server.delivery.clients import Clients
 from stream_server.delivery.demand import Demands
@@ -52,9 +51,9 @@ from stream_server.delivery.hub import Hub, HubPolicy
 from stream_server.observing import memory_limit
 from stream_server.observing.loop_monitor import LoopMonitor
 from stream_server.observing.probe import Probe
-from stream_server.rest import page, status_report
 from stream_server.rest.guard import guard, only_wanted_bodies
-from stream_server.rest.ticket import issue_ticket
+from stream_server.rest.status import status_report
+from stream_server.rest.table import add_routes
 from stream_server.settings import API_KEYS, Settings
 
 log = logging.getLogger(__name__)
@@ -349,12 +348,8 @@ def _application(context: Context, status: StatusTopic) -> web.Application:
     app = web.Application(middlewares=[keep_event_sources, envelope_errors, only_wanted_bodies, guard])
     app[CONTEXT] = context
     app.on_response_prepare.append(finish)
-    app.router.add_get("/ws", websocket, allow_head=False)
-    app.router.add_get("/sse", sse, allow_head=False)
-    rest.add_routes(app, context)
-    app.router.add_post(rest.TICKET, issue_ticket)
-    page.add_routes(app)
-    specs.add_routes(app)
+    add_routes(app)
+    specs.publish(app)
 
     async def background(_: web.Application) -> AsyncIterator[None]:
         tasks = asyncio.create_task(_run_all(context, status), name="service")

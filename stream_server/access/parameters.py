@@ -2,13 +2,12 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from multidict import MultiMapping
 
-from feeds.intervals import INTERVALS
 from feeds.symbols import Symbols
-from stream_server.delivery.fields import MAX_INTERVAL_MS, is_last_event_id
+from stream_server.delivery.fields import is_last_event_id
 from stream_server.delivery.selectors import resolve, sentences
 from stream_server.wire.refusals import Refusal
 
@@ -17,6 +16,17 @@ SHOWN_CHARS = 40
 """The most characters of a client's own words that an error repeats."""
 MAX_TIME_MS = 10**14
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Readable(Protocol[T_co]):
+    """A declared parameter; `parameter_kinds.py` has the kinds."""
+
+    def read(self, parameters: "Parameters") -> T_co:
+        """Return the value that a client gave, or the default."""
+        ...
 
 
 class Asked(Protocol):
@@ -38,6 +48,10 @@ class Parameters:
     def __init__(self, asked: Asked) -> None:
         self.query = asked.query
         self.problems: dict[str, tuple[str, str]] = {}
+
+    def read(self, parameter: Readable[T_co]) -> T_co:
+        """Return the value of a declared parameter."""
+        return parameter.read(self)
 
     def wrong(self, name: str, message: str, code: str = "bad_parameter") -> None:
         """Note a problem with one parameter; the first problem counts."""
@@ -105,20 +119,12 @@ class Parameters:
         named = [self._once(name) for name in dict.fromkeys(self.query) if is_last_event_id(name)]
         return next((header for header in (*headers, *reversed(named), since) if header), None)
 
-    def interval_ms(self) -> int:
-        """Return `interval_ms`, 0 if it is not given."""
-        return self.whole("interval_ms", 0, MAX_INTERVAL_MS, 0)
-
     def choice(self, name: str, choices: Sequence[str], default: str, code: str = "bad_parameter") -> str:
         """Return one of several words."""
         text = self.text(name, default) or default
         if text not in choices:
             self.wrong(name, f"{name} {text[:SHOWN_CHARS]!r} is not one of {', '.join(choices)}", code)
         return text
-
-    def interval(self, choices: Sequence[str] = INTERVALS) -> str:
-        """Return the interval of candles."""
-        return self.choice("interval", choices, "1h", code="invalid_interval")
 
     def flag(self, name: str) -> bool:
         """Return whether a flag is set; False if it is not given."""
@@ -145,10 +151,6 @@ class Parameters:
             self.wrong(name, f"{name} {number} is not from {low} to {high}")
             return None
         return number
-
-    def time_ms(self, name: str) -> int | None:
-        """Return a time in Unix milliseconds; None if it is not given."""
-        return self.maybe_whole(name, 0, MAX_TIME_MS)
 
     def max_age_ms(self) -> float | None:
         """Return `max_age`, which is given in seconds, in milliseconds; None if it is not given."""

@@ -8,6 +8,7 @@ from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler
 from aiohttp_sse import EventSourceResponse
 
+from stream_server.access.parameter_kinds import INTERVAL_MS
 from stream_server.access.parameters import Parameters
 from stream_server.connections.callers import CALLER
 from stream_server.connections.transport import SocketPipe, raw_transport
@@ -40,7 +41,7 @@ async def sse(request: web.Request) -> web.StreamResponse:
     context = request.app[CONTEXT]
     parameters = Parameters(request)
     selectors = parameters.selectors(context.symbols)
-    interval_ms = parameters.interval_ms()
+    interval_ms = parameters.read(INTERVAL_MS)
     since = parameters.cursor(_header_of(request))
     parameters.text("ticket")  # the door has read it; what is wrong with it is named here
     parameters.check()

@@ -12,6 +12,7 @@ from aiohttp import HttpVersion11, WebSocketError, WSMsgType, web
 from websockets.typing import Subprotocol
 
 from stream_server.access.door import WEBSOCKET, Caller
+from stream_server.access.parameter_kinds import BATCH, INTERVAL_MS
 from stream_server.access.parameters import SHOWN_CHARS, Asked, Parameters
 from stream_server.connections.aiohttp_connection import inflow_of
 from stream_server.connections.callers import caller_of
@@ -46,7 +47,7 @@ class Opening:
     def read(cls, asked: Asked, last_event_id: Iterable[str] = ()) -> "Opening":
         """Read `?topics=…&since=…&interval_ms=…&batch=1` and the `Last-Event-ID` headers, which programs may send."""
         parameters = Parameters(asked)
-        topics, interval_ms, batch = parameters.topics(), parameters.interval_ms(), parameters.flag("batch")
+        topics, interval_ms, batch = parameters.topics(), parameters.read(INTERVAL_MS), parameters.read(BATCH)
         since = parameters.cursor(last_event_id)
         parameters.text("ticket")  # the door has read it; what is wrong with it is named here
         problem = None

@@ -1,6 +1,6 @@
-"""Answers in their envelope, and the text of answers that were given before.
+"""Wrap answers in their envelope, and keep the answers to recent questions.
 
-Nothing is encoded for a client that has the answer already, nor twice for two clients that ask the same.
+Nothing is encoded for a client that has the answer already, or twice for two clients that ask the same.
 """
 
 import hashlib
@@ -19,16 +19,16 @@ from stream_server.wire.headers import is_known
 from stream_server.wire.refusals import Refusal
 
 OURS = "stream_server"
-"""The source of what is known or computed here."""
-VIEWS_KEPT = 64
+"""The source of values that this service itself computes."""
+ANSWERS_KEPT = 64
 
 
 @dataclass(slots=True)
 class Answer:
-    """What one answer says. `make` gives the JSON text of `data`; it is called once at most.
+    """The data of an answer and the facts of its envelope. `make` returns the JSON text of the data; it is called once.
 
-    `true_at` is when the oldest value in it was true at its source (monotonic seconds), `max_age_ms` how old the
-    client wants it at most. `version` names the data where that is known without reading it; equal versions mean
+    `true_at` is when the oldest value in it was true at its source (monotonic seconds), `max_age_ms` the greatest age
+    that the client accepts. `version` names the data if that is possible without reading them: equal versions mean
     equal data.
     """
 
@@ -52,27 +52,27 @@ class Answer:
 
     @property
     def tag(self) -> str:
-        """Its ETag."""
+        """The ETag."""
         version = self.version or hashlib.blake2b(self.data, digest_size=9).hexdigest()
         return f'W/"{version}{"-stale" if self.stale else ""}"'
 
     def age_ms(self, now: float) -> int:
-        """How old its oldest value is."""
+        """Return the age of the oldest value."""
         return max(0, round((now - self.true_at) * 1000))
 
     def is_too_old(self, now: float) -> bool:
-        """Whether the client wants no value so old."""
+        """Return whether the client does not accept values of this age."""
         if self.max_age_ms is None:
             return False
-        # Nothing is of no age: 0 asks for what the sources say now, however old that is by their own account.
+        # No value has age 0: 0 asks for what the sources return now, however old that is by their own account.
         is_bound = self.cached or self.max_age_ms > 0
         return is_bound and self.age_ms(now) > self.max_age_ms
 
 
 def respond(request: web.Request, context: Context, answer: Answer) -> web.Response:
-    """Wrap an answer. 503 if it is older than the client allows, 304 if the client has it.
+    """Return the response with an answer in its envelope, or 304 if the client has it.
 
-    The header `Age` tells the age of what a 304 confirms, too: in whole seconds, and never too few.
+    Raises Refusal 503 if it is older than the client allows. `Age` is rounded up to whole seconds, also of a 304.
     """
     now = context.clock.now()
     age_ms = answer.age_ms(now)
@@ -100,7 +100,7 @@ def respond(request: web.Request, context: Context, answer: Answer) -> web.Respo
 
 
 def too_old(age_ms: int, attempts: Sequence[dict[str, object]] = (), retry_after_s: float = 1.0) -> Refusal:
-    """The refusal to give anything older than `max_age`."""
+    """Return the refusal of an answer older than `max_age`."""
     message = f"the newest answer is {age_ms / 1000:.1f} s old, older than max_age allows"
     details: dict[str, object] = {"age_ms": age_ms}
     if attempts:
@@ -112,9 +112,9 @@ def too_old(age_ms: int, attempts: Sequence[dict[str, object]] = (), retry_after
 
 
 def answer_of_topics(hub: Hub, held: Sequence[TopicHistory], make: Callable[[], bytes], now: float) -> Answer:
-    """What the envelope says of these topics.
+    """Return the answer with the last values of these topics.
 
-    Any update of any of them gives the newest id, so that with their number it names their content.
+    Its version is the newest id and the number of topics: any update of any of them has a newer id.
     """
     sources: set[str] = set()
     newest, stale, true_at = 0, 0, now
@@ -135,25 +135,25 @@ def answer_of_topics(hub: Hub, held: Sequence[TopicHistory], make: Callable[[], 
     )
 
 
-class Views:
-    """The answers to the most recent questions: whole while the hub has not moved, their text while it is the same."""
+class AnswerCache:
+    """The answers to the most recent questions: whole until the hub publishes again, their text while equal."""
 
-    def __init__(self, hub: Hub, size: int = VIEWS_KEPT) -> None:
+    def __init__(self, hub: Hub, size: int = ANSWERS_KEPT) -> None:
         self.hub = hub
         self.size = size
         self.kept: dict[tuple[object, ...], tuple[tuple[int, int] | None, Answer]] = {}
 
     def get(self, question: tuple[object, ...]) -> Answer | None:
-        """The answer to this question, if nothing has happened since it was given."""
+        """Return the answer to this question, if nothing was published since it was given."""
         kept = self.kept.get(question)
         return kept[1] if kept is not None and kept[0] == (self.hub.seq, self.hub.freshness.aged) else None
 
     def put(self, question: tuple[object, ...], answer: Answer) -> Answer:
-        """Remember an answer that holds until the hub moves."""
+        """Keep an answer until the hub publishes again."""
         return self._keep(question, answer, (self.hub.seq, self.hub.freshness.aged))
 
     def share(self, question: tuple[object, ...], answer: Answer) -> Answer:
-        """Remember the text of an answer that is none of the hub's."""
+        """Keep the text of an answer that does not come from the hub."""
         return self._keep(question, answer, None)
 
     def _keep(self, question: tuple[object, ...], answer: Answer, state: tuple[int, int] | None) -> Answer:
@@ -166,4 +166,4 @@ class Views:
         return answer
 
 
-VIEWS: web.AppKey[Views] = web.AppKey("views", Views)
+ANSWERS: web.AppKey[AnswerCache] = web.AppKey("answers", AnswerCache)

@@ -1,7 +1,7 @@
-"""Which coins a client's spellings mean: those of the exchange, and beyond it those of the market table.
+"""Find the coins that a client's spellings mean: those of the exchange, and beyond it those of the market table.
 
-A ticker that the exchange lists means the exchange's coin; one of the same ticker elsewhere is another unless it is
-known to be the same (`feeds.identity`).
+A ticker that the exchange lists means the exchange's coin. A coin elsewhere with the same ticker is a different coin,
+unless it is known to be the same (`feeds.identity`).
 """
 
 import re
@@ -11,6 +11,7 @@ from feeds.identity import Identities
 from feeds.model import Coin
 from feeds.queries import TABLE
 from feeds.symbols import UnknownSymbolError
+from stream_server.access.parameter_kinds import Names
 from stream_server.access.parameters import SHOWN_CHARS
 from stream_server.context import Context
 from stream_server.rest.source_queries import Asking
@@ -20,8 +21,13 @@ MAX_STRICT = 10
 _TICKER = re.compile(r"[A-Z0-9]{1,20}")
 
 
+def coin_names(most: int) -> Names:
+    """Return the parameter `symbols` for at most this many coins."""
+    return Names("symbols", "Coins, separated by commas or in several parameters", most=most, example=["BTC", "ETH"])
+
+
 def base_of(context: Context, name: str) -> str:
-    """The base asset that a spelling means. Raises UnknownSymbolError."""
+    """Return the base asset that a spelling means. Raises UnknownSymbolError."""
     try:
         return context.symbols.base_of(name)
     except UnknownSymbolError:
@@ -32,7 +38,7 @@ def base_of(context: Context, name: str) -> str:
 
 
 def bases(context: Context, names: Sequence[str]) -> list[str]:
-    """The base assets that spellings mean, each once. Raises a 404 that names all that are unknown."""
+    """Return the base assets that spellings mean, each once. Raises Refusal 404 with all unknown ones."""
     found: dict[str, None] = {}
     unknown: dict[str, object] = {}
     for name in names:
@@ -46,13 +52,13 @@ def bases(context: Context, names: Sequence[str]) -> list[str]:
 
 
 def unknown_symbols(unknown: dict[str, object]) -> Refusal:
-    """The 404 for names that mean no coin."""
+    """Return the refusal of names that mean no coin."""
     message = "; ".join(str(problem) for problem in unknown.values())
     return Refusal("unknown_symbol", message, status=404, details=unknown)
 
 
 def _base_in_table(context: Context, name: str) -> str | None:
-    """The ticker that a ticker or id of the market table, as far as it is held, goes by here.
+    """Return the ticker here of a ticker or id in the market table; None if the table is not held or has no such coin.
 
     Raises UnknownSymbolError for an id whose ticker means another coin here.
     """
@@ -76,14 +82,14 @@ def _base_in_table(context: Context, name: str) -> str | None:
 
 
 def coins_meant(identities: Identities, rows: Sequence[Coin]) -> dict[str, Coin]:
-    """By ticker: the coin that is meant, of rows by market cap. For a base asset of the exchange only its own coin."""
+    """Return the coin that each ticker means, of rows by market cap. A base asset of the exchange means its coin."""
     # The exchange's own rows have no ids.
     meant = {row.symbol: row for row in reversed(rows) if row.id is None or not identities.is_ours(row.symbol)}
     return meant | identities.matched(rows)
 
 
 def ticker_of(context: Context, name: str) -> str:
-    """The ticker to ask for: what the spelling means, else itself if it could be one. Raises UnknownSymbolError."""
+    """Return the ticker that a spelling means, else the spelling if it may be one. Raises UnknownSymbolError."""
     try:
         return base_of(context, name)
     except UnknownSymbolError:
@@ -94,9 +100,9 @@ def ticker_of(context: Context, name: str) -> str:
 
 
 async def refuse_ambiguous(asking: Asking, names: Sequence[str], max_age_ms: float | None) -> None:
-    """For `strict=1`: raise a 409 with the candidates of every ticker that names several coins.
+    """Raise Refusal 409 with the candidates of every ticker that names several coins, as `strict=1` asks.
 
-    A pair (`BTC-USDT`) or a coin's own name (`bitcoin`) is no ticker, and cannot be mistaken.
+    A pair (`BTC-USDT`) or a coin's own name (`bitcoin`) isn't a ticker and has one meaning.
     """
     context = asking.context
     sources = asking.sources

@@ -1,4 +1,4 @@
-"""`/api/market…`: the table of coins, totals, what is searched for, and prices."""
+"""Serve `/api/market…`: the table of coins, totals, the coins that are searched for, and prices."""
 
 from collections.abc import Sequence
 
@@ -10,32 +10,44 @@ from feeds.fields import Rows
 from feeds.identity import NO_MATCHING_SOURCE, Identities
 from feeds.model import Coin, Quote
 from feeds.queries import EVERYTHING, TABLE, MarketQuery
-from feeds.symbols import UnknownSymbolError
+from feeds.shapes import Coin as CoinRow
+from feeds.symbols import Symbols, UnknownSymbolError
 from orchestrator.fetched import Fetched
 from orchestrator.pool import Pool
-from stream_server.access.parameters import SHOWN_CHARS, Parameters
+from stream_server.access.parameter_kinds import MAX_AGE, Flag, Whole
+from stream_server.access.parameters import MAX_NAMES, SHOWN_CHARS, Parameters
 from stream_server.context import CONTEXT, Context
 from stream_server.delivery.history import NO_UPDATE, TopicHistory
-from stream_server.rest.answers import VIEWS, Answer, answer_of_topics, respond
-from stream_server.rest.coins import bases, coins_meant, refuse_ambiguous, ticker_of, unknown_symbols
+from stream_server.rest.answers import ANSWERS, Answer, answer_of_topics, respond
+from stream_server.rest.coins import bases, coin_names, coins_meant, refuse_ambiguous, ticker_of, unknown_symbols
+from stream_server.rest.endpoints import Endpoint, Tag
+from stream_server.rest.rights import only, resolved
+from stream_server.rest.shapes import Enveloped, EnvelopedCoins, EnvelopedPrices, GlobalMarketNow, PriceRow, Trending
 from stream_server.rest.source_queries import Asking, asking_of, attempts_of
 from stream_server.wire.refusals import Refusal
 
 MAX_COINS = TABLE.limit
+LIMIT = Whole("limit", "Maximum number of coins", low=1, high=MAX_COINS, default=100)
+TRENDING_LIMIT = Whole("limit", "Maximum number of coins", low=1, high=50, default=50)
 MAX_SYMBOLS = 100
-"""Of the market table. Those outside the largest are asked for one page of 50 at a time."""
+"""The most symbols of one question to the market table. Coins outside the largest are fetched in pages of 50."""
+SYMBOLS = coin_names(MAX_SYMBOLS)
+PRICE_SYMBOLS = coin_names(MAX_NAMES)
+STRICT = Flag(
+    "strict", "With 1, a ticker shared by several coins is refused with 409; otherwise it means the largest of them"
+)
 
 CoinPart = tuple[Pool[MarketQuery, Rows[Coin]], Fetched[Rows[Coin]]]
 
 
 async def market(request: web.Request) -> web.Response:
-    """`GET /api/market?limit=100&symbols=BTC,ETH`: the largest coins, or those of `symbols` in their order."""
+    """Answer with the largest coins, or with those of `symbols` in their order."""
     context, asking = request.app[CONTEXT], asking_of(request)
     parameters = Parameters(request)
-    limit = parameters.whole("limit", 1, MAX_COINS, 100)
-    names = parameters.names("symbols", MAX_SYMBOLS)
-    strict = parameters.flag("strict")
-    max_age_ms = parameters.max_age_ms()
+    limit = parameters.read(LIMIT)
+    names = parameters.read(SYMBOLS)
+    strict = parameters.read(STRICT)
+    max_age_ms = parameters.read(MAX_AGE)
     parameters.check()
     pool = asking.sources.market.table
     table = await asking.fetch(pool, TABLE, max_age_ms)
@@ -51,13 +63,13 @@ async def market(request: web.Request) -> web.Response:
             max_age_ms,
             row_ages_ms=[table.age_of(coin.ts) for coin in coins],
         )
-    return respond(request, context, request.app[VIEWS].share(("market", limit, *names), answer))
+    return respond(request, context, request.app[ANSWERS].share(("market", limit, *names), answer))
 
 
 async def _coins_named(
     asking: Asking, names: Sequence[str], table: Fetched[Rows[Coin]], limit: int, max_age_ms: float | None
 ) -> Answer:
-    """The rows of the table, and for tickers outside it those a source has of them."""
+    """Return the rows of these coins: from the table, and for tickers outside it from the sources."""
     context, pool = asking.context, asking.sources.market.table
     parts: list[CoinPart] = [(pool, table)]
     unknown: dict[str, object] = {}
@@ -109,54 +121,54 @@ def _why_missing(asking: Asking, ticker: str) -> str:
 
 
 def _by_ticker(asking: Asking, part: Fetched[Rows[Coin]]) -> dict[str, tuple[Coin, Fetched[Rows[Coin]]]]:
-    """The coin that each ticker means, with the answer it is of."""
+    """Return the coin that each ticker means, with the answer that it comes from."""
     meant = coins_meant(asking.sources.identities, part.value.good)
     return {ticker: (coin, part) for ticker, coin in meant.items()}
 
 
 async def market_global(request: web.Request) -> web.Response:
-    """`GET /api/market/global`: the whole market, in US dollars."""
+    """Answer with the totals of the whole market, in US dollars."""
     context, asking = request.app[CONTEXT], asking_of(request)
     parameters = Parameters(request)
-    max_age_ms = parameters.max_age_ms()
+    max_age_ms = parameters.read(MAX_AGE)
     parameters.check()
     pool = asking.sources.market.totals
     fetched = await asking.fetch(pool, EVERYTHING, max_age_ms)
     value = fetched.value
-    answer = asking.answer([(pool, fetched)], lambda: events.global_data(value) | {"ts": value.ts}, max_age_ms)
-    return respond(request, context, request.app[VIEWS].share(("global",), answer))
+    answer = asking.answer([(pool, fetched)], lambda: {**events.global_data(value), "ts": value.ts}, max_age_ms)
+    return respond(request, context, request.app[ANSWERS].share(("global",), answer))
 
 
 async def trending(request: web.Request) -> web.Response:
-    """`GET /api/market/trending?limit`: the coins most searched for, the first one first."""
+    """Answer with the coins that are searched for most, the most searched first."""
     context, asking = request.app[CONTEXT], asking_of(request)
     parameters = Parameters(request)
-    limit = parameters.whole("limit", 1, 50, 50)
-    max_age_ms = parameters.max_age_ms()
+    limit = parameters.read(TRENDING_LIMIT)
+    max_age_ms = parameters.read(MAX_AGE)
     parameters.check()
     pool = asking.sources.market.trending
     fetched = await asking.fetch(pool, EVERYTHING, max_age_ms)
     coins = fetched.value.good
     answer = asking.answer([(pool, fetched)], lambda: coins[:limit], max_age_ms)
-    return respond(request, context, request.app[VIEWS].share(("trending", limit), answer))
+    return respond(request, context, request.app[ANSWERS].share(("trending", limit), answer))
 
 
 # --- prices ---
 
 
 async def market_price(request: web.Request) -> web.Response:
-    """`GET /api/market/price?symbols=BTC,ETH`: last prices, all of them by name without `symbols`.
+    """Answer with last prices, or without `symbols` with all of them, ordered by name.
 
-    From the stream where it has them, else asked for.
+    The hub's prices come first; sources are asked for the others.
     """
-    context, views = request.app[CONTEXT], request.app[VIEWS]
+    context, answers = request.app[CONTEXT], request.app[ANSWERS]
     question = ("price", request.rel_url.raw_query_string)
-    answer = views.get(question)
+    answer = answers.get(question)
     if answer is None or answer.is_too_old(context.clock.now()):
         parameters = Parameters(request)
-        names = parameters.names("symbols")
-        strict = parameters.flag("strict")
-        max_age_ms = parameters.max_age_ms()
+        names = parameters.read(PRICE_SYMBOLS)
+        strict = parameters.read(STRICT)
+        max_age_ms = parameters.read(MAX_AGE)
         parameters.check()
         wanted = bases(context, names)
         if strict:
@@ -165,12 +177,12 @@ async def market_price(request: web.Request) -> web.Response:
         if answer is None:
             answer = await with_quotes(asking_of(request), wanted, max_age_ms)
         elif not strict:
-            answer = views.put(question, answer)
+            answer = answers.put(question, answer)
     return respond(request, context, answer)
 
 
 def from_hub(context: Context, wanted: Sequence[str], max_age_ms: float | None) -> Answer | None:
-    """What the hub holds; None if something is missing, or older than is wanted."""
+    """Return the prices that the hub holds; None if one is missing or older than `max_age_ms`."""
     if wanted:
         held = _held(context, wanted, max_age_ms)
     else:
@@ -200,14 +212,14 @@ def _of_topics(context: Context, held: Sequence[TopicHistory], max_age_ms: float
 
 
 async def with_quotes(asking: Asking, wanted: Sequence[str], max_age_ms: float | None) -> Answer:
-    """The prices of the hub, and of what it lacks those that sources have. Raises Refusal if there is none at all."""
+    """Return the prices of the hub, and from sources those that it lacks. Raises Refusal if there is none at all."""
     context = asking.context
     held = _held(context, wanted, max_age_ms)
     try:
         pool = asking.sources.market.quotes
         fetched = await asking.fetch(pool, EVERYTHING, max_age_ms)
     except Refusal as refusal:
-        held = _held(context, wanted, None)  # whether they are too old is told with their age
+        held = _held(context, wanted, None)  # `respond` refuses those that are too old, with their age
         if not held:
             raise _nothing(context, wanted, refusal, _unmatched(asking, wanted)) from None
         answer = _of_topics(context, held, max_age_ms)
@@ -238,7 +250,7 @@ async def with_quotes(asking: Asking, wanted: Sequence[str], max_age_ms: float |
 
 
 def _both(held: Answer, asked: Answer) -> Answer:
-    """What the envelope says of values of the hub beside such that were asked for."""
+    """Return the envelope of values of the hub together with values that sources were asked for."""
     return Answer(
         held.make,
         source=",".join(dict.fromkeys((*held.source.split(","), asked.source))),
@@ -252,13 +264,13 @@ def _both(held: Answer, asked: Answer) -> Answer:
 
 
 def quotes_meant(identities: Identities, rows: Sequence[Quote]) -> dict[str, Quote]:
-    """By ticker: the price that is meant, of rows by market cap. For a base asset of the exchange only its coin's."""
+    """Return the price that each ticker means, of rows by market cap. A base asset of the exchange means its coin."""
     elsewhere = {row.symbol: row for row in reversed(rows) if not identities.is_ours(row.symbol)}
     return elsewhere | identities.quotes(rows)
 
 
 def _unmatched(asking: Asking, wanted: Sequence[str]) -> list[str]:
-    """The base assets of the exchange among these that no source is known to have."""
+    """Return the base assets of the exchange among these that no source is known to have."""
     identities = asking.context.sources.identities if asking.context.sources is not None else None
     if identities is None:
         return []
@@ -285,7 +297,7 @@ def _price_failures(context: Context, refusal: Refusal | None) -> str:
 
 
 def price_row(topic: TopicHistory) -> dict[str, object]:
-    """The last price of a topic, with what its message says of it."""
+    """Return the last price of a topic with its times, source and state."""
     event = topic.event
     assert event is not None  # noqa: S101 - the caller has looked
     stamps = {"ts": event.ts, "received": event.received, "source": event.source, "stale": topic.stale}
@@ -293,7 +305,61 @@ def price_row(topic: TopicHistory) -> dict[str, object]:
 
 
 def quote_row(quote: Quote, fetched: Fetched[Rows[Quote]]) -> dict[str, object]:
-    """A price that was asked for, in the same shape."""
+    """Return a price that a source was asked for, in the same shape."""
     received = fetched.received_ms
     stamps = {"ts": min(quote.ts, received), "received": received, "source": fetched.source, "stale": fetched.stale}
-    return events.quote_data(quote) | stamps | {"reason": NO_UPDATE if fetched.stale else None}
+    return {**events.quote_data(quote), **stamps, "reason": NO_UPDATE if fetched.stale else None}
+
+
+def _reads_prices(parameters: Parameters, symbols: Symbols) -> list[str]:
+    named = parameters.read(PRICE_SYMBOLS)
+    prices = resolved([topics.price(name) for name in named], symbols) if named else ["price.*"]
+    # The error of `strict` names candidates with their prices, which come from the market table.
+    return [*prices, topics.MARKET] if parameters.read(STRICT) else prices
+
+
+ENDPOINTS = (
+    Endpoint(
+        path="/api/market/price",
+        handler=market_price,
+        summary="Last prices; all of them without `symbols`",
+        tag=Tag.MARKET,
+        answer=EnvelopedPrices[list[PriceRow]],
+        parameters=(PRICE_SYMBOLS, STRICT, MAX_AGE),
+        notes="Prices come from the stream if it has them, else from other sources.",
+        reads=_reads_prices,
+        asks_sources=True,
+        refuses=(404, 409),
+    ),
+    Endpoint(
+        path="/api/market",
+        handler=market,
+        summary="The largest coins, or those of `symbols` in their order",
+        tag=Tag.MARKET,
+        answer=EnvelopedCoins[list[CoinRow]],
+        parameters=(LIMIT, SYMBOLS, STRICT, MAX_AGE),
+        reads=only(topics.MARKET),
+        asks_sources=True,
+        refuses=(404, 409),
+    ),
+    Endpoint(
+        path="/api/market/global",
+        handler=market_global,
+        summary="The whole market, in US dollars",
+        tag=Tag.MARKET,
+        answer=Enveloped[GlobalMarketNow],
+        parameters=(MAX_AGE,),
+        reads=only(topics.MARKET_GLOBAL),
+        asks_sources=True,
+    ),
+    Endpoint(
+        path="/api/market/trending",
+        handler=trending,
+        summary="The coins that are searched for most, most searched first",
+        tag=Tag.MARKET,
+        answer=Enveloped[list[Trending]],
+        parameters=(TRENDING_LIMIT, MAX_AGE),
+        reads=only(topics.MARKET),
+        asks_sources=True,
+    ),
+)

@@ -22,6 +22,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from feeds import topics
 from feeds.catalog import Sources
 from orchestrator.breaker import CircuitState
 from orchestrator.upstream import ProviderState
@@ -30,6 +31,8 @@ from stream_server.connections.descriptors import NO_DESCRIPTOR
 from stream_server.connections.envelope import MALFORMED
 from stream_server.context import CONTEXT, Context
 from stream_server.delivery.meters import Histogram
+from stream_server.rest.endpoints import Endpoint, Tag
+from stream_server.rest.rights import only
 from stream_server.rest.status import disagreeing, health, rejected_rows, repaired
 from stream_server.wire.refusals import CLOSINGS, CODES
 
@@ -276,3 +279,18 @@ def _summary(name: str, words: str, labels: tuple[str, ...], values: Mapping[Lab
             named = dict(zip(labels, texts, strict=True))
             family.add_sample(_full(name), named | {"quantile": str(quantile)}, value)
     return family
+
+
+ENDPOINTS = (
+    Endpoint(
+        path="/metrics",
+        handler=metrics,
+        summary="Metrics for Prometheus, in its text format or as OpenMetrics",
+        tag=Tag.HEALTH,
+        answer=str,
+        reads=only(topics.STATUS),
+        is_private=True,
+        media=("text/plain", "application/openmetrics-text"),
+        headers=(),
+    ),
+)

@@ -1,7 +1,7 @@
-"""Asks the pools of sources for clients: within bounds, and with a refusal that says why there is no answer.
+"""Ask the pools of sources on behalf of clients: within limits, and with a refusal that explains a missing answer.
 
-A pool answers most questions from what it holds. What clients can make it ask upstream is bounded for each address and
-for each pool. Beside that every account keeps a share of its allowance for the pollers (`feeds/upstreams.py`).
+A pool answers most questions from the values it holds. The questions that clients can cause upstream are limited by
+address and by pool. In addition every upstream keeps a share of its allowance for the pollers (`feeds/upstreams.py`).
 """
 
 import asyncio
@@ -28,17 +28,17 @@ Q = TypeVar("Q", bound=Hashable)
 T = TypeVar("T")
 
 ASKS_PER_S = {"ohlcv": 10.0}
-"""Of candles, 2 of Binance's 6000 weights a minute each: a fifth of the budget."""
+"""A question about candles costs 2 of Binance's 6000 weights a minute, so this rate is a fifth of the budget."""
 OTHER_ASKS_PER_S = 2.0
 BURST = 30.0
 ADDRESS_BURST_S = 30.0
-"""An address that was quiet may ask for this many seconds' worth at once: a page that opens asks for all it shows."""
+"""The burst of a quiet address, in seconds of its rate: a page that opens asks for everything it shows at once."""
 WITHIN_S = 25.0
-"""Nobody waits longer for an answer; what was asked for goes on, for whoever asks again."""
+"""The longest wait for an answer. The question goes on after it, for the next client that asks."""
 
 
 class AskLimits:
-    """How much clients may have asked upstream: of each pool all together, and each address of all pools."""
+    """Limits of the questions that clients cause upstream: by pool for all clients, and by address for all pools."""
 
     def __init__(self, ask_rate_per_s: float, clock: Clock) -> None:
         self.clock = clock
@@ -53,7 +53,7 @@ class AskLimits:
         return bucket
 
     def take(self, pool: str, address: str) -> None:
-        """Count one question upstream. Raises Refusal 429 over a limit; this machine's own address has none."""
+        """Count one question upstream. Raises Refusal 429 over a limit. This machine's own address has no limit."""
         if not is_loopback(address):
             self.addresses.check(address)
         if not self.of_pool(pool).take():
@@ -63,7 +63,7 @@ class AskLimits:
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """Asks on behalf of one client. On a tape there is nobody to be asked."""
+    """Asks the sources on behalf of one client. A tape has no sources."""
 
     context: Context
     limits: AskLimits
@@ -71,7 +71,7 @@ class Asking:
 
     @property
     def sources(self) -> Sources:
-        """Who can be asked. Raises Refusal on a tape."""
+        """The sources. Raises Refusal on a tape."""
         if self.context.sources is None:
             raise Refusal("unavailable", "not on this tape: it has no sources to ask", status=503, retry_after_s=60)
         return self.context.sources
@@ -85,10 +85,10 @@ class Asking:
         within_s: float = WITHIN_S,
         received_s: float | None = None,
     ) -> Fetched[T]:
-        """The answer to a question, not older than `max_age_ms` and received within `received_s` if that can be had.
+        """Return the answer to a question, if possible not older than `max_age_ms` and received within `received_s`.
 
-        Raises Refusal: 429 if clients ask too much of it, 503 or 504 with its `attempts` if nobody can answer, 404 or
-        400 if that is the answer.
+        Raises Refusal: 429 over a limit, 503 or 504 with `attempts` if no source can answer, 404 or 400 if that is the
+        answer.
         """
         max_age_s = None if max_age_ms is None else max_age_ms / 1000
         if pool.would_ask(query, max_age_s, received_s):
@@ -96,8 +96,8 @@ class Asking:
                 self.limits.take(pool.name, self.address)
             except Refusal:
                 held = pool.peek(query)
-                asked_anew = max_age_s is not None or received_s is not None
-                if held is None or asked_anew or held.age_ms > pool.policy.stale_if_error_s * 1000:
+                wants_new = max_age_s is not None or received_s is not None
+                if held is None or wants_new or held.age_ms > pool.policy.stale_if_error_s * 1000:
                     raise
                 return held
         try:
@@ -122,9 +122,9 @@ class Asking:
         row_ages_ms: Iterable[int] = (),
         **extra: object,
     ) -> Answer:
-        """What the envelope says of values from pools, from one in most cases. `make` gives the data.
+        """Return the answer with values from pools, in most cases from one. `make` returns the data.
 
-        `row_ages_ms` are the ages of what is given of them, where the parts of a value have stamps of their own.
+        `row_ages_ms` are the ages of the rows in the answer, if the rows of a value have times of their own.
         """
         age_ms = max((*(fetched.age_ms for _, fetched in parts), *row_ages_ms), default=0)
         versions = ".".join(f"{pool.name}{fetched.version}{'s' * fetched.stale}" for pool, fetched in parts)
@@ -167,7 +167,7 @@ def _refusal_of(error: Exhausted, pool: Pool[Q, T], query: Q, max_age_s: float |
 
 
 def attempts_of(refusal: Refusal) -> list[dict[str, object]]:
-    """Who was asked in vain, for an answer that is given nevertheless."""
+    """Return the attempts that failed, for an answer that is given nevertheless."""
     attempts = refusal.details.get("attempts")
     return attempts if isinstance(attempts, list) else []
 

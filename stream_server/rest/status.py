@@ -1,4 +1,4 @@
-"""`/api/status`, the topic `status`, and the probes: how the service does."""
+"""Serve `/api/status` and the probes, and build the value of the topic `status`."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -11,19 +11,24 @@ from feeds import topics
 from feeds.disagreements import Disagreement, SaidPrice, disagreements
 from feeds.exchange.market import ExchangeMarket
 from feeds.queries import TABLE
+from feeds.shapes import Status
 from orchestrator.upstream import Upstream
 from stream_server import __version__
+from stream_server.access.parameter_kinds import MAX_AGE
 from stream_server.access.parameters import only_max_age
 from stream_server.connections.envelope import iso_time
 from stream_server.context import CONTEXT, Context
 from stream_server.rest.answers import OURS, Answer, respond
+from stream_server.rest.endpoints import Endpoint, Tag
+from stream_server.rest.rights import only
+from stream_server.rest.shapes import Enveloped, Liveness, ReadinessReport
 
 DISAGREEMENTS_TOLD = 50
 UNMATCHED_TOLD = 50
 
 
 def status_report(context: Context) -> dict[str, object]:
-    """How the service does, readable by a person: in `/api/status` and on the topic `status`."""
+    """Return the state of the service for people, as `/api/status` and the topic `status` publish it."""
     hub, sources = context.hub, context.sources
     now_ms = context.clock.wall_ms()
     return {
@@ -74,17 +79,17 @@ def status_report(context: Context) -> dict[str, object]:
 
 
 def rejected_rows(context: Context) -> dict[str, int]:
-    """How many rows could not be read, by `<provider>.<field>`."""
+    """Return the number of unreadable rows by `<provider>.<field>`."""
     return _by_provider(context, lambda each: each.rejected)
 
 
 def repaired(context: Context) -> dict[str, int]:
-    """How often something was repaired, by `<provider>.<kind of damage>` or `<provider>.<field that became null>`."""
+    """Return the number of repairs by `<provider>.<kind of damage>` or `<provider>.<field that became null>`."""
     return _by_provider(context, lambda each: each.repaired)
 
 
 def _by_provider(context: Context, counts_of: Callable[[ExchangeMarket | Upstream], Counter[str]]) -> dict[str, int]:
-    """Counts of all providers. Of the exchange there are two: those of its stream, and those of its answers."""
+    """Return the counts of all providers. The exchange has two, which are added: of its stream and of its answers."""
     counts: Counter[str] = Counter()
     by_name: list[tuple[str, ExchangeMarket | Upstream]] = [(context.market.venue.name, context.market)]
     if context.sources is not None:
@@ -96,7 +101,7 @@ def _by_provider(context: Context, counts_of: Callable[[ExchangeMarket | Upstrea
 
 
 def disagreeing(context: Context) -> list[Disagreement]:
-    """Where the market table and the prices that clients see differ."""
+    """Return the prices on which the market table and the topics differ."""
     sources = context.sources
     table = sources.market.table.peek(TABLE) if sources is not None else None
     if sources is None or table is None:
@@ -114,7 +119,7 @@ def disagreeing(context: Context) -> list[Disagreement]:
 
 
 async def status(request: web.Request) -> web.Response:
-    """`GET /api/status`."""
+    """Answer with the state of the service."""
     context = request.app[CONTEXT]
     max_age_ms = only_max_age(request)
     answer = Answer(
@@ -132,7 +137,7 @@ async def status(request: web.Request) -> web.Response:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether new clients should come, in a word, and why not."""
+    """Whether new clients should connect, in a word, and why not."""
 
     word: str
     categories: dict[str, str | None]
@@ -140,12 +145,12 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        """Whether they should."""
+        """Whether new clients should connect."""
         return self.word == "ready"
 
 
 def health(context: Context) -> Health:
-    """How the service stands now."""
+    """Return whether new clients should connect now."""
     categories, trouble = context.supervisor.readiness(), context.trouble()
     started = all(word is not None for word in categories.values())
     word = "draining" if context.draining else "troubled" if trouble else "ready" if started else "starting"
@@ -153,13 +158,46 @@ def health(context: Context) -> Health:
 
 
 async def live(request: web.Request) -> web.Response:
-    """`GET /health/live`: the process answers."""
-    return web.json_response({"status": "live"})
+    """Answer that the process lives."""
+    body: Liveness = {"status": "live"}
+    return web.json_response(body)
 
 
 async def ready(request: web.Request) -> web.Response:
-    """`GET /health/ready`: 200 once every category has a first value or a known failure; not in trouble or draining."""
+    """Answer 200 once every category has a first value or a known failure, else 503, also when troubled or draining."""
     now = health(request.app[CONTEXT])
     headers = {} if now.ready else {"Retry-After": "1"}
-    body = {"status": now.word, "categories": now.categories, "trouble": now.trouble}
+    body: ReadinessReport = {"status": now.word, "categories": now.categories, "trouble": now.trouble}
     return web.json_response(body, status=200 if now.ready else 503, headers=headers)
+
+
+ENDPOINTS = (
+    Endpoint(
+        path="/api/status",
+        handler=status,
+        summary="Health of feeds, providers and this server, for people",
+        tag=Tag.HEALTH,
+        answer=Enveloped[Status],
+        parameters=(MAX_AGE,),
+        reads=only(topics.STATUS),
+    ),
+    Endpoint(
+        path="/health/live",
+        handler=live,
+        summary="The process answers",
+        tag=Tag.HEALTH,
+        answer=Liveness,
+        is_public=True,
+        headers=(),
+    ),
+    Endpoint(
+        path="/health/ready",
+        handler=ready,
+        summary="Every category has a first value or a known failure",
+        tag=Tag.HEALTH,
+        answer=ReadinessReport,
+        is_public=True,
+        headers=(),
+        also={503: "New clients should not connect now"},
+    ),
+)

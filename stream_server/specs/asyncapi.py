@@ -10,13 +10,12 @@ from typing import Any
 
 from feeds import topics
 from stream_server import __version__
-from stream_server.access.parameters import NO, YES
+from stream_server.access.parameter_kinds import Parameter
 from stream_server.delivery import shapes
-from stream_server.delivery.fields import MAX_INTERVAL_MS
 from stream_server.delivery.selectors import MAX_PATTERNS, MAX_TOPICS
 from stream_server.delivery.session import MAX_MESSAGE_BYTES, OPS_BURST, OPS_PER_S
+from stream_server.rest.table import BY_PATH
 from stream_server.specs.derive import COMPONENT, Schema, derive, in_place, ref
-from stream_server.specs.schemas import record, text, whole, word
 from stream_server.wire.refusals import CLOSINGS
 
 DESCRIPTION = f"""\
@@ -143,39 +142,19 @@ def derive_messages() -> Messages:
     )
 
 
-INTERVAL = whole(
-    "At most one value per topic in this time, in milliseconds; the newest wins, log events are never held back",
-    minimum=0,
-    maximum=MAX_INTERVAL_MS,
-    default=0,
-)
-TOPICS_QUERY = text(
-    "Topics and patterns, separated by commas; the parameter may be repeated", examples=["price.BTC,news"]
-)
-SINCE_QUERY = text("Your position: the last id you received")
-LAST_EVENT_ID_QUERY = text("Your position; wins over `since`. A `Last-Event-ID` header that isn't empty wins over both")
-TICKET_QUERY = text("A ticket from `POST /api/ticket`, for clients that need a token and cannot set headers")
-WEBSOCKET_QUERY = record(
-    {
-        "topics": TOPICS_QUERY,
-        "since": SINCE_QUERY,
-        "last_event_id": LAST_EVENT_ID_QUERY,
-        "interval_ms": INTERVAL,
-        "batch": word((*YES, *NO), "With 1, messages arrive in JSON arrays"),
-        "ticket": TICKET_QUERY,
-    },
-    optional=["topics", "since", "last_event_id", "interval_ms", "batch", "ticket"],
-)
-SSE_QUERY = record(
-    {
-        "topics": TOPICS_QUERY,
-        "interval_ms": INTERVAL,
-        "since": SINCE_QUERY,
-        "last_event_id": LAST_EVENT_ID_QUERY,
-        "ticket": TICKET_QUERY,
-    },
-    optional=["interval_ms", "since", "last_event_id", "ticket"],
-)
+def query_of(path: str) -> Schema:
+    """Return the schema of the query of a stream, from the table of endpoints."""
+    parameters = BY_PATH[path].parameters
+    return {
+        "type": "object",
+        "properties": {each.name: _described(each) for each in parameters},
+        "required": [each.name for each in parameters if each.needed],
+    }
+
+
+def _described(parameter: Parameter[Any]) -> Schema:
+    examples = {} if parameter.example is None else {"examples": [parameter.example]}
+    return {"description": parameter.description, **parameter.schema(), **examples}
 
 
 def document() -> dict[str, Any]:
@@ -203,7 +182,7 @@ def document() -> dict[str, Any]:
                 "description": "Text frames of JSON, one message each, or arrays of them with `batch`.",
                 "servers": [{"$ref": "#/servers/websocket"}],
                 "messages": _refs("components", [*to_websocket, *messages.commands]),
-                "bindings": {"ws": {"method": "GET", "query": WEBSOCKET_QUERY, "bindingVersion": "0.1.0"}},
+                "bindings": {"ws": {"method": "GET", "query": query_of("/ws"), "bindingVersion": "0.1.0"}},
                 "x-close-codes": [
                     {"code": each.code, "reason": each.reason, "reconnect": each.reconnect} for each in CLOSINGS
                 ],
@@ -220,7 +199,7 @@ def document() -> dict[str, Any]:
             "sendOverWebSocket": _sends("websocket", to_websocket, "Send events and answers"),
             **{name.removeprefix("op."): _takes(name, each["summary"]) for name, each in messages.commands.items()},
             "sendOverSse": _sends("sse", to_sse, "Send events")
-            | {"bindings": {"http": {"method": "GET", "query": SSE_QUERY, "bindingVersion": "0.3.0"}}},
+            | {"bindings": {"http": {"method": "GET", "query": query_of("/sse"), "bindingVersion": "0.3.0"}}},
         },
         "components": {
             "schemas": messages.schemas,

@@ -22,7 +22,7 @@ from stream_server.access import addresses
 from stream_server.access.addresses import RequestRates, address_of
 from stream_server.access.tokens import LEEWAY_S, Access, Claims, covers, digest_of
 from stream_server.connections import websocket as websocket_shell
-from stream_server.rest.guard import PUBLIC
+from stream_server.rest.table import ENDPOINTS
 from stream_server.specs import openapi
 from stream_server.wire.refusals import Refusal
 from tests import browser as chromium
@@ -427,6 +427,7 @@ async def test_a_token_with_topics_subscribes_to_those_and_is_told_of_the_others
     assert (status, body["error"]["details"]["topics"]) == (403, ["status"])  # type: ignore[index]
 
 
+PUBLIC = {each.path for each in ENDPOINTS if each.is_public}
 READABLE = {
     "/api/market/price?symbols=BTC&strict=1": False,
     "/api/market/price?symbols=BTC&strict=0": True,

@@ -9,7 +9,7 @@ import pytest
 
 from stream_server.app import Run, service
 from stream_server.connections import bodies
-from stream_server.rest.guard import TAKES_BODY
+from stream_server.rest.table import ENDPOINTS
 from stream_server.settings import Settings
 from tests.connections.test_hostile_clients import raw
 from tests.connections.test_hostile_requests import Heard, request, said
@@ -18,6 +18,8 @@ from tests.harness import ELSEWHERE, Running, running, until
 BOMB = gzip.compress(bytes(4 * 1024 * 1024))
 CHUNKED = b"Transfer-Encoding: chunked\r\n"
 POST = b"POST /api/sentiment/analyze"
+
+TAKES_BODY = {each.path for each in ENDPOINTS if each.body is not None}
 
 
 @pytest.fixture

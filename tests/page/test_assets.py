@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from stream_server.rest.page import front, static_folder
+from stream_server.rest.page import pages, static_folder
 from tests.harness import Running, running
 
 pytestmark = pytest.mark.asyncio(loop_scope="module", loop_factories=["asyncio"])
@@ -32,13 +32,13 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 def module(name: str = "app.js") -> str:
-    return f"/static/{front().version}/{name}"
+    return f"/static/{pages().version}/{name}"
 
 
 async def test_every_file_is_served_compressed_on_request_with_the_same_content(
     service: Running, http: aiohttp.ClientSession
 ) -> None:
-    for path in (*PATHS, *(module(name) for name in front().files)):
+    for path in (*PATHS, *(module(name) for name in pages().files)):
         async with http.get(service.url + path, headers={"Accept-Encoding": "identity"}) as plain:
             whole = await plain.read()
             assert "Content-Encoding" not in plain.headers
@@ -97,7 +97,7 @@ async def test_a_page_loads_only_files_of_its_own_version_which_are_cached_forev
         named = re.findall(r'(?:src|href)="([^"]*static/[^"]*)"', html)
         assert len(named) >= 4
         for address in named:
-            assert address.startswith(f"static/{front().version}/"), address
+            assert address.startswith(f"static/{pages().version}/"), address
             async with http.get(urljoin(service.url + page, address)) as file:
                 assert file.status == 200
                 assert file.headers["Cache-Control"] == "public, max-age=31536000, immutable"
@@ -134,11 +134,11 @@ async def test_changed_content_has_a_new_version(monkeypatch: pytest.MonkeyPatch
         (tmp_path / "app.js").write_text(content)
         (tmp_path / "index.html").write_text('<script src="static/app.js"></script>')
         monkeypatch.setattr("stream_server.rest.page.static_folder", lambda: tmp_path)
-        front.cache_clear()
-        versions.add(front().version)
-        assert f'src="static/{front().version}/app.js"'.encode() in front().pages["index.html"].body
+        pages.cache_clear()
+        versions.add(pages().version)
+        assert f'src="static/{pages().version}/app.js"'.encode() in pages().pages["index.html"].body
     monkeypatch.undo()
-    front.cache_clear()
+    pages.cache_clear()
     assert len(versions) == 2
 
 
@@ -158,17 +158,17 @@ async def test_a_range_is_a_range_of_the_uncompressed_file(
     async with http.get(f"{service.url}/static/app.js", headers=headers) as answer:
         assert answer.status == status
         if part is not None:
-            assert await answer.read() == front().files["app.js"].body[part]
+            assert await answer.read() == pages().files["app.js"].body[part]
             assert "Content-Encoding" not in answer.headers
 
 
 async def test_a_page_preloads_every_module_it_imports() -> None:
     for page, entry in (("index.html", "app.js"), ("docs.html", "docs/main.js")):
-        html = front().pages[page].body.decode()
-        named = set(re.findall(rf'"modulepreload" href="static/{front().version}/([^"]+)"', html))
+        html = pages().pages[page].body.decode()
+        named = set(re.findall(rf'"modulepreload" href="static/{pages().version}/([^"]+)"', html))
         wanted = set()
         for name in {entry, *named}:
-            text = front().files[name].body.decode()
+            text = pages().files[name].body.decode()
             for imported in re.findall(r'\bfrom "([^"]+)"', text):
                 wanted.add(urljoin(name, imported))
         assert named == wanted, page

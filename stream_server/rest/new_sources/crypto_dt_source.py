@@ -1,6 +1,5 @@
 """Serve `/api/new-sources/crypto-dt-source/…`: the values of Crypto DT Source in the shapes of this API."""
 
-import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,52 +10,102 @@ from feeds.dt_requests import DtQuery
 from feeds.model import Pair
 from feeds.providers import crypto_dt_source
 from orchestrator.fetched import Fetched
-from stream_server.access.parameters import SHOWN_CHARS, Parameters
+from stream_server.access.parameter_kinds import MAX_AGE, Choice, NeededText, Text, Whole
+from stream_server.access.parameters import Parameters
 from stream_server.context import CONTEXT
-from stream_server.rest.answers import VIEWS, Answer, respond
-from stream_server.rest.candles import candle_row
-from stream_server.rest.coins import bases
+from stream_server.rest.answers import ANSWERS, Answer, respond
+from stream_server.rest.candles import INTERVAL_OF, SYMBOL, candle_row
+from stream_server.rest.coins import bases, coin_names
+from stream_server.rest.endpoints import Endpoint, Tag
 from stream_server.rest.market import quote_row
 from stream_server.rest.new_sources.health import HEALTH_WITHIN_S, answer_health
-from stream_server.rest.sentiment import MAX_TEXT_CHARS, index_with_history, scored
+from stream_server.rest.sentiment import index_with_history, scored
+from stream_server.rest.shapes import (
+    MAX_TEXT_CHARS,
+    Candles,
+    Dataset,
+    DtHealth,
+    DtStatus,
+    Enveloped,
+    FearGreedHistory,
+    PriceRow,
+    ScoredText,
+    SourcedArticle,
+    TextModel,
+)
 from stream_server.rest.source_queries import Asking, asking_of
 from stream_server.wire.refusals import Refusal
 
 PREFIX = "/api/new-sources/crypto-dt-source"
-_SUBREDDIT = re.compile(r"[A-Za-z0-9_]{2,21}")
+PRICE_SYMBOLS = coin_names(100)
+PRICE_LIMIT = Whole("limit", "Maximum number of coins", low=1, high=crypto_dt_source.MAX_COINS, default=100)
+INTERVAL = Choice("interval", INTERVAL_OF, choices=crypto_dt_source.INTERVALS, default="1h", code="invalid_interval")
+CANDLE_LIMIT = Whole("limit", "Maximum number of candles", low=1, high=crypto_dt_source.MAX_CANDLES, default=100)
+DAY_LIMIT = Whole("limit", "Maximum number of days", low=1, high=365, default=30)
+TEXT = NeededText(
+    "text",
+    "Text to score",
+    usage="text=Bitcoin%20climbs",
+    example="Bitcoin climbs to a new high",
+    max_chars=MAX_TEXT_CHARS,
+)
+MODEL = Choice("model", "Model that scores", choices=crypto_dt_source.MODELS, default=crypto_dt_source.MODELS[0])
+SUBREDDIT = Text(
+    "subreddit",
+    "Name of the subreddit",
+    default="cryptocurrency",
+    pattern="[A-Za-z0-9_]{2,21}",
+    noun="a valid subreddit name",
+)
+PERIOD = Choice(
+    "period",
+    "The best posts of this period; `new` gives the newest",
+    choices=dt_requests.PERIODS,
+    default="day",
+)
+POST_LIMIT = Whole("limit", "Maximum number of posts", low=1, high=100, default=25)
+FEED = Choice("feed", "One outlet, or all of them", choices=dt_requests.FEEDS, default=dt_requests.LATEST)
+ARTICLE_LIMIT = Whole("limit", "Maximum number of articles", low=1, high=100, default=20)
 
 
 async def dt_health(request: web.Request) -> web.Response:
-    """`GET …/crypto-dt-source/health`: whether it answers, and what it says it is."""
+    """Answer whether the source answers, and with its name and version."""
     return await answer_health(request, health_of_dt)
 
 
-async def health_of_dt(asking: Asking, max_age_ms: float | None) -> tuple[dict[str, object], Answer]:
-    sources = asking.sources
-    pool = sources.catalogues.dt_requests
-    facts: dict[str, object] = {"service": None, "version": None, "endpoints": None}
+async def health_of_dt(asking: Asking, max_age_ms: float | None) -> tuple[DtHealth, Answer]:
+    """Return the health of Crypto DT Source, and the answer whose envelope it gets."""
+    pool = asking.sources.catalogues.dt_requests
+    health: DtHealth = {
+        "status": "down",
+        "answers": False,
+        "reason": None,
+        "service": None,
+        "version": None,
+        "endpoints": None,
+    }
     try:
         fetched = await asking.fetch(pool, DtQuery("health"), max_age_ms, within_s=HEALTH_WITHIN_S)
     except Refusal as refusal:
-        answer = asking.without_source(refusal, crypto_dt_source.NAME)
-        return {"status": "down", "answers": False, "reason": refusal.message, **facts}, answer
-    facts |= fetched.value
-    status = "stale" if fetched.stale else "healthy"
-    health = {"status": status, "answers": not fetched.stale, "reason": None, **facts}
+        health["reason"] = refusal.message
+        return health, asking.without_source(refusal, crypto_dt_source.NAME)
+    health.update(fetched.value)
+    health["status"] = "stale" if fetched.stale else "healthy"
+    health["answers"] = not fetched.stale
     return health, asking.answer([(pool, fetched)], dict)
 
 
 async def dt_status(request: web.Request) -> web.Response:
-    """`GET …/crypto-dt-source/status`: how it says it is; of its models and data sets how many are loaded."""
+    """Answer with the source's own report of its state, and with the numbers of loaded models and data sets."""
     parameters = Parameters(request)
     return await _dt(request, parameters, lambda: DtQuery("status"), lambda value, fetched: value)
 
 
 async def dt_prices(request: web.Request) -> web.Response:
-    """`GET …/crypto-dt-source/prices?symbols=BTC,ETH&limit=100`: its prices, of the largest without `symbols`."""
+    """Answer with its prices; without `symbols` with those of the largest coins."""
     parameters = Parameters(request)
-    names = parameters.names("symbols", 100)
-    limit = parameters.whole("limit", 1, crypto_dt_source.MAX_COINS, 100)
+    names = parameters.read(PRICE_SYMBOLS)
+    limit = parameters.read(PRICE_LIMIT)
     return await _dt(
         request,
         parameters,
@@ -68,11 +117,11 @@ async def dt_prices(request: web.Request) -> web.Response:
 
 
 async def dt_klines(request: web.Request) -> web.Response:
-    """`GET …/crypto-dt-source/klines?symbol=BTC&interval=1h&limit=100`: candles against USDT, ascending."""
+    """Answer with candles against USDT, ascending."""
     parameters = Parameters(request)
-    symbol = parameters.needed("symbol", "symbol=BTC&interval=1h")
-    interval = parameters.interval(crypto_dt_source.INTERVALS)
-    limit = parameters.whole("limit", 1, crypto_dt_source.MAX_CANDLES, 100)
+    symbol = parameters.read(SYMBOL)
+    interval = parameters.read(INTERVAL)
+    limit = parameters.read(CANDLE_LIMIT)
 
     def question() -> DtQuery:
         return DtQuery("klines", tuple(bases(request.app[CONTEXT], [symbol])), interval, limit)
@@ -84,9 +133,9 @@ async def dt_klines(request: web.Request) -> web.Response:
 
 
 async def dt_fear_greed(request: web.Request) -> web.Response:
-    """`GET …/crypto-dt-source/fear-greed?limit=30`: the index of today, and of the last days."""
+    """Answer with the index of today and of the last days."""
     parameters = Parameters(request)
-    limit = parameters.whole("limit", 1, 365, 30)
+    limit = parameters.read(DAY_LIMIT)
     return await _dt(
         request,
         parameters,
@@ -96,12 +145,9 @@ async def dt_fear_greed(request: web.Request) -> web.Response:
 
 
 async def dt_sentiment(request: web.Request) -> web.Response:
-    """`GET …/crypto-dt-source/sentiment?text=&model=`: what one of its models reads in a text."""
+    """Answer with the score that one of its models gives a text."""
     parameters = Parameters(request)
-    text = parameters.needed("text", "text=Bitcoin%20climbs")
-    if len(text) > MAX_TEXT_CHARS:
-        parameters.wrong("text", f"text has {len(text)} characters; {MAX_TEXT_CHARS} are allowed")
-    model = parameters.choice("model", crypto_dt_source.MODELS, crypto_dt_source.MODELS[0])
+    text, model = parameters.read(TEXT), parameters.read(MODEL)
     return await _dt(
         request,
         parameters,
@@ -111,13 +157,10 @@ async def dt_sentiment(request: web.Request) -> web.Response:
 
 
 async def dt_reddit(request: web.Request) -> web.Response:
-    """`GET …/crypto-dt-source/reddit?subreddit=cryptocurrency&period=day&limit=25`: posts; the newest for `new`."""
+    """Answer with the posts of a subreddit."""
     parameters = Parameters(request)
-    subreddit = parameters.text("subreddit") or "cryptocurrency"
-    if not _SUBREDDIT.fullmatch(subreddit):
-        parameters.wrong("subreddit", f"subreddit {subreddit[:SHOWN_CHARS]!r} is not a valid subreddit name")
-    period = parameters.choice("period", dt_requests.PERIODS, "day")
-    limit = parameters.whole("limit", 1, 100, 25)
+    subreddit, period = parameters.read(SUBREDDIT), parameters.read(PERIOD)
+    limit = parameters.read(POST_LIMIT)
     return await _dt(
         request,
         parameters,
@@ -127,25 +170,24 @@ async def dt_reddit(request: web.Request) -> web.Response:
 
 
 async def dt_news(request: web.Request) -> web.Response:
-    """`GET …/crypto-dt-source/news?limit=20&feed=latest`: its articles, of one outlet or of all."""
+    """Answer with its articles, of one outlet or of all."""
     parameters = Parameters(request)
-    feed = parameters.choice("feed", dt_requests.FEEDS, dt_requests.LATEST)
-    limit = parameters.whole("limit", 1, 100, 20)
+    feed, limit = parameters.read(FEED), parameters.read(ARTICLE_LIMIT)
     return await _dt(request, parameters, lambda: DtQuery("news", name=feed, limit=limit), _articles)
 
 
 async def dt_models(request: web.Request) -> web.Response:
-    """`GET …/crypto-dt-source/models`: its text models."""
+    """Answer with its text models."""
     return await _dt(request, Parameters(request), lambda: DtQuery("models"), lambda value, fetched: value)
 
 
 async def dt_datasets(request: web.Request) -> web.Response:
-    """`GET …/crypto-dt-source/datasets`: its data sets."""
+    """Answer with its data sets."""
     return await _dt(request, Parameters(request), lambda: DtQuery("datasets"), lambda value, fetched: value)
 
 
 def _articles(value: Any, fetched: Fetched[Any]) -> object:
-    return [events.article_data(each, None) | {"source": fetched.source} for each in value.good]
+    return [{**events.article_data(each, None), "source": fetched.source} for each in value.good]
 
 
 async def _dt(
@@ -156,12 +198,13 @@ async def _dt(
     *cut: object,
     stamps_of: Callable[[Any], Iterable[int]] = lambda value: (),
 ) -> web.Response:
-    """Check the parameters, ask, and answer; `cut` is what of the parameters is no part of the question.
+    """Check the parameters, ask the source, and answer.
 
-    `stamps_of` gives the stamps of what is told, where its rows have stamps of their own that age.
+    `cut` are the parameters that are not part of the question to the source. `stamps_of` returns the times of the rows
+    in the answer, if the rows have times of their own.
     """
     asking = asking_of(request)
-    max_age_ms = parameters.max_age_ms()
+    max_age_ms = parameters.read(MAX_AGE)
     parameters.check()
     pool = asking.sources.catalogues.dt_requests
     query = question()
@@ -172,4 +215,102 @@ async def _dt(
         max_age_ms,
         row_ages_ms=[fetched.age_of(stamp_ms) for stamp_ms in stamps_of(fetched.value)],
     )
-    return respond(request, asking.context, request.app[VIEWS].share((query, *cut), answer))
+    return respond(request, asking.context, request.app[ANSWERS].share((query, *cut), answer))
+
+
+ENDPOINTS = (
+    Endpoint(
+        path=f"{PREFIX}/health",
+        handler=dt_health,
+        summary="Whether Crypto DT Source answers",
+        tag=Tag.SOURCES,
+        answer=Enveloped[DtHealth],
+        parameters=(MAX_AGE,),
+        asks_sources=True,
+    ),
+    Endpoint(
+        path=f"{PREFIX}/status",
+        handler=dt_status,
+        summary="Its own report of its state",
+        tag=Tag.SOURCES,
+        answer=Enveloped[DtStatus],
+        parameters=(MAX_AGE,),
+        asks_sources=True,
+    ),
+    Endpoint(
+        path=f"{PREFIX}/prices",
+        handler=dt_prices,
+        summary="Its prices; those of the largest coins without `symbols`",
+        tag=Tag.SOURCES,
+        answer=Enveloped[list[PriceRow]],
+        parameters=(PRICE_SYMBOLS, PRICE_LIMIT, MAX_AGE),
+        asks_sources=True,
+        refuses=(404,),
+    ),
+    Endpoint(
+        path=f"{PREFIX}/klines",
+        handler=dt_klines,
+        summary="Its candles against USDT, ascending",
+        tag=Tag.SOURCES,
+        answer=Enveloped[Candles],
+        parameters=(SYMBOL, INTERVAL, CANDLE_LIMIT, MAX_AGE),
+        asks_sources=True,
+        refuses=(404,),
+    ),
+    Endpoint(
+        path=f"{PREFIX}/fear-greed",
+        handler=dt_fear_greed,
+        summary="Its Fear & Greed index",
+        tag=Tag.SOURCES,
+        answer=Enveloped[FearGreedHistory],
+        parameters=(DAY_LIMIT, MAX_AGE),
+        asks_sources=True,
+    ),
+    Endpoint(
+        path=f"{PREFIX}/sentiment",
+        handler=dt_sentiment,
+        summary="Score of a text by one of its models",
+        tag=Tag.SOURCES,
+        answer=Enveloped[ScoredText],
+        parameters=(TEXT, MODEL, MAX_AGE),
+        asks_sources=True,
+    ),
+    Endpoint(
+        path=f"{PREFIX}/reddit",
+        handler=dt_reddit,
+        summary="Posts of a subreddit",
+        tag=Tag.SOURCES,
+        answer=Enveloped[list[SourcedArticle]],
+        parameters=(SUBREDDIT, PERIOD, POST_LIMIT, MAX_AGE),
+        asks_sources=True,
+        refuses=(404,),
+    ),
+    Endpoint(
+        path=f"{PREFIX}/news",
+        handler=dt_news,
+        summary="Its articles",
+        tag=Tag.SOURCES,
+        answer=Enveloped[list[SourcedArticle]],
+        parameters=(FEED, ARTICLE_LIMIT, MAX_AGE),
+        asks_sources=True,
+        refuses=(404,),
+    ),
+    Endpoint(
+        path=f"{PREFIX}/models",
+        handler=dt_models,
+        summary="Its text models",
+        tag=Tag.SOURCES,
+        answer=Enveloped[list[TextModel]],
+        parameters=(MAX_AGE,),
+        asks_sources=True,
+    ),
+    Endpoint(
+        path=f"{PREFIX}/datasets",
+        handler=dt_datasets,
+        summary="Its data sets",
+        tag=Tag.SOURCES,
+        answer=Enveloped[list[Dataset]],
+        parameters=(MAX_AGE,),
+        asks_sources=True,
+    ),
+)

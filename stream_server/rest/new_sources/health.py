@@ -1,6 +1,6 @@
 """Answer whether a source is well. The answer is a 200 whatever the health is, because health is the question."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import orjson
 from aiohttp import web
@@ -11,7 +11,7 @@ from stream_server.rest.source_queries import Asking, asking_of
 
 HEALTH_WITHIN_S = 8.0
 
-HealthOf = Callable[[Asking, float | None], Awaitable[tuple[dict[str, object], Answer]]]
+HealthOf = Callable[[Asking, float | None], Awaitable[tuple[Mapping[str, object], Answer]]]
 
 
 async def answer_health(request: web.Request, health_of: HealthOf) -> web.Response:

@@ -9,25 +9,31 @@ from feeds import topics
 from feeds.model import Resource
 from feeds.providers import crypto_api_clean
 from feeds.queries import CATALOGUE, EVERYTHING
+from stream_server.access.parameter_kinds import MAX_AGE, Whole
 from stream_server.access.parameters import Parameters
 from stream_server.context import Context
 from stream_server.rest.answers import OURS, respond
 from stream_server.rest.coins import bases
-from stream_server.rest.market import from_hub, quotes_meant, with_quotes
-from stream_server.rest.new_sources.crypto_api_clean import Page
+from stream_server.rest.endpoints import Endpoint, Tag
+from stream_server.rest.market import PRICE_SYMBOLS, from_hub, quotes_meant, with_quotes
+from stream_server.rest.new_sources.crypto_api_clean import CATEGORY, LIMIT, OFFSET, Page
 from stream_server.rest.new_sources.health import HEALTH_WITHIN_S
+from stream_server.rest.shapes import EnvelopedPage, EnvelopedPrices, PriceRow
+from stream_server.rest.shapes import Resource as ResourceRow
 from stream_server.rest.source_queries import Asking, asking_of
 from stream_server.wire.refusals import Refusal
 
+PRICE_LIMIT = Whole("limit", "Maximum number of prices", low=1, high=500, default=100)
+
 
 async def unified_prices(request: web.Request) -> web.Response:
-    """`GET …/prices/unified?symbols=BTC&limit=100`: from the stream, else asked for; the most traded first."""
+    """Answer with prices, the most traded first: from the stream, else from the sources."""
     asking = asking_of(request)
     context = asking.context
     parameters = Parameters(request)
-    names = parameters.names("symbols")
-    limit = parameters.whole("limit", 1, 500, 100)
-    max_age_ms = parameters.max_age_ms()
+    names = parameters.read(PRICE_SYMBOLS)
+    limit = parameters.read(PRICE_LIMIT)
+    max_age_ms = parameters.read(MAX_AGE)
     parameters.check()
     wanted = bases(context, names) or _most_traded(context)
     if not wanted:
@@ -39,7 +45,7 @@ async def unified_prices(request: web.Request) -> web.Response:
 
 
 def _most_traded(context: Context) -> list[str]:
-    """The bases that the hub has a price of, by what was traded of them."""
+    """Return the base assets whose prices the hub holds, the most traded first."""
     volumes: dict[str, float] = {}
     for topic in context.hub.current_topics().values():
         if topic.event is not None and topics.category_of(topic.name) == "price":
@@ -49,11 +55,11 @@ def _most_traded(context: Context) -> list[str]:
 
 
 async def unified_resources(request: web.Request) -> web.Response:
-    """`GET …/resources/unified?category=&limit=&offset=`: the catalogue; without it the sources of this service."""
+    """Answer with the catalogue, or if it is unavailable with the sources of this service."""
     asking = asking_of(request)
     parameters = Parameters(request)
     page = Page(parameters)
-    max_age_ms = parameters.max_age_ms()
+    max_age_ms = parameters.read(MAX_AGE)
     parameters.check()
     pool = asking.sources.catalogues.resources
     try:
@@ -85,11 +91,11 @@ OWN: Mapping[str, tuple[str, str, str, str]] = {
     "crypto_api_clean": ("catalogues", "Crypto API Clean", "none", f"{crypto_api_clean.BASE_URL}/docs"),
     "crypto_dt_source": ("market_data_apis", "Crypto DT Source", "none", "https://github.com/nimazasinich/crypto-dt-source"),
 }  # fmt: skip
-"""Our own sources, by provider: category, name, what it wants to be let in, documentation."""
+"""The sources of this service by provider: category, name, kind of authentication, documentation."""
 
 
 def own_resources(asking: Asking) -> list[Resource]:
-    """The sources of this service as a catalogue; of addresses only the host, for they may hold keys."""
+    """Return the sources of this service as a catalogue. Addresses are cut to the host, because they may hold keys."""
     rows = []
     for name, upstream in asking.sources.upstreams.items():
         if upstream.hosts is None:
@@ -100,3 +106,27 @@ def own_resources(asking: Asking) -> list[Resource]:
         scheme = host.url.partition("://")[0]
         rows.append(Resource(category, name, title, f"{scheme}://{host.name}", auth, docs or None, None, None))
     return rows
+
+
+ENDPOINTS = (
+    Endpoint(
+        path="/api/new-sources/prices/unified",
+        handler=unified_prices,
+        summary="Prices from all sources that have them, most traded first",
+        tag=Tag.SOURCES,
+        answer=EnvelopedPrices[list[PriceRow]],
+        parameters=(PRICE_SYMBOLS, PRICE_LIMIT, MAX_AGE),
+        asks_sources=True,
+        refuses=(404,),
+    ),
+    Endpoint(
+        path="/api/new-sources/resources/unified",
+        handler=unified_resources,
+        summary="The catalogue; if it is unavailable, the sources of this service",
+        tag=Tag.SOURCES,
+        answer=EnvelopedPage[list[ResourceRow]],
+        parameters=(CATEGORY, LIMIT, OFFSET, MAX_AGE),
+        asks_sources=True,
+        refuses=(404,),
+    ),
+)
