@@ -57,7 +57,7 @@ def answer(body: object, status: int = 200, received_ms: int = START_MS, **heade
 
 
 @dataclass(slots=True)
-class Heard:
+class RecordingSink:
     """A `Sink` that records its calls in order."""
 
     events: list[Event] = field(default_factory=list)
@@ -160,7 +160,7 @@ class Live:
 
     feed: ExchangeFeed
     market: ExchangeMarket
-    heard: Heard
+    sink: RecordingSink
     clock: Clock
     transport: Watched
 
@@ -185,12 +185,12 @@ async def live(
     `policy` are settings of `FeedPolicy`, and rules of the exchange's streams.
     """
     clock = clock or ScaledClock(exchange)
-    heard = Heard()
+    sink = RecordingSink()
     # Time passes in steps here, and a loaded machine makes its own: neither is a pause unless a test is about one.
     socket = SocketPolicy(paused_s=6000.0)
     settings = {"candle_bases": ("BTC",), "candle_intervals": ("1m",), "socket": socket, **PATIENT, **policy}
     rules = {name: value for name, value in settings.items() if name in STREAM_RULES}
-    market = ExchangeMarket(heard, symbols or Symbols(), with_rules(rules))
+    market = ExchangeMarket(sink, symbols or Symbols(), with_rules(rules))
     async with aiohttp.ClientSession() as session:
         feed = ExchangeFeed(
             market,
@@ -204,7 +204,7 @@ async def live(
         )
         task = asyncio.create_task(feed.run())
         try:
-            yield Live(feed, market, heard, clock, transport)
+            yield Live(feed, market, sink, clock, transport)
             assert not task.done(), "the feed crashed"
         finally:
             task.cancel()

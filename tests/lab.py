@@ -62,7 +62,7 @@ class Lab:
 
     def check(self, topic: str = TOPIC, symbol: str = "BTCUSDT") -> None:
         """Check that closed candles are true, complete, in order, and published once."""
-        said = self.it.heard.rows(topic, "closed")
+        said = self.it.sink.rows(topic, "closed")
         truth = [
             each
             for each in self.exchange.candles(symbol, "1m", start_ms=int(str(said[0]["open_time"])))
@@ -71,8 +71,8 @@ class Lab:
         assert [(row["open_time"], row["trades"], row["close"]) for row in said] == [
             (each.open_ms, each.trades, float(each.close)) for each in truth
         ]
-        assert self.it.heard.rows(topic, "corrected") == []
-        assert self.it.heard.gaps == []
+        assert self.it.sink.rows(topic, "corrected") == []
+        assert self.it.sink.gaps == []
 
 
 @asynccontextmanager

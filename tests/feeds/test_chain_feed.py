@@ -16,7 +16,7 @@ from orchestrator.provider import Provider, Steps
 from orchestrator.upstream import Upstream
 from tests.fakes.clock import ManualClock
 from tests.fakes.transport import ScriptedTransport, reply
-from tests.feeding import Heard
+from tests.feeding import RecordingSink
 
 
 class World:
@@ -24,7 +24,7 @@ class World:
 
     def __init__(self, every_chain: bool = True) -> None:
         self.clock = ManualClock()
-        self.heard = Heard()
+        self.sink = RecordingSink()
         self.transport = ScriptedTransport(self.clock, lambda asked: reply(self.clock))
         upstream = Upstream("prov", None, self.transport, self.clock, random.Random(1))
         policy = PoolPolicy(ttl_s=1.0)
@@ -38,7 +38,7 @@ class World:
             self.clock,
             random.Random(1),
             policy,
-            received=lambda query, got: self.heard.publish(events.gas(got.value, got.source, got.received_ms)),
+            received=lambda query, got: self.sink.publish(events.gas(got.value, got.source, got.received_ms)),
         )
         stats: Pool[Chain, ChainStats] = Pool(
             "chain",
@@ -46,10 +46,10 @@ class World:
             self.clock,
             random.Random(1),
             policy,
-            received=lambda query, got: self.heard.publish(events.chain(got.value, got.source, got.received_ms)),
+            received=lambda query, got: self.sink.publish(events.chain(got.value, got.source, got.received_ms)),
         )
         self.feed = ChainFeed(
-            self.heard,
+            self.sink,
             gas,
             stats,
             10.0,
@@ -94,8 +94,8 @@ async def test_ethereum_is_polled_without_being_asked_for_its_state_more_slowly_
         await world.pass_time(85)
     assert world.asked("/gas/ethereum") in (8, 9)
     assert world.asked("/stats/ethereum") in (2, 3)
-    assert world.heard.of("gas.ethereum")[0].data["base_fee"] == 0.05
-    assert world.heard.of("chain.ethereum")[0].data["block_time_s"] == 12.0
+    assert world.sink.of("gas.ethereum")[0].data["base_fee"] == 0.05
+    assert world.sink.of("chain.ethereum")[0].data["block_time_s"] == 12.0
     assert world.feed.readiness() == {"gas.ethereum": "value", "chain.ethereum": "value"}
 
 
@@ -114,14 +114,14 @@ async def test_another_chain_is_polled_from_the_first_listener_to_the_last() -> 
         assert world.asked("/gas/polygon") == 4
         assert not world.feed.drop("gas.ethereum")
         assert not world.feed.drop("chain.linea")
-    assert world.heard.refused == []
+    assert world.sink.refused == []
 
 
 async def test_a_chain_that_nobody_serves_is_refused_by_name_with_what_would_help() -> None:
     world = World(every_chain=False)
     async with world.running():
         world.feed.want("gas.base")
-    ((topic, reason),) = world.heard.refused
+    ((topic, reason),) = world.sink.refused
     assert topic == "gas.base"
     assert "'base'" in reason
     assert "ETHERSCAN_API_KEY" in reason
@@ -138,4 +138,4 @@ async def test_a_chain_that_is_wanted_before_the_feed_runs_is_polled_when_it_doe
 async def test_topics_of_other_feeds_are_none_of_its_business() -> None:
     world = World()
     world.feed.want("price.BTC")
-    assert world.heard.refused == []
+    assert world.sink.refused == []

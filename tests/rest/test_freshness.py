@@ -33,7 +33,7 @@ from tests.fakes.clock import START_MS, ManualClock
 from tests.fakes.pipe import HubRig
 from tests.fakes.transport import ScriptedTransport, reply
 from tests.fakes.upstream import Fault, in_json
-from tests.feeding import BTC, Heard, candle
+from tests.feeding import BTC, RecordingSink, candle
 from tests.harness import running, until
 from tests.sources import Sourced, sourced
 
@@ -369,7 +369,7 @@ def test_ages_do_not_jump_with_our_wall_clock() -> None:  # N16
 
 @pytest.mark.parametrize("skew_ms", [-300_000, 300_000])
 def test_prices_and_closings_are_timed_by_the_exchanges_clock(skew_ms: int) -> None:  # U23
-    heard = Heard()
+    heard = RecordingSink()
     market = ExchangeMarket(heard, Symbols(), BINANCE)
     market.pairs([BTC])
     market.skew_ms = skew_ms

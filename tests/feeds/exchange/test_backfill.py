@@ -25,7 +25,7 @@ def without_last(rows: object) -> object:
 
 def newest(it: Lab, topic: str = TOPIC) -> int | None:
     """The open time of the candle that was said closed last."""
-    return it.it.heard.opens(topic)[-1] if it.it.heard.opens(topic) else None
+    return it.it.sink.opens(topic)[-1] if it.it.sink.opens(topic) else None
 
 
 def rows_of(it: Lab, since: int) -> int:
@@ -47,7 +47,7 @@ async def test_a_quiet_candle_whose_closing_frame_is_lost_is_closed_from_rest_wi
         assert rows_of(it, before) <= 1 + 2, "one is missing"
         await it.pass_time(120.0)
         it.check()
-        last = it.it.heard.rows(TOPIC, "closed")[-1]
+        last = it.it.sink.rows(TOPIC, "closed")[-1]
         assert (last["trades"], last["volume"]) == (0, 0.0), "it was told, not made up"
         delays = it.it.feed.report()["close_delay_ms"]
         assert isinstance(delays, dict)
@@ -89,7 +89,7 @@ async def test_a_row_that_cannot_be_read_is_no_gap_and_is_asked_for_again() -> N
         await it.until(lambda: newest(it) == it.exchange.candles("BTCUSDT", "1m")[-2].open_ms)
         it.check()
         assert it.it.market.rejected["c"] >= 1
-        assert it.it.heard.gaps == []
+        assert it.it.sink.gaps == []
 
 
 async def test_what_the_exchange_had_lost_is_asked_for_again_seldom_and_said_as_a_correction() -> None:
@@ -98,7 +98,7 @@ async def test_what_the_exchange_had_lost_is_asked_for_again_seldom_and_said_as_
         start_ms = it.exchange.now_ms // MINUTE_MS * MINUTE_MS
         instrument = it.exchange.market.instruments["BTCUSDT"]
         it.exchange.lose_candles("BTCUSDT", start_ms, start_ms + 2 * MINUTE_MS)
-        await it.until(lambda: it.it.heard.gaps == [(TOPIC, start_ms, start_ms + 2 * MINUTE_MS)], most_s=200.0)
+        await it.until(lambda: it.it.sink.gaps == [(TOPIC, start_ms, start_ms + 2 * MINUTE_MS)], most_s=200.0)
         assert it.it.feed.report()["upstream_gaps"] == 1
 
         def asked() -> int:
@@ -111,13 +111,13 @@ async def test_what_the_exchange_had_lost_is_asked_for_again_seldom_and_said_as_
         instrument.holes.clear()
         await it.pass_time(40.0, step_s=1.0)
         assert asked() == 2
-        assert it.it.heard.opens(TOPIC, "corrected") == [start_ms, start_ms + MINUTE_MS]
+        assert it.it.sink.opens(TOPIC, "corrected") == [start_ms, start_ms + MINUTE_MS]
         assert it.it.feed.report()["upstream_gaps"] == 0
         await it.pass_time(260.0, step_s=1.0)
         assert asked() == 2, "nothing is missing any more"
         opens = [each.open_time for each in it.it.market.series["BTCUSDT", "1m"].closed]
         assert opens == list(range(opens[0], opens[-1] + 1, MINUTE_MS))
-        assert len(it.it.heard.gaps) == 1
+        assert len(it.it.sink.gaps) == 1
 
 
 @pytest.mark.parametrize("fault", [SubscribeFault.NO_ACK, SubscribeFault.SWALLOW])

@@ -59,7 +59,7 @@ async def trade_on(exchange: FakeBinance, seconds: int) -> None:
 def check_closed(exchange: FakeBinance, it: Live, topic: str = TOPIC, symbol: str = "BTCUSDT") -> list[int]:
     """Said closed: each once, in order, without a hole, and true. Returns their open times."""
     interval = topic.rpartition(".")[2]
-    said = it.heard.rows(topic, "closed")
+    said = it.sink.rows(topic, "closed")
     opens = [int(str(row["open_time"])) for row in said]
     assert opens
     truth = {row.open_ms: row for row in exchange.candles(symbol, interval, start_ms=opens[0]) if row.closed}
@@ -69,7 +69,7 @@ def check_closed(exchange: FakeBinance, it: Live, topic: str = TOPIC, symbol: st
         for name in ("open", "high", "low", "close", "volume", "quote_volume"):
             assert row[name] == float(getattr(true, name)), (row, true)
         assert row["trades"] == true.trades
-    assert it.heard.rows(topic, "corrected") == []
+    assert it.sink.rows(topic, "corrected") == []
     series = it.market.series[symbol, interval]
     held = [each.open_time for each in series.closed]
     assert held == sorted(set(held))
@@ -77,7 +77,7 @@ def check_closed(exchange: FakeBinance, it: Live, topic: str = TOPIC, symbol: st
 
 
 async def closes(exchange: FakeBinance, it: Live, open_ms: int, topic: str = TOPIC) -> None:
-    await until(lambda: open_ms in it.heard.opens(topic))
+    await until(lambda: open_ms in it.sink.opens(topic))
 
 
 # --- the beginning ---
@@ -85,17 +85,17 @@ async def closes(exchange: FakeBinance, it: Live, open_ms: int, topic: str = TOP
 
 async def test_prices_come_from_rest_before_the_stream_has_spoken(exchange: FakeBinance) -> None:
     async with live(exchange) as it:
-        await until(lambda: it.heard.of("price.BTC"))
-        first = it.heard.of("price.BTC")[0]
+        await until(lambda: it.sink.of("price.BTC"))
+        first = it.sink.of("price.BTC")[0]
         assert first.data["price"] == float(exchange.price("BTCUSDT"))
-        assert {event.topic for event in it.heard.events if event.topic.startswith("price.")} == {
+        assert {event.topic for event in it.sink.events if event.topic.startswith("price.")} == {
             f"price.{base}"
             for base in ("BTC", "ETH", "BNB", "SOL", "XRP", "1INCH", "USDC", "BTCUP", "PEPE", "币安人生")
         }
         await exchange.until(lambda: exchange.subscribed(ALL_MINI_TICKERS))
         exchange.advance(1)
-        await until(lambda: len(it.heard.of("price.BTC")) == 2)
-        assert it.heard.of("price.BTC")[1].data["price"] == float(exchange.price("BTCUSDT"))
+        await until(lambda: len(it.sink.of("price.BTC")) == 2)
+        assert it.sink.of("price.BTC")[1].data["price"] == float(exchange.price("BTCUSDT"))
         assert it.feed.report()["state"] == "live"
         await until(lambda: it.feed.readiness() == {"price": "value", "ohlcv": "value"})
 
@@ -113,8 +113,8 @@ async def test_while_the_stream_delivers_rest_is_not_polled_and_when_it_falls_si
         exchange.stall = Stall.DATA
         exchange.advance(5)
         await exchange.until(lambda: len(exchange.requests_to("ticker/24hr")) > polls)
-        await until(lambda: it.heard.of("price.BTC")[-1].data["price"] == float(exchange.price("BTCUSDT")))
-        assert it.heard.of("price.BTC")[-1].source == "binance"
+        await until(lambda: it.sink.of("price.BTC")[-1].data["price"] == float(exchange.price("BTCUSDT")))
+        assert it.sink.of("price.BTC")[-1].source == "binance"
 
 
 async def test_history_is_asked_after_the_subscription_and_becomes_the_series(exchange: FakeBinance) -> None:
@@ -127,7 +127,7 @@ async def test_history_is_asked_after_the_subscription_and_becomes_the_series(ex
         assert len(series.closed) == HISTORY - 1
         assert series.live is not None
         assert series.live.open_time == START_MS
-        assert it.heard.opens(TOPIC) == [START_MS - MINUTE]
+        assert it.sink.opens(TOPIC) == [START_MS - MINUTE]
         await trade_on(exchange, 200)
         await closes(exchange, it, START_MS + 2 * MINUTE)
         check_closed(exchange, it)
@@ -141,7 +141,7 @@ async def test_candles_go_on_without_history_which_then_arrives(exchange: FakeBi
         await until(lambda: it.market.series["BTCUSDT", "1m"].begun)
         await trade_on(exchange, 190)
         await closes(exchange, it, START_MS + 2 * MINUTE)
-        assert it.heard.opens(TOPIC)[0] == START_MS
+        assert it.sink.opens(TOPIC)[0] == START_MS
 
         dead.stop()
         await until(lambda: it.market.series["BTCUSDT", "1m"].reached_back)
@@ -160,7 +160,7 @@ async def test_nothing_is_known_while_rest_is_down_and_then_all_begins(exchange:
         assert "status 503" in str(it.feed.readiness()["price"])
         exchange.advance(2)
         await asyncio.sleep(0.02)
-        assert it.heard.events == [], "no symbol can be split by guessing"
+        assert it.sink.events == [], "no symbol can be split by guessing"
         dead.stop()
         await ready(exchange, it)
 
@@ -173,10 +173,10 @@ async def test_a_pair_that_does_not_move_has_a_price_from_rest_even_if_the_strea
     async with live(exchange) as it:
         await exchange.until(lambda: exchange.subscribed(ALL_MINI_TICKERS) and exchange.requests_to("ticker/24hr"))
         exchange.advance(2)
-        await until(lambda: it.heard.of("price.XRP"))
-        streamed = it.heard.of("price.BTC")
+        await until(lambda: it.sink.of("price.XRP"))
+        streamed = it.sink.of("price.BTC")
         assert [event.ts for event in streamed] == [START_MS + 1000, START_MS + 2000], "there the stream is believed"
-        assert it.heard.of("price.XRP")[0].data["price"] == float(exchange.price("XRPUSDT"))
+        assert it.sink.of("price.XRP")[0].data["price"] == float(exchange.price("XRPUSDT"))
 
 
 async def test_a_poll_that_fails_is_made_up_for_although_the_stream_delivers_by_then(exchange: FakeBinance) -> None:
@@ -187,9 +187,9 @@ async def test_a_poll_that_fails_is_made_up_for_although_the_stream_delivers_by_
         for _ in range(300):
             exchange.advance(1)
             await asyncio.sleep(0.01)
-            if it.heard.of("price.XRP"):
+            if it.sink.of("price.XRP"):
                 break
-        assert it.heard.of("price.XRP")
+        assert it.sink.of("price.XRP")
 
 
 # --- losing and finding again ---
@@ -209,7 +209,7 @@ async def test_an_exchange_that_dies_for_minutes_leaves_no_hole_and_no_double(ex
         await trade_on(exchange, 120)
         await closes(exchange, it, START_MS + 10 * MINUTE)
         check_closed(exchange, it)
-        assert it.heard.gaps == []
+        assert it.sink.gaps == []
         asked = [request for request in exchange.requests_to("klines")[before:] if request.status == 200]
         starts = [int(request.query["startTime"]) for request in asked]
         assert starts[0] == START_MS + 2 * MINUTE
@@ -224,7 +224,7 @@ async def test_what_waited_while_the_process_was_paused_is_not_told_as_new(excha
         await ready(exchange, it)
         await trade_on(exchange, 70)
         await closes(exchange, it, START_MS)
-        made, said = len(exchange.all_connections), len(it.heard.events)
+        made, said = len(exchange.all_connections), len(it.sink.events)
         for _ in range(90):
             exchange.advance(1)  # nothing else runs meanwhile
         resumed_ms = exchange.now_ms
@@ -235,7 +235,7 @@ async def test_what_waited_while_the_process_was_paused_is_not_told_as_new(excha
         await trade_on(exchange, 120)
         await closes(exchange, it, START_MS + 3 * MINUTE)
         check_closed(exchange, it)
-    prices = [event for event in it.heard.events[said:] if event.topic.startswith("price.")]
+    prices = [event for event in it.sink.events[said:] if event.topic.startswith("price.")]
     assert prices
     assert min(event.ts for event in prices) >= resumed_ms
 
@@ -252,7 +252,7 @@ async def test_resets_at_any_moment_leave_no_hole_and_no_double(exchange: FakeBi
         exchange.advance(60)
         await closes(exchange, it, START_MS + 9 * MINUTE)
         check_closed(exchange, it)
-        assert it.heard.gaps == []
+        assert it.sink.gaps == []
 
 
 async def test_an_answer_that_is_late_is_overtaken_by_the_stream_and_corrects_nothing(exchange: FakeBinance) -> None:
@@ -278,7 +278,7 @@ async def test_a_withheld_closing_frame_is_mended_by_a_backfill(exchange: FakeBi
         assert mended.query["startTime"] == str(START_MS)
         assert int(mended.query["limit"]) <= 2 + 2, "what closed, what forms, and no more than two besides"
         check_closed(exchange, it)
-        assert it.heard.gaps == []
+        assert it.sink.gaps == []
 
 
 async def test_doubled_and_reordered_frames_change_nothing(exchange: FakeBinance) -> None:  # W8
@@ -288,7 +288,7 @@ async def test_doubled_and_reordered_frames_change_nothing(exchange: FakeBinance
             await trade_on(exchange, 300)
             await closes(exchange, it, START_MS + 4 * MINUTE)
         check_closed(exchange, it)
-        lives = it.heard.rows(TOPIC, "live")
+        lives = it.sink.rows(TOPIC, "live")
         order = [(int(str(row["open_time"])), int(str(row["trades"]))) for row in lives]
         assert order == sorted(order), "the forming candle never goes back"
 
@@ -338,10 +338,10 @@ async def test_what_the_exchange_has_lost_becomes_one_gap(exchange: FakeBinance)
         await closes(exchange, it, START_MS)
         exchange.lose_candles("BTCUSDT", START_MS + MINUTE, START_MS + 4 * MINUTE)
         await trade_on(exchange, 310)
-        await until(lambda: it.heard.gaps)
+        await until(lambda: it.sink.gaps)
         await trade_on(exchange, 120)
         await closes(exchange, it, START_MS + 6 * MINUTE)
-        assert it.heard.gaps == [(TOPIC, START_MS + MINUTE, START_MS + 4 * MINUTE)]
+        assert it.sink.gaps == [(TOPIC, START_MS + MINUTE, START_MS + 4 * MINUTE)]
         check_closed(exchange, it)
 
 
@@ -350,8 +350,8 @@ async def test_a_gap_is_told_at_once_and_not_asked_for_again_and_again(exchange:
         await ready(exchange, it)
         exchange.lose_candles("BTCUSDT", START_MS, START_MS + 4 * MINUTE)
         await trade_on(exchange, 250)
-        await until(lambda: it.heard.gaps)
-        assert it.heard.opens(TOPIC) == [START_MS - MINUTE], "the candle after the hole is still forming"
+        await until(lambda: it.sink.gaps)
+        assert it.sink.opens(TOPIC) == [START_MS - MINUTE], "the candle after the hole is still forming"
         asked = len(exchange.requests_to("klines"))
         await asyncio.sleep(1.5)  # thirty seconds of the feed
         assert len(exchange.requests_to("klines")) == asked
@@ -363,8 +363,8 @@ async def test_a_corrected_candle_is_said_as_such(exchange: FakeBinance) -> None
         await trade_on(exchange, 130)
         await closes(exchange, it, START_MS + MINUTE)
         exchange.correct("BTCUSDT", "1m", START_MS, close="1.5", low="1.5")
-        await until(lambda: it.heard.rows(TOPIC, "corrected"))
-        (row,) = it.heard.rows(TOPIC, "corrected")
+        await until(lambda: it.sink.rows(TOPIC, "corrected"))
+        (row,) = it.sink.rows(TOPIC, "corrected")
         assert (row["open_time"], row["close"], row["closed"]) == (START_MS, 1.5, True)
 
 
@@ -393,9 +393,9 @@ async def test_candles_start_when_wanted_and_stop_when_dropped(exchange: FakeBin
         assert it.feed.drop("ohlcv.ETH.5m")
         await exchange.until(lambda: not exchange.subscribed("ethusdt@kline_5m"))
         assert ("ETHUSDT", "5m") not in it.market.series
-        said = len(it.heard.of("ohlcv.ETH.5m"))
+        said = len(it.sink.of("ohlcv.ETH.5m"))
         await trade_on(exchange, 20)
-        assert len(it.heard.of("ohlcv.ETH.5m")) == said
+        assert len(it.sink.of("ohlcv.ETH.5m")) == said
         assert len(exchange.handshakes) == 1
 
 
@@ -417,13 +417,13 @@ async def test_a_wish_before_the_pairs_are_known_is_remembered_and_an_impossible
         it.feed.want("price.NOPE")
         slow.stop()
         await ready(exchange, it, "solusdt@kline_5m")
-        assert it.heard.refused == [
+        assert it.sink.refused == [
             ("ohlcv.NOPE.5m", "no market for symbol 'NOPE'"),
             ("price.NOPE", "no market for symbol 'NOPE'"),
         ]
         it.feed.want("ohlcv.MATIC.1m")
-        assert it.heard.refused[2:] == []
-        assert it.heard.staled == [("ohlcv.MATIC.1m", "halted")], "it is listed, and rests"
+        assert it.sink.refused[2:] == []
+        assert it.sink.staled == [("ohlcv.MATIC.1m", "halted")], "it is listed, and rests"
 
 
 async def test_dropped_and_wanted_in_one_breath_goes_on_with_history(exchange: FakeBinance) -> None:
@@ -464,7 +464,7 @@ async def test_dropped_during_a_backfill_stays_dropped(exchange: FakeBinance) ->
         it.feed.drop("ohlcv.ETH.1m")
         await until(lambda: not filling(it))
         assert ("ETHUSDT", "1m") not in it.market.series
-        assert it.heard.of("ohlcv.ETH.1m") == []
+        assert it.sink.of("ohlcv.ETH.1m") == []
         assert len(exchange.requests_to("klines", symbol="ETHUSDT")) == 1
 
 
@@ -496,7 +496,7 @@ async def test_pairs_are_kept_on_disk_and_serve_when_rest_is_down(exchange: Fake
     async with live(exchange, tmp_path) as it:
         await exchange.until(lambda: exchange.subscribed(KLINES, ALL_MINI_TICKERS))
         exchange.advance(2)
-        await until(lambda: it.heard.of("price.BTC") and it.heard.of(TOPIC))
+        await until(lambda: it.sink.of("price.BTC") and it.sink.of(TOPIC))
 
 
 @pytest.mark.parametrize("content", [b"", b"nonsense", b"[]", b"{}", b"[1,2]", b'[["A"]]', b"\xff"])
@@ -524,16 +524,16 @@ async def test_a_new_listing_is_noticed_by_its_ticker(exchange: FakeBinance) -> 
         await exchange.until(lambda: len(exchange.requests_to("exchangeInfo")) == 2)
         await until(lambda: "NEW" in it.market.symbols.by_base)
         exchange.advance(2)
-        await until(lambda: it.heard.of("price.NEW"))
+        await until(lambda: it.sink.of("price.NEW"))
 
 
 async def test_only_what_the_settings_name_is_served(exchange: FakeBinance) -> None:
     async with live(exchange, symbols=Symbols(("ETH", "BTCEUR"))) as it:
-        await until(lambda: it.heard.of("price.ETH"))
+        await until(lambda: it.sink.of("price.ETH"))
         exchange.advance(2)
-        topics = {event.topic for event in it.heard.events if event.topic.startswith("price.")}
+        topics = {event.topic for event in it.sink.events if event.topic.startswith("price.")}
         assert topics == {"price.ETH", "price.BTC"}
-        assert it.heard.of("price.BTC")[0].data["pair"] == "BTCEUR"
+        assert it.sink.of("price.BTC")[0].data["pair"] == "BTCEUR"
 
 
 # --- the rest ---
@@ -559,10 +559,10 @@ async def test_prices_never_come_from_the_future_and_never_go_back(exchange: Fak
                     exchange.abort_all()
                 exchange.advance(1)
                 await asyncio.sleep(0.02)
-        stamps = [event.ts for event in it.heard.of("price.BTC")]
+        stamps = [event.ts for event in it.sink.of("price.BTC")]
         assert len(stamps) > 10
         assert stamps == sorted(stamps)
-        assert all(event.ts <= event.received for event in it.heard.of("price.BTC"))
+        assert all(event.ts <= event.received for event in it.sink.of("price.BTC"))
 
 
 async def test_a_stopped_feed_leaves_no_task_and_no_connection(exchange: FakeBinance) -> None:

@@ -15,7 +15,7 @@ from feeds.fields import Rows
 from feeds.model import Event, Pair, Price
 from feeds.symbols import Symbols
 from feeds.venues.binance.description import BINANCE
-from tests.feeding import BTC, ETH, Heard, candle
+from tests.feeding import BTC, ETH, RecordingSink, candle
 
 START = 1_795_305_600_000
 NEW = Pair("NEWUSDT", "NEW", "USDT")
@@ -27,8 +27,8 @@ class World:
     """A market that knows two pairs, what it said, and short spellings of what is told to it."""
 
     def __init__(self, venue: Venue = BINANCE) -> None:
-        self.heard = Heard()
-        self.market = ExchangeMarket(self.heard, Symbols(), venue)
+        self.sink = RecordingSink()
+        self.market = ExchangeMarket(self.sink, Symbols(), venue)
         self.market.pairs([BTC, ETH])
 
     def say(self, message: object, received_ms: int = START) -> object:
@@ -52,7 +52,7 @@ class World:
 
     def said(self) -> list[object]:
         """The BTC prices said, in order."""
-        return [event.data["price"] for event in self.heard.of("price.BTC")]
+        return [event.data["price"] for event in self.sink.of("price.BTC")]
 
 
 def ticker(price: float, ts: int, symbol: str = "BTCUSDT") -> dict[str, object]:
@@ -76,7 +76,7 @@ def kline(open_time: int, closed: bool, event_time: int, trades: int = 3, symbol
 def test_a_price_event_holds_exactly_the_fields_of_the_contract() -> None:
     world = World()
     world.tick(100.0, START)
-    assert world.heard.events == [
+    assert world.sink.events == [
         Event(
             topic="price.BTC",
             ts=START,
@@ -104,13 +104,13 @@ def test_a_price_event_holds_exactly_the_fields_of_the_contract() -> None:
 def test_the_change_is_in_percent_and_unknown_where_it_cannot_be_told(opened: str, change: float | None) -> None:
     world = World()
     world.tick(100.0, START, o=opened)
-    assert world.heard.events[0].data["change_24h_pct"] == change
+    assert world.sink.events[0].data["change_24h_pct"] == change
 
 
 def test_a_trade_has_no_statistics_and_says_null_not_zero() -> None:
     world = World()
     world.trade(100.0, START)
-    (event,) = world.heard.events
+    (event,) = world.sink.events
     assert event.source == "binance:trade"
     unknown = ("open_24h", "high_24h", "low_24h", "change_24h_pct", "volume_24h", "quote_volume_24h", "market_cap")
     assert all(event.data[name] is None for name in unknown)
@@ -158,7 +158,7 @@ def test_a_better_kind_of_price_ends_the_lesser_ones() -> None:
     world.tick(103.0, START + 30)
     world.trade(104.0, START + 40)
     assert world.said() == [100.0, 101.0, 103.0]
-    assert [event.source for event in world.heard.events] == ["binance:book", "binance:trade", "binance"]
+    assert [event.source for event in world.sink.events] == ["binance:book", "binance:trade", "binance"]
 
 
 def test_a_new_connection_tells_its_own_time() -> None:
@@ -192,7 +192,7 @@ def test_a_stamp_from_the_far_future_does_not_silence_all_that_follow() -> None:
     ahead = START + 400 * 86_400_000
     assert world.say(kline(ahead, False, ahead + 5), START) is None
     world.say(kline(START, False, START + 5), START + 60)
-    assert world.heard.opens(TOPIC, "live") == [START]
+    assert world.sink.opens(TOPIC, "live") == [START]
 
 
 def test_an_hour_between_two_clocks_is_no_reason_to_refuse() -> None:
@@ -208,12 +208,12 @@ def test_a_symbol_that_is_not_listed_is_noted_and_one_that_is_not_served_is_not(
     world.tick(1.0, START, symbol="BTCEUR")
     assert world.market.misjudged == {"NEWUSDT"}
     assert world.market.dropped == {"unlisted": 1}
-    assert world.heard.events == []
+    assert world.sink.events == []
 
     world.market.pairs([BTC, NEW])
     assert world.market.misjudged == set()
     world.tick(2.0, START + 1000, symbol="NEWUSDT")
-    assert [event.topic for event in world.heard.events] == ["price.NEW"]
+    assert [event.topic for event in world.sink.events] == ["price.NEW"]
 
 
 def test_unlisted_symbols_cannot_fill_the_memory() -> None:
@@ -230,8 +230,8 @@ def test_a_bad_row_costs_itself_and_is_counted_by_its_field(caplog: pytest.LogCa
             world.say([ticker(1.0, START) | {"c": "NaN"}, ticker(2.0, START, "ETHUSDT")])
             world.say("garbage")
             assert world.take(b"<html>", START) is None
-    assert len(world.heard.of("price.ETH")) == 1
-    assert world.heard.of("price.BTC") == []
+    assert len(world.sink.of("price.ETH")) == 1
+    assert world.sink.of("price.BTC") == []
     assert world.market.rejected == {"c": 3, "frame": 6}
     assert len(caplog.records) == 2, "the first of its kind is worth a line, the counter tells the rest"
 
@@ -243,7 +243,7 @@ def test_a_foreign_venue_is_named_in_the_source() -> None:
     world.book(100.0, START)
     world.say(kline(START, False, START + 5), START + 60)
     world.tick(101.0, START + 50)
-    assert [event.source for event in world.heard.events] == [
+    assert [event.source for event in world.sink.events] == [
         "binance:us.book", "binance:us.candle", "binance:us", "binance:us",
     ]  # fmt: skip
 
@@ -252,7 +252,7 @@ def test_acks_and_shutdowns_are_handed_back() -> None:
     world = World()
     assert world.say({"result": None, "id": 7}) == Ack(7, None)
     assert world.say({"e": "serverShutdown", "E": START}) == Shutdown()
-    assert world.heard.events == []
+    assert world.sink.events == []
 
 
 # --- candles ---
@@ -263,7 +263,7 @@ def test_a_candle_event_holds_exactly_the_fields_of_the_contract() -> None:
     world.market.follow(KEY).begin()
     world.say(kline(START, False, START + 5000), START + 5060)
     world.say(kline(START, True, START + 60_004, trades=4), START + 60_070)
-    live, closed = world.heard.events
+    live, closed = world.sink.events
     assert live == Event(
         topic=TOPIC,
         ts=START + 5000,
@@ -296,7 +296,7 @@ def test_a_correction_is_a_log_event_of_its_own() -> None:
     world.market.follow(KEY).begin()
     world.say(kline(START, True, START + 60_004, trades=4))
     world.say(kline(START, True, START + 70_000, trades=5))
-    assert [(event.data["state"], event.log) for event in world.heard.events] == [("closed", True), ("corrected", True)]
+    assert [(event.data["state"], event.log) for event in world.sink.events] == [("closed", True), ("corrected", True)]
 
 
 def test_candles_that_nobody_follows_say_nothing() -> None:
@@ -306,7 +306,7 @@ def test_candles_that_nobody_follows_say_nothing() -> None:
     world.market.unfollow(KEY)
     world.say(kline(START, False, START + 6))
     world.market.candles(KEY, Rows([candle(START)]), None, START)
-    assert world.heard.events == []
+    assert world.sink.events == []
 
 
 def test_a_hole_of_the_exchange_is_told_as_a_gap_of_the_topic() -> None:
@@ -315,7 +315,7 @@ def test_a_hole_of_the_exchange_is_told_as_a_gap_of_the_topic() -> None:
     world.market.candles(KEY, Rows([candle(START), candle(START + 60_000)]), None, START)
     world.say(kline(START + 240_000, True, START + 300_000))
     world.market.candles(KEY, Rows([candle(START + 240_000), candle(START + 300_000)]), START + 60_000, START + 300_100)
-    assert world.heard.gaps == [(TOPIC, START + 60_000, START + 240_000)]
+    assert world.sink.gaps == [(TOPIC, START + 60_000, START + 240_000)]
 
 
 def test_history_is_read_as_clients_see_it_in_events() -> None:
@@ -329,7 +329,7 @@ def test_history_is_read_as_clients_see_it_in_events() -> None:
 def test_nothing_that_is_said_is_ever_infinite() -> None:
     world = World()
     world.tick(1e18, START, o="1e-300", q="1e18")
-    (event,) = world.heard.events
+    (event,) = world.sink.events
     assert all(math.isfinite(value) for value in event.data.values() if isinstance(value, float))
 
 
@@ -355,7 +355,7 @@ def test_the_last_price_of_a_pair_that_rests_is_said_once_however_often_rest_rep
     for seconds in range(0, 60, 5):
         world.poll(100.0, START + seconds * 1000)
     assert world.said() == [100.0]
-    assert world.heard.staled == [("price.BTC", HALTED)] * 2, "when it halts, and behind its last price"
+    assert world.sink.staled == [("price.BTC", HALTED)] * 2, "when it halts, and behind its last price"
     world.poll(101.0, START + 60_000)
     assert world.said() == [100.0, 101.0], "its last trade was not known yet"
     world.market.pairs([BTC, ETH])

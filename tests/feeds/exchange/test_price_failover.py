@@ -11,7 +11,7 @@ from tests.clients import websocket
 from tests.fakes.binance import FakeBinance
 from tests.fakes.clock import START_MS
 from tests.fakes.coingecko import FakeCoinGecko
-from tests.feeding import Heard
+from tests.feeding import RecordingSink
 from tests.harness import running, until
 
 PAIRS = [Pair("BTCUSDT", "BTC", "USDT"), Pair("ETHUSDT", "ETH", "USDT")]
@@ -21,8 +21,8 @@ class World:
     """A market that knows two pairs, or none yet."""
 
     def __init__(self, known: bool = True, wanted: tuple[str, ...] = ()) -> None:
-        self.heard = Heard()
-        self.market = ExchangeMarket(self.heard, Symbols(wanted), BINANCE)
+        self.sink = RecordingSink()
+        self.market = ExchangeMarket(self.sink, Symbols(wanted), BINANCE)
         if known:
             self.market.pairs(PAIRS)
         self.now_ms = START_MS
@@ -37,13 +37,13 @@ class World:
 
     @property
     def prices(self) -> list[tuple[str, object]]:
-        return [(event.source, event.data["price"]) for event in self.heard.events]
+        return [(event.source, event.data["price"]) for event in self.sink.events]
 
 
 def test_a_polled_price_says_whose_it_is_and_that_it_is_of_no_pair() -> None:
     world = World()
     world.polled(100.0)
-    (event,) = world.heard.of("price.BTC")
+    (event,) = world.sink.of("price.BTC")
     assert event.source == "coingecko"
     assert (event.data["pair"], event.data["quote"], event.data["market_cap"]) == (None, "USD", 1e12)
     assert event.data["volume_24h"] is None

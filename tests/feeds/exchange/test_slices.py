@@ -21,7 +21,7 @@ from feeds.venues.binance import frames, rest, streams
 from feeds.venues.binance.description import BINANCE
 from tests.fakes.binance import FakeBinance
 from tests.fakes.clock import START_MS, ManualClock
-from tests.feeding import Heard, Live, limits, live
+from tests.feeding import Live, RecordingSink, limits, live
 
 ALL = streams.ALL_MINI_TICKERS
 PAIRS = [Pair(f"C{number}USDT", f"C{number}", "USDT") for number in range(1500)]
@@ -110,14 +110,14 @@ async def test_others_have_a_turn_between_the_rows_of_a_frame() -> None:
         async def neighbour() -> None:
             while not counts or counts[-1] < 2 * len(PAIRS):
                 await asyncio.sleep(0)
-                counts.append(len(said(it.heard.events)))
+                counts.append(len(said(it.sink.events)))
 
         exchange.inject_event(ALL, tickers(1.0, exchange.now_ms))
         exchange.inject_event(ALL, tickers(2.0, exchange.now_ms + 1))
         await asyncio.wait_for(neighbour(), 30)
         steps = [later - sooner for sooner, later in pairwise(counts)]
         assert max(steps) <= SLICE_ROWS
-        assert said(it.heard.events) == each_once(1.0, 2.0)
+        assert said(it.sink.events) == each_once(1.0, 2.0)
 
 
 async def test_a_connection_that_ends_amid_a_frame_loses_none_of_its_rows() -> None:
@@ -126,12 +126,12 @@ async def test_a_connection_that_ends_amid_a_frame_loses_none_of_its_rows() -> N
         link = it.feed.sockets[0].link
         assert link is not None
         exchange.inject_event(ALL, tickers(1.0, exchange.now_ms))
-        while not said(it.heard.events):  # noqa: ASYNC110 - the very turn counts
+        while not said(it.sink.events):  # noqa: ASYNC110 - the very turn counts
             await asyncio.sleep(0)
-        assert len(said(it.heard.events)) < len(PAIRS)
+        assert len(said(it.sink.events)) < len(PAIRS)
         link.task.cancel()
-        await exchange.until(lambda: len(said(it.heard.events)) == len(PAIRS))
-        assert said(it.heard.events) == each_once(1.0)
+        await exchange.until(lambda: len(said(it.sink.events)) == len(PAIRS))
+        assert said(it.sink.events) == each_once(1.0)
 
 
 @pytest.mark.parametrize("cause", ["frame", "subscribed", "answer", "connection", "demand"])
@@ -144,11 +144,11 @@ async def test_whatever_reaches_the_market_amid_a_frame_comes_after_it_live_and_
         recorder.answer(rest.exchange_info(), rest.as_exchange_info(PAIRS, exchange.now_ms))
         feed, now_ms = it.feed, exchange.now_ms
         feed.work.put(feed._frame(frame(1.0, now_ms)))
-        assert len(said(it.heard.events)) == SLICE_ROWS
+        assert len(said(it.sink.events)) == SLICE_ROWS
         match cause:
             case "frame":
                 feed.work.put(feed._frame(frame(2.0, now_ms)))
-                assert len(said(it.heard.events)) == SLICE_ROWS
+                assert len(said(it.sink.events)) == SLICE_ROWS
             case "subscribed":
                 feed._subscribed({ALL})
             case "answer":
@@ -158,23 +158,23 @@ async def test_whatever_reaches_the_market_amid_a_frame_comes_after_it_live_and_
             case "demand":
                 feed.want("ohlcv.C7.1m")
         if cause != "frame":
-            assert len(said(it.heard.events)) == len(PAIRS)
+            assert len(said(it.sink.events)) == len(PAIRS)
             feed.work.put(feed._frame(frame(2.0, now_ms)))
         await feed.work.done()
-        assert said(it.heard.events) == each_once(1.0, 2.0)
-        told = list(it.heard.events)
+        assert said(it.sink.events) == each_once(1.0, 2.0)
+        told = list(it.sink.events)
     recorder.close()
     assert said(await played(tmp_path / "tape")) == said(told)
 
 
 async def played(path: Path) -> list[Event]:
     """What a tape says."""
-    heard = Heard()
-    market = ExchangeMarket(heard, Symbols(), BINANCE)
+    sink = RecordingSink()
+    market = ExchangeMarket(sink, Symbols(), BINANCE)
     feed = TapeFeed(open_tape(path), market, TapeClock(ManualClock()), 0.0, lambda: None)
     playing = asyncio.create_task(feed.run())
     async with asyncio.timeout(30):
         while feed.state != "ended":  # noqa: ASYNC110 - it never waits
             await asyncio.sleep(0)
     playing.cancel()
-    return heard.events
+    return sink.events

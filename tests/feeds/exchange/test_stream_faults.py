@@ -43,12 +43,12 @@ def repeated(stream: str) -> Callable[[Sequence[Frame]], Iterable[Frame]]:
 async def test_a_connection_that_goes_silent_is_succeeded_within_three_cadences() -> None:  # W1
     async with lab() as it:
         (old,) = it.exchange.connections
-        last = it.it.heard.of("price.BTC")[-1].ts
+        last = it.it.sink.of("price.BTC")[-1].ts
         old.stall = Stall.DATA
         took_s = await it.until(lambda: len(it.exchange.handshakes) == 2)
         assert took_s <= 3.0, "tickers come each second"
         await it.until(lambda: not old.is_open, most_s=3.0)
-        blind_s = (next(each.ts for each in it.it.heard.of("price.BTC") if each.ts > last) - last) / 1000
+        blind_s = (next(each.ts for each in it.it.sink.of("price.BTC") if each.ts > last) - last) / 1000
         assert blind_s <= 5.0
         await it.pass_time(70.0)
         it.check()
@@ -77,7 +77,7 @@ async def test_where_asking_anew_does_not_help_the_connection_is_succeeded() -> 
         await it.until(lambda: len(it.exchange.connections) == 1, most_s=15.0)
         await it.pass_time(70.0)
         it.check()
-        prices = [event.ts for event in it.it.heard.of("price.BTC")[1:]]
+        prices = [event.ts for event in it.it.sink.of("price.BTC")[1:]]
         assert prices == list(range(prices[0], prices[-1] + 1, 1000)), "the other streams never noticed"
 
 
@@ -180,7 +180,7 @@ async def test_fifty_rotations_lose_no_event_and_double_none() -> None:  # W5
     async with lab(socket=quick, life_s=8.0, candle_cadence_s=2.5) as it:
         witness = Witness(it.exchange)
         await it.pass_time(1.0)
-        first_price, first_candle = len(it.it.heard.of("price.BTC")), len(it.it.heard.of(TOPIC))
+        first_price, first_candle = len(it.it.sink.of("price.BTC")), len(it.it.sink.of(TOPIC))
         witness.prices.clear()
         witness.candles.clear()
         report = it.it.feed.sockets[0].report
@@ -193,13 +193,13 @@ async def test_fifty_rotations_lose_no_event_and_double_none() -> None:  # W5
                     connection.tamper(behind(len(seen) % 2))
         it.exchange.heal()
         await it.settle()
-        told = [(event.ts, event.data["price"]) for event in it.it.heard.of("price.BTC")[first_price:]]
+        told = [(event.ts, event.data["price"]) for event in it.it.sink.of("price.BTC")[first_price:]]
         late = len(witness.prices) - len(told)
         assert 0 <= late <= 2, "what the last connection has not delivered yet"
         assert told == witness.prices[: len(told)]
         candles = [
             (event.data["open_time"], event.data["trades"], event.data["closed"])
-            for event in it.it.heard.of(TOPIC)[first_candle:]
+            for event in it.it.sink.of(TOPIC)[first_candle:]
         ]
         assert candles == witness.candles[: len(candles)]
         assert len(witness.candles) - len(candles) <= 2
@@ -217,9 +217,9 @@ async def test_an_announced_shutdown_costs_neither_an_event_nor_a_second() -> No
         it.exchange.announce_shutdown()
         await it.until(lambda: not old.is_open)
         assert it.exchanges[1].subscribed(KLINES, ALL_MINI_TICKERS), "the other host serves now"
-        stamps = [event.ts for event in it.it.heard.of("price.BTC")]
+        stamps = [event.ts for event in it.it.sink.of("price.BTC")]
         await it.pass_time(5.0)
-        assert [event.ts for event in it.it.heard.of("price.BTC")][len(stamps)] == stamps[-1] + 1000
+        assert [event.ts for event in it.it.sink.of("price.BTC")][len(stamps)] == stamps[-1] + 1000
         assert witness.prices
         assert it.it.feed.sockets[0].report.last_rotation == "its server shuts down"
 
@@ -241,7 +241,7 @@ async def test_a_connection_torn_off_in_mid_frame_costs_the_missing_rows_and_no_
         it.exchange.connections[0].reset_mid_frame()
         it.exchange.refuse_handshakes(503, times=4)
         await it.until(lambda: it.exchange.subscribed(KLINES))
-        await it.until(lambda: it.it.heard.opens(TOPIC)[-1:] == [it.exchange.candles("BTCUSDT", "1m")[-2].open_ms])
+        await it.until(lambda: it.it.sink.opens(TOPIC)[-1:] == [it.exchange.candles("BTCUSDT", "1m")[-2].open_ms])
         await it.pass_time(70.0)
         it.check()
         for request in it.exchange.requests_to("klines")[before:]:

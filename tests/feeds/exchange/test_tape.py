@@ -22,7 +22,7 @@ from orchestrator.clock import SystemClock
 from orchestrator.http import HttpRequest, HttpResponse
 from tests.fakes.binance import FakeBinance, RestFault, Spoil
 from tests.fakes.clock import ManualClock
-from tests.feeding import Heard, answer, filling, limits, live
+from tests.feeding import RecordingSink, answer, filling, limits, live
 from tests.harness import until
 
 START = 1_795_305_600_000
@@ -33,11 +33,11 @@ URL = "wss://stream.binance.us:9443/stream?streams=crvusdt@aggTrade/omgbusd@klin
 @asynccontextmanager
 async def playing(
     tape: Tape, speed: float = 0.0, clock: TapeClock | None = None, changes: list[str] | None = None
-) -> AsyncIterator[tuple[TapeFeed, Heard]]:
+) -> AsyncIterator[tuple[TapeFeed, RecordingSink]]:
     """A tape at play, in a market as the service makes it."""
-    heard = Heard()
+    sink = RecordingSink()
     symbols = Symbols((), QUOTES if tape.foreign else ("USDT",))
-    market = ExchangeMarket(heard, symbols, binance_at(tape.url))
+    market = ExchangeMarket(sink, symbols, binance_at(tape.url))
     feed = TapeFeed(
         tape,
         market,
@@ -47,18 +47,18 @@ async def playing(
     )
     task = asyncio.create_task(feed.run())
     try:
-        yield feed, heard
+        yield feed, sink
         assert not task.done()
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def played(path: Path) -> tuple[TapeFeed, Heard]:
+async def played(path: Path) -> tuple[TapeFeed, RecordingSink]:
     """A whole tape, as fast as can be."""
-    async with playing(open_tape(path)) as (feed, heard):
+    async with playing(open_tape(path)) as (feed, sink):
         await until(lambda: feed.state == "ended")
-    return feed, heard
+    return feed, sink
 
 
 def foreign(path: Path, *frames: tuple[float, object], url: str = URL) -> Path:
@@ -117,10 +117,10 @@ async def test_a_recorded_session_gives_the_same_events_whenever_it_is_played(tm
                     it.feed.drop("ohlcv.ETH.1m")
                 exchange.advance(5)
                 await asyncio.sleep(0.03)
-            await until(lambda: START + 3 * MINUTE in it.heard.opens("ohlcv.BTC.1m"))
+            await until(lambda: START + 3 * MINUTE in it.sink.opens("ohlcv.BTC.1m"))
             await until(lambda: not filling(it))
         recorder.close()
-        lived = it.heard
+        lived = it.sink
 
     feed, first = await played(path)
     _, second_time = await played(path)
@@ -143,10 +143,10 @@ async def test_a_session_that_began_with_pairs_from_disk_plays_too(tmp_path: Pat
             await exchange.until(lambda: exchange.subscribed("btcusdt@kline_1m", "!miniTicker@arr"))
             await until(lambda: it.market.series["BTCUSDT", "1m"].begun)
             exchange.advance(4)
-            await until(lambda: it.heard.of("price.BTC") and it.heard.of("ohlcv.BTC.1m"))
+            await until(lambda: it.sink.of("price.BTC") and it.sink.of("ohlcv.BTC.1m"))
         recorder.close()
     _, again = await played(tmp_path / "t.jsonl")
-    assert again.events == it.heard.events
+    assert again.events == it.sink.events
 
 
 async def test_faults_are_on_the_tape_and_play_as_what_they_were(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ async def test_faults_are_on_the_tape_and_play_as_what_they_were(tmp_path: Path)
             await until(lambda: len(exchange.connections) == 1 and len(exchange.handshakes) == 3)
             await exchange.until(lambda: exchange.subscribed("btcusdt@kline_1m"))
             exchange.advance(70)
-            await until(lambda: START in it.heard.opens("ohlcv.BTC.1m"))
+            await until(lambda: START in it.sink.opens("ohlcv.BTC.1m"))
             it.feed.sockets[0].rotate("a test")
             while it.feed.sockets[0].report.rotations < 1:
                 exchange.advance(1)
@@ -231,20 +231,20 @@ def test_a_recorder_that_cannot_begin_says_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["tape.jsonl", "tape.jsonl.gz", "tape_without_a_suffix"])
 async def test_a_foreign_tape_gives_prices_of_its_finest_streams_and_its_candles(tmp_path: Path, name: str) -> None:
-    feed, heard = await played(foreign(tmp_path / name, *FRAMES))
-    assert [(event.data["price"], event.source, event.ts) for event in heard.of("price.CRV")] == [
+    feed, sink = await played(foreign(tmp_path / name, *FRAMES))
+    assert [(event.data["price"], event.source, event.ts) for event in sink.of("price.CRV")] == [
         (2.45, "binance:us.book", START + 100),
         (2.46, "binance:us.trade", START + 200),
     ]
-    assert [(event.data["price"], event.source) for event in heard.of("price.OMG")] == [
+    assert [(event.data["price"], event.source) for event in sink.of("price.OMG")] == [
         (13.75, "binance:us.candle"), (13.8, "binance:us.candle"), (13.81, "binance:us.candle"),
     ]  # fmt: skip
-    assert [(event.data["state"], event.data["close"]) for event in heard.of("ohlcv.OMG.1m")] == [
+    assert [(event.data["state"], event.data["close"]) for event in sink.of("ohlcv.OMG.1m")] == [
         ("live", 13.75), ("closed", 13.8), ("live", 13.81),
     ]  # fmt: skip
-    assert heard.of("price.CRV")[0].data["quote"] == "USDT"
-    assert heard.of("price.OMG")[0].data["quote"] == "BUSD"
-    assert heard.of("price.CRV")[0].received == START + 100
+    assert sink.of("price.CRV")[0].data["quote"] == "USDT"
+    assert sink.of("price.OMG")[0].data["quote"] == "BUSD"
+    assert sink.of("price.CRV")[0].received == START + 100
     assert feed.played == len(FRAMES)
 
 
@@ -252,8 +252,8 @@ async def test_frames_may_stand_in_a_foreign_tape_as_objects(tmp_path: Path) -> 
     path = tmp_path / "t.jsonl"
     lines: list[object] = [{"url": URL}, {"received_at": SECONDS, "raw": BOOK}]
     path.write_bytes(b"\n".join(orjson.dumps(line) for line in lines))
-    _, heard = await played(path)
-    assert len(heard.of("price.CRV")) == 1
+    _, sink = await played(path)
+    assert len(sink.of("price.CRV")) == 1
 
 
 @pytest.mark.parametrize(
@@ -315,9 +315,9 @@ async def test_a_line_that_cannot_be_read_is_skipped_and_counted(
     ]
     path.write_bytes(b"\n".join(damaged(each) for each in lines))
     with caplog.at_level(logging.WARNING):
-        feed, heard = await played(path)
+        feed, sink = await played(path)
     assert feed.tape.skipped == 1
-    assert len(heard.of("price.BTC")) == 1
+    assert len(sink.of("price.BTC")) == 1
     (skipped,) = [record for record in caplog.records if record.getMessage() == "tape_line_skipped"]
     assert skipped.__dict__["line"] == 3
 
@@ -334,9 +334,9 @@ async def test_a_foreign_line_that_cannot_be_read_is_skipped_too(tmp_path: Path,
         + b"\n"
         + orjson.dumps({"received_at": SECONDS + 1, "raw": orjson.dumps(TRADE).decode()})
     )
-    feed, heard = await played(path)
+    feed, sink = await played(path)
     assert feed.tape.skipped == 1
-    assert len(heard.of("price.CRV")) == 2
+    assert len(sink.of("price.CRV")) == 2
 
 
 async def test_answers_that_were_never_good_are_skipped(tmp_path: Path) -> None:
@@ -350,9 +350,9 @@ async def test_answers_that_were_never_good_are_skipped(tmp_path: Path) -> None:
     ):
         recorder.answer(HttpRequest(path, params), answer(b"<html>"))
     recorder.close()
-    feed, heard = await played(tmp_path / "t.jsonl")
+    feed, sink = await played(tmp_path / "t.jsonl")
     assert feed.played == 5
-    assert heard.events == []
+    assert sink.events == []
 
 
 @pytest.mark.parametrize("spoil", ["truncated", "corrupted"])
@@ -369,8 +369,8 @@ async def test_what_came_before_the_damage_of_a_packed_tape_is_played(
     half = len(raw) // 2
     path.write_bytes(raw[:half] if spoil == "truncated" else raw[:half] + b"\xff" * 64 + raw[half + 64 :])
     with caplog.at_level(logging.WARNING):
-        feed, heard = await played(path)
-    assert 500 < len(heard.of("price.CRV")) < 4000
+        feed, sink = await played(path)
+    assert 500 < len(sink.of("price.CRV")) < 4000
     assert feed.state == "ended"
     assert [record.getMessage() for record in caplog.records].count("tape_cut_short") == 1
 
@@ -444,16 +444,16 @@ def test_the_clock_of_a_tape_tells_its_time_and_never_goes_back() -> None:
 async def test_a_tape_has_what_it_has(tmp_path: Path) -> None:
     changes: list[str] = []
     path = foreign(tmp_path / "t.jsonl", *FRAMES)
-    async with playing(open_tape(path), changes=changes) as (feed, heard):
+    async with playing(open_tape(path), changes=changes) as (feed, sink):
         await until(lambda: feed.state == "ended")
         feed.want("ohlcv.OMG.1m")
         feed.want("price.CRV")
-        assert heard.refused == []
+        assert sink.refused == []
         feed.want("ohlcv.OMG.5m")
-        assert heard.refused == [("ohlcv.OMG.5m", "not on this tape")]
+        assert sink.refused == [("ohlcv.OMG.5m", "not on this tape")]
         assert not feed.drop("ohlcv.OMG.1m")
         feed.want("news")
-        assert heard.refused[1:] == [("news", "not on this tape")]
+        assert sink.refused[1:] == [("news", "not on this tape")]
         assert feed.readiness() == {"tape": "ended"}
         report = feed.report()
         assert (report["state"], report["file"], report["played"]) == ("ended", "t.jsonl", len(FRAMES))
@@ -461,6 +461,6 @@ async def test_a_tape_has_what_it_has(tmp_path: Path) -> None:
 
 
 async def test_a_tape_without_records_ends_at_once(tmp_path: Path) -> None:
-    feed, heard = await played(foreign(tmp_path / "t.jsonl"))
-    events: list[Event] = heard.events
+    feed, sink = await played(foreign(tmp_path / "t.jsonl"))
+    events: list[Event] = sink.events
     assert (feed.played, events) == (0, [])

@@ -19,7 +19,7 @@ from orchestrator.provider import Provider
 from orchestrator.upstream import Upstream
 from tests.fakes.clock import START_MS, ManualClock
 from tests.fakes.transport import ScriptedTransport, reply
-from tests.feeding import Heard
+from tests.feeding import RecordingSink
 
 HOUR_MS = 3_600_000
 
@@ -43,14 +43,14 @@ class World:
 
     def __init__(self, folder: Path | None = None, scorer: bool = True) -> None:
         self.clock = ManualClock()
-        self.heard = Heard()
+        self.sink = RecordingSink()
         transport = ScriptedTransport(self.clock, lambda asked: reply(self.clock))
         upstream = Upstream("lexicon", None, transport, self.clock, random.Random(1))
         upstream.disabled = None if scorer else "off"
         pool: Pool[Texts, list[Sentiment]] = Pool(
             "sentiment", [[Provider(upstream, lexicon.score)]], self.clock, random.Random(1)
         )
-        self.desk = NewsDesk(self.heard, pool, self.clock, AnswerStore(folder) if folder is not None else None)
+        self.desk = NewsDesk(self.sink, pool, self.clock, AnswerStore(folder) if folder is not None else None)
 
     def arrive(self, *articles: Article, source: str = "rss:example", stale: bool = False) -> None:
         attempts = (Attempt(source, "ok"),)
@@ -70,9 +70,9 @@ class World:
     async def published(self, count: int) -> list[str]:
         """The titles of the news events, once there are so many."""
         async with asyncio.timeout(30):
-            while len(self.heard.of("news")) < count:  # noqa: ASYNC110 - the lexicon works in a thread
+            while len(self.sink.of("news")) < count:  # noqa: ASYNC110 - the lexicon works in a thread
                 await asyncio.sleep(0.001)
-        return [str(event.data["title"]) for event in self.heard.of("news")]
+        return [str(event.data["title"]) for event in self.sink.of("news")]
 
 
 async def test_articles_are_published_oldest_first_each_as_a_log_event_with_its_score() -> None:
@@ -81,7 +81,7 @@ async def test_articles_are_published_oldest_first_each_as_a_log_event_with_its_
         world.arrive(story("Bitcoin crashes after exchange hack", 1), story("Bitcoin surges to an all-time high", 2))
         titles = await world.published(2)
     assert titles == ["Bitcoin surges to an all-time high", "Bitcoin crashes after exchange hack"]
-    rise, fall = world.heard.of("news")
+    rise, fall = world.sink.of("news")
     assert rise.log
     assert rise.source == "rss:example"
     assert rise.ts == START_MS - 2 * HOUR_MS
@@ -107,7 +107,7 @@ async def test_each_coins_sentiment_follows_its_news() -> None:
     async with world.running():
         world.arrive(story("Bitcoin soars on ETF approval"), story("Ethereum plunges after exploit"))
         await world.published(2)
-    (bitcoin,), (ether,) = world.heard.of("sentiment.BTC"), world.heard.of("sentiment.ETH")
+    (bitcoin,), (ether,) = world.sink.of("sentiment.BTC"), world.sink.of("sentiment.ETH")
     assert (bitcoin.data["label"], ether.data["label"]) == ("positive", "negative")
     assert bitcoin.data["articles"] == 1
     assert bitcoin.data["model"] == "lexicon"
@@ -118,8 +118,8 @@ async def test_without_any_model_articles_still_come_unscored() -> None:
     async with world.running():
         world.arrive(story("Bitcoin soars"))
         await world.published(1)
-    assert world.heard.of("news")[0].data["sentiment"] is None
-    assert world.heard.of("sentiment.BTC") == []
+    assert world.sink.of("news")[0].data["sentiment"] is None
+    assert world.sink.of("sentiment.BTC") == []
 
 
 async def test_an_old_answer_is_no_news() -> None:
@@ -159,7 +159,7 @@ async def test_the_latest_articles_survive_a_restart_and_are_known_to_be_old(tmp
     assert held.sentiment is not None
     assert again.desk.from_disk
     assert again.desk.ages_s() == {"rss:example": 0.0}
-    assert again.heard.events == [], "nothing old is said anew"
+    assert again.sink.events == [], "known articles are not published again"
     again.arrive(story("Ethereum soars"))
     assert not again.desk.from_disk
 
