@@ -23,9 +23,10 @@ from feeds.queries import TABLE
 from feeds.slow_answers import SlowAnswers
 from feeds.supervisor import Feed
 from feeds.upstreams import SourcesPolicy, Upstreams
+from orchestrator.bans import BanFile
 from orchestrator.clock import Clock
 from orchestrator.http import Transport
-from orchestrator.persistence import AnswerStore, BanFile
+from orchestrator.persistence import AnswerStore
 from orchestrator.pool import Pool
 from orchestrator.upstream import Upstream
 

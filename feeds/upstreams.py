@@ -23,12 +23,12 @@ from feeds.providers import (
     rss,
 )
 from orchestrator import http
+from orchestrator.bans import BanFile
 from orchestrator.clock import Clock
 from orchestrator.errors import ProviderError
 from orchestrator.hosts import Hosts
 from orchestrator.http import HttpResponse, Transport
 from orchestrator.limiter import Allowance, spread
-from orchestrator.persistence import BanFile
 from orchestrator.upstream import Upstream, UpstreamPolicy
 
 HOUR_S = 3600.0

@@ -1,4 +1,4 @@
-"""What survives a restart: until when a provider must be left alone, and the last good answers of slow questions.
+"""Files that survive a restart, among them the last good answers of slow questions.
 
 Small JSON files, written whole beside their place and then moved there, so that a kill leaves the old one or the new
 one. A disk that fails costs the memory, never the service.
@@ -14,8 +14,6 @@ from pathlib import Path
 
 import orjson
 
-from orchestrator.clock import Clock
-from orchestrator.retry import MAX_RETRY_AFTER_S
 from orchestrator.texts import one_line
 
 log = logging.getLogger(__name__)
@@ -74,40 +72,6 @@ def entries_skipped(path: Path, skipped: Mapping[str, int]) -> None:
     """Say in the log how many entries of a file could not be read, by the field at fault; nothing if all could."""
     if skipped:
         log.warning("state_entries_unreadable", extra={"file": str(path), "fields": dict(skipped)})
-
-
-class BanFile:
-    """Until when each provider has shut us out, in Unix milliseconds."""
-
-    def __init__(self, path: Path, clock: Clock) -> None:
-        self.path = path
-        self.clock = clock
-        self.untils = self._load()
-
-    def _load(self) -> dict[str, int]:
-        rows = read_state(self.path)
-        if rows is None:
-            return {}
-        if not isinstance(rows, dict):
-            set_aside(self.path, "not an object")
-            return {}
-        untils = {name: until for name, until in rows.items() if type(until) is int and until > 0}
-        entries_skipped(self.path, {"until": len(rows) - len(untils)} if len(untils) < len(rows) else {})
-        return untils
-
-    def until_ms(self, name: str) -> int:
-        """When it may be asked again; 0 if nothing forbids it. No ban is believed to last longer than any known one."""
-        longest = self.clock.wall_ms() + round(MAX_RETRY_AFTER_S * 1000)
-        return min(self.untils.get(name, 0), longest)
-
-    def keep(self, name: str, until_ms: int) -> None:
-        """Remember a ban; never a shorter one than is known."""
-        if until_ms <= self.untils.get(name, 0):
-            return
-        now_ms = self.clock.wall_ms()
-        self.untils = {each: until for each, until in self.untils.items() if until > now_ms}
-        self.untils[name] = until_ms
-        write_whole(self.path, orjson.dumps(self.untils))
 
 
 @dataclass(frozen=True, slots=True)

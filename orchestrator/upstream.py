@@ -10,13 +10,14 @@ import contextlib
 import logging
 import math
 import random
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
-from orchestrator import provider_log, repairs
+from orchestrator import provider_log
+from orchestrator.bans import Bans, NoBans
 from orchestrator.breaker import Breaker, BreakerPolicy, CircuitState, Pass
 from orchestrator.clock import Clock
 from orchestrator.errors import (
@@ -34,23 +35,21 @@ from orchestrator.errors import (
 from orchestrator.hosts import BANNED_COOLDOWN_S, RATE_LIMITED_COOLDOWN_S, Host, Hosts
 from orchestrator.http import HttpRequest, HttpResponse, Transport, excerpt, refusal
 from orchestrator.judgement import judge
+from orchestrator.limit_headers import correct_by_headers, header_number
 from orchestrator.limiter import Allowance, Limiter
 from orchestrator.skew import TheirClock
+from orchestrator.track_record import TrackRecord
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-LATENCIES_KEPT = 256
 LONG_BODY_BYTES = 1024 * 1024
 """A longer body is read off the event loop: damaged, it takes a second."""
 LONGEST_CACHED_S = 24 * 3600.0
-EWMA_SHARE = 0.2
 SHORT_WAIT_S = 1.4
 """A conversation waits this long for its allowance rather than break off: some limits are by the second, which the
 limiter holds for somewhat longer."""
-LONGEST_RESET_S = 3600.0
-"""A header about an allowance is not believed beyond this; a refusal is."""
 
 
 class ProviderState(StrEnum):
@@ -62,26 +61,6 @@ class ProviderState(StrEnum):
     PROBING = "probing"
     BLOCKED = "blocked"
     DISABLED = "disabled"
-
-
-class Bans(Protocol):
-    """Remembers across restarts until when a provider must not be asked."""
-
-    def until_ms(self, name: str) -> int:
-        """Unix milliseconds; 0 for a provider that may be asked."""
-
-    def keep(self, name: str, until_ms: int) -> None:
-        """Remember it; never raises."""
-
-
-class NoBans:
-    """Remembers nothing."""
-
-    def until_ms(self, name: str) -> int:
-        return 0
-
-    def keep(self, name: str, until_ms: int) -> None:
-        """Forget it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,20 +135,10 @@ class Upstream:
         self.breaker = Breaker(self.policy.breaker, clock, rng)
         self.bans = bans or NoBans()
         self.on_change = on_change
-        self.outcomes: Counter[str] = Counter()
-        self.repaired: Counter[str] = Counter()
-        """What was repaired in its answers, by kind of damage or by the field that became null."""
-        self.rejected: Counter[str] = Counter()
-        """Rows of its answers that could not be read, by the field at fault."""
+        self.record = TrackRecord(name, clock)
         self.moved_to: str | None = None
         """Where its answers led us for good, without a query; a setting should name that place."""
-        self.sent = 0
-        self.latencies_ms: deque[float] = deque(maxlen=LATENCIES_KEPT)
-        self.ewma_ms: float | None = None
         self.their_clock = TheirClock(clock)
-        self.last_error: str | None = None
-        self.last_error_ms: int | None = None
-        self.last_success_ms: int | None = None
         self.shown: ProviderState | None = None
         self._cool_down_after_a_restart()
 
@@ -177,6 +146,16 @@ class Upstream:
         left_s = (self.bans.until_ms(self.name) - self.clock.wall_ms()) / 1000
         if left_s > 0:
             self.limiter.cool_down(left_s)
+
+    @property
+    def repaired(self) -> Counter[str]:
+        """Return what was repaired in its answers, by kind of damage or by the field that became null."""
+        return self.record.repaired
+
+    @property
+    def rejected(self) -> Counter[str]:
+        """Return the number of rows of its answers that could not be read, by the field at fault."""
+        return self.record.rejected
 
     # --- may it be asked? ---
 
@@ -277,7 +256,7 @@ class Upstream:
         host: Host | None = None
         while True:
             try:
-                with self._noting():
+                with self.record.noting():
                     if heavy or (response is not None and len(response.body) > LONG_BODY_BYTES):
                         step = await asyncio.to_thread(_advance, steps, response)
                     else:
@@ -327,7 +306,7 @@ class Upstream:
             if self.clock.now() + wait_s > patience_ends:
                 raise Throttled(self.name, wait_s)
             await self.clock.sleep(wait_s)
-        self.sent += 1
+        self.record.request()
         if request.referred:
             self._follows(base_url + request.path)
         started = self.clock.now()
@@ -336,7 +315,7 @@ class Upstream:
             self.moved_to = None
         latency_ms = (self.clock.now() - started) * 1000
         self._learn(response, started)
-        with self._noting():
+        with self.record.noting():
             refused = None if response.status in request.may_be else self.refusal(self.name, response)
             if refused is not None:
                 refused = judge(self.name, response, refused)
@@ -353,23 +332,6 @@ class Upstream:
             log.warning("upstream_moved", extra={"provider": self.name, "to": place})
             self.moved_to = place
 
-    @contextlib.contextmanager
-    def _noting(self) -> Iterator[None]:
-        """Count what readers repair and lose meanwhile. The first of its kind is worth a line in the log."""
-        with repairs.noted() as notes:
-            try:
-                yield
-            finally:
-                for what, count in notes.repaired.items():
-                    if not self.repaired[what]:
-                        log.warning("upstream_repaired", extra={"provider": self.name, "what": what, "count": count})
-                    self.repaired[what] += count
-                for name, count in notes.rejected.items():
-                    if not self.rejected[name]:
-                        facts = {"provider": self.name, "reason": f"bad field {name!r}", "rows": count}
-                        log.warning("upstream_rejected", extra=facts)
-                    self.rejected[name] += count
-
     def _learn(self, response: HttpResponse, asked_at: float) -> None:
         """Take what headers say of the provider's clock and of our allowance."""
         exact_ms = self.time_in(response)
@@ -377,9 +339,9 @@ class Upstream:
             self.their_clock.heard(exact_ms, asked_at, self.clock.now(), grain_ms=1.0)
         elif response.date_ms is not None:
             # What a cache gives has the `Date` of then, or that of the cache: it may be so much later by now.
-            cached_s = min(_header_number(response.headers, "age") or 0.0, LONGEST_CACHED_S)
+            cached_s = min(header_number(response.headers, "age") or 0.0, LONGEST_CACHED_S)
             self.their_clock.heard(response.date_ms, asked_at, self.clock.now(), 1000 * (1 + cached_s))
-        _usual_correction(response, self.limiter, self.policy.reset_unit_s)
+        correct_by_headers(response, self.limiter, self.policy.reset_unit_s)
         self.correct(response, self.limiter)
 
     def their_ms(self) -> int:
@@ -395,20 +357,14 @@ class Upstream:
 
     def _succeeded(self, admitted: Pass, latency_s: float) -> None:
         admitted.succeeded(0.0 if self.policy.local else latency_s)
-        self.outcomes["ok"] += 1
-        self.last_success_ms = self.clock.wall_ms()
-        latency_ms = latency_s * 1000
-        self.latencies_ms.append(latency_ms)
-        self.ewma_ms = latency_ms if self.ewma_ms is None else self.ewma_ms + (latency_ms - self.ewma_ms) * EWMA_SHARE
+        self.record.succeeded(latency_s)
 
     def _failed(self, admitted: Pass, error: ProviderError) -> None:
         if isinstance(error, Throttled):
             return  # it is our own limit, not a failure of the provider
-        self.outcomes[error.outcome] += 1
+        self.record.failed(error)
         if isinstance(error, (BadQuery, NotFound)):
-            return  # our fault: says nothing of the provider
-        self.last_error = error.reason
-        self.last_error_ms = self.clock.wall_ms()
+            return  # an error of ours says nothing about the provider
         provider_log.failed(self.name, error)
         match error:
             case RateLimited(retry_after_s=asked):
@@ -434,7 +390,7 @@ class Upstream:
         state = self.state
         if state is not self.shown:
             if self.shown is not None:
-                cause = None if state is ProviderState.ACTIVE else self.last_error
+                cause = None if state is ProviderState.ACTIVE else self.record.last_error
                 provider_log.changed(self.name, str(self.shown), str(state), cause)
             self.shown = state
             self.on_change()
@@ -446,32 +402,17 @@ class Upstream:
         return self.hosts.errors() if self.hosts is not None else []
 
     def report(self) -> dict[str, object]:
-        """What a person wants to know of it. Times are Unix ms, latencies ms."""
+        """Return the provider's state and track record as `/api/providers` shows them. Times are Unix ms."""
         self._show()
         now, wall_ms = self.clock.now(), self.clock.wall_ms()
-        asked = sum(count for outcome, count in self.outcomes.items() if outcome not in ("bad_query", "not_found"))
         back_s = self.back_in_s()
-        ordered = sorted(self.latencies_ms)
         return {
             "name": self.name,
             "state": str(self.state),
             "reason": self.disabled if self.disabled is not None else self._reason(),
-            "calls": sum(self.outcomes.values()),
-            "requests": self.sent,
-            "successes": self.outcomes["ok"],
-            "failures": asked - self.outcomes["ok"],
-            "outcomes": dict(self.outcomes),
-            "success_pct": round(100 * self.outcomes["ok"] / asked, 1) if asked else None,
-            "latency_ms": {
-                "p50": _quantile(ordered, 0.5),
-                "p95": _quantile(ordered, 0.95),
-                "ewma": None if self.ewma_ms is None else round(self.ewma_ms, 1),
-            },
+            **self.record.report(),
             "tokens_left": self._tokens_left(),
             "open_until": wall_ms + round(back_s * 1000) if 0 < back_s < math.inf else None,
-            "last_error": self.last_error,
-            "last_error_at": self.last_error_ms,
-            "last_success_at": self.last_success_ms,
             "clock_skew_ms": self.skew_ms,
             "moved_to": self.moved_to,
             "rests_s": round(max(0.0, self.limiter.cooldown_until - now), 1),
@@ -479,7 +420,7 @@ class Upstream:
         }
 
     def _reason(self) -> str | None:
-        return None if self.state is ProviderState.ACTIVE else self.last_error
+        return None if self.state is ProviderState.ACTIVE else self.record.last_error
 
     def _tokens_left(self) -> float | None:
         left = self.limiter.tokens_left()
@@ -508,34 +449,3 @@ def _advance(steps: Generator[HttpRequest, HttpResponse, T], response: HttpRespo
 def just(request: HttpRequest) -> Generator[HttpRequest, HttpResponse, HttpResponse]:
     """The conversation of one request, whose answer is taken as it is."""
     return (yield request)
-
-
-def _usual_correction(response: HttpResponse, limiter: Limiter, reset_unit_s: float) -> None:
-    """`X-RateLimit-Remaining` and its cousins: what is left, and when it is filled again (a time or a duration)."""
-    left = _header_number(response.headers, "x-ratelimit-remaining", "ratelimit-remaining")
-    if left is None:
-        return
-    reset = _header_number(response.headers, "x-ratelimit-reset", "ratelimit-reset")
-    if reset is None:
-        limiter.remaining(left)
-        return
-    if reset > 1e9:
-        reset_s = (reset if reset > 1e11 else reset * 1000) / 1000 - response.received_ms / 1000
-    else:
-        reset_s = reset * reset_unit_s
-    limiter.remaining(left, min(max(0.0, reset_s), LONGEST_RESET_S))
-
-
-def _header_number(headers: Mapping[str, str], *names: str) -> float | None:
-    for name in names:
-        try:
-            value = float(headers[name])
-        except (KeyError, ValueError):
-            continue
-        if math.isfinite(value) and value >= 0:
-            return value
-    return None
-
-
-def _quantile(ordered: list[float], share: float) -> float | None:
-    return round(ordered[min(len(ordered) - 1, int(len(ordered) * share))], 1) if ordered else None

@@ -31,11 +31,11 @@ from feeds.supervisor import Feed, Supervisor
 from feeds.symbols import QUOTES, Symbols
 from feeds.upstreams import SourcesPolicy
 from feeds.venues.binance.description import binance_at
+from orchestrator.bans import BanFile
 from orchestrator.clock import Clock, SystemClock
 from orchestrator.hosts import Hosts
 from orchestrator.http import AiohttpTransport
 from orchestrator.keep_alive import KeepAlive, RestartPolicy
-from orchestrator.persistence import BanFile
 from stream_server import __version__, specs
 from stream_server.access.addresses import CONNECTIONS_PER_IP, REST_RATE_PER_S, Connections, RequestRates
 from stream_server.access.jwks import KeyFile

@@ -4,10 +4,10 @@ import random
 from collections.abc import Callable
 
 from feeds.exchange.venue import Venue
+from orchestrator.bans import BanFile
 from orchestrator.clock import Clock
 from orchestrator.hosts import Hosts
 from orchestrator.http import Transport
-from orchestrator.persistence import BanFile
 from orchestrator.upstream import Upstream, UpstreamPolicy
 
 

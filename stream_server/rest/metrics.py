@@ -198,10 +198,10 @@ def _providers(sources: Sources) -> Iterator[Metric]:
     outcomes = {
         (name, outcome): count
         for name, upstream in upstreams.items()
-        for outcome, count in sorted(upstream.outcomes.items())
+        for outcome, count in sorted(upstream.record.outcomes.items())
     }
     yield _counters("provider_requests", "Questions put to it.", (*by, "outcome"), outcomes)
-    sent = {(name,): upstream.sent for name, upstream in upstreams.items()}
+    sent = {(name,): upstream.record.requests for name, upstream in upstreams.items()}
     yield _counters("provider_http_requests", "Requests sent to it.", by, sent)
     states = {(name, str(each)): float(one.state is each) for name, one in upstreams.items() for each in ProviderState}
     yield _gauges("provider_state", "1 for the state it is in.", (*by, "state"), states)
@@ -209,7 +209,8 @@ def _providers(sources: Sources) -> Iterator[Metric]:
         (name, str(each)): float(one.breaker.state is each) for name, one in upstreams.items() for each in CircuitState
     }
     yield _gauges("provider_breaker", "1 for the state its circuit is in.", (*by, "state"), circuits)
-    took = {(name,): [ms / 1000 for ms in one.latencies_ms] for name, one in upstreams.items() if one.latencies_ms}
+    latencies = {(name,): one.record.latencies_ms for name, one in upstreams.items() if one.record.latencies_ms}
+    took = {by_name: [ms / 1000 for ms in all_ms] for by_name, all_ms in latencies.items()}
     yield _summary("provider_latency_seconds", "Of its last successes.", by, took)
     left = {(name,): upstream.limiter.tokens_left() for name, upstream in upstreams.items()}
     limited = {name: tokens for name, tokens in left.items() if math.isfinite(tokens)}

@@ -18,8 +18,9 @@ from feeds.model import FearGreed, GlobalMarket, Resource, Sentiment
 from feeds.news.articles import article
 from feeds.news.desk import Held, kept_held
 from feeds.providers import alternative_me, crypto_api_clean
+from orchestrator.bans import BanFile
 from orchestrator.clock import SystemClock
-from orchestrator.persistence import AnswerStore, BanFile, StoredAnswer
+from orchestrator.persistence import AnswerStore, StoredAnswer
 from stream_server.rest import news
 from tests.harness import running
 

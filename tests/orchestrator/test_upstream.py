@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import provider_log
+from orchestrator.bans import BanFile
 from orchestrator.breaker import BreakerPolicy
 from orchestrator.errors import (
     BadQuery,
@@ -25,7 +26,6 @@ from orchestrator.errors import (
 from orchestrator.hosts import Hosts
 from orchestrator.http import HttpRequest, HttpResponse
 from orchestrator.limiter import Allowance
-from orchestrator.persistence import BanFile
 from orchestrator.provider import Steps
 from orchestrator.upstream import ProviderState, Throttled, Upstream, UpstreamPolicy
 from tests.fakes.clock import START_MS, ManualClock

@@ -32,6 +32,7 @@ from feeds.queries import MarketQuery
 from feeds.symbols import Symbols
 from feeds.venues.binance.description import BINANCE
 from orchestrator import http
+from orchestrator.bans import BanFile
 from orchestrator.breaker import BreakerPolicy
 from orchestrator.choice import FORCED_PROBE_EVERY_S
 from orchestrator.errors import Blocked, Malformed, Outdated, ProviderError
@@ -39,7 +40,6 @@ from orchestrator.fetched import Exhausted, Fetched
 from orchestrator.held import PoolPolicy
 from orchestrator.hosts import Hosts
 from orchestrator.http import AiohttpTransport, HttpRequest, HttpResponse, json_body
-from orchestrator.persistence import BanFile
 from orchestrator.pool import Pool
 from orchestrator.provider import Provider, Steps
 from orchestrator.upstream import ProviderState, Throttled, Upstream, UpstreamPolicy
@@ -678,7 +678,7 @@ async def test_u18_a_name_that_cannot_be_resolved_fails_fast_and_recovers() -> N
         named = things.a.url.replace("127.0.0.1", "a.example")
         things.upstreams["a"].hosts = Hosts([named], things.clock)
         assert await things.outcomes() == ["a unavailable", "b ok"]
-        assert things.upstreams["a"].last_error == "cannot connect (host name not found)"
+        assert things.upstreams["a"].record.last_error == "cannot connect (host name not found)"
         for _ in range(5):
             assert await things.outcomes() == ["a cooldown?", "b ok"]
         assert resolver.asked == 1, "one that is resting is not looked up"
@@ -734,7 +734,7 @@ async def test_u19_nothing_is_asked_of_a_server_that_cannot_prove_who_it_is(
             with pytest.raises(Exhausted) as failed:
                 await things.fetch()
             assert [each.outcome for each in failed.value.attempts] == [outcome]
-            assert things.upstreams["a"].last_error == "TLS failed (ClientConnectorCertificateError)"
+            assert things.upstreams["a"].record.last_error == "TLS failed (ClientConnectorCertificateError)"
             assert told == []
 
 
@@ -777,7 +777,7 @@ async def test_u21_a_redirect_is_not_followed(status: int, where: str) -> None: 
         things.a.script.append(Fault(status=status, headers={"Location": target}))
         assert await things.outcomes() == ["a malformed", "b ok"]
         assert other.calls == []
-        assert things.upstreams["a"].last_error == f"unexpected status {status}"
+        assert things.upstreams["a"].record.last_error == f"unexpected status {status}"
 
 
 # --- time ---
@@ -793,7 +793,7 @@ async def test_u22_a_value_that_repeats_itself_for_ten_minutes_is_no_answer() ->
             answered_s[(await things.fetch()).source] += 30
         assert 540 <= answered_s["a"] <= 600
         assert sum(answered_s.values()) == 1200
-        assert things.upstreams["a"].outcomes["outdated"] < 15, "it rests like one that fails"
+        assert things.upstreams["a"].record.outcomes["outdated"] < 15, "it rests like one that fails"
         assert things.upstreams["a"].state is ProviderState.COOLDOWN
         things.a.always = None
         things.clock.advance(600)

@@ -113,7 +113,8 @@ async def test_damage_in_every_answer_and_frame_costs_nothing_and_is_counted(tmp
             supervisor, sources = service.context.supervisor, service.context.sources
             await until(lambda: set(supervisor.readiness().values()) == {"value"})
             assert sources is not None
-            asked = [each for each in sources.upstreams.values() if each.sent and not each.name.startswith("rss:")]
+            records = [each.record for each in sources.upstreams.values() if not each.name.startswith("rss:")]
+            asked = [each for each in records if each.requests]
             assert len(asked) >= 9
             assert {each.name: each.last_error for each in asked if each.last_error} == {}
             assert all(each.repaired for each in asked), [each.name for each in asked if not each.repaired]
