@@ -1,7 +1,8 @@
-"""What does one stranger cost everybody else? Each attack on a service of its own, which runs on the fake upstreams.
+"""Measure what one stranger costs everybody else. Each attack has a service of its own, which runs on fake upstreams.
 
-`python -m bench.studies.strangers --root DIR` tries the service of another checkout with the same attacks, so that what
-was and what is stand in one table. Every attack is bounded in count and time, and stays on this machine.
+`python -m bench.studies.strangers --root DIR` attacks the service of another checkout in the same way, to compare
+before and after. Every attack is bounded in count and time, and stays on this machine. The attack, the service and the
+clients that it must not disturb are three processes, so that none of them waits for another's work.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import time
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import quantiles
 
@@ -53,7 +54,7 @@ class Service:
     """A service that runs."""
 
     port: int
-    process: asyncio.subprocess.Process
+    pid: int
     http: aiohttp.ClientSession
 
     @property
@@ -61,7 +62,7 @@ class Service:
         return f"http://127.0.0.1:{self.port}"
 
     def rss_mb(self) -> float:
-        text = Path(f"/proc/{self.process.pid}/status").read_text()
+        text = Path(f"/proc/{self.pid}/status").read_text()
         return int(text.partition("VmRSS:")[2].split()[0]) / 1024
 
     async def figures(self) -> tuple[float, float]:
@@ -153,6 +154,11 @@ async def names(service: Service) -> None:
         writer.transport.abort()
 
 
+async def unreachable(service: Service) -> None:
+    """17: the same names while the exchange's list of pairs cannot be had."""
+    await names(service)
+
+
 async def questions(service: Service) -> None:
     """18: questions that only sources can answer, as fast as they come back for ten seconds."""
     until = time.monotonic() + 10
@@ -186,17 +192,46 @@ async def silent(service: Service) -> None:
         writer.transport.abort()
 
 
+async def texts(service: Service) -> None:
+    """21: coins with control characters or 350 kB of text in their names. Reports what of it reaches clients."""
+    longest, odd = 0, 0
+    for path in (
+        "/api/market?limit=250",
+        "/api/snapshot",
+        "/api/market/price?symbols=BTC,ODD1",
+        "/api/market/trending",
+    ):
+        async with service.http.get(service.url + path, headers=STRANGER) as answer:
+            longest, odd = max(longest, len(text := await answer.text())), odd + len(ODD.findall(text))
+    async with service.http.ws_connect(service.url + "/ws?topics=market,status,news", headers=STRANGER) as client:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                async for message in client:
+                    longest, odd = max(longest, len(message.data)), odd + len(ODD.findall(message.data))
+    print(f"    the longest answer or message has {longest} characters, {odd} of all are odd", file=sys.stderr)
+
+
+ODD = re.compile("[\x00-\x08\x0b-\x1f\x7f\u2028\u202e]|\\\\u(?:00[01]|2028|202e)")
+"""Control characters and marks of direction, as they are or escaped."""
 Attack = Callable[[Service], Awaitable[None]]
-ATTACKS: tuple[Attack, ...] = (frames, patterns, demand, bodies, names, questions, silent)
-SETTINGS: dict[Attack, dict[str, str]] = {silent: {"MAX_CONNECTIONS_PER_IP": "100", "TRUSTED_PROXIES": ""}}
+ATTACKS: tuple[Attack, ...] = (frames, patterns, demand, bodies, names, unreachable, questions, silent, texts)
+SETTINGS: dict[Attack, dict[str, str]] = {
+    silent: {"MAX_CONNECTIONS_PER_IP": "100", "TRUSTED_PROXIES": ""},
+    unreachable: {"BINANCE_REST_URLS": "http://127.0.0.1:9"},
+}
+UPSTREAMS: dict[Attack, tuple[str, ...]] = {texts: ("--odd-texts",)}
+"""Further options of the fake upstreams."""
 
 
 # --- the others
 
 
-async def keep_asking(service: Service, seen: Seen, done: asyncio.Event) -> None:
-    """One client that pings ten times a second, and a probe of readiness beside it."""
+async def keep_asking(service: Service) -> Seen:
+    """Ping ten times a second and ask for readiness beside it, until somebody closes our standard input."""
+    seen, done = Seen(), asyncio.Event()
+    asyncio.get_running_loop().add_reader(sys.stdin, done.set)
     async with service.http.ws_connect(service.url + "/ws?topics=price.BTC") as client:
+        print("begun", flush=True)
         while not done.is_set():
             began = time.monotonic()
             await client.send_json({"op": "ping", "req": "r"})
@@ -208,6 +243,35 @@ async def keep_asking(service: Service, seen: Seen, done: asyncio.Event) -> None
                 seen.unready += answer.status != 200
             seen.rss_mb = max(seen.rss_mb, service.rss_mb())
             await asyncio.sleep(0.1)
+    return seen
+
+
+async def watch(port: int, pid: int) -> None:
+    """Be the others, in a process of their own, and print what they met."""
+    async with aiohttp.ClientSession() as http:
+        print(json.dumps(asdict(await keep_asking(Service(port, pid, http)))), flush=True)
+
+
+@asynccontextmanager
+async def watched(service: Service) -> AsyncIterator[Seen]:
+    """Have others ask while this lasts; afterwards the value holds what they met."""
+    options = ("-m", "bench.studies.strangers", "--watch", str(service.port), str(service.pid))
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(sys.executable, *options, cwd=HERE, stdin=pipe, stdout=pipe)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    seen = Seen()
+    try:
+        assert await process.stdout.readline() == b"begun\n"
+        yield seen
+        process.stdin.close()
+        for name, value in json.loads(await process.stdout.read()).items():
+            setattr(seen, name, value)
+    except BaseException:
+        process.terminate()
+        raise
+    finally:
+        await process.wait()
 
 
 @asynccontextmanager
@@ -229,7 +293,7 @@ async def served(root: Path, upstreams: dict[str, str], more: dict[str, str]) ->
         )
         try:
             async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-                service = Service(port, process, http)
+                service = Service(port, process.pid, http)
                 async with asyncio.timeout(40):
                     while not await is_ready(service):  # noqa: ASYNC110 - of another process
                         await asyncio.sleep(0.1)
@@ -248,11 +312,10 @@ async def is_ready(service: Service) -> bool:
 
 
 @asynccontextmanager
-async def upstreams() -> AsyncIterator[dict[str, str]]:
-    """The fake upstreams, as settings."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.fakes", "--symbols", "400", cwd=HERE, stdout=asyncio.subprocess.PIPE
-    )
+async def upstreams(*options: str) -> AsyncIterator[dict[str, str]]:
+    """Run the fake upstreams, and yield the settings that lead to them."""
+    command = (sys.executable, "-m", "tests.fakes", "--symbols", "400", *options)
+    process = await asyncio.create_subprocess_exec(*command, cwd=HERE, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     settings: dict[str, str] = {}
     try:
@@ -270,16 +333,14 @@ async def upstreams() -> AsyncIterator[dict[str, str]]:
 
 async def tried(root: Path, attack: Attack) -> str:
     """One row: the attack, and what the others met."""
-    async with upstreams() as settings, served(root, settings, SETTINGS.get(attack, {})) as service:
+    more = SETTINGS.get(attack, {})
+    async with upstreams(*UPSTREAMS.get(attack, ())) as settings, served(root, settings, more) as service:
         await asyncio.sleep(CALM_S)
-        seen, done = Seen(), asyncio.Event()
         before, (calls, late) = service.rss_mb(), await service.figures()
-        others = asyncio.create_task(keep_asking(service, seen, done))
-        with suppress(aiohttp.ClientError, ConnectionError):
-            await attack(service)
-        await asyncio.sleep(AFTER_S)
-        done.set()
-        await others
+        async with watched(service) as seen:
+            with suppress(aiohttp.ClientError, ConnectionError):
+                await attack(service)
+            await asyncio.sleep(AFTER_S)
         calls_then, late_then = await service.figures()
     cells = [
         attack.__name__,
@@ -298,7 +359,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("attacks", nargs="*", choices=[[], *(each.__name__ for each in ATTACKS)])
     parser.add_argument("--root", type=Path, default=HERE, help="the checkout whose service is tried")
+    parser.add_argument("--watch", type=int, nargs=2, metavar=("PORT", "PID"), help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.watch:
+        asyncio.run(watch(*options.watch))
+        return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 8192)), hard))
     print("| attack | longest wait of others, ms | p90, ms | turns 50 ms late | RSS, MB | calls upstream | not ready |")

@@ -9,12 +9,13 @@ import contextlib
 import random
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.fakes.alternative_me import FakeAlternativeMe
 from tests.fakes.binance import FakeBinance, synthetic_pairs
 from tests.fakes.blockscout import FakeBlockscout
-from tests.fakes.coingecko import FakeCoinGecko
+from tests.fakes.coingecko import FakeCoinGecko, Listed
 from tests.fakes.crypto_api_clean import FakeCryptoApiClean
 from tests.fakes.crypto_dt_source import FakeCryptoDtSource
 from tests.fakes.cryptopanic import FakeCryptoPanic
@@ -40,6 +41,12 @@ KEYS = {
 }
 """The keys that the fakes accept."""
 
+ODD_TEXTS = (
+    *(Listed(f"odd-{n}", f"odd{n}", f"{n}" + "x" * 350_000, 1e5, 1e8) for n in range(12)),
+    *(Listed(f"bell-{n}\x07", f"b\u202e{n}\0", f"Bell\r\n\u2028\x1b[31m{n}", 1e5, 1e8) for n in range(12)),
+)
+"""Coins at the top of the market whose texts no client should be sent."""
+
 FAULTS = (
     ("is rate limiting", Fault(status=429, headers={"Retry-After": "20"})),
     ("is unavailable", Fault(status=503)),
@@ -60,13 +67,15 @@ class ConfiguredFake:
     settings: dict[str, str]
 
 
-def configured_fakes() -> list[ConfiguredFake]:
+def configured_fakes(extra_coins: Sequence[Listed] = ()) -> list[ConfiguredFake]:
     """Return a fake of every upstream with an HTTP API."""
     gecko_keys = (KEYS["COINGECKO_PRO_API_KEY"], KEYS["COINGECKO_DEMO_API_KEY"])
     feeds = ",".join(f"{outlet}=*/{outlet}" for outlet in ("coindesk", "cointelegraph", "decrypt"))
     return [
-        ConfiguredFake(FakeCoinGecko(keys=gecko_keys), {"COINGECKO_URL": "*"}),
-        ConfiguredFake(FakeCoinGecko(pro=True, keys=gecko_keys, per_minute=500), {"COINGECKO_PRO_URL": "*"}),
+        ConfiguredFake(FakeCoinGecko(keys=gecko_keys, extra=extra_coins), {"COINGECKO_URL": "*"}),
+        ConfiguredFake(
+            FakeCoinGecko(pro=True, keys=gecko_keys, per_minute=500, extra=extra_coins), {"COINGECKO_PRO_URL": "*"}
+        ),
         ConfiguredFake(FakeCryptoDtSource(), {"CRYPTO_DT_SOURCE_URL": "*"}),
         ConfiguredFake(
             FakeCryptoPanic(tokens=(KEYS["CRYPTOPANIC_API_KEY"],)), {"CRYPTOPANIC_URL": "*/api/developer/v2"}
@@ -112,9 +121,9 @@ async def inject_faults(upstream_fakes: list[ConfiguredFake], rng: random.Random
         print(f"{next(iter(each.settings))} works again", file=sys.stderr, flush=True)
 
 
-async def serve(port_base: int, symbols: int, seed: int, faults: bool) -> None:
+async def serve(port_base: int, symbols: int, seed: int, faults: bool, extra_coins: Sequence[Listed]) -> None:
     """Run all fakes until cancelled."""
-    upstream_fakes = configured_fakes()
+    upstream_fakes = configured_fakes(extra_coins)
     pairs = synthetic_pairs(symbols, seed)
     now_ms = time.time_ns() // 1_000_000
     async with contextlib.AsyncExitStack() as stack:
@@ -139,10 +148,15 @@ def main() -> None:
     parser.add_argument("--port-base", type=int, default=0, metavar="N", help="the exchange's port; the others follow")
     parser.add_argument("--symbols", type=int, default=40, help="pairs on the exchange")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--odd-texts", action="store_true", help="list coins with very long and unprintable names")
     parser.add_argument("--faults", action="store_true", help="make one fake after another misbehave")
     options = parser.parse_args()
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve(options.port_base, options.symbols, options.seed, options.faults))
+        asyncio.run(
+            serve(
+                options.port_base, options.symbols, options.seed, options.faults, ODD_TEXTS if options.odd_texts else ()
+            )
+        )
 
 
 if __name__ == "__main__":
