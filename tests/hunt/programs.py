@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tests.hunt.judge import Violation
 from tests.hunt.timing import Endless
 from tests.hunt.wire import Undecodable
-from tests.hunt.world import HOUR_MS, Config, Step, World
+from tests.hunt.world import HOUR_MS, LONG_TTL_S, TTL_S, Config, Step, World
 
 SHRINK_S = 20.0
 FAILURES = (Violation, Undecodable, Endless)
@@ -146,7 +146,8 @@ STEPS: dict[str, Draw] = {
         rng.choice((0, 0, 2, 5)),
         rng.choice((0, 0, 300)),
     ),
-    "feed": lambda rng: ("feed", rng.randrange(1, 4), rng.choice((0, 0, 300))),
+    "feed": lambda rng: ("feed", rng.randrange(1, 4), rng.choice((0, 0, 300)), rng.choice((0, 1, 1))),
+    "quiet": lambda rng: ("quiet", rng.randrange(1, 3)),
     "turn": lambda rng: ("turn", rng.randrange(1, 4)),
     "rest": lambda _: ("rest",),
     "advance": lambda rng: ("advance", rng.choice((1, 20, 50, 100, 250, 400, 1000, 1500)), rng.randrange(5)),
@@ -243,13 +244,27 @@ def _mixed(rng: random.Random) -> tuple[Config, list[Step]]:
 
 def _fast(rng: random.Random) -> tuple[Config, list[Step]]:
     """Clients that keep up: whatever the others do, nothing of theirs is merged or lost."""
-    config = Config(prices=rng.choice((4, 8, 20)), ring=rng.choice((4, 50)), writes_a_turn=rng.choice((1, 2, 5, 500)))
+    config = Config(
+        prices=rng.choice((4, 8, 20)),
+        ring=rng.choice((4, 50)),
+        writes_a_turn=rng.choice((1, 2, 5, 500)),
+        ttl_s=rng.choice((TTL_S, LONG_TTL_S)),
+    )
     clients = [_client(rng, prompt=1) for _ in range(rng.randrange(4, 14))]
     return config, clients + _steps(
         rng,
         rng.randrange(40, 120),
         EVERYDAY
-        | {"feed": 5, "appear": 2, "standstill": 0.3, "woken": 0.7, "wait": 0.3, "deserted": 0.5, "stale": 0.5},
+        | {
+            "feed": 5,
+            "quiet": 0.5,
+            "appear": 2,
+            "standstill": 0.3,
+            "woken": 0.7,
+            "wait": 0.3,
+            "deserted": 0.5,
+            "stale": 0.5,
+        },
     )
 
 

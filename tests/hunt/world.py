@@ -32,12 +32,16 @@ from tests.hunt.wire import Decoder, Message
 
 TTL_S = 10.00005
 """A time between two milliseconds, so that nothing outlives it exactly when somebody looks."""
+LONG_TTL_S = 50.00005
+"""Longer than `POSITION_S`, so that values may still be fresh when a position is due."""
 STALL_S = 12.0
 IDLE_S = 20.0
 ON_DEMAND = "ohlcv.D.1m"
 CANDLES = ("ohlcv.S0.1m", "ohlcv.S1.1m")
 TICK_S = 0.25
 STUCK_TICKS = 4
+POSITION_S = 30.0
+"""A connection that was quiet for this long is sent its position."""
 SLOW_PONG_S = 1.0
 CUT_WITHIN_S = 8.0
 """After `STALL_S`: until it is seen that a client takes nothing, and until housekeeping comes by."""
@@ -59,6 +63,7 @@ class Config:
     total_bytes: int = 512 * 1024 * 1024
     names: int = 40
     """How many prices the longest list of names has."""
+    ttl_s: float = TTL_S
 
 
 @dataclass(slots=True)
@@ -126,9 +131,9 @@ class World:
         self.config = config
         self.clock = HuntClock()
         self.clock.run = lambda call: self.call(None, call)
-        self.record = Record(config.ring, TTL_S)
+        self.record = Record(config.ring, config.ttl_s)
         policy = HubPolicy(
-            lambda name: TTL_S if self.record.ages(name) else None,
+            lambda name: config.ttl_s if self.record.ages(name) else None,
             ring_events=config.ring,
             outbox_bytes=config.outbox_bytes,
             stall_s=STALL_S,
@@ -422,10 +427,11 @@ class World:
         client.wire = wire
 
     def do_refuse(self, selection: int) -> None:
-        """Nobody can feed a topic after all."""
+        """A topic that had an event just now can be fed no longer."""
         topic = self.selections[selection % len(self.selections)][0]
         if topics.is_pattern(topic) or any(self._is_ending(c) for c in self.clients if c.connected):
             return
+        self._publish(topic, log=True)
         for client in self.clients:
             if client.connected and topic in client.judge.server:
                 client.judge.expect_refusal(topic)
@@ -495,12 +501,21 @@ class World:
             if log_every and number % log_every == log_every - 1:
                 self._publish(CANDLES[number % 2], True, pad)
 
-    def do_feed(self, every: int, pad: int) -> None:
-        """Publish the prices (all, or every second or third) as a feed does, in one burst, and let it be delivered."""
+    def do_feed(self, every: int, pad: int, delivered: int = 1) -> None:
+        """Publish the prices (all, or every second or third) as a feed does, in one burst of their own."""
         self.clock.rest()
         for name in self.prices[::every]:
             self._publish(name, False, pad)
-        self.clock.rest()
+        if delivered:
+            self.clock.rest()
+
+    def do_quiet(self, every: int) -> None:
+        """After a burst nothing happens until positions are due; then housekeeping and a burst come in one turn."""
+        self.do_feed(every, 0)
+        self.do_standstill(round(POSITION_S * 1000))
+        self.call(None, self.hub.tick)
+        for name in self.prices[::every]:
+            self._publish(name, False)
 
     def do_ticks(self, count: int, every_ms: int, width: int, off: int) -> None:
         """Prices that come again and again, as from a feed."""
