@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from orchestrator.clock import Clock
-from stream_server.delivery.history import NO_UPDATE, TopicHistory
+from stream_server.delivery.topic_history import NO_UPDATE, TopicHistory
 from stream_server.wire import messages
 from stream_server.wire.messages import Frame
 

@@ -14,8 +14,6 @@ from stream_server.delivery.faults import Faults
 from stream_server.delivery.freshness import Freshness
 from stream_server.delivery.group import Group
 from stream_server.delivery.groups import Groups
-from stream_server.delivery.histories import Histories
-from stream_server.delivery.history import TopicHistory
 from stream_server.delivery.interest import Demand, Interest
 from stream_server.delivery.laggards import Laggards
 from stream_server.delivery.members import Members
@@ -24,6 +22,8 @@ from stream_server.delivery.outbox import Outbox
 from stream_server.delivery.policy import PAUSED_S, HubPolicy, Scheduler
 from stream_server.delivery.rounds import Rounds
 from stream_server.delivery.subscriptions import Subscriptions
+from stream_server.delivery.topic_history import TopicHistory
+from stream_server.delivery.topic_store import TopicStore
 from stream_server.wire import messages
 from stream_server.wire.messages import MAX_EVENT_BYTES, Frame
 from stream_server.wire.refusals import FAULT
@@ -50,8 +50,8 @@ class Hub:
         """Number of holes that feeds have reported."""
         self.beats = Beats(clock, scheduler, lambda group: self.rounds.give_turn(group))
         self.groups = Groups(self.beats.expect)
-        self.histories = Histories(policy, self.groups)
-        self.topics = self.histories.by_name
+        self.store = TopicStore(policy, self.groups)
+        self.topics = self.store.by_name
         self.freshness = Freshness(clock, self.broadcast_control)
         self.interest = Interest(clock, demand, policy.idle_topic_s, self.groups.is_listened)
         self.faults = Faults(scheduler.soon, lambda outbox: self.members.close(outbox, FAULT))
@@ -71,7 +71,7 @@ class Hub:
             unwanted=self.interest.lose,
         )
         self.subscriptions = Subscriptions(
-            self, self.histories, self.freshness, self.interest, self.members, self._drop_idle
+            self, self.store, self.freshness, self.interest, self.members, self._drop_idle
         )
         self.resumes = self.subscriptions.resumes
 
@@ -114,7 +114,7 @@ class Hub:
             "topics": len(self.topics),
             "interest": len(self.interest.counts),
             "idle": len(self.interest.idle_since),
-            "dropped": len(self.histories.dropped),
+            "dropped": len(self.store.dropped),
             "groups": len(groups.by_key),
             "listeners": len(groups.listeners),
             "numbers": len(groups.numbers),
@@ -135,7 +135,7 @@ class Hub:
             # A fault of ours: readers of upstreams bound what they let in. The topic goes stale, the clients stay.
             log.error("event_too_long", extra={"topic": name, "source": event.source, "bytes": len(frame.json)})
             return
-        topic = self.topics.get(name) or self.histories.of(name)
+        topic = self.topics.get(name) or self.store.of(name)
         # An event from before a restart, or one that had to be scored first, was received earlier than now.
         waited_ms = self.clock.wall_ms() - event.received
         waited_s = waited_ms / 1000 if waited_ms > 0 else 0.0
@@ -152,14 +152,14 @@ class Hub:
     def stale(self, topic: str, reason: str) -> None:
         """Mark a topic as stale until its next value; a topic that is unknown and that nobody waits for stays so."""
         if topic in self.topics or topic in self.interest.counts:
-            self.freshness.make_stale(self.histories.of(topic), reason)
+            self.freshness.make_stale(self.store.of(topic), reason)
 
     def gap(self, topic: str, start_ms: int, end_ms: int) -> None:
         """Publish that the source has nothing between two times; the feed publishes its newest value after it."""
         self.holes += 1
         self.seq += 1
         frame = messages.hole(topic, self.position, self.seq, start_ms, end_ms)
-        self.histories.of(topic).remember(frame)
+        self.store.of(topic).remember(frame)
         if self.groups.listeners[topic]:
             self.rounds.publish(topic, frame)
 
@@ -207,7 +207,7 @@ class Hub:
     def snapshot(self, selectors: Iterable[str]) -> list[TopicHistory]:
         """Return the topics with a value among those selected, by id, their freshness brought up to date."""
         self.expire()
-        return self.histories.selected(selectors)
+        return self.store.selected(selectors)
 
     # --- housekeeping, about four times a second ---
 
@@ -216,8 +216,8 @@ class Hub:
         now = self.clock.now()
         self.expire()
         self._drop_idle(now)
-        if self.histories.dropped and self.rounds.is_idle:
-            self.histories.forget_dropped(self.seq)
+        if self.store.dropped and self.rounds.is_idle:
+            self.store.forget_dropped(self.seq)
         self.laggards.review_full()
         for group in list(self.groups.by_key.values()):
             if now - group.last_sent >= POS_AFTER_S:
@@ -240,4 +240,4 @@ class Hub:
 
     def _drop_idle(self, now: float) -> None:
         for name in self.interest.drop_idle(now):
-            self.freshness.forget(self.histories.interrupt(name))
+            self.freshness.forget(self.store.interrupt(name))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from feeds import topics
-from stream_server.delivery.history import TopicHistory
+from stream_server.delivery.topic_history import TopicHistory
 from stream_server.wire import messages
 from stream_server.wire.messages import Frame
 

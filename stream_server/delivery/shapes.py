@@ -18,7 +18,7 @@ from feeds.intervals import INTERVALS
 from feeds.shapes import EventId, Source
 from stream_server import PROTOCOL, __version__
 from stream_server.delivery.fields import MAX_INTERVAL_MS, MAX_REQ_CHARS
-from stream_server.delivery.history import NO_UPDATE
+from stream_server.delivery.topic_history import NO_UPDATE
 from stream_server.wire.refusals import CLOSINGS
 
 STALE_REASONS = (NO_UPDATE, HALTED, NO_MATCHING_SOURCE)

@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 from feeds import topics
 from stream_server.delivery import resume
 from stream_server.delivery.freshness import Freshness
-from stream_server.delivery.histories import Histories
-from stream_server.delivery.history import TopicHistory
 from stream_server.delivery.interest import Interest
 from stream_server.delivery.members import Members, Order
 from stream_server.delivery.outbox import Outbox
 from stream_server.delivery.resume import Cursor
+from stream_server.delivery.topic_history import TopicHistory
+from stream_server.delivery.topic_store import TopicStore
 from stream_server.delivery.word_trees import PatternTree
 from stream_server.wire import messages
 from stream_server.wire.messages import Frame
@@ -30,7 +30,7 @@ class Subscriptions:
     def __init__(
         self,
         order: Order,
-        histories: Histories,
+        store: TopicStore,
         freshness: Freshness,
         interest: Interest,
         members: Members,
@@ -38,7 +38,7 @@ class Subscriptions:
     ) -> None:
         """`drop_idle` drops the topics that are idle at a time: it makes room for new ones on demand."""
         self.order = order
-        self.histories = histories
+        self.store = store
         self.freshness = freshness
         self.interest = interest
         self.members = members
@@ -64,10 +64,10 @@ class Subscriptions:
         before = self.members.selection_of(outbox)
         gained = [selector for selector in selectors if selector not in before and topics.is_fed(selector)]
         group = self.members.select(outbox, {**before, **dict.fromkeys(selectors, interval_ms)})
-        held = self.histories.by_name
+        held = self.store.by_name
         added = [held[name] for name in group.listens if name not in known and name in held]
         reason = cursor.reason
-        if cursor.seq is not None and reason is None and self.histories.may_lack(added, gained, cursor.seq):
+        if cursor.seq is not None and reason is None and self.store.may_lack(added, gained, cursor.seq):
             reason = "evicted"
         if reason != "no_cursor":
             self.resumes[reason or "resumed"] += 1
@@ -127,13 +127,13 @@ class Subscriptions:
         patterns: PatternTree[str] = PatternTree()
         for selector in filter(topics.is_pattern, before):
             patterns.put(selector, selector)
-        return [name for name in gained if name not in self.histories.by_name and not patterns.matching(name)]
+        return [name for name in gained if name not in self.store.by_name and not patterns.matching(name)]
 
     def _gaps(
         self, added: Sequence[TopicHistory], unheard: Iterable[str], cursor: Cursor, reason: str, since: str | None
     ) -> list[Frame]:
         """Return a `gap` for each topic of which a log event may be missing."""
-        firsts = resume.first_after_gap(added, unheard, cursor, self.order.position, self.histories.forgotten_at)
+        firsts = resume.first_after_gap(added, unheard, cursor, self.order.position, self.store.forgotten_at)
         self.gaps[reason] += len(firsts)
         return [
             messages.control("gap", {"topic": name, "reason": reason, "from": since, "to": first})
@@ -143,5 +143,5 @@ class Subscriptions:
     def _gain_interest(self, names: Iterable[str]) -> None:
         for name in names:
             if self.interest.gain(name):
-                self.histories.bring_again(name, self.order.seq)
+                self.store.bring_again(name, self.order.seq)
             self.interest.want(name)

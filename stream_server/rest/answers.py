@@ -13,8 +13,8 @@ from aiohttp import web
 
 from stream_server.connections.envelope import STARTED, iso_time
 from stream_server.context import Context
-from stream_server.delivery.history import TopicHistory
 from stream_server.delivery.hub import Hub
+from stream_server.delivery.topic_history import TopicHistory
 from stream_server.wire.headers import is_known
 from stream_server.wire.refusals import Refusal
 

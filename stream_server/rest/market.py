@@ -17,7 +17,7 @@ from orchestrator.pool import Pool
 from stream_server.access.parameter_kinds import MAX_AGE, Flag, Whole
 from stream_server.access.parameters import MAX_NAMES, SHOWN_CHARS, Parameters
 from stream_server.context import CONTEXT, Context
-from stream_server.delivery.history import NO_UPDATE, TopicHistory
+from stream_server.delivery.topic_history import NO_UPDATE, TopicHistory
 from stream_server.rest.answers import ANSWERS, Answer, answer_of_topics, respond
 from stream_server.rest.coins import bases, coin_names, coins_meant, refuse_ambiguous, ticker_of, unknown_symbols
 from stream_server.rest.endpoints import Endpoint, Tag

@@ -4,8 +4,8 @@ import orjson
 import pytest
 
 from feeds import topics
-from stream_server.delivery.histories import DROPPED_KEPT
 from stream_server.delivery.rounds import WRITES_A_TURN
+from stream_server.delivery.topic_store import DROPPED_KEPT
 from stream_server.wire import messages
 from stream_server.wire.messages import Wire
 from tests.fakes.clock import START_MS
@@ -538,7 +538,7 @@ def test_of_topics_with_a_past_the_last_dropped_are_remembered_and_older_ones_fo
     cursor = rig.hub.position
     rig.hub.members.leave(asker.outbox)
     rig.pass_time(62)
-    assert len(rig.hub.topics) == len(rig.hub.histories.dropped) == DROPPED_KEPT
+    assert len(rig.hub.topics) == len(rig.hub.store.dropped) == DROPPED_KEPT
     for name in (names[0], names[-1]):
         assert resumed_from(rig, cursor, name)[0]["reason"] == "evicted"
 

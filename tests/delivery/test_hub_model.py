@@ -386,7 +386,7 @@ class HubModel(RuleBasedStateMachine):
         known.fed = True
         if known.dropped:
             known.dropped = False
-            known.fed_again_at = self.hub.seq if topic in self.hub.topics else self.hub.histories.forgotten_at + 1
+            known.fed_again_at = self.hub.seq if topic in self.hub.topics else self.hub.store.forgotten_at + 1
 
     def is_full(self) -> bool:
         return False
@@ -452,12 +452,12 @@ class HubModel(RuleBasedStateMachine):
     def appear(self, topic: str) -> None:
         """Something is about to be said on a topic that the hub may not know, or not any more."""
         if topic in CANDLES and topic not in self.hub.topics:
-            self.topics[topic].fed_again_at = self.hub.histories.forgotten_at + 1
+            self.topics[topic].fed_again_at = self.hub.store.forgotten_at + 1
 
     def lacks(self, topic: str, cursor: int, selectors: dict[str, int]) -> bool:
         """Whether someone who stands there may lack something of a topic that is not held."""
         if topic not in self.hub.topics:
-            return topic in selectors and topic in CANDLES and cursor <= self.hub.histories.forgotten_at
+            return topic in selectors and topic in CANDLES and cursor <= self.hub.store.forgotten_at
         return self.topics[topic].misses_after(cursor)
 
     def expect(self, client: Client, selectors: dict[str, int], since: str | None) -> Asked:

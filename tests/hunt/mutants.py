@@ -287,13 +287,13 @@ MUTANTS = (
     ),
     Mutant(
         "a resume begins one too early",
-        "delivery/history.py",
+        "delivery/topic_history.py",
         "frames = [frame for frame in self.ring if frame.seq > seq]",
         "frames = [frame for frame in self.ring if frame.seq >= seq]",
     ),
     Mutant(
         "a resume does not know of what was evicted",
-        "delivery/history.py",
+        "delivery/topic_history.py",
         "            self.evicted = self.ring[0].seq",
         "            self.evicted = 0",
     ),

@@ -3,7 +3,7 @@
 from collections import deque
 
 from feeds.model import Event
-from stream_server.delivery.history import TopicHistory
+from stream_server.delivery.topic_history import TopicHistory
 from stream_server.wire import messages
 from stream_server.wire.messages import Frame
 

@@ -1,19 +1,18 @@
-"""The topics that are known, and what is held of each. Topics that no feed brings any more are forgotten in time."""
+"""The topics that are known, and the history of each. Topics that no feed brings any more are forgotten in time."""
 
-from collections import deque
 from collections.abc import Iterable, Sequence
 
 from feeds import topics
 from stream_server.delivery.groups import Groups
-from stream_server.delivery.history import TopicHistory
 from stream_server.delivery.policy import HubPolicy
+from stream_server.delivery.topic_history import TopicHistory
 
 DROPPED_KEPT = 1000
 """Number of dropped topics with a past that are still known, so that a client learns what it has missed."""
 
 
-class Histories:
-    """Holds the history of each topic. Clients choose some of the names, so there is a bound to those."""
+class TopicStore:
+    """Keeps the history of each topic. Clients choose some of the names, so the number of those is bounded."""
 
     def __init__(self, policy: HubPolicy, groups: Groups) -> None:
         self.policy = policy
@@ -25,14 +24,13 @@ class Histories:
         """The position at which a topic was last forgotten. A cursor from before may lack events of an unknown one."""
 
     def of(self, name: str) -> TopicHistory:
-        """Return the history of a topic; it begins now if the topic is new."""
+        """Return the history of a topic, an empty one for a new topic."""
         topic = self.by_name.get(name)
         if topic is None:
-            topic = self.by_name[name] = TopicHistory(
-                name, deque(maxlen=self.policy.ring_events), ttl_s=self.policy.ttl_s(name)
-            )
-            if topics.kind_of(name) != "state":
-                topic.evicted = self.forgotten_at + 1  # the topic may be one of those that were forgotten
+            # A log topic may be one of those that were forgotten.
+            evicted = 0 if topics.kind_of(name) == "state" else self.forgotten_at + 1
+            topic = TopicHistory.new(name, self.policy.ring_events, self.policy.ttl_s(name), evicted)
+            self.by_name[name] = topic
             self.groups.topic_appeared(name)
         return topic
 
@@ -59,7 +57,7 @@ class Histories:
         )
 
     def interrupt(self, name: str) -> TopicHistory:
-        """Drop what is held of a topic that no feed brings any more, because it would only grow old.
+        """Drop what is held of a topic that no feed brings any more, because it would only grow old; return the topic.
 
         A topic that never had an event is noted, too: while no feed brings it, an event may be missed.
         """
