@@ -20,6 +20,7 @@ from orchestrator import provider_log
 from orchestrator.bans import Bans, NoBans
 from orchestrator.breaker import Breaker, BreakerPolicy, CircuitState, Pass
 from orchestrator.clock import Clock
+from orchestrator.containment import Contained
 from orchestrator.errors import (
     BadQuery,
     Banned,
@@ -214,22 +215,11 @@ class Upstream:
             raise Unavailable(self.name, "resting after failures")
         self._show()
         started = self.clock.now()
-        limit_s = math.inf if timeout_s is None else timeout_s
         try:
-            async with asyncio.timeout(timeout_s):
-                value = await self._converse(steps, min(limit_s, self.policy.timeout_s), urgent, heavy, check)
-        except TimeoutError:
-            error: ProviderError = TimedOut(self.name, f"no complete answer within {limit_s:.3g} s")
-            self._failed(admitted, error)
-            raise error from None
+            value = await self._converse_within(timeout_s, steps, urgent, heavy, check)
         except ProviderError as failure:
             self._failed(admitted, failure)
             raise
-        except Exception as crash:  # a reader of ours met what it did not foresee: be loud, fail this attempt only
-            log.exception("reader_crashed", extra={"provider": self.name})
-            error = Malformed(self.name, f"unreadable ({type(crash).__name__})")
-            self._failed(admitted, error)
-            raise error from None
         else:
             self._succeeded(admitted, self.clock.now() - started)
             return value
@@ -242,6 +232,33 @@ class Upstream:
     async def get(self, request: HttpRequest, urgent: bool = False) -> HttpResponse:
         """Ask one thing and take its 2xx as it is. Raises as `run`."""
         return await self.run(just(request), urgent=urgent)
+
+    async def _converse_within(
+        self,
+        timeout_s: float | None,
+        steps: Generator[HttpRequest, HttpResponse, T],
+        urgent: bool,
+        heavy: bool,
+        check: Callable[[T], None],
+    ) -> T:
+        """Hold a conversation to its end. Raises a ProviderError, also if it takes too long or our code crashes."""
+        limit_s = math.inf if timeout_s is None else timeout_s
+        try:
+            with Contained(ProviderError, TimeoutError) as asking:
+                async with asyncio.timeout(timeout_s):
+                    value = await self._converse(steps, min(limit_s, self.policy.timeout_s), urgent, heavy, check)
+        except TimeoutError:
+            raise TimedOut(self.name, f"no complete answer within {limit_s:.3g} s") from None
+        self._raise_crash(asking)
+        return value
+
+    def _raise_crash(self, asking: Contained) -> None:
+        """Log a fault of ours, such as a reader that met what it did not foresee, and fail this attempt only."""
+        # Taken out: a traceback that refers to itself would keep an answer of megabytes until the collector comes.
+        fault, asking.fault = asking.fault, None
+        if fault is not None:
+            log.error("reader_crashed", extra={"provider": self.name}, exc_info=fault)
+            raise Malformed(self.name, f"unreadable ({type(fault).__name__})")
 
     async def _converse(
         self,
@@ -256,23 +273,24 @@ class Upstream:
         host: Host | None = None
         while True:
             try:
-                with self.record.noting():
+                with Contained(ProviderError) as reading, self.record.noting():
                     if heavy or (response is not None and len(response.body) > LONG_BODY_BYTES):
                         step = await asyncio.to_thread(_advance, steps, response)
                     else:
                         step = _advance(steps, response)
-                if isinstance(step, _Done):
-                    check(step.value)
-                    return step.value
+                    if isinstance(step, _Done):
+                        check(step.value)
+                self._raise_crash(reading)
             except (BadQuery, NotFound):
                 raise
-            except Exception as error:
+            except ProviderError as error:
                 if request is not None and response is not None:
                     _note_beginning(error, request, response)
-                if host is not None and self.hosts is not None:  # what it said is of no use: another host comes next
-                    unreadable = Malformed(self.name, f"unreadable ({type(error).__name__})")
-                    self.hosts.failed(host, error if isinstance(error, ProviderError) else unreadable)
+                if host is not None and self.hosts is not None:  # its answer is of no use: another host comes next
+                    self.hosts.failed(host, error)
                 raise
+            if isinstance(step, _Done):
+                return step.value
             request = step
             try:
                 response, host = await self._send(request, request_s, urgent)

@@ -61,15 +61,15 @@ class SlicedWork:
                     self._step()
 
     def _step(self) -> None:
-        self.is_stepping = True
+        self.is_stepping = is_over = True
         try:
             next(self.waiting[0])
+            is_over = False
         except StopIteration:
-            self.waiting.popleft()
-            if not self.waiting:
-                self.emptied.set()
-        except BaseException:
-            self.waiting.popleft()
-            raise
+            pass
         finally:
             self.is_stepping = False
+            if is_over:  # done, or crashed
+                self.waiting.popleft()
+                if not self.waiting:
+                    self.emptied.set()

@@ -13,6 +13,7 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from orchestrator.containment import Contained
 from stream_server.access.browsers import SERVER
 from stream_server.connections.bodies import is_body_behind_upgrade
 from stream_server.context import CONTEXT, Context
@@ -59,7 +60,13 @@ async def envelope_errors(request: web.Request, handler: Handler) -> web.StreamR
     request[REQUEST_ID] = request_id = _id_of(request, context)
     refusal: Refusal | None = None
     try:
-        response = await handler(request)
+        with Contained(Refusal, web.HTTPException, ConnectionResetError) as handling:
+            response = await handler(request)
+        if handling.fault is not None:
+            log.error(
+                "request_crashed", extra={"path": request.path, "request_id": request_id}, exc_info=handling.fault
+            )
+            refusal = Refusal("internal", "a fault of ours", status=500)
     except Refusal as error:
         refusal = error
     except web.HTTPException as error:
@@ -69,9 +76,6 @@ async def envelope_errors(request: web.Request, handler: Handler) -> web.StreamR
     except ConnectionResetError:
         # The client went before its stream began. Raised on, aiohttp would log a fault; this reaches nobody.
         return web.Response(status=499)
-    except Exception:
-        log.exception("request_crashed", extra={"path": request.path, "request_id": request_id})
-        refusal = Refusal("internal", "a fault of ours", status=500)
     if refusal is not None:
         context.refusals[refusal.code] += 1
         response = refused(refusal, context.clock.wall_ms(), request_id)

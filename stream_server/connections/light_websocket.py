@@ -6,6 +6,7 @@
 import asyncio
 import logging
 
+from orchestrator.containment import Contained
 from stream_server.access.door import Caller
 from stream_server.access.tokens import Claims
 from stream_server.connections.inflow import Inflow
@@ -59,10 +60,10 @@ class LightWebSocket(asyncio.Protocol, Inflow):
         message = self.reader.read(frame)
         if message is None:
             return False
-        try:
+        with Contained() as hearing:  # a fault of ours ends this connection, not the callback of the loop
             self._hear(message)
-        except Exception:  # a fault of ours ends this connection, not the loop's callback
-            log.exception("connection_crashed")
+        if hearing.fault is not None:
+            log.error("connection_crashed", exc_info=hearing.fault)
             self._break_off(1011, "a fault of ours")
         return True
 

@@ -60,7 +60,7 @@ class Containment:
         """Begin the block."""
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> bool:
         """Blame the client, and go on after the block; KeyboardInterrupt and its like pass through."""
         if not isinstance(error, Exception):

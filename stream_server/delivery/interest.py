@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from orchestrator.clock import Clock
+from orchestrator.containment import Contained
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +48,10 @@ class Interest:
         """Ask the feeds for a topic, if this client is the first."""
         if self.counts.get(topic) != 1:
             return
-        try:
+        with Contained() as asking:  # a fault of a feed must not harm the client
             self.demand.want(topic)
-        except Exception:  # a feed's fault is not this client's
-            log.exception("want_failed", extra={"topic": topic})
+        if asking.fault is not None:
+            log.error("want_failed", extra={"topic": topic}, exc_info=asking.fault)
 
     def lose(self, topics: Iterable[str]) -> None:
         """Count one client less for each of these."""
@@ -65,11 +66,10 @@ class Interest:
     def drop(self, topic: str) -> bool:
         """Tell the feeds that nobody wants a topic; True if it is no longer brought."""
         self.idle_since.pop(topic, None)
-        try:
+        with Contained() as asking:  # a fault of a feed must not stop the housekeeping
             return self.demand.drop(topic)
-        except Exception:  # a feed's fault must not stop the housekeeping
-            log.exception("drop_failed", extra={"topic": topic})
-            return False
+        log.error("drop_failed", extra={"topic": topic}, exc_info=asking.fault)
+        return False
 
     def drop_idle(self, now: float) -> list[str]:
         """Drop the topics that have been idle for too long. Returns those that are no longer brought."""

@@ -1,12 +1,12 @@
 """The connected clients: what each has selected, which group it is in, and how its connection ends."""
 
-import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from orchestrator.clock import Clock
+from orchestrator.containment import Contained
 from stream_server.delivery.beats import Beats
 from stream_server.delivery.faults import Faults
 from stream_server.delivery.group import Group
@@ -206,12 +206,12 @@ class Members:
             self.cut += 1
         outbox.end_with(closing.code)
         self.leave(outbox)
-        try:
+        with Contained() as ending:  # a fault of one connection must not harm the other clients
             outbox.send([messages.goodbye(closing, after_ms)])
             outbox.pipe.close(closing, self.policy.farewell_s if closing is TOO_SLOW else FAREWELL_S)
-        except Exception:  # of one client, which must not harm the others
-            log.exception("close_failed", extra={"code": closing.code})
-            with contextlib.suppress(Exception):
+        if ending.fault is not None:
+            log.error("close_failed", extra={"code": closing.code}, exc_info=ending.fault)
+            with Contained():
                 outbox.pipe.abort()
 
     def dismiss(self, outbox: Outbox, closing: Closing, after_ms: int) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orchestrator.clock import Clock
+from orchestrator.containment import Contained
 from stream_server.delivery.bursts import Burst
 from stream_server.delivery.faults import GONE, Faults
 from stream_server.delivery.group import Group
@@ -142,17 +143,18 @@ class Rounds:
                 self._record_wait()
             self._begin_round()
         while self.due and budget > 0:
-            group, _ = self.due.popitem()
-            try:
-                if len(group.members) == 1 and not group.newcomers:
-                    budget -= self._write_alone(group)
-                else:
-                    budget -= self._write_joined(group, budget)
-                if group.effort:
-                    budget -= group.take_effort() // EFFORT_A_WRITE
-            except Exception as error:  # what this group was to get is lost: its members have to resume
+            with Contained() as writing:  # around all groups, because a block for each would cost too much
+                while self.due and budget > 0:
+                    group, _ = self.due.popitem()
+                    if len(group.members) == 1 and not group.newcomers:
+                        budget -= self._write_alone(group)
+                    else:
+                        budget -= self._write_joined(group, budget)
+                    if group.effort:
+                        budget -= group.take_effort() // EFFORT_A_WRITE
+            if writing.fault is not None:  # what this group was to get is lost: its members have to resume
                 for outbox in group.members:
-                    self.faults.blame(outbox, error)
+                    self.faults.blame(outbox, writing.fault)
         self._record_wait()
 
     def _begin_round(self) -> None:
