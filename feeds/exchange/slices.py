@@ -1,8 +1,8 @@
-"""Work that comes in slices: one piece after the other, in the order in which they came, with room for others between.
+"""Do work in slices: one piece after the other, in the order in which they came, with room for others in between.
 
-A frame of all markets has some thousand rows. Read and published in one go it would hold up everything else on the
-loop for tens of milliseconds. The first slice of a piece is done at once if nothing waits before it, so that a frame
-of one row never waits for a turn of the loop.
+A frame of all markets has some thousand rows. Read and published in one go it would block everything else on the loop
+for tens of milliseconds. The first slice of a piece is done at once if nothing waits before it, so that a frame of one
+row never waits for a turn of the loop.
 """
 
 import asyncio
@@ -13,11 +13,13 @@ Work = Iterator[None]
 """Does one slice at each `next`, and ends with its last one."""
 
 SLICE_ROWS = 150
-"""Rows of a frame that are handled at a time: 2 ms of work."""
+"""Rows of a frame that are handled at a time. Reading and publishing them takes 2 to 3.5 ms of CPU time (15 to 22 µs a
+row). Smaller slices shorten no stall, because writing to the clients takes longer, and each one costs a round of
+writes."""
 
 
 class SlicedWork:
-    """Pieces of work, done strictly one after the other. `run` does what `put` leaves."""
+    """A queue of pieces of work, done strictly one after the other. `run` does what `put` leaves."""
 
     def __init__(self) -> None:
         self.waiting: deque[Work] = deque()
@@ -28,7 +30,7 @@ class SlicedWork:
 
     @property
     def is_done(self) -> bool:
-        """Whether nothing waits."""
+        """Return whether nothing waits."""
         return not self.waiting
 
     def put(self, work: Work) -> None:
@@ -41,7 +43,7 @@ class SlicedWork:
             self.filled.set()
 
     def finish(self) -> None:
-        """Do all that waits now: what follows must come after it. Does nothing when called from within a slice."""
+        """Do everything that waits now, because what follows must come after it. Does nothing within a slice."""
         while self.waiting and not self.is_stepping:
             self._step()
 
@@ -51,11 +53,14 @@ class SlicedWork:
             await self.emptied.wait()
 
     async def run(self) -> None:
-        """Do what waits, a slice a turn of the loop, until cancelled."""
+        """Do what waits until cancelled, one slice every other turn of the loop."""
         while True:
             await self.filled.wait()
             self.filled.clear()
             while self.waiting:
+                # The turn after a slice writes what it published. The next slice waits for one more turn, so that no
+                # turn has both to do.
+                await asyncio.sleep(0)
                 await asyncio.sleep(0)
                 if self.waiting:
                     self._step()

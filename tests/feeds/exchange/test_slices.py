@@ -95,6 +95,34 @@ async def test_a_piece_that_fails_ends_by_itself_and_says_so() -> None:
     assert done == ["good"]
 
 
+async def test_no_turn_of_the_loop_has_both_a_slice_and_the_writes_that_follow_from_one() -> None:
+    loop = asyncio.get_running_loop()
+    work = SlicedWork()
+    turn = 0
+    sliced: list[int] = []
+    written: list[int] = []
+
+    def next_turn() -> None:
+        nonlocal turn
+        turn += 1
+        loop.call_soon(next_turn)
+
+    def piece() -> Work:
+        for place in range(10):
+            if place:
+                yield
+            sliced.append(turn)
+            loop.call_soon(lambda: written.append(turn))  # as the hub has the writes of what is published
+
+    loop.call_soon(next_turn)
+    running = asyncio.create_task(work.run())
+    work.put(piece())
+    await work.done()
+    await asyncio.sleep(0)
+    running.cancel()
+    assert len(sliced) == len(written) == len({*sliced, *written}) / 2
+
+
 async def running(exchange: FakeBinance, it: Live) -> None:
     """Wait until a feed streams, and give it all pairs."""
     await exchange.until(lambda: exchange.subscribed(ALL) and it.feed.pairs.confirmed and it.feed.sockets[0].active)
