@@ -35,7 +35,7 @@ async def main(plan: Plan, state_dir: str, trace: Path | None, max_connections: 
     }
     async with service(Settings.parse(values), Run()) as (app, context):
         bases = [topic.removeprefix("price.") for topic in plan.topics]
-        context.market.pairs([Pair(f"{base}USDT", base, "USDT") for base in bases])
+        context.exchange.pairs([Pair(f"{base}USDT", base, "USDT") for base in bases])
         # As `serve` in app.py does.
         runner = runner_of(app)
         await runner.setup()

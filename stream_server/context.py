@@ -42,7 +42,7 @@ class Context:
     hub: Hub
     clients: Clients
     symbols: Symbols
-    market: ExchangeMarket
+    exchange: ExchangeMarket
     sources: Sources | None
     """Who can be asked; nobody on a tape."""
     supervisor: Supervisor

@@ -67,7 +67,7 @@ class FromSeries:
 
 
 def _from_series(context: Context, pair: Pair, query: CandleQuery, max_age_ms: float | None) -> FromSeries | None:
-    series = context.market.series.get((pair.symbol, query.interval))
+    series = context.exchange.series.get((pair.symbol, query.interval))
     topic = context.hub.current_topics().get(topics.ohlcv(pair.base, query.interval))
     if series is None or topic is None or topic.event is None:
         return None

@@ -160,21 +160,21 @@ class ServiceCollector(Collector):
         yield _counters("gaps", "Gaps told: upstream's once each, others once a client and topic.", ("reason",), gaps)
 
     def _feeds(self) -> Iterator[Metric]:
-        supervisor, market = self.context.supervisor, self.context.market
+        supervisor, exchange = self.context.supervisor, self.context.exchange
         crashes = {(feed.name,): supervisor.kept.crashes.get(feed.name, 0) for feed in supervisor.feeds}
         yield _counters("feed_crashes", "Faults of ours, by feed.", ("feed",), crashes)
         ready = {(category,): float(word == "value") for category, word in supervisor.readiness().items()}
         yield _gauges("category_ready", "Whether it has a value.", ("category",), ready)
-        yield _gauge("candle_series", "Candle series that are kept.", len(market.series))
-        states = {(state,): float(count) for state, count in market.symbols.states().items()}
+        yield _gauge("candle_series", "Candle series that are kept.", len(exchange.series))
+        states = {(state,): float(count) for state, count in exchange.symbols.states().items()}
         yield _gauges("pairs", "Pairs that are served, by their state at the exchange.", ("state",), states)
-        dropped = {(reason,): market.dropped[reason] for reason in ("unlisted", "resting")}
+        dropped = {(reason,): exchange.dropped[reason] for reason in ("unlisted", "resting")}
         words = "Good ticks that were not published: the list lacks their pair, or says that it rests."
         yield _counters("ticks_dropped", words, ("reason",), dropped)
         delays = {
             # Said before its end, by a clock of ours that is behind the exchange's: no delay.
             (interval,): [max(0, delay_ms) / 1000 for delay_ms in delays]
-            for interval, delays in sorted(market.close_delays_ms.items())
+            for interval, delays in sorted(exchange.close_delays_ms.items())
         }
         words = "From the end of a candle to its being said closed, of the last ones."
         yield _summary("candle_close_delay_seconds", words, ("interval",), delays)

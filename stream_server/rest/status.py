@@ -91,7 +91,7 @@ def repaired(context: Context) -> dict[str, int]:
 def _by_provider(context: Context, counts_of: Callable[[ExchangeMarket | Upstream], Counter[str]]) -> dict[str, int]:
     """Return the counts of all providers. The exchange has two, which are added: of its stream and of its answers."""
     counts: Counter[str] = Counter()
-    by_name: list[tuple[str, ExchangeMarket | Upstream]] = [(context.market.venue.name, context.market)]
+    by_name: list[tuple[str, ExchangeMarket | Upstream]] = [(context.exchange.venue.name, context.exchange)]
     if context.sources is not None:
         by_name += context.sources.upstreams.items()
     for name, each in by_name:

@@ -162,7 +162,7 @@ async def test_a_client_that_was_disconnected_during_an_outage_resumes_without_a
         await exchange.revive()
         await exchange.until(lambda: exchange.subscribed(KLINES))
         newest = exchange.candles("BTCUSDT", "1m")[-2].open_ms
-        series = service.context.market.series["BTCUSDT", "1m"]
+        series = service.context.exchange.series["BTCUSDT", "1m"]
         await until(lambda: series.closed[-1].open_time == newest)
         async with websocket(service, f"topics=ohlcv.BTC.1m&since={position}") as client:
             received = await client.until("synced")

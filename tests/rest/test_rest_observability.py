@@ -41,7 +41,7 @@ async def scraped(state_dir: Path) -> tuple[str, str]:
             await every.data("/api/market/trending")
             await service.get("/nothing/here")
             every.fakes.exchange.advance(61)  # closes a candle
-            await until(lambda: service.context.market.close_delays_ms, 20.0)
+            await until(lambda: service.context.exchange.close_delays_ms, 20.0)
             texts = []
             for headers in ({}, OPENMETRICS):
                 async with service.http.get(f"{service.url}/metrics", headers=headers) as answer:

@@ -162,7 +162,7 @@ def sizes(context: Context) -> dict[str, int]:
         "accounts": len(demand.by_account),
         "wanted": len(feed.wanted),
         "followed": len(feed.keys),
-        "series": len(context.market.series),
+        "series": len(context.exchange.series),
         "addresses": len(context.clients.by_address),
     }
 

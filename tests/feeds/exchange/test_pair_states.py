@@ -171,7 +171,7 @@ def test_a_pair_that_is_delisted_leaves_nothing_once_its_listeners_are_told_or_g
             asked = len(exchange.requests_to("klines", symbol="ETHUSDT"))
             await asyncio.sleep(60)
             assert len(exchange.requests_to("klines", symbol="ETHUSDT")) == asked
-        assert ("ETHUSDT", "5m") not in market.context.market.series
+        assert ("ETHUSDT", "5m") not in market.context.exchange.series
         assert "ohlcv.ETH.5m" not in hub.interest.counts
         status, _ = await market.get("/api/market/ohlc?symbol=ETH&interval=1m")
         assert status == 404

@@ -124,7 +124,7 @@ async def test_damage_in_every_answer_and_frame_costs_nothing_and_is_counted(tmp
             assert {each.name for each in asked} <= {name.partition(".")[0] for name in status["repaired"]}
             async with service.http.get(f"{service.url}/metrics") as answer:
                 assert 'stream_server_repairs_total{provider="binance"' in await answer.text()
-            assert service.context.market.repaired.total() > 0
+            assert service.context.exchange.repaired.total() > 0
 
 
 def test_the_first_character_is_found_behind_a_mark() -> None:
