@@ -16,8 +16,9 @@ import orjson
 from feeds import events, topics
 from feeds.fields import Rows, at_most, mapping, rows, text, whole
 from feeds.model import Article, Event, Sentiment, Sink
-from feeds.news.articles import Novelty, SeenArticles, kept_article
+from feeds.news.articles import kept_article
 from feeds.news.scores import SymbolSentiment, Texts, kept_sentiment
+from feeds.news.seen import Novelty, SeenArticles
 from orchestrator.clock import Clock
 from orchestrator.errors import ProviderError
 from orchestrator.fetched import Exhausted, Fetched

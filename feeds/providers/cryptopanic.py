@@ -11,7 +11,9 @@ from dataclasses import replace
 
 from feeds.fields import Rows, mapping, maybe_iso_ms, maybe_mapping, maybe_text, maybe_whole
 from feeds.model import Article
-from feeds.news.articles import MAX_URL, READ_AT_MOST, NewsQuery, article, newest, outlet_name, some_articles
+from feeds.news.articles import NewsQuery, article, newest, outlet_name, some_articles
+from feeds.news.plain_text import READ_AT_MOST
+from feeds.news.urls import MAX_URL
 from orchestrator import http, repairs
 from orchestrator.errors import Blocked, Malformed, NotFound, ProviderError, RateLimited, Unauthorized, Unavailable
 from orchestrator.http import HttpRequest, HttpResponse, json_body, maybe_json

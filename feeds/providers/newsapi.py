@@ -10,7 +10,10 @@ from urllib.parse import urlsplit
 
 from feeds.fields import Rows, mapping, maybe_iso_ms, maybe_mapping, maybe_text
 from feeds.model import Article
-from feeds.news.articles import MAX_URL, NAMES, READ_AT_MOST, NewsQuery, article, newest, outlet_name, some_articles
+from feeds.news.articles import NewsQuery, article, newest, outlet_name, some_articles
+from feeds.news.coins import NAMES
+from feeds.news.plain_text import READ_AT_MOST
+from feeds.news.urls import MAX_URL
 from orchestrator import http
 from orchestrator.errors import BadQuery, Malformed, ProviderError, RateLimited, Unauthorized, Unavailable
 from orchestrator.http import HttpRequest, HttpResponse, json_body, maybe_json

@@ -21,7 +21,9 @@ from feeds.fields import (
     text,
 )
 from feeds.model import Article
-from feeds.news.articles import MAX_URL, READ_AT_MOST, NewsQuery, article, newest, some_articles
+from feeds.news.articles import NewsQuery, article, newest, some_articles
+from feeds.news.plain_text import READ_AT_MOST
+from feeds.news.urls import MAX_URL
 from orchestrator import http
 from orchestrator.clock import Clock
 from orchestrator.errors import Blocked, Malformed, NotFound, ProviderError, RateLimited, Unauthorized, Unavailable

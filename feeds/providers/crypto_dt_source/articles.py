@@ -11,7 +11,9 @@ from feeds.fields import (
     maybe_text,
 )
 from feeds.model import Article
-from feeds.news.articles import MAX_URL, READ_AT_MOST, NewsQuery, article, newest, outlet_name, told_apart
+from feeds.news.articles import NewsQuery, article, newest, outlet_name, told_apart
+from feeds.news.plain_text import READ_AT_MOST
+from feeds.news.urls import MAX_URL
 from feeds.providers.crypto_dt_source.answers import NAME, answered_ms, checked, first_rows, get, rows_in
 from orchestrator.errors import (
     BadQuery,

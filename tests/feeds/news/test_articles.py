@@ -15,18 +15,16 @@ from feeds.news.articles import (
     MAX_STAND_IN,
     MAX_SUMMARY,
     MAX_TITLE,
-    MAX_TITLES,
     NewsQuery,
-    Novelty,
-    SeenArticles,
     article,
-    clean_url,
     newest,
     outlet_name,
-    plain,
-    symbols_in,
     told_apart,
 )
+from feeds.news.coins import symbols_in
+from feeds.news.plain_text import plain
+from feeds.news.seen import MAX_TITLES, Novelty, SeenArticles
+from feeds.news.urls import clean_url
 from tests.fakes.clock import START_MS
 
 HOUR_MS = 3_600_000

@@ -1,12 +1,5 @@
-"""CoinGecko: what to ask, and how to read the answers. Pure.
+"""The questions of one account of CoinGecko: what to ask, and when an answer counts."""
 
-Its coins are named by slugs (`binancecoin`); a ticker may name several of them and then means the one of the highest
-market cap. Its candles are stamped by their end, know no volume and come in two grains, 30 minutes and 4 hours.
-
-Source: CoinGecko API v3, Demo and Pro references, and answers recorded in 2021 and 2024.
-"""
-
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -17,63 +10,41 @@ from feeds.fields import (
     BadFieldError,
     Rows,
     mapping,
-    maybe_amount,
     maybe_mapping,
     maybe_number,
     maybe_positive,
     maybe_stamp,
-    maybe_text,
     maybe_whole,
     positive,
     some_rows,
-    text,
 )
 from feeds.intervals import DAY_MS, HOUR_MS, MINUTE_MS, STEP_MS
 from feeds.model import Candle, Coin, GlobalMarket, Quote, Trending
+from feeds.providers.coingecko.refusals import NAME, NAME_PRO, error_in
+from feeds.providers.coingecko.rows import CLOCKS_DIFFER_MS, read_candle, read_coin, read_shares, read_trending, seconds
 from feeds.queries import CandleQuery, MarketQuery
-from orchestrator import http
 from orchestrator.errors import (
     BadQuery,
-    Banned,
-    Blocked,
     Malformed,
     NotFound,
     Outdated,
-    ProviderError,
-    RateLimited,
-    Unauthorized,
-    Unavailable,
 )
-from orchestrator.http import HttpRequest, HttpResponse, begins, json_body, maybe_json
+from orchestrator.http import HttpRequest, HttpResponse, json_body
 from orchestrator.provider import Steps
-from orchestrator.retry import retry_after_s
-from orchestrator.texts import one_line
 
 T = TypeVar("T")
-
-NAME = "coingecko"
-NAME_PRO = "coingecko_pro"
-
 MAX_PAGE = 250
-MAX_SHARES = 100
-"""Coins whose part of the market is told; there are ten."""
-MAX_SYMBOL = 40
 MAX_SYMBOLS = 50
 """Names in one `symbols=` lookup."""
-
 GRAINS = {"30m": "30m", "1h": "30m", "2h": "30m", "4h": "4h", "8h": "4h", "12h": "4h", "1d": "4h"}
 """The candles we give, and the finer ones each is made of."""
-
 PRICES_OUTDATED_MS = 10 * MINUTE_MS
 GLOBAL_OUTDATED_MS = 30 * MINUTE_MS
 """They are renewed every ten minutes."""
 OHLC_CACHED_MS = 15 * MINUTE_MS
 """So old may an answer of `/ohlc` be although it comes with today's date."""
-CLOCKS_DIFFER_MS = DAY_MS
-"""A stamp further ahead than this is nonsense."""
 LIVELY_RANK = 1000
 """The price of a coin up to this rank moves every minute; beyond, an old one may well be the last there is."""
-
 IDS = {
     "BTC": "bitcoin",
     "ETH": "ethereum",
@@ -207,7 +178,7 @@ class CoinGecko:
         coins = self._object(response).get("coins")
         if not isinstance(coins, list):
             raise Malformed(self.name, "trending without a list of coins")
-        return some_rows(self.name, coins, _trending)
+        return some_rows(self.name, coins, read_trending)
 
     def _get(self, path: str, params: Mapping[str, str]) -> HttpRequest:
         header = "x-cg-pro-api-key" if self.name == NAME_PRO else "x-cg-demo-api-key"
@@ -240,7 +211,7 @@ class CoinGecko:
         """The coins of a page, and how many it lists."""
         body = self._list(response)
         answered = _answered_ms(response)
-        read = some_rows(self.name, body, lambda row: _coin(mapping(row), answered))
+        read = some_rows(self.name, body, lambda row: read_coin(mapping(row), answered))
         lively = [coin.ts for coin in read.good if coin.rank is not None and coin.rank <= LIVELY_RANK]
         self._be_fresh(lively, answered, PRICES_OUTDATED_MS)
         return read, len(body)
@@ -248,7 +219,7 @@ class CoinGecko:
     def _read_ohlc(self, response: HttpResponse, symbol: str, grain: str, days: int) -> Rows[Candle]:
         """The candles that are certainly whole."""
         body = self._list(response)
-        read = some_rows(self.name, body, lambda row: _ohlc_row(row, symbol, grain))
+        read = some_rows(self.name, body, lambda row: read_candle(row, symbol, grain))
         by_open = {candle.open_time: candle for candle in read.good}
         candles = [by_open[open_time] for open_time in sorted(by_open)]
         if len(candles) < 2:
@@ -269,10 +240,10 @@ class CoinGecko:
 
     def _read_global(self, data: Mapping[str, object], response: HttpResponse) -> GlobalMarket:
         answered = _answered_ms(response)
-        updated = maybe_stamp(data, "updated_at", answered + CLOCKS_DIFFER_MS, _seconds)
+        updated = maybe_stamp(data, "updated_at", answered + CLOCKS_DIFFER_MS, seconds)
         ts = answered if updated is None else updated
         self._be_fresh([ts], answered, GLOBAL_OUTDATED_MS)
-        shares = _shares(maybe_mapping(data, "market_cap_percentage"))
+        shares = read_shares(maybe_mapping(data, "market_cap_percentage"))
         volumes = maybe_mapping(data, "total_volume")
         return GlobalMarket(
             total_market_cap=positive(mapping(data.get("total_market_cap"), "total_market_cap"), "usd"),
@@ -289,7 +260,7 @@ class CoinGecko:
     def _list(self, response: HttpResponse) -> list[object]:
         body = json_body(self.name, response)
         if isinstance(body, dict):
-            raise _said(self.name, body, response) or Malformed(self.name, "an object instead of a list")
+            raise error_in(self.name, body, response) or Malformed(self.name, "an object instead of a list")
         if not isinstance(body, list):
             raise Malformed(self.name, "no list")
         return body
@@ -298,7 +269,7 @@ class CoinGecko:
         body = json_body(self.name, response)
         if not isinstance(body, dict):
             raise Malformed(self.name, "no object")
-        error = _said(self.name, body, response)
+        error = error_in(self.name, body, response)
         if error is not None:
             raise error
         return body
@@ -307,91 +278,6 @@ class CoinGecko:
         newest = max(stamps, default=None)
         if newest is not None and newest < answered_ms - limit_ms:
             raise Outdated(self.name, f"the newest value is {(answered_ms - newest) / 60_000:.0f} min old")
-
-
-def _coin(row: Mapping[str, object], answered_ms: int) -> Coin:
-    updated = maybe_stamp(row, "last_updated", answered_ms + CLOCKS_DIFFER_MS)
-    day = maybe_number(row, "price_change_percentage_24h_in_currency")
-    return Coin(
-        symbol=text(row, "symbol").strip().upper(),
-        id=text(row, "id"),
-        name=maybe_text(row, "name"),
-        rank=maybe_whole(row, "market_cap_rank"),
-        price=positive(row, "current_price"),
-        change_1h_pct=maybe_number(row, "price_change_percentage_1h_in_currency"),
-        change_24h_pct=maybe_number(row, "price_change_percentage_24h") if day is None else day,
-        change_7d_pct=maybe_number(row, "price_change_percentage_7d_in_currency"),
-        high_24h=maybe_positive(row, "high_24h"),
-        low_24h=maybe_positive(row, "low_24h"),
-        volume_24h=maybe_amount(row, "total_volume"),
-        market_cap=maybe_amount(row, "market_cap") or None,
-        circulating_supply=maybe_amount(row, "circulating_supply") or None,
-        currency="usd",
-        ts=answered_ms if updated is None else updated,
-    )
-
-
-def _shares(said: Mapping[str, object]) -> dict[str, float]:
-    """Percent of the market by upper-case symbol, of the first MAX_SHARES that make sense."""
-    shares: dict[str, float] = {}
-    for symbol in list(said)[:MAX_SHARES]:
-        shown = one_line(symbol, MAX_SYMBOL).upper()
-        share = maybe_amount({"market_cap_percentage": said[symbol]}, "market_cap_percentage")
-        if shown and share is not None and share <= 100:
-            shares[shown] = share
-    return shares
-
-
-def _ohlc_row(row: object, symbol: str, grain: str) -> Candle:
-    if not isinstance(row, list) or len(row) < 5:
-        raise BadFieldError("row")
-    fields = dict(zip(("stamp", "open", "high", "low", "close"), row, strict=False))
-    stamp = fields["stamp"]
-    if not isinstance(stamp, int) or isinstance(stamp, bool) or not 10**12 <= stamp < 10**14:
-        raise BadFieldError("stamp")
-    if stamp % STEP_MS[grain]:
-        raise BadFieldError("stamp")  # the last point may be stamped with the moment instead of its candle's end
-    first, high, low, last = (positive(fields, name) for name in ("open", "high", "low", "close"))
-    if low > min(first, last):
-        raise BadFieldError("low")
-    if high < max(first, last):
-        raise BadFieldError("high")
-    return Candle(
-        symbol=symbol,
-        interval=grain,
-        open_time=stamp - STEP_MS[grain],
-        close_time=stamp - 1,
-        open=first,
-        high=high,
-        low=low,
-        close=last,
-        volume=None,
-        quote_volume=None,
-        trades=None,
-        closed=True,
-        ts=stamp - 1,
-    )
-
-
-def _trending(row: object) -> Trending:
-    item = mapping(mapping(row).get("item"), "item")
-    data = maybe_mapping(item, "data")  # only newer answers have it
-    return Trending(
-        symbol=text(item, "symbol").strip().upper(),
-        id=text(item, "id"),
-        name=maybe_text(item, "name") or text(item, "symbol"),
-        rank=maybe_whole(item, "market_cap_rank"),
-        price=_spelled_price(data),
-        change_24h_pct=maybe_number(maybe_mapping(data, "price_change_percentage_24h"), "usd"),
-    )
-
-
-def _spelled_price(data: Mapping[str, object]) -> float | None:
-    """A number, or text such as `$1,234.5`; None for what is spelled for eyes only (`$0.0₅9`)."""
-    price = data.get("price")
-    if not isinstance(price, str):
-        return maybe_positive(data, "price")
-    return maybe_positive({"price": price.strip().removeprefix("$").replace(",", "")}, "price")
 
 
 def _by_market_cap(coins: Iterable[Coin]) -> list[Coin]:
@@ -424,80 +310,3 @@ def _answered_ms(response: HttpResponse) -> int:
 def _age_ms(response: HttpResponse) -> int:
     age = response.headers.get("age", "")
     return int(age[:9]) * 1000 if age.isascii() and age.isdigit() else 0
-
-
-def _seconds(row: Mapping[str, object], name: str) -> int:
-    """Unix seconds as milliseconds."""
-    return int(positive(row, name) * 1000)
-
-
-# --- refusals ---
-
-KEY_CODES = {10002, 10005, 10010, 10011}
-"""The key is missing or wrong, its plan has not this endpoint, or it belongs to the other host."""
-
-_CDN_CODE = re.compile(rb"error code: (1\d{3})")
-_SECRET = re.compile(r"CG-\w+|\?\S*")
-
-
-def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
-    """The error of an answer, sharpened by what CoinGecko or its CDN says in the body."""
-    error = http.refusal(provider, response)
-    first = begins(response)
-    if error is None and first != b"{":
-        # Portals and proxies say 200 too.
-        return None if first == b"[" else Malformed(provider, "HTML instead of JSON" if first == b"<" else "no JSON")
-    if error is not None:
-        blocked = _CDN_CODE.search(response.body[:2000])
-        if blocked is not None:
-            # 1015 is the CDN's own rate limit.
-            return _limited(provider, response) if blocked[1] == b"1015" else Blocked(provider, "blocked by its CDN")
-    body = maybe_json(response, most_bytes=4096)  # errors are short; a long object is an answer
-    said = _said(provider, body, response) if isinstance(body, dict) else None
-    if isinstance(error, (Banned, RateLimited)) or said is None:
-        if isinstance(error, NotFound):
-            return Malformed(provider, "status 404 of something else")
-        return Unavailable(provider, "status 408") if response.status == 408 else error
-    return said
-
-
-def _limited(provider: str, response: HttpResponse) -> RateLimited:
-    after, date = response.headers.get("retry-after"), response.headers.get("date")
-    return RateLimited(provider, retry_after_s(after, date, response.received_ms))
-
-
-def _said(provider: str, body: Mapping[str, object], response: HttpResponse) -> ProviderError | None:
-    """The error that a body tells: `{"status": {…}}`, `{"error": {"status": {…}}}` or `{"error": text}`."""
-    error = body.get("error")
-    told = error.get("status") if isinstance(error, dict) else body.get("status")
-    code = told.get("error_code") if isinstance(told, dict) else told
-    if isinstance(code, int) and code:
-        return _of_code(provider, code, told, response)
-    if isinstance(error, str):
-        return _of_status(provider, response.status, error, response)
-    return None
-
-
-def _of_code(provider: str, code: int, told: object, response: HttpResponse) -> ProviderError:
-    words = told.get("error_message") if isinstance(told, dict) else ""
-    if code in KEY_CODES:
-        return Unauthorized(provider, f"error {code}")
-    if code == 1020:
-        return Blocked(provider, "blocked by its CDN")
-    return _of_status(provider, code, words if isinstance(words, str) else "", response)
-
-
-def _of_status(provider: str, status: int, words: str, response: HttpResponse) -> ProviderError:
-    """What a status means that is told in a body, or goes with a text in it."""
-    shown = _SECRET.sub("…", words)[:120]
-    if status == 429:
-        return _limited(provider, response)
-    if status == 401:
-        return Unauthorized(provider, "status 401")
-    if status in (403, 451):
-        return Blocked(provider, f"blocked with status {status}")
-    if status == 404 or "not found" in words.lower():
-        return NotFound(provider, shown)
-    if status in (400, 422) or "parameter" in words.lower():
-        return BadQuery(provider, shown)
-    return Unavailable(provider, shown or f"error {status}")
