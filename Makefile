@@ -45,8 +45,14 @@ format: $(VENV)/.dev  ## format the code
 docs: $(VENV)/.run  ## write .env.example and the table of settings in docs/operations.md
 	@$(BIN)/python -m stream_server.settings.printed
 
-test: lint  ## run every check: lint, types and the whole suite
-	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+# Types and dead code are checked beside the tests, which take longer, and reported after them. Tests wait for sockets and
+# processes a third of their time, so two cores have three workers.
+test: $(VENV)/.dev  ## run every check: lint, types and the whole suite
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@{ $(BIN)/vulture && $(BIN)/mypy; } >$(VENV)/lint.txt 2>&1 & lint=$$!; \
+		$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS); tests=$$?; \
+		wait $$lint; lint=$$?; cat $(VENV)/lint.txt; exit $$((tests + lint))
 
 chaos: $(VENV)/.dev  ## run the whole service under seeded faults: make chaos [SEEDS=20] (ARGS="--seed 17 -v" for one)
 	@$(BIN)/python -m tests.chaos --seeds "$(or $(SEEDS),20)" $(ARGS)
