@@ -423,7 +423,7 @@ async def test_with_few_descriptors_new_clients_are_refused_and_connected_ones_a
         for _ in range(3):
             exchange.advance(1)
             await inside.one("update", topic="price.BTC", ts=exchange.now_ms)
-        await asyncio.sleep(0.3)
+        await until(lambda: "connections_capped" in service.events())
         open_ones = open_descriptors(service)
         for plug in plugs:
             plug.close()
@@ -435,8 +435,9 @@ async def test_with_few_descriptors_new_clients_are_refused_and_connected_ones_a
             assert time.monotonic() < deadline, "the service did not recover"
         await service.stop()
     assert open_ones < 195, "no descriptors are left for anything else"
-    assert "connections_capped" in service.events()
-    assert len(service.log) < 60, "too many log lines"
+    # What upstreams do not answer is logged as long as the test takes.
+    said = [line for line in service.log if not str(line.get("logger", "")).startswith(("orchestrator", "feeds"))]
+    assert len(said) < 60, "too many log lines"
     assert not [line for line in service.log if "Traceback" in str(line)]
 
 
