@@ -45,7 +45,7 @@ async def main(plan: Plan, state_dir: str, trace: Path | None, max_connections: 
             if trace is not None:
                 Trace(trace).watch_the_loop()
             await publish_by(plan, Publisher(context.hub).publish)
-            await asyncio.Event().wait()  # until somebody kills the process
+            await asyncio.Event().wait()  # until the process is killed
         finally:
             await runner.cleanup()
 

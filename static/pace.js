@@ -9,12 +9,12 @@ const AT_MOST_MS = 34_000;
 
 export class Pace {
   #longest = []; // { bucket, gapMs }: the longest pause that ended in each second that had a message
-  #heardAt = null;
+  #receivedAt = null;
 
   /** Record a message at `now`, in ms of any steady clock. */
-  heard(now) {
-    const gapMs = this.#heardAt === null ? 0 : now - this.#heardAt;
-    this.#heardAt = now;
+  record(now) {
+    const gapMs = this.#receivedAt === null ? 0 : now - this.#receivedAt;
+    this.#receivedAt = now;
     const bucket = Math.floor(now / BUCKET_MS);
     const last = this.#longest.at(-1);
     if (last?.bucket === bucket) last.gapMs = Math.max(last.gapMs, gapMs);
@@ -24,7 +24,7 @@ export class Pace {
 
   /** Return how long there has been no message. */
   silentMs(now) {
-    return this.#heardAt === null ? 0 : now - this.#heardAt;
+    return this.#receivedAt === null ? 0 : now - this.#receivedAt;
   }
 
   /** Return the silence that counts as a fault. A single longer pause does not raise it. */

@@ -33,7 +33,7 @@ export class Truth {
 
   constructor(client) {
     this.#client = client;
-    client.on("message", () => this.#heard());
+    client.on("message", () => this.#received());
     client.on("state", () => this.#assess());
     client.on("update", ({ topic, id, data, ts, received, source }) => {
       this.#keep(topic, { data, ts, received, source, stale: null, epoch: parseId(id)?.epoch });
@@ -91,8 +91,8 @@ export class Truth {
 
   // --- the link
 
-  #heard() {
-    this.#pace.heard(performance.now());
+  #received() {
+    this.#pace.record(performance.now());
     if (this.link.name === "silent" || this.link.name === "offline") this.#assess();
   }
 
@@ -113,7 +113,7 @@ export class Truth {
     const before = this.link;
     this.link = this.#linkNow();
     if (this.link.name === before.name && this.link.why === before.why && this.link.retryAt === before.retryAt) return;
-    this.#tell("link", this.link);
+    this.#notify("link", this.link);
     // A dead line looks like a quiet market until it is probed.
     if (this.link.name === "silent" && before.name !== "silent") this.#client.prove();
   }
@@ -136,14 +136,14 @@ export class Truth {
 
   #keep(topic, value) {
     this.values.set(topic, value);
-    this.#tell("topic", topic);
+    this.#notify("topic", topic);
   }
 
   #age(topic, stale) {
     const value = this.values.get(topic);
     if (!value) return;
     value.stale = stale;
-    this.#tell("topic", topic);
+    this.#notify("topic", topic);
   }
 
   /** Mark values from before a restart of the server as old, until the new server sends them too. */
@@ -154,7 +154,7 @@ export class Truth {
     }
   }
 
-  #tell(what, ...words) {
+  #notify(what, ...words) {
     for (const listener of this.#watchers[what]) listener(...words);
   }
 }

@@ -43,12 +43,12 @@ class WebSocketClient:
 
     async def until(self, kind: str, **fields: object) -> list[Message]:
         """Return every message up to and including the next one of this type with these fields."""
-        heard = []
+        received = []
         while True:
             message = await self.next()
-            heard.append(message)
+            received.append(message)
             if message["type"] == kind and fields.items() <= message.items():
-                return heard
+                return received
 
     async def one(self, kind: str, **fields: object) -> Message:
         """Return the next message of this type with these fields; skip others."""
@@ -65,13 +65,13 @@ class WebSocketClient:
 
     async def end(self) -> tuple[list[Message], int]:
         """Return the remaining messages, and the server's close code."""
-        heard = []
+        received = []
         try:
             while True:
-                heard.append(await self.next())
+                received.append(await self.next())
         except websockets.ConnectionClosed as closed:
             assert closed.rcvd is not None, "the connection ended without a close frame"
-            return heard, closed.rcvd.code
+            return received, closed.rcvd.code
 
 
 @asynccontextmanager
@@ -139,15 +139,15 @@ class SseClient:
 
     async def until(self, kind: str, **fields: object) -> list[SseEvent]:
         """Return every event, without comments, up to and including the next one of this type with these fields."""
-        heard = []
+        received = []
         while True:
             event = await self.next()
             if event.comment:
                 continue
-            heard.append(event)
+            received.append(event)
             message = event.json
             if message["type"] == kind and fields.items() <= message.items():
-                return heard
+                return received
 
     async def one(self, kind: str, **fields: object) -> SseEvent:
         return (await self.until(kind, **fields))[-1]

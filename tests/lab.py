@@ -62,13 +62,13 @@ class Lab:
 
     def check(self, topic: str = TOPIC, symbol: str = "BTCUSDT") -> None:
         """Check that closed candles are true, complete, in order, and published once."""
-        said = self.it.sink.rows(topic, "closed")
+        published = self.it.sink.rows(topic, "closed")
         truth = [
             each
-            for each in self.exchange.candles(symbol, "1m", start_ms=int(str(said[0]["open_time"])))
-            if each.closed and each.open_ms <= int(str(said[-1]["open_time"]))
+            for each in self.exchange.candles(symbol, "1m", start_ms=int(str(published[0]["open_time"])))
+            if each.closed and each.open_ms <= int(str(published[-1]["open_time"]))
         ]
-        assert [(row["open_time"], row["trades"], row["close"]) for row in said] == [
+        assert [(row["open_time"], row["trades"], row["close"]) for row in published] == [
             (each.open_ms, each.trades, float(each.close)) for each in truth
         ]
         assert self.it.sink.rows(topic, "corrected") == []

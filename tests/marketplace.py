@@ -67,22 +67,22 @@ class Marketplace:
     @asynccontextmanager
     async def listener(self, *topics: str) -> AsyncIterator[Listener]:
         """Connect a client that subscribes to topics."""
-        heard = Listener()
+        listener = Listener()
         url = f"{self.url.replace('http', 'ws', 1)}/ws?topics={','.join(topics)}"
         async with connect(url, proxy=None, ping_interval=None, max_queue=None) as connection:
 
-            async def write_down() -> None:
+            async def record() -> None:
                 async for text in connection:
-                    heard.messages.append(orjson.loads(text))
+                    listener.messages.append(orjson.loads(text))
 
             async def send(message: Message) -> None:
                 await connection.send(orjson.dumps(message).decode())
 
-            heard.send = send
-            writing = asyncio.create_task(write_down())
+            listener.send = send
+            writing = asyncio.create_task(record())
             try:
-                await self.until(lambda: heard.of("synced") or heard.of("error") or not topics, 5.0)
-                yield heard
+                await self.until(lambda: listener.of("synced") or listener.of("error") or not topics, 5.0)
+                yield listener
             finally:
                 writing.cancel()
                 await asyncio.gather(writing, return_exceptions=True)

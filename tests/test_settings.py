@@ -53,7 +53,7 @@ def test_every_setting_has_a_row_of_its_own_with_what_it_accepts_and_means() -> 
         assert meaning[0].isupper(), name
 
 
-def test_what_a_setting_cannot_say_in_its_schema_it_must_say_in_words() -> None:
+def test_bounds_that_a_schema_cannot_express_are_described() -> None:
     with pytest.raises(ValueError, match="must say what it accepts"):
         rule_of({"type": "array"})
 
@@ -203,7 +203,7 @@ def test_a_bad_value_is_named_with_its_setting_and_what_would_be_right(name: str
     assert refused.value.__cause__ is None
     assert refused.value.__suppress_context__ or refused.value.__context__ is None
     (problem,) = refused.value.problems
-    # What may hold a key is not repeated.
+    # A value that may contain a key is not repeated.
     silent = any(word in name for word in ("URL", "KEY", "TOKEN", "SECRET", "REDDIT", "FEEDS"))
     start = f"{name}: " if silent else f"{name}={text!r}: "
     assert problem.startswith(start)
@@ -212,7 +212,7 @@ def test_a_bad_value_is_named_with_its_setting_and_what_would_be_right(name: str
         assert text not in problem
 
 
-def test_of_named_tokens_only_digests_are_kept_and_nothing_secret_is_shown() -> None:
+def test_only_digests_of_named_tokens_are_kept_and_no_secret_is_shown() -> None:
     secret = "a-secret-that-is-long-enough-for-it"
     chosen = Settings.parse({"AUTH_TOKENS": "alice:sesame, bob:with:colon", "AUTH_JWT_SECRET": secret})
     assert chosen.auth_tokens == {
@@ -223,7 +223,7 @@ def test_of_named_tokens_only_digests_are_kept_and_nothing_secret_is_shown() -> 
     assert not any(word in repr(chosen) for word in ("sesame", "colon", secret))
 
 
-def test_who_says_for_whom_tokens_are_must_say_what_they_are_signed_with() -> None:
+def test_an_audience_or_issuer_needs_a_secret_or_a_key_file() -> None:
     alone = {"AUTH_JWT_AUDIENCE": "us, them", "AUTH_JWT_ISSUER": "https://issuer.example"}
     with pytest.raises(
         SettingsError, match=r"AUTH_JWT_AUDIENCE='us, them': needs AUTH_JWKS_FILE or AUTH_JWT_SECRET; AUTH_JWT_ISSUER="
@@ -248,7 +248,7 @@ def test_proxies_are_addresses_or_networks() -> None:
         ("self, https://*.example.org,example.org:*", ("'self'", "https://*.example.org", "example.org:*")),
     ],
 )
-def test_frame_ancestors_are_read_as_a_policy_has_them_or_as_a_list(text: str, read: tuple[str, ...]) -> None:
+def test_frame_ancestors_are_parsed_as_in_a_policy_or_as_a_list(text: str, read: tuple[str, ...]) -> None:
     assert Settings.parse({"FRAME_ANCESTORS": text}).frame_ancestors == read
 
 
@@ -269,7 +269,7 @@ def test_origins_have_one_spelling(text: str, read: tuple[str, ...]) -> None:
     assert Settings.parse({"ALLOWED_ORIGINS": text}).allowed_origins == read
 
 
-def test_every_setting_that_can_be_wrong_is_tried_above() -> None:
+def test_every_setting_that_can_be_wrong_is_tested_above() -> None:
     assert {name.upper() for name in NAMES} - set(BAD) == {"HOST"}
 
 
@@ -286,7 +286,7 @@ def test_an_empty_value_is_the_default_and_spaces_do_not_matter() -> None:
     assert Settings.parse({"PORT": " 80 "}).port == 80
 
 
-def test_what_is_no_setting_of_ours_is_ignored() -> None:
+def test_an_unknown_variable_is_ignored() -> None:
     assert Settings.parse({"PATH": "/bin", "PORTS": "x", "port": "x"}) == Settings()
 
 
@@ -328,7 +328,7 @@ def test_uvloop_cannot_be_chosen_where_it_is_not_installed(monkeypatch: pytest.M
         Settings.parse({"STREAM_SERVER_LOOP": "uvloop"})
 
 
-def test_settings_that_are_made_read_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_made_in_code_do_not_read_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", "8002")
     assert Settings().port == Settings.parse({}).port == 7860
 
@@ -338,14 +338,14 @@ def test_settings_do_not_change() -> None:
         setattr(Settings(), NAMES[1], 1)
 
 
-def test_a_missing_file_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_file_is_not_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in NAMES:
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.chdir(tmp_path)
     assert Settings.load() == Settings()
 
 
-def test_a_file_that_is_named_must_be_there_and_be_text(tmp_path: Path) -> None:
+def test_a_named_file_must_exist_and_be_text(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     for file, said in ((tmp_path / "prod.env", "no such file"), (tmp_path, "a folder"), (tmp_path / "binary", "UTF-8")):
         with pytest.raises(SettingsError, match=said) as refused:

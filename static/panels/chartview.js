@@ -79,10 +79,10 @@ export function mountView(holder) {
     volume.update(column(candle));
   };
 
-  view.onHover = (tell) => chart.subscribeCrosshairMove(({ time }) => tell(time ? time * 1000 : null));
-  view.onNearStart = (tell) => chart.timeScale().subscribeVisibleLogicalRangeChange((range) => range?.from < 5 && shown.length && tell());
+  view.onHover = (callback) => chart.subscribeCrosshairMove(({ time }) => callback(time ? time * 1000 : null));
+  view.onNearStart = (callback) => chart.timeScale().subscribeVisibleLogicalRangeChange((range) => range?.from < 5 && shown.length && callback());
 
-  view.onAway = (tell) => chart.timeScale().subscribeVisibleLogicalRangeChange(() => tell(shown.length > 0 && chart.timeScale().scrollPosition() < -AWAY));
+  view.onAway = (callback) => chart.timeScale().subscribeVisibleLogicalRangeChange(() => callback(shown.length > 0 && chart.timeScale().scrollPosition() < -AWAY));
   view.toEnd = () => chart.timeScale().scrollToRealTime();
 
   addEventListener("themechange", paint);

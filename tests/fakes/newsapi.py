@@ -68,7 +68,7 @@ class FakeNewsApi(FakeUpstream):
                 "url": each.url,
                 "urlToImage": None,
                 "publishedAt": datetime.fromtimestamp(each.published_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-                "content": "It was said… [+1234 chars]",
+                "content": "The first words… [+1234 chars]",
             }
             for each in found
         ]

@@ -1,1 +1,1 @@
-"""Clients that generators make of `/openapi.json`, in three languages; each has to load and to make three calls."""
+"""Tests of clients generated from `/openapi.json` in three languages; each must load and make three calls."""

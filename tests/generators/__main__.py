@@ -1,9 +1,9 @@
-"""Run generators of three languages over `/openapi.json`, and what they make against the service on a fake exchange.
+"""Generate clients in three languages from `/openapi.json`, and run them against the service on a fake exchange.
 
     python -m tests.generators TOOLS
 
-TOOLS is the folder that `make clients` sets up. Ruby wants `ruby` and its `typhoeus` (Debian: `ruby-typhoeus`), and
-Java for its generator. A language whose tools are missing is named, and the run fails.
+TOOLS is the folder that `make clients` sets up. Ruby needs `ruby` with `typhoeus` (Debian: `ruby-typhoeus`), and
+Java for its generator. The run fails and names every language whose tools are missing.
 """
 
 import asyncio
@@ -34,12 +34,12 @@ COMPILER = {
 }
 
 
-class Trouble(Exception):
-    """A step that failed; the text has what it printed."""
+class StepFailed(Exception):
+    """A step that failed; the text contains its output."""
 
 
 async def step(folder: Path, *command: str | Path, **variables: str) -> str:
-    """Run one command in a folder. Raises Trouble."""
+    """Run one command in a folder. Raises: StepFailed."""
     process = await asyncio.create_subprocess_exec(
         *map(str, command),
         cwd=folder,
@@ -49,12 +49,12 @@ async def step(folder: Path, *command: str | Path, **variables: str) -> str:
     )
     output, _ = await process.communicate()
     if process.returncode != 0:
-        raise Trouble(f"{' '.join(map(str, command))}\n{output.decode(errors='replace')[-4000:]}")
+        raise StepFailed(f"{' '.join(map(str, command))}\n{output.decode(errors='replace')[-4000:]}")
     return output.decode(errors="replace")
 
 
 async def python(tools: Path, folder: Path, url: str) -> str:
-    """openapi-python-client."""
+    """Generate with openapi-python-client."""
     binaries = tools / "bin"
     settings = folder / "settings.yml"
     settings.write_text("post_hooks: []\n")
@@ -68,7 +68,7 @@ async def python(tools: Path, folder: Path, url: str) -> str:
 
 
 async def typescript(tools: Path, folder: Path, url: str) -> str:
-    """oazapfts, checked by tsc."""
+    """Generate with oazapfts, and check with tsc."""
     (folder / "node_modules").symlink_to(tools / "node_modules")
     (folder / "package.json").write_text('{"type": "module"}')
     (folder / "tsconfig.json").write_text(json.dumps(COMPILER))
@@ -80,7 +80,7 @@ async def typescript(tools: Path, folder: Path, url: str) -> str:
 
 
 async def ruby(tools: Path, folder: Path, url: str) -> str:
-    """openapi-generator."""
+    """Generate with openapi-generator."""
     await step(
         folder,
         *(tools / "bin" / "openapi-generator-cli", "generate", "-i", "openapi.json", "-g", "ruby", "-o", "made"),
@@ -93,7 +93,7 @@ LANGUAGES = (python, typescript, ruby)
 
 
 async def run(tools: Path) -> Sequence[str]:
-    """Try every language; returns those that failed."""
+    """Try every language; return those that failed."""
     failed = []
     with tempfile.TemporaryDirectory() as scratch:
         async with FakeBinance() as exchange, serving(exchange, Path(scratch) / "state") as service:
@@ -106,9 +106,9 @@ async def run(tools: Path) -> Sequence[str]:
                 (folder / "openapi.json").write_bytes(document)
                 try:
                     print((await language(tools, folder, service.url)).strip(), flush=True)
-                except (Trouble, OSError) as trouble:
+                except (StepFailed, OSError) as error:
                     failed.append(language.__name__)
-                    print(f"{language.__name__} failed: {trouble}", flush=True)
+                    print(f"{language.__name__} failed: {error}", flush=True)
     return failed
 
 

@@ -1,4 +1,4 @@
-"""Load every module of the client that openapi-python-client made, and ask it three questions."""
+"""Load every module of the client that openapi-python-client generated, and make three calls."""
 
 import pkgutil
 import sys
@@ -15,11 +15,11 @@ with made.Client(base_url=sys.argv[1], raise_on_unexpected_status=True) as clien
     prices = import_module(f"{market}_price").sync(client=client, symbols=["BTC", "ETH"])
     candles = import_module(f"{market}_ohlc").sync(client=client, symbol="BTC", interval=minute, limit=3)
     snapshot = import_module(f"{streams}_snapshot").sync(client=client, topics=["price.BTC", "ohlcv.BTC.1m"])
-told = (
+received = (
     [row.symbol for row in prices.data],
     [row.closed for row in candles.data],
     sorted(type(row).__name__ for row in snapshot.data),
 )
-if told != (["BTC", "ETH"], [True, True, False], ["CandleUpdate", "PriceUpdate"]):
-    sys.exit(f"not what was expected: {told}")
+if received != (["BTC", "ETH"], [True, True, False], ["CandleUpdate", "PriceUpdate"]):
+    sys.exit(f"unexpected answers: {received}")
 print(f"Python: {len(names)} modules, 3 calls")

@@ -1,4 +1,4 @@
-# Load every class of the client that openapi-generator made, and ask it three questions.
+# Load every class of the client that openapi-generator generated, and make three calls.
 require "made"
 
 Made.configure { |config| config.scheme, config.host, config.base_path = "http", ARGV[0].delete_prefix("http://"), "" }

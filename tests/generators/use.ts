@@ -1,4 +1,4 @@
-// Ask the client that oazapfts made three questions; tsc checks what it knows of their answers.
+// Make three calls with the client that oazapfts generated; tsc checks the types of their answers.
 import * as made from "./made.js";
 
 made.defaults.baseUrl = process.argv[2];

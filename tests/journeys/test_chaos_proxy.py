@@ -109,14 +109,14 @@ async def test_a_connection_can_be_reset_at_an_exact_byte(way: Way) -> None:
         proxy.reset(after_bytes=1000, way=way)
         sender = writer if way is Way.TO_TARGET else far.writers[0]
         sender.write(PAYLOAD)
-        heard = b""
+        received = b""
         with pytest.raises(ConnectionResetError):
             while True:
                 piece = await reader.read(65_536)
                 assert piece, "ended without a reset"
-                heard += piece
+                received += piece
         assert await far.until_ended() == "reset"
-        received = far.received[1:] if way is Way.TO_TARGET else heard
+        received = far.received[1:] if way is Way.TO_TARGET else received
         assert PAYLOAD[:1000].startswith(received), "a reset may overtake unread bytes, but no byte comes after it"
 
 
@@ -162,9 +162,9 @@ def test_a_black_hole_drops_one_way_from_an_exact_byte_on_without_closing(way: W
             far.writers[0].write(PAYLOAD)
             writer.write(PAYLOAD)
             await asyncio.sleep(3600)
-            heard = bytes(reader._buffer)  # type: ignore[attr-defined]
+            received = bytes(reader._buffer)  # type: ignore[attr-defined]
             through = PAYLOAD[:after]
-            assert heard == (through if way is Way.TO_CLIENT else PAYLOAD)
+            assert received == (through if way is Way.TO_CLIENT else PAYLOAD)
             assert far.received[1:] == (through if way is Way.TO_TARGET else PAYLOAD)
             assert far.ends == []
             assert not reader.at_eof()

@@ -239,15 +239,15 @@ async def test_a_namesake_is_listed_at_rank_1_while_the_fault_lasts() -> None:
 
 def test_the_list_of_pairs_is_wrong_for_a_while_and_a_new_pair_comes_and_goes() -> None:
     async def lists() -> list[dict[str, str]]:
-        told = []
+        listed = []
         async with FakeBinance() as exchange, aiohttp.ClientSession() as http:
             fault = Fault(5.0, Kind.LISTED, 10.0, pair="BTCUSDT", listed=GONE)
             player = Player(exchange, [fault, replace(fault, at_s=20.0, pair=None, listed="HALT")])
             for at_s in (0.0, 6.0, 16.0, 21.0, 40.0):
                 await player.advance_to(at_s)
                 async with http.get(f"{exchange.rest_url}/api/v3/exchangeInfo") as answer:
-                    told.append({row["symbol"]: row["status"] for row in (await answer.json())["symbols"]})
-        return told
+                    listed.append({row["symbol"]: row["status"] for row in (await answer.json())["symbols"]})
+        return listed
 
     before, gone, back, halted, after = asyncio.run(lists())
     assert before["BTCUSDT"] == back["BTCUSDT"] == after["BTCUSDT"] == "TRADING"

@@ -94,7 +94,7 @@ def _record_tickers(exchange: FakeBinance, sent: dict[str, list[int]], bases: di
     exchange.tamper(look)
 
 
-# --- the exchange dies and comes back
+# --- outages of the exchange
 
 
 async def test_after_an_outage_of_the_exchange_candles_are_complete_and_all_clients_still_connected(

@@ -43,7 +43,7 @@ async def main() -> None:
             try:
                 await watch(sockets, task)
             except Exception as error:
-                task.note(f"anew: {type(error).__name__}: {error}")
+                task.note(f"reconnect: {type(error).__name__}: {error}")
                 await asyncio.sleep(PAUSE_S)
     finally:
         await client.close_connection()
