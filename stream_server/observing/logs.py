@@ -1,7 +1,7 @@
-"""One line a log event: text for people or JSON for machines. A message is a constant name, facts ride in `extra`.
+"""Write log events as lines: text for people or JSON for machines. A message is a constant name; facts are in `extra`.
 
-The three diaries of the providers go to rotated files of their own as well. A flood of equal lines is cut short: what
-clients can cause as often as they like must not fill the disk.
+The three logs of the providers are also written to rotated files of their own. A flood of equal lines is cut short,
+because lines that clients can cause as often as they like must not fill the disk.
 """
 
 import json
@@ -20,29 +20,30 @@ import orjson
 from aiohttp.http import HttpProcessingError
 
 from orchestrator import provider_log
+from orchestrator.containment import Contained
 
-DIARY_BYTES = 5 * 1024 * 1024
-DIARIES_KEPT = 3
+FILE_BYTES = 5 * 1024 * 1024
+OLD_FILES_KEPT = 3
 LINES_A_BURST = 50
 BURST_S = 10.0
 NAMES_KEPT = 1000
 FACT_CHARS = 500
-"""A longer text, such as a path that a client has made up, is cut: lines are bounded, too."""
+"""A longer text, such as a path that a client has made up, is cut, so that lines are bounded too."""
 
 PIPE_BYTES = 4096
-"""A pipe that takes anything takes as much."""
+"""A pipe that is ready takes at least this much without a wait."""
 
 _UNSEEN = re.compile(r"[^\n -~]")
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
 def facts_of(record: logging.LogRecord) -> dict[str, object]:
-    """What a call put into `extra`."""
+    """Return what a log call passed in `extra`."""
     return {name: _cut(value) for name, value in vars(record).items() if name not in _STANDARD}
 
 
 class TextLines(logging.Formatter):
-    """`2026-11-22T06:00:00.123Z INFO stream_connected socket=binance-1 host=…`"""
+    """Formats a record as `2026-11-22T06:00:00.123Z INFO stream_connected socket=binance-1 host=…`."""
 
     def format(self, record: logging.LogRecord) -> str:
         facts = " ".join(f"{name}={_text(value)}" for name, value in facts_of(record).items())
@@ -54,7 +55,7 @@ class TextLines(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """The same as one JSON object a line."""
+    """Formats a record as one JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -68,12 +69,12 @@ class JsonLines(logging.Formatter):
             line["traceback"] = self.formatException(record.exc_info)
         try:
             return _escape(orjson.dumps(line, default=str).decode())
-        except TypeError:  # a text with half a character, or a number beyond 64 bits: rather slow than lost
+        except TypeError:  # half a surrogate pair, or a number beyond 64 bits: orjson takes neither
             return json.dumps(line, default=str)
 
 
-class Calm(logging.Filter):
-    """Lets `lines` of one name through in `per_s`; the next one after that tells in `more` how many were kept back."""
+class FloodFilter(logging.Filter):
+    """Lets `lines` of one name through in `per_s`. The next line after that says in `more` how many were dropped."""
 
     def __init__(self, lines: int = LINES_A_BURST, per_s: float = BURST_S) -> None:
         super().__init__()
@@ -82,7 +83,7 @@ class Calm(logging.Filter):
         self.windows: dict[tuple[str, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is written."""
+        """Return whether the record is written."""
         name = (record.name, str(record.msg).partition("\n")[0])
         began, count = self.windows.get(name, (-math.inf, 0))
         if record.created - began >= self.per_s or record.created < began:
@@ -95,11 +96,11 @@ class Calm(logging.Filter):
         return count < self.lines
 
 
-class Brief(logging.Filter):
-    """Of a client's malformed request only what is wrong with it: aiohttp would log a traceback for each."""
+class ShortTraceback(logging.Filter):
+    """Replaces the traceback that aiohttp logs for each malformed request by what is wrong with the request."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Shorten the record."""
+        """Shorten the record, and let it through."""
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, HttpProcessingError):
             record.msg, record.args, record.exc_info = "malformed_request", (), None
@@ -108,16 +109,17 @@ class Brief(logging.Filter):
         return True
 
 
-class Lines(logging.StreamHandler[TextIO]):
-    """Standard error. Lines that nobody takes are lost, and nothing else: the disk behind it is full, the pipe is
-    closed, or its reader has stopped reading, for which the service must not wait. The next line tells in `lost` how
-    many there were.
+class NonBlockingStderr(logging.StreamHandler[TextIO]):
+    """Writes lines to standard error without waiting for a reader.
+
+    A line that cannot be written at once is lost: the disk is full, the pipe is closed, or its reader has stopped
+    reading. The next line says in `lost` how many there were.
     """
 
     lost = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line, as far as it is taken at once."""
+        """Write a line, or as much of it as can be written at once."""
         try:
             number = self.stream.fileno()
         except (AttributeError, OSError, ValueError):
@@ -125,23 +127,21 @@ class Lines(logging.StreamHandler[TextIO]):
             return
         if self.lost:
             record.lost = self.lost
-        try:
+        with Contained() as writing:  # a fact may fail to be a text in any way
             line = (self.format(record) + self.terminator).encode(errors="backslashreplace")
             for start in range(0, len(line), PIPE_BYTES):
-                if not _takes(number):
+                if not _is_ready(number):
                     raise BlockingIOError
                 os.write(number, line[start : start + PIPE_BYTES])
-            self.lost = 0
-        except Exception:
-            self.handleError(record)
+        self.lost = 0 if writing.fault is None else self.lost + 1
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
-        """There is nowhere to say it."""
+        """Count the line as lost: there is nowhere else to report it."""
         self.lost += 1
 
 
-def _takes(number: int) -> bool:
-    """Whether a descriptor takes `PIPE_BYTES` without a wait; where that cannot be known, it is believed to."""
+def _is_ready(number: int) -> bool:
+    """Return whether a descriptor takes `PIPE_BYTES` without a wait; True where that cannot be known."""
     if not hasattr(select, "poll"):
         return True
     poll = select.poll()
@@ -149,12 +149,13 @@ def _takes(number: int) -> bool:
     return bool(poll.poll(0))
 
 
-class Diary(logging.handlers.RotatingFileHandler):
-    """A rotated file. A disk that fails costs the lines, never the service, and is said once."""
+class RotatingLog(logging.handlers.RotatingFileHandler):
+    """Writes a rotated file. A disk that fails costs lines, never the service, and is reported once."""
 
     failed = False
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
+        """Report the first line that cannot be written."""
         if not self.failed:
             self.failed = True
             cause = type(sys.exc_info()[1]).__name__
@@ -162,35 +163,35 @@ class Diary(logging.handlers.RotatingFileHandler):
 
 
 def set_up(level: str, form: str, folder: Path | None = None) -> None:
-    """Send every log line to standard error, and the providers' diaries to files in `folder` too."""
+    """Write every log line to standard error, and the logs of the providers to files in `folder` too."""
     formatter = JsonLines() if form == "json" else TextLines()
-    handler = Lines(sys.stderr)
+    handler = NonBlockingStderr(sys.stderr)
     handler.setFormatter(formatter)
-    handler.addFilter(Calm())
+    handler.addFilter(FloodFilter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
     if folder is not None:
-        _open_diaries(folder, formatter)
-    logging.getLogger("aiohttp.server").filters[:] = [Brief(), Calm(1)]
-    logging.getLogger("asyncio").filters[:] = [Calm(3)]
+        _open_provider_logs(folder, formatter)
+    logging.getLogger("aiohttp.server").filters[:] = [ShortTraceback(), FloodFilter(1)]
+    logging.getLogger("asyncio").filters[:] = [FloodFilter(3)]
     logging.getLogger("asyncio").setLevel(logging.WARNING)
 
 
-def _open_diaries(folder: Path, formatter: logging.Formatter) -> None:
+def _open_provider_logs(folder: Path, formatter: logging.Formatter) -> None:
     for name in (provider_log.ROTATION, provider_log.FAILURES, provider_log.HEALTH):
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            diary = Diary(folder / f"{name}.log", maxBytes=DIARY_BYTES, backupCount=DIARIES_KEPT, delay=True)
+            file = RotatingLog(folder / f"{name}.log", maxBytes=FILE_BYTES, backupCount=OLD_FILES_KEPT, delay=True)
         except OSError as error:
             extra = {"file": str(folder / f"{name}.log"), "cause": error.strerror}
             logging.getLogger(__name__).error("diary_not_written", extra=extra)
             continue
-        diary.setFormatter(formatter)
-        logger.handlers[:] = [diary]
-        # How a provider's state changes is worth everybody's eye; single attempts are for those who look for them.
+        file.setFormatter(formatter)
+        logger.handlers[:] = [file]
+        # A change of a provider's state is worth a line of the service's own log; single attempts are not.
         logger.propagate = name == provider_log.HEALTH
 
 
@@ -203,7 +204,7 @@ def _cut(value: object) -> object:
 
 
 def _escape(text: str) -> str:
-    """Make visible what a terminal or a log viewer would act upon: control characters, and those that turn lines."""
+    """Escape the characters that a terminal or a log viewer acts upon, such as control characters."""
     return _UNSEEN.sub(lambda found: _escaped(found[0]), text)
 
 
@@ -213,5 +214,5 @@ def _escaped(character: str) -> str:
 
 def _text(value: object) -> str:
     text = str(value)
-    # What came from outside may hold line breaks, which would make lines of their own.
+    # A text from outside may hold line breaks, which would make lines of their own.
     return text if text and text.isprintable() and " " not in text else repr(text)

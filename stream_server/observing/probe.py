@@ -1,10 +1,10 @@
-"""The self-probe: every few seconds a value goes out as every event does, and is received as a client receives it.
+"""Probe the service from inside: every few seconds publish a value, and receive it as a client would.
 
-It comes to our own listening socket over loopback, as a WebSocket client: accept, handshake, session, hub, group,
-flush, outbox and socket all have their part in it. And it must not be seen. The door knows it by a word that is made
-for one connection and never leaves this process; so it passes tokens and limits, is not among the clients, and what it
-is sent is in no tally. Its value is a control message on a topic that no pattern means, that nobody can subscribe to
-and that no feed is asked for: it takes no id, and nothing is remembered of it.
+The probe connects to our own listening socket over loopback as a WebSocket client, so that accept, handshake, session,
+hub, group, round, outbox and socket all take part. It must not be visible. The door recognises it by a word that is
+made for one connection and never leaves this process, so it passes tokens and limits, is not among the clients, and is
+not counted. Its value is a control message on a topic that no pattern matches, that no client can subscribe to and that
+no feed is asked for; it takes no id and is not kept.
 """
 
 import asyncio
@@ -28,19 +28,19 @@ from stream_server.wire import messages
 log = logging.getLogger(__name__)
 
 WITHIN_S = 3.0
-"""From the first packet to the value's receipt."""
-FAILURES_TOLD = 3
-"""In a row: one may be a moment's pause."""
+"""The longest time from the first packet to the receipt of the value."""
+FAILURES_REPORTED = 3
+"""Failures in a row that are reported; a single one may be a short pause."""
 
 PROBE = Claims("self-probe", topics=())
-"""Who the door lets in by the word; it may not read anything."""
+"""The rights of the probe: the door lets it in by its word, and it may read no topic of others."""
 
 
 class Probe:
-    """`failed` counts round trips that did not end well, `failing` those since the last that did."""
+    """Makes round trips. `failed` counts those that failed, `failing` those that failed since the last success."""
 
     def __init__(self, hub: Hub, clock: Clock, every_s: float) -> None:
-        """`every_s` lies between two round trips; 0 for none."""
+        """`every_s` is the time between two round trips; 0 means none."""
         self.hub = hub
         self.clock = clock
         self.every_s = every_s
@@ -54,13 +54,13 @@ class Probe:
         self.cause = ""
 
     async def run(self) -> None:
-        """Probe for ever."""
+        """Probe until cancelled."""
         while True:
             await self.clock.sleep(self.every_s)
             await self.once()
 
     async def once(self) -> None:
-        """Make one round trip, once it is known where we listen, and note how it went."""
+        """Make one round trip and note its result; do nothing before the address of our socket is known."""
         if self.address is None:
             return
         try:
@@ -70,14 +70,14 @@ class Probe:
             self._failed(f"nothing came back within {WITHIN_S:g} s")
         except InvalidStatus as error:
             self._failed(f"refused with status {error.response.status_code}")
-        # The library asserts on uvloop that a peer does not close before the handshake; without descriptors ours does.
+        # websockets asserts on uvloop that a peer does not close before the handshake; without descriptors ours does.
         except (OSError, WebSocketException, AssertionError) as error:
             self._failed(type(error).__name__)
         finally:
             self.word = self.outbox = None
 
     async def _round_trip(self, host: str, port: int) -> float:
-        """Publish a value and receive it; how long that took, in seconds."""
+        """Publish a value, receive it, and return how long that took, in seconds."""
         self.word = word = secrets.token_urlsafe(16)
         url = f"ws://{f'[{host}]' if ':' in host else host}:{port}/ws?ticket={word}"
         async with connect(
@@ -96,7 +96,7 @@ class Probe:
     # --- at the door ---
 
     def claims_of(self, word: str | None) -> Claims | None:
-        """What a new connection that shows this word may do, if it is ours; that is so once."""
+        """Return the rights of the probe to the one connection that shows its word; None to others."""
         ours = self.word
         if ours is None or word is None or not secrets.compare_digest(ours.encode(), word.encode(errors="replace")):
             return None
@@ -104,22 +104,22 @@ class Probe:
         return PROBE
 
     def enter(self, outbox: Outbox) -> None:
-        """Our own connection has been taken."""
+        """Take note of the probe's own connection, which is not counted."""
         outbox.tally = Tally()
         self.outbox = outbox
 
     def listens(self, name: Sequence[object]) -> None:
-        """Where we listen, as the socket says it: an address that stands for all is reached by loopback."""
+        """Take the address of our socket; one that stands for all addresses is reached over loopback."""
         host, port = str(name[0]), int(str(name[1]))
         address = ipaddress.ip_address(host.partition("%")[0])
         if address.is_unspecified:
             host = "127.0.0.1" if address.version == 4 else "::1"
         self.address = host, port
 
-    # --- how it went ---
+    # --- results ---
 
     def _passed(self, took_s: float) -> None:
-        if self.failing >= FAILURES_TOLD:
+        if self.failing >= FAILURES_REPORTED:
             log.info("probe_passed", extra={"after": self.failing})
         self.failing = 0
         self.last_s = took_s
@@ -129,15 +129,15 @@ class Probe:
         self.failed += 1
         self.failing += 1
         self.cause = cause
-        if self.failing == FAILURES_TOLD:
+        if self.failing == FAILURES_REPORTED:
             log.error("probe_failed", extra={"times": self.failing, "cause": cause})
 
     def trouble(self) -> str | None:
-        """Why this process should get no new clients now."""
-        return f"the self-probe fails: {self.cause}" if self.failing >= FAILURES_TOLD else None
+        """Return why this process should get no new clients now; None if it should."""
+        return f"the self-probe fails: {self.cause}" if self.failing >= FAILURES_REPORTED else None
 
     def report(self) -> dict[str, object]:
-        """For people."""
+        """Return the results so far, for people."""
         return {
             "round_trip_ms": None if self.last_s is None else round(self.last_s * 1000, 2),
             "passed": self.took.count,
@@ -147,12 +147,12 @@ class Probe:
 
 
 async def _receive(connection: ClientConnection, kind: str) -> None:
-    """Read up to the first message of this type."""
+    """Read messages up to the first one of this type."""
     while json.loads(await connection.recv())["type"] != kind:
         pass
 
 
-# The library would log each failed connection; ours are told once.
+# websockets would log each failed connection; the probe reports failures itself.
 _quiet = logging.getLogger("stream_server.observing.probe.library")
 _quiet.addHandler(logging.NullHandler())
 _quiet.propagate = False

@@ -528,7 +528,7 @@ def test_a_log_does_not_wait_for_a_reader_that_has_stopped(monkeypatch: pytest.M
     fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
     try:
         with os.fdopen(write, "w") as stream:
-            lines = logs.Lines(stream)
+            lines = logs.NonBlockingStderr(stream)
             lines.setFormatter(logs.TextLines())
             for number in range(200):
                 lines.handle(logging.makeLogRecord({"msg": f"line_{number}", "text": "x" * 100}))

@@ -11,7 +11,7 @@ import pytest
 
 from stream_server.delivery.hub import Hub
 from stream_server.observing import logs
-from stream_server.observing.logs import Calm, JsonLines, TextLines
+from stream_server.observing.logs import FloodFilter, JsonLines, TextLines
 from tests.connections.test_hostile_clients import logged_to, raw
 from tests.harness import Running, running
 
@@ -65,9 +65,9 @@ def test_what_clients_send_neither_makes_lines_of_its_own_nor_loses_one(value: o
         assert "request_crashed" in line
 
 
-def told(calm: Calm, count: int, at: float, name: str = "unauthorised") -> list[logging.LogRecord]:
+def let_through(flood: FloodFilter, count: int, at: float, name: str = "unauthorised") -> list[logging.LogRecord]:
     records = [record(name, at + each / count) for each in range(count)]
-    return [each for each in records if calm.filter(each)]
+    return [each for each in records if flood.filter(each)]
 
 
 UNSEEN = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) in ("Cc", "Cf", "Zl", "Zp", "Cs")]
@@ -90,19 +90,19 @@ def test_no_character_that_a_terminal_acts_upon_is_in_any_line_and_others_are_as
 
 
 def test_a_flood_is_cut_short_and_the_next_line_says_by_how_much() -> None:
-    calm = Calm(lines=50, per_s=10.0)
-    assert len(told(calm, 5000, AT)) == 50
-    assert len(told(calm, 5, AT, "another")) == 5, "others are heard meanwhile"
-    after = told(calm, 2, AT + 11)
+    flood = FloodFilter(lines=50, per_s=10.0)
+    assert len(let_through(flood, 5000, AT)) == 50
+    assert len(let_through(flood, 5, AT, "another")) == 5, "others are heard meanwhile"
+    after = let_through(flood, 2, AT + 11)
     assert [vars(each).get("more") for each in after] == [4950, None]
-    assert len(told(calm, 100, AT - 3600)) == 50, "a clock that was set back keeps nothing back for an hour"
+    assert len(let_through(flood, 100, AT - 3600)) == 50, "a clock that was set back keeps nothing back for an hour"
 
 
 def test_names_without_end_cost_bounded_memory() -> None:
-    calm = Calm()
+    flood = FloodFilter()
     for number in range(5 * logs.NAMES_KEPT):
-        calm.filter(record(f"name {number}"))
-    assert len(calm.windows) <= logs.NAMES_KEPT
+        flood.filter(record(f"name {number}"))
+    assert len(flood.windows) <= logs.NAMES_KEPT
 
 
 # --- a flood of bad requests ---
