@@ -1,10 +1,8 @@
 """From fetched values to events: what clients see of each value, in topics and in REST answers alike."""
 
-from dataclasses import asdict
-
 import orjson
 
-from feeds import topics
+from feeds import shapes, topics
 from feeds.fields import (
     at_most,
     mapping,
@@ -26,7 +24,7 @@ TOP_COINS = 100
 """Rows of the topic `market`; REST serves as many as are held."""
 
 
-def coin_row(coin: Coin) -> dict[str, object]:
+def coin_row(coin: Coin) -> shapes.Coin:
     """One row of the market table."""
     return {
         "rank": coin.rank,
@@ -55,7 +53,7 @@ def market(coins: list[Coin], source: str, received_ms: int) -> Event:
     return Event(topics.MARKET, min(ts, received_ms), received_ms, source, {"currency": currency, "coins": rows})
 
 
-def global_data(value: GlobalMarket) -> dict[str, object]:
+def global_data(value: GlobalMarket) -> shapes.GlobalMarket:
     """The totals of the market."""
     return {
         "currency": "usd",
@@ -101,7 +99,7 @@ def market_global(value: GlobalMarket, source: str, received_ms: int) -> Event:
     return Event(topics.MARKET_GLOBAL, min(value.ts, received_ms), received_ms, source, global_data(value))
 
 
-def fear_greed_data(value: FearGreed) -> dict[str, object]:
+def fear_greed_data(value: FearGreed) -> shapes.FearGreed:
     """One day of the index."""
     return {
         "index": "fear_and_greed",
@@ -117,7 +115,7 @@ def fear_greed(value: FearGreed, source: str, received_ms: int) -> Event:
     return Event(topics.SENTIMENT_GLOBAL, min(value.ts, received_ms), received_ms, source, fear_greed_data(value))
 
 
-def gas_data(value: Gas) -> dict[str, object]:
+def gas_data(value: Gas) -> shapes.Gas:
     """A chain's fees."""
     return {
         "chain": value.chain,
@@ -136,11 +134,17 @@ def gas(value: Gas, source: str, received_ms: int) -> Event:
     return Event(topics.gas(value.chain), min(value.ts, received_ms), received_ms, source, gas_data(value))
 
 
-def chain_data(value: ChainStats) -> dict[str, object]:
+def chain_data(value: ChainStats) -> shapes.ChainStats:
     """A chain's state."""
-    fields = asdict(value)
-    del fields["ts"]
-    return fields
+    return {
+        "chain": value.chain,
+        "chain_id": value.chain_id,
+        "height": value.height,
+        "block_time_s": value.block_time_s,
+        "price_usd": value.price_usd,
+        "supply": value.supply,
+        "utilisation_pct": value.utilisation_pct,
+    }
 
 
 def chain(value: ChainStats, source: str, received_ms: int) -> Event:
@@ -148,12 +152,12 @@ def chain(value: ChainStats, source: str, received_ms: int) -> Event:
     return Event(topics.chain(value.chain), min(value.ts, received_ms), received_ms, source, chain_data(value))
 
 
-def sentiment_data(value: Sentiment | None) -> dict[str, object] | None:
+def sentiment_data(value: Sentiment | None) -> shapes.SentimentScore | None:
     """What a model reads in a text, as an article carries it."""
     return None if value is None else {"label": value.label, "score": value.score, "model": value.model}
 
 
-def article_data(value: Article, sentiment: Sentiment | None) -> dict[str, object]:
+def article_data(value: Article, sentiment: Sentiment | None) -> shapes.Article:
     """One article."""
     return {
         "id": value.id,
@@ -170,7 +174,7 @@ def article_data(value: Article, sentiment: Sentiment | None) -> dict[str, objec
     }
 
 
-def quote_data(value: Quote) -> dict[str, object]:
+def quote_data(value: Quote) -> shapes.Price:
     """A polled price, in the shape of a streamed one; what an aggregator does not say is null."""
     return {
         "symbol": value.symbol,

@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from feeds import events, topics
+from feeds import events, shapes, topics
 from feeds.exchange.candles import KEEP, CandleSeries, CandleState, Gap, Outcome, Published
 from feeds.exchange.venue import Frame, Key, Opened, Prices, Venue
 from feeds.fields import BadFieldError, Rows
@@ -227,25 +227,26 @@ class ExchangeMarket:
         self.published_ms = received_ms
         topic = topics.price(pair.base)
         change = (price.price - price.open_24h) / price.open_24h * 100 if price.open_24h else math.inf
+        data: shapes.Price = {
+            "symbol": pair.base,
+            "pair": pair.symbol,
+            "quote": pair.quote,
+            "price": price.price,
+            "open_24h": price.open_24h,
+            "high_24h": price.high_24h,
+            "low_24h": price.low_24h,
+            "change_24h_pct": change if math.isfinite(change) else None,
+            "volume_24h": price.volume_24h,
+            "quote_volume_24h": price.quote_volume_24h,
+            "market_cap": None,
+        }
         self.sink.publish(
             Event(
                 topic=topic,
                 ts=price.ts,
                 received=received_ms,
                 source=self.venue.source(finer),
-                data={
-                    "symbol": pair.base,
-                    "pair": pair.symbol,
-                    "quote": pair.quote,
-                    "price": price.price,
-                    "open_24h": price.open_24h,
-                    "high_24h": price.high_24h,
-                    "low_24h": price.low_24h,
-                    "change_24h_pct": change if math.isfinite(change) else None,
-                    "volume_24h": price.volume_24h,
-                    "quote_volume_24h": price.quote_volume_24h,
-                    "market_cap": None,
-                },
+                data=data,
                 lag_ms=self._lag_ms(price.ts, received_ms),
             )
         )
@@ -342,7 +343,7 @@ class ExchangeMarket:
         self.rejected[name] += count
 
 
-def candle_data(candle: Candle, pair: Pair, state: CandleState) -> dict[str, object]:
+def candle_data(candle: Candle, pair: Pair, state: CandleState) -> shapes.Candle:
     """Return a candle as clients see it, in events and in REST answers alike."""
     return {
         "symbol": pair.base,

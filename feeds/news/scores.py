@@ -12,10 +12,10 @@ model is the latter kind too (and `heavy`, which takes it off the event loop): o
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypedDict
 
 from feeds.fields import BadFieldError, amount, at_most, maybe, number, text
 from feeds.model import Sentiment
+from feeds.shapes import CoinSentiment
 
 NEUTRAL_BELOW = 0.2
 """A score nearer to 0 is neutral. Of two classes, where there is no third for it, 60 to 40 is a toss of a coin."""
@@ -51,20 +51,6 @@ def kept_sentiment(row: Mapping[str, object]) -> Sentiment:
 
 
 LABELS = ("positive", "neutral", "negative")
-
-
-class CoinSentiment(TypedDict):
-    """The data of `sentiment.<SYM>`. `score` is from -1 to 1; `model` is `mixed` where several had a say."""
-
-    symbol: str
-    score: float
-    label: str
-    articles: int
-    positive: int
-    neutral: int
-    negative: int
-    window_s: int
-    model: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import orjson
 from aiohttp import web
 
-from feeds import topics
+from feeds import shapes, topics
 from feeds.exchange.candles import CandleSeries, CandleState
 from feeds.exchange.market import candle_data
 from feeds.intervals import INTERVALS
@@ -113,11 +113,11 @@ async def _from_sources(
     )
 
 
-def candle_row(candle: Candle, pair: Pair) -> dict[str, object]:
+def candle_row(candle: Candle, pair: Pair) -> shapes.Candle:
     """Return a candle as clients see it. A candle of an aggregator has no pair and is in US dollars."""
     row = candle_data(candle, pair, CandleState.CLOSED if candle.closed else CandleState.LIVE)
     if candle.symbol != pair.symbol:
-        row |= {"pair": None, "quote": "USD"}
+        row["pair"], row["quote"] = None, "USD"
     if candle.derived_from is not None:
         row["derived_from"] = candle.derived_from
     return row

@@ -1,6 +1,6 @@
 """Serve `/api/market…`: the table of coins, totals, the coins that are searched for, and prices."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import orjson
 from aiohttp import web
@@ -233,7 +233,7 @@ async def with_quotes(asking: Asking, wanted: Sequence[str], max_age_ms: float |
         ages_ms = [fetched.age_of(quotes[base].ts) for base in given]
         asked = asking.answer([(pool, fetched)], list, max_age_ms, row_ages_ms=ages_ms)
         answer = _both(_of_topics(context, held, max_age_ms), asked) if held else asked
-    rows = {topics.base_of(topic.name) or "": price_row(topic) for topic in held}
+    rows: dict[str, Mapping[str, object]] = {topics.base_of(topic.name) or "": price_row(topic) for topic in held}
     for base in wanted or sorted(quotes):
         if base not in rows and base in quotes:
             rows[base] = quote_row(quotes[base], fetched)
@@ -304,11 +304,17 @@ def price_row(topic: TopicHistory) -> dict[str, object]:
     return {**event.data, **stamps, "reason": topic.stale_reason if topic.stale else None}
 
 
-def quote_row(quote: Quote, fetched: Fetched[Rows[Quote]]) -> dict[str, object]:
+def quote_row(quote: Quote, fetched: Fetched[Rows[Quote]]) -> PriceRow:
     """Return a price that a source was asked for, in the same shape."""
     received = fetched.received_ms
-    stamps = {"ts": min(quote.ts, received), "received": received, "source": fetched.source, "stale": fetched.stale}
-    return {**events.quote_data(quote), **stamps, "reason": NO_UPDATE if fetched.stale else None}
+    return {
+        **events.quote_data(quote),
+        "ts": min(quote.ts, received),
+        "received": received,
+        "source": fetched.source,
+        "stale": fetched.stale,
+        "reason": NO_UPDATE if fetched.stale else None,
+    }
 
 
 def _reads_prices(parameters: Parameters, symbols: Symbols) -> list[str]:
