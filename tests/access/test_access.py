@@ -677,7 +677,7 @@ async def test_one_address_has_its_share_of_streams_and_others_have_theirs(tmp_p
 
 
 @pytest.mark.parametrize("light", ["1", "0"])
-async def test_an_origin_that_is_not_allowed_gets_403_before_any_upgrade(tmp_path: Path, light: str) -> None:  # C12
+async def test_an_origin_that_is_not_allowed_gets_403_before_any_upgrade(tmp_path: Path, light: str) -> None:
     wanted = {"null": 403, "https://evil.example": 403, "": 403, "https://good.example": 101, None: 101}
     seen: dict[str | None, int] = {}
     async with running(None, tmp_path, ALLOWED_ORIGINS="https://good.example", LIGHT_CONNECTIONS=light) as service:

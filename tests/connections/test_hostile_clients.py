@@ -1,7 +1,7 @@
-"""Clients that break rules, on purpose or not: each is cut, bounded or told, and nobody else notices.
+"""Clients that break rules, on purpose or not: each is refused or closed, and no other client notices.
 
-Each test names its row of the fault matrix. Rows that need no more than a protocol are held by `test_session.py`,
-`test_frames.py`, `test_clients.py`, `test_service_websocket.py` and `test_service_sse.py`.
+Faults that need no socket are in `test_session.py`, `test_frames.py`, `test_clients.py`, `test_service_websocket.py`
+and `test_service_sse.py`.
 """
 
 import asyncio
@@ -125,7 +125,7 @@ SSE = b"GET /sse%b HTTP/1.1\r\nHost: x\r\n\r\n"
 )
 async def test_a_client_that_never_reads_is_gone_when_stall_s_is_over_also_while_it_talks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opening: bytes, light: str, word: bytes
-) -> None:  # C1 C2
+) -> None:
     # The time to read a goodbye is for those who read: whoever waits for it here waits in vain.
     monkeypatch.setattr(transport, "CLOSE_GRACE_S", 3600.0)
     async with (
@@ -153,7 +153,7 @@ async def test_a_client_that_never_reads_is_gone_when_stall_s_is_over_also_while
     assert held < 1_000_000, "of 400 prices only the newest need be held"
 
 
-async def test_a_half_closed_client_is_gone_and_frees_what_it_had(either: Running) -> None:  # C5
+async def test_a_half_closed_client_is_gone_and_frees_what_it_had(either: Running) -> None:
     async with raw_websocket(either, b"?topics=price.BTC") as client:
         await until(lambda: len(either.context.clients.connected) == 1)
         client.writer.write_eof()
@@ -164,26 +164,26 @@ async def test_a_half_closed_client_is_gone_and_frees_what_it_had(either: Runnin
 # --- frames
 
 
-async def test_a_frame_that_declares_2_to_the_62_bytes_is_refused_by_its_head(either: Running) -> None:  # C6
+async def test_a_frame_that_declares_2_to_the_62_bytes_is_refused_by_its_head(either: Running) -> None:
     async with raw_websocket(either) as client:
         client.send(b"\x81\xff" + (1 << 62).to_bytes(8, "big") + bytes(4))
         assert closed_with(await client.rest(), 1009)
 
 
-async def test_a_message_that_never_ends_in_empty_parts_is_refused(service: Running) -> None:  # C6
+async def test_a_message_that_never_ends_in_empty_parts_is_refused(service: Running) -> None:
     async with raw_websocket(service) as client:
         client.frame(0x01)
         client.send((b"\x00\x80" + bytes(4)) * 1100)
         assert closed_with(await client.rest(), 1009)
 
 
-async def test_a_frame_without_a_mask_is_a_breach_of_protocol(service: Running) -> None:  # C7
+async def test_a_frame_without_a_mask_is_a_breach_of_protocol(service: Running) -> None:
     async with raw_websocket(service) as client:
         client.send(b"\x81\x02{}")
         assert closed_with(await client.rest(), 1002)
 
 
-async def test_a_flood_of_pongs_that_nobody_asked_for_ends_with_4013(either: Running) -> None:  # C20
+async def test_a_flood_of_pongs_that_nobody_asked_for_ends_with_4013(either: Running) -> None:
     async with raw_websocket(either) as client:
         for _ in range(55):
             client.frame(0x8A)
@@ -193,7 +193,7 @@ async def test_a_flood_of_pongs_that_nobody_asked_for_ends_with_4013(either: Run
 # --- connections
 
 
-async def test_a_storm_of_connections_is_refused_at_once_and_those_inside_go_on(tmp_path: Path) -> None:  # C10
+async def test_a_storm_of_connections_is_refused_at_once_and_those_inside_go_on(tmp_path: Path) -> None:
     async with (
         FakeBinance() as exchange,
         serving(exchange, tmp_path, MAX_CONNECTIONS="5") as service,
@@ -241,7 +241,7 @@ class Newcomer:
             raise RuntimeError("stumbled")
 
 
-async def test_of_many_who_come_at_once_a_few_enter_in_each_turn_of_the_loop_and_all_in_the_end() -> None:  # C10
+async def test_of_many_who_come_at_once_a_few_enter_in_each_turn_of_the_loop_and_all_in_the_end() -> None:
     loop, stumbled = asyncio.get_running_loop(), []
     loop.set_exception_handler(lambda _, context: stumbled.append(context))
     entered: list[int] = []
@@ -260,7 +260,7 @@ async def test_of_many_who_come_at_once_a_few_enter_in_each_turn_of_the_loop_and
 
 
 async def test_what_never_ends_its_request_is_cut_head_or_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # C11
+
     monkeypatch.setattr(aiohttp_connection, "HEAD_WITHIN_S", 0.4)
     monkeypatch.setattr(front, "HEAD_WITHIN_S", 0.4)
     monkeypatch.setattr(front, "FIRST_BYTE_WITHIN_S", 0.4)
@@ -297,7 +297,7 @@ async def test_what_never_ends_its_request_is_cut_head_or_body(tmp_path: Path, m
 # --- requests
 
 
-async def test_no_path_leads_out_of_the_static_folder(service: Running) -> None:  # C13
+async def test_no_path_leads_out_of_the_static_folder(service: Running) -> None:
     tries = [
         b"/static/../pyproject.toml", b"/static/%2e%2e/pyproject.toml", b"/static/..%2fpyproject.toml",
         b"/static/....//pyproject.toml", b"/static//etc/passwd", b"/static/%00", b"/static/..\\pyproject.toml",
@@ -317,7 +317,7 @@ CURSORS = [
 ]  # fmt: skip
 
 
-async def test_no_last_event_id_gets_anything_but_a_snapshot(service: Running) -> None:  # C14
+async def test_no_last_event_id_gets_anything_but_a_snapshot(service: Running) -> None:
     for cursor in CURSORS:
         async with raw(service) as client:
             client.send(b"GET /sse?topics=price.BTC HTTP/1.1\r\nHost: x\r\nLast-Event-ID: %b\r\n\r\n" % cursor)
@@ -333,7 +333,7 @@ async def test_no_last_event_id_gets_anything_but_a_snapshot(service: Running) -
     assert (subscribed["resumed"], subscribed["reason"]) == (False, "bad_cursor")
 
 
-async def test_the_same_garbage_as_since_of_a_websocket_is_a_bad_cursor(either: Running) -> None:  # C14
+async def test_the_same_garbage_as_since_of_a_websocket_is_a_bad_cursor(either: Running) -> None:
     for cursor in (b"%ff%fe", b"x" * 7000, b"%0d%0a", b"%00"):
         async with raw_websocket(either, b"?topics=price.BTC&since=" + cursor) as client:
             data = b""
@@ -346,7 +346,7 @@ async def test_the_same_garbage_as_since_of_a_websocket_is_a_bad_cursor(either: 
 @pytest.mark.parametrize("moment", ["prepare", "write"])
 async def test_an_sse_client_that_goes_before_its_first_byte_leaves_no_task_and_no_traceback(
     service: Running, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, moment: str
-) -> None:  # C17
+) -> None:
     of_aiohttp, left = getattr(EventSourceResponse, moment), []
 
     async def gone(self: EventSourceResponse, argument: object) -> object:
@@ -378,7 +378,7 @@ async def test_an_sse_client_that_goes_before_its_first_byte_leaves_no_task_and_
 )
 async def test_a_handshake_with_headers_of_odd_bytes_is_a_mistake_of_the_client(
     service: Running, header: bytes
-) -> None:  # C15
+) -> None:
     name = header.partition(b":")[0]
     kept = [line for line in (UPGRADE % b"").split(b"\r\n") if line and not line.startswith(name)]
     async with raw(service) as client:
@@ -388,7 +388,7 @@ async def test_a_handshake_with_headers_of_odd_bytes_is_a_mistake_of_the_client(
 
 async def test_a_request_that_is_too_big_is_refused_and_a_flood_of_them_is_one_line_in_the_log(
     service: Running, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:  # C15
+) -> None:
     lines = tmp_path / "log"
     with lines.open("w") as stream, logged_to(stream, monkeypatch):
         for request in [
@@ -423,7 +423,7 @@ def logged_to(stream: TextIO, monkeypatch: pytest.MonkeyPatch, form: str = "text
             logging.getLogger(name).setLevel(logging.NOTSET)
 
 
-async def test_a_body_that_is_too_big_is_413(service: Running) -> None:  # C16
+async def test_a_body_that_is_too_big_is_413(service: Running) -> None:
     big = b"x" * (2 * 1024 * 1024)
     async with service.http.post(service.url + "/api/ticket", data=io.BytesIO(big)) as answer:
         assert answer.status == 413
@@ -434,7 +434,7 @@ async def test_a_body_that_is_too_big_is_413(service: Running) -> None:  # C16
 # --- coming back
 
 
-async def test_clients_are_spread_when_they_come_back(service: Running) -> None:  # C18
+async def test_clients_are_spread_when_they_come_back(service: Running) -> None:
     retries = set()
     for _ in range(12):
         async with sse(service, "topics=price.BTC") as stream:

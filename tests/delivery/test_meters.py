@@ -177,7 +177,7 @@ async def test_connections_are_told_apart_by_how_they_ended(tmp_path: Path) -> N
     assert sum(ended.values()) == service.context.clients.accepted == 4
 
 
-async def test_a_blocked_loop_and_a_fallen_one_show_in_the_metrics(tmp_path: Path) -> None:  # N5 N17
+async def test_a_blocked_loop_and_a_fallen_one_show_in_the_metrics(tmp_path: Path) -> None:
     async with running(None, tmp_path) as service:
         service.context.loop_monitor.note(loop_monitor.STOOD_STILL_S + 1)
         service.context.background.crashes["heartbeat"] = 1

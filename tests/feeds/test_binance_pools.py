@@ -82,7 +82,7 @@ def test_many_pairs_that_have_all_stopped_are_outdated_but_a_few_quiet_ones_are_
     assert drive(rest.market_rows(pairs[:19]), answered(rows)).good
 
 
-def test_prices_of_every_pair_that_have_all_stopped_are_no_prices() -> None:  # U22
+def test_prices_of_every_pair_that_have_all_stopped_are_no_prices() -> None:
     rows = [row(f"C{n}USDT", closed_ms=START_MS - 11 * 60_000) for n in range(20)]
     with pytest.raises(Outdated, match="11 min"):
         drive(rest.all_prices(), answered(rows))

@@ -112,7 +112,7 @@ def joined(hub: Hub, topic: str, plug: FakeTransport) -> Outbox:
 @pytest.mark.asyncio(loop_factories=["asyncio"])
 async def test_sigterm_with_200_clients_of_which_20_never_read_loses_no_event_and_ends_in_time(
     tmp_path: Path,
-) -> None:  # N1
+) -> None:
     async with FakeBinance(synthetic_pairs(300)) as exchange, contextlib.AsyncExitStack() as stack:
         service = await stack.enter_async_context(started(tmp_path, **live_settings(exchange), STALL_S="3600"))
         await exchange.until(lambda: exchange.subscribed("!miniTicker@arr"))
@@ -153,7 +153,7 @@ async def test_sigterm_with_200_clients_of_which_20_never_read_loses_no_event_an
     assert service.events()[-1] == "stopped"
 
 
-def test_a_dismissed_client_gets_its_held_back_updates_before_its_goodbye() -> None:  # N1
+def test_a_dismissed_client_gets_its_held_back_updates_before_its_goodbye() -> None:
     clock = ManualClock()
     hub = hub_of(clock)
     slow, stuck, throttled = FakeTransport(), FakeTransport(), FakeTransport(stuck=False)
@@ -185,7 +185,7 @@ class StuckTransport(FakeTransport):
         self.aborted += 1
 
 
-async def test_a_client_that_does_not_leave_in_time_is_aborted() -> None:  # N1
+async def test_a_client_that_does_not_leave_in_time_is_aborted() -> None:
     clock = ManualClock()
     hub = hub_of(clock)
     registry = Clients(hub, clock, random.Random(1), 10, 20.0)
@@ -209,7 +209,7 @@ async def test_a_client_that_does_not_leave_in_time_is_aborted() -> None:  # N1
 
 
 @pytest.mark.asyncio(loop_factories=["asyncio"])
-async def test_while_draining_probes_report_it_and_new_clients_are_refused(tmp_path: Path) -> None:  # N1
+async def test_while_draining_probes_report_it_and_new_clients_are_refused(tmp_path: Path) -> None:
     async with started(tmp_path, SHUTDOWN_S="10") as service:
         plug = never_reading_client(service, "/ws?topics=status")
         await _until_clients(service, 1)
@@ -233,7 +233,7 @@ async def _until_clients(service: Started, count: int) -> None:
 @pytest.mark.asyncio(loop_factories=["asyncio"])
 async def test_after_a_kill_a_client_that_resumes_gets_reason_epoch_and_a_full_snapshot(
     tmp_path: Path,
-) -> None:  # N3
+) -> None:
     async with FakeBinance() as exchange:
         async with started(tmp_path, **live_settings(exchange)) as service:
             await exchange.until(lambda: exchange.subscribed("!miniTicker@arr"))
@@ -255,7 +255,7 @@ async def test_after_a_kill_a_client_that_resumes_gets_reason_epoch_and_a_full_s
 
 @linux
 @pytest.mark.asyncio(loop_factories=["asyncio"])
-async def test_after_a_pause_longer_than_the_ttl_stale_is_the_first_message(tmp_path: Path) -> None:  # N4
+async def test_after_a_pause_longer_than_the_ttl_stale_is_the_first_message(tmp_path: Path) -> None:
     async with FakeBinance() as exchange, contextlib.AsyncExitStack() as stack:
         settings = live_settings(exchange) | {"SNAPSHOT_TTL_S": "1", "HEARTBEAT_S": "1"}
         service = await stack.enter_async_context(started(tmp_path, **settings))
@@ -283,7 +283,7 @@ async def test_after_a_pause_longer_than_the_ttl_stale_is_the_first_message(tmp_
 
 async def test_a_blocked_loop_is_reported_and_closes_no_connection(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # N5
+) -> None:
     monkeypatch.setattr(clients, "PONG_WITHIN_S", 1.5)
     async with running(None, tmp_path, HEARTBEAT_S="1") as service, websocket(service, "topics=status") as client:
         await client.until("synced")
@@ -308,7 +308,7 @@ async def test_a_blocked_loop_is_reported_and_closes_no_connection(
     assert status["data"]["server"]["loop_lag_ms"].keys() == {"p50", "p99", "max"}  # type: ignore[index]
 
 
-async def test_readiness_returns_after_a_pause_and_lag_is_reported_by_percentile() -> None:  # N5
+async def test_readiness_returns_after_a_pause_and_lag_is_reported_by_percentile() -> None:
     clock = ManualClock()
     health = LoopMonitor(clock)
     for _ in range(98):
@@ -322,7 +322,7 @@ async def test_readiness_returns_after_a_pause_and_lag_is_reported_by_percentile
     assert health.trouble() is None
 
 
-def test_a_pause_does_not_count_against_clients_that_were_behind() -> None:  # N4
+def test_a_pause_does_not_count_against_clients_that_were_behind() -> None:
     clock = ManualClock()
     hub = hub_of(clock, stall_s=30.0)
     plug = FakeTransport()
@@ -341,7 +341,7 @@ def test_a_pause_does_not_count_against_clients_that_were_behind() -> None:  # N
     assert plug.codes == [4008]
 
 
-async def test_pongs_that_arrive_during_a_pause_count() -> None:  # N5
+async def test_pongs_that_arrive_during_a_pause_count() -> None:
     clock = ManualClock()
     hub = hub_of(clock)
     registry = Clients(hub, clock, random.Random(1), 10, 20.0)
@@ -375,7 +375,7 @@ def small_files_only() -> None:
 
 @linux
 @pytest.mark.asyncio(loop_factories=["asyncio"])
-async def test_a_full_disk_loses_only_logs_and_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # N12
+async def test_a_full_disk_loses_only_logs_and_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _each_child(monkeypatch, small_files_only)
     async with FakeBinance() as exchange, contextlib.AsyncExitStack() as stack:
         settings = live_settings(exchange) | {"LOG_DIR": "diaries", "STATE_DIR": "kept"}
@@ -406,7 +406,7 @@ def _each_child(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> Non
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 async def test_with_few_descriptors_new_clients_are_refused_and_connected_ones_are_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loop: str
-) -> None:  # N13 C10
+) -> None:
     _each_child(monkeypatch, lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200)))
     async with FakeBinance() as exchange, contextlib.AsyncExitStack() as stack:
         service = await stack.enter_async_context(started(tmp_path, **live_settings(exchange), STREAM_SERVER_LOOP=loop))
@@ -450,14 +450,14 @@ def _address(service: Started) -> tuple[str, int]:
     return host, int(port)
 
 
-def test_the_connection_limit_follows_the_descriptor_limit_and_keeps_a_reserve() -> None:  # N13
+def test_the_connection_limit_follows_the_descriptor_limit_and_keeps_a_reserve() -> None:
     assert descriptors.connections_within(None, 10_000) == 10_000
     assert descriptors.connections_within(20_000, 10_000) == 10_000
     assert descriptors.connections_within(1024, 10_000) == 1024 - 192
     assert descriptors.connections_within(64, 10_000) == 32
 
 
-def test_over_the_total_outbox_limit_the_clients_with_most_bytes_are_closed_first() -> None:  # N14
+def test_over_the_total_outbox_limit_the_clients_with_most_bytes_are_closed_first() -> None:
     clock = ManualClock()
     hub = hub_of(clock, outbox_total_bytes=700_000, outbox_bytes=10_000_000)
     plugs = {size: FakeTransport() for size in (100_000, 200_000, 300_000)}
@@ -472,7 +472,7 @@ def test_over_the_total_outbox_limit_the_clients_with_most_bytes_are_closed_firs
     assert sum(outbox.held_bytes + outbox.pipe.buffered() for outbox in hub.lagging) <= 700_000
 
 
-def test_clients_that_do_not_read_their_snapshots_are_closed_before_they_count_as_behind() -> None:  # N14
+def test_clients_that_do_not_read_their_snapshots_are_closed_before_they_count_as_behind() -> None:
     clock = ManualClock()
     hub = hub_of(clock, outbox_total_bytes=1_000_000)
     publish(hub, "price.A", 300_000)
@@ -486,7 +486,7 @@ def test_clients_that_do_not_read_their_snapshots_are_closed_before_they_count_a
 
 def test_the_state_folder_is_checked_at_the_start_and_a_full_disk_is_accepted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # N12 N15
+) -> None:
     check_writable(tmp_path / "new" / "folder")
     assert list((tmp_path / "new" / "folder").iterdir()) == []
     (tmp_path / "file").write_text("")
@@ -501,7 +501,7 @@ def test_the_state_folder_is_checked_at_the_start_and_a_full_disk_is_accepted(
     check_writable(tmp_path / "other")
 
 
-def test_slow_clients_get_a_share_of_the_memory_limit_of_the_container(tmp_path: Path) -> None:  # N14
+def test_slow_clients_get_a_share_of_the_memory_limit_of_the_container(tmp_path: Path) -> None:
     membership, groups = tmp_path / "cgroup", tmp_path / "groups"
     assert memory_limit.limit_bytes(groups, membership) is None
     newer, older = groups / "system.slice" / "it", groups / "memory" / "box"
@@ -523,7 +523,7 @@ def test_slow_clients_get_a_share_of_the_memory_limit_of_the_container(tmp_path:
 
 
 @linux
-def test_a_log_does_not_wait_for_a_reader_that_has_stopped(monkeypatch: pytest.MonkeyPatch) -> None:  # N12
+def test_a_log_does_not_wait_for_a_reader_that_has_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     read, write = os.pipe()
     fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
     try:
@@ -546,7 +546,7 @@ def test_a_log_does_not_wait_for_a_reader_that_has_stopped(monkeypatch: pytest.M
 @pytest.mark.asyncio(loop_factories=["asyncio"])
 async def test_full_or_closed_standard_streams_lose_only_log_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # N12
+) -> None:
 
     def spoil() -> None:
         os.dup2(os.open("/dev/full", os.O_WRONLY), 2)
@@ -579,7 +579,7 @@ async def test_full_or_closed_standard_streams_lose_only_log_lines(
 
 async def test_a_wall_clock_that_jumps_by_an_hour_makes_nothing_stale(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # N16
+) -> None:
     jump_ms = 0
 
     class Jumping(SystemClock):
@@ -607,7 +607,7 @@ async def test_a_wall_clock_that_jumps_by_an_hour_makes_nothing_stale(
 
 async def test_a_crashed_background_task_is_restarted_logged_and_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:  # N17
+) -> None:
     faults = {"heartbeat": 1, "tick": 2}
     beat, tick = Clients.heartbeat, Hub.tick
     beats: list[bool] = []

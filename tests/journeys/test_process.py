@@ -67,7 +67,7 @@ def test_version_is_printed(tmp_path: Path, command: tuple[str, ...]) -> None:
     assert run("--version", command=command, cwd=tmp_path).stdout == f"stream-server {__version__}\n"
 
 
-def test_every_bad_setting_is_named_at_once_and_the_status_is_2(tmp_path: Path) -> None:  # N15
+def test_every_bad_setting_is_named_at_once_and_the_status_is_2(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("HEARTBEAT_S=never\nPORT=1\n")
     done = run(
         cwd=tmp_path,
@@ -162,7 +162,7 @@ def test_an_unknown_host_gives_one_clear_line(tmp_path: Path) -> None:
         assert host in line
 
 
-def test_an_unusable_state_folder_gives_one_clear_line_and_status_2(tmp_path: Path) -> None:  # N15
+def test_an_unusable_state_folder_gives_one_clear_line_and_status_2(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     done = run(cwd=tmp_path, settings={"HOST": "127.0.0.1", "PORT": "0", "STATE_DIR": "file", **NOWHERE})
     assert done.returncode == 2
@@ -372,7 +372,7 @@ def never_reading_client(service: Started, path: str) -> socket.socket:
     return plug
 
 
-async def test_a_second_signal_stops_at_once_and_still_exits_0(tmp_path: Path) -> None:  # N2
+async def test_a_second_signal_stops_at_once_and_still_exits_0(tmp_path: Path) -> None:
     async with started(tmp_path, SHUTDOWN_S="600") as service:
         plugs = [never_reading_client(service, "/ws?topics=price.BTC") for _ in range(3)]
         deadline = time.monotonic() + 30
@@ -389,7 +389,7 @@ async def test_a_second_signal_stops_at_once_and_still_exits_0(tmp_path: Path) -
     assert not [line for line in service.log if "Traceback" in str(line)]
 
 
-async def test_after_a_kill_and_a_restart_clients_get_a_new_epoch(tmp_path: Path) -> None:  # N3
+async def test_after_a_kill_and_a_restart_clients_get_a_new_epoch(tmp_path: Path) -> None:
     async with started(tmp_path) as service, connected(service, "topics=status") as client:
         position = (await client.one("synced"))["id"]
         service.process.kill()

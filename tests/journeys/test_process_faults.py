@@ -68,7 +68,7 @@ async def test_a_client_that_reconnects_after_a_kill_in_mid_candle_has_an_unbrok
         assert len(known) >= 5
 
 
-async def test_a_provider_that_banned_us_gets_no_request_after_a_kill_and_a_restart(tmp_path: Path) -> None:  # U3
+async def test_a_provider_that_banned_us_gets_no_request_after_a_kill_and_a_restart(tmp_path: Path) -> None:
     async with FakeUpstream() as provider:
         provider.always = Fault(status=418, headers={"Retry-After": "600"})
         settings = {"COINGECKO_URL": provider.url, "MARKET_POLL_S": "1"}
@@ -106,7 +106,7 @@ class ProxyOfTheEnvironment(ChaosProxy):
         return self.target
 
 
-async def test_stream_and_rest_both_go_through_the_proxy_of_the_environment(tmp_path: Path) -> None:  # W12
+async def test_stream_and_rest_both_go_through_the_proxy_of_the_environment(tmp_path: Path) -> None:
     certificate = TLS / "elsewhere.pem"
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, TLS / "key.pem")

@@ -87,7 +87,6 @@ def test_failures_that_left_the_window_count_no_more() -> None:
 
 
 def test_slow_answers_open_it_though_each_of_them_succeeds() -> None:
-    """Row U6."""
     clock = ManualClock()
     breaker = given(clock)
     for calls in range(1, 11):
@@ -108,7 +107,7 @@ def test_quick_answers_never_open_it_however_many() -> None:
 
 
 def test_a_burst_of_500s_costs_a_handful_of_calls_and_one_probe_brings_it_back() -> None:
-    """Row U5: twenty calls are wanted, all would fail."""
+    """Twenty calls are needed; all of them would fail."""
     clock = ManualClock()
     breaker = given(clock)
     asked = 0
@@ -134,7 +133,7 @@ def test_a_burst_of_500s_costs_a_handful_of_calls_and_one_probe_brings_it_back()
 
 
 def test_what_is_released_counts_for_nothing() -> None:
-    """Row U1 at this level: a 429 rests the limiter, and the breaker hears only that the place is free again."""
+    """A 429 rests the limiter, and the breaker hears only that the place is free again."""
     breaker = given(ManualClock())
     for _ in range(100):
         admitted(breaker).released()
@@ -281,7 +280,6 @@ def flapping(minutes: int) -> tuple[list[int], int]:
 
 
 def test_a_provider_that_comes_and_goes_is_used_less_and_less() -> None:
-    """Row U24."""
     switches, calls = flapping(minutes=60)
     assert max(switches) <= 4
     assert sum(switches[:10]) <= 10

@@ -150,7 +150,6 @@ def test_what_is_given_in_small_parts_does_not_come_back_before_the_last_of_them
 
 
 def test_nothing_is_given_before_a_retry_after_is_over() -> None:
-    """Row U1 at this level."""
     clock = ManualClock()
     limiter = Limiter([MINUTE], clock)
     limiter.cool_down(7.0)

@@ -221,7 +221,7 @@ async def test_every_new_value_is_told_once_whoever_asked() -> None:
     ]
 
 
-# --- one call for all who ask the same (U26) ---
+# --- one call for all who ask the same ---
 
 
 async def test_a_thousand_who_ask_the_same_at_once_cost_one_call() -> None:
@@ -451,7 +451,7 @@ async def test_unknown_to_one_and_unanswered_by_another_is_no_proof_that_it_does
     assert told(kept) == ["a not_found", "b unavailable"]
 
 
-# --- old answers (U25) ---
+# --- old answers ---
 
 
 async def test_a_value_just_past_its_ttl_is_served_at_once_while_one_refresh_runs() -> None:
@@ -599,7 +599,7 @@ async def test_while_the_only_probe_is_out_no_other_is_forced() -> None:
     assert (await world.fetch("w")).source == "a"
 
 
-async def test_flapping_is_given_longer_and_longer_rests_and_switches_stay_few() -> None:  # U24
+async def test_flapping_is_given_longer_and_longer_rests_and_switches_stay_few() -> None:
     world = World("a", "b", policy=HASTY, upstream=UpstreamPolicy(breaker=BreakerPolicy(cooldown_s=15.0)))
     sources = []
     for second in range(600):
@@ -636,10 +636,10 @@ async def test_an_attempt_is_cut_off_at_its_time() -> None:
     assert told(await world.fetch()) == ["a timeout", "b ok"]
 
 
-# --- what its own stamp says (U22, U23) ---
+# --- what its own stamp says ---
 
 
-async def test_a_provider_that_repeats_an_old_value_is_passed_by_and_held_for_unhealthy() -> None:  # U22
+async def test_a_provider_that_repeats_an_old_value_is_passed_by_and_held_for_unhealthy() -> None:
     world = World("a", "b", policy=QUICK, upstream=FRAGILE, stamped=True)
     stuck = world.clock.wall_ms()
     world.always["a"] = lambda: reply(world.clock, {"by": "a", "stamp": stuck})
@@ -653,7 +653,7 @@ async def test_a_provider_that_repeats_an_old_value_is_passed_by_and_held_for_un
 
 
 @pytest.mark.parametrize("ahead_s", [300, 3600, -3600])
-async def test_a_stamp_is_compared_with_the_providers_own_clock(ahead_s: int) -> None:  # U23
+async def test_a_stamp_is_compared_with_the_providers_own_clock(ahead_s: int) -> None:
     world = World("a", "b", policy=QUICK, stamped=True)
     dates = {300: "00:05", 3600: "01:00", -3600: "23:00"}
     day = "Sat, 21" if ahead_s < 0 else "Sun, 22"
@@ -668,7 +668,7 @@ async def test_a_stamp_is_compared_with_the_providers_own_clock(ahead_s: int) ->
     assert told(await world.fetch())[0] == "a outdated"
 
 
-async def test_a_wall_clock_that_is_set_back_makes_no_answer_younger_or_older() -> None:  # U23
+async def test_a_wall_clock_that_is_set_back_makes_no_answer_younger_or_older() -> None:
     world = World("a")
     await world.fetch()
     world.clock.advance(30)

@@ -114,7 +114,7 @@ async def test_a_question_that_is_our_own_fault_is_asked_of_no_other_host_and_co
 # --- limits ---
 
 
-async def test_after_a_429_nothing_is_sent_before_its_time_and_the_circuit_stays_closed() -> None:  # U1
+async def test_after_a_429_nothing_is_sent_before_its_time_and_the_circuit_stays_closed() -> None:
     world = World(hosts=2)
     world.give(429, Retry_After="7")
     limited = await world.fails(RateLimited)
@@ -145,7 +145,7 @@ async def test_where_hosts_belong_to_different_people_only_the_one_that_limits_u
     assert world.hosts_asked == ["a", "b", "b"]
 
 
-async def test_a_ban_outlives_a_restart(tmp_path: Path) -> None:  # U3
+async def test_a_ban_outlives_a_restart(tmp_path: Path) -> None:
     clock = ManualClock()
     world = World(bans=BanFile(tmp_path / "bans.json", clock))
     world.give(418, Retry_After="300")
@@ -206,7 +206,7 @@ async def test_urgent_requests_have_a_part_of_the_allowance_to_themselves() -> N
 # --- refusals ---
 
 
-async def test_who_blocks_us_rests_an_hour_and_says_so() -> None:  # U4
+async def test_who_blocks_us_rests_an_hour_and_says_so() -> None:
     world = World()
     world.give(451)
     await world.fails(Blocked)
@@ -241,7 +241,7 @@ async def test_who_wants_a_key_where_none_is_needed_rests_an_hour() -> None:
     assert world.state() is ProviderState.ACTIVE
 
 
-async def test_failures_open_the_circuit_and_one_probe_closes_it() -> None:  # U5
+async def test_failures_open_the_circuit_and_one_probe_closes_it() -> None:
     world = World(policy=UpstreamPolicy(breaker=BreakerPolicy(consecutive=5, cooldown_s=15.0)))
     for _ in range(20):
         world.answers.append(reply(world.clock, b"", 500))
@@ -319,7 +319,7 @@ async def test_a_status_that_the_request_expects_is_an_answer() -> None:
     assert response.status == 304
 
 
-async def test_the_providers_clock_is_compared_with_ours() -> None:  # U23
+async def test_the_providers_clock_is_compared_with_ours() -> None:
     world = World()
     for _ in range(3):
         world.give(200, Date="Sun, 22 Nov 2026 00:05:00 GMT")
@@ -329,7 +329,7 @@ async def test_the_providers_clock_is_compared_with_ours() -> None:  # U23
     assert abs(skew - 300_000) <= 1000
 
 
-async def test_what_a_providers_clock_shows_does_not_jump_with_ours() -> None:  # U23 N16
+async def test_what_a_providers_clock_shows_does_not_jump_with_ours() -> None:
     world = World()
     world.give(200, Date="Sun, 22 Nov 2026 00:05:00 GMT")
     await world.upstream.get(REQUEST)
@@ -340,7 +340,7 @@ async def test_what_a_providers_clock_shows_does_not_jump_with_ours() -> None:  
     assert world.upstream.report()["clock_skew_ms"] == pytest.approx(300_000 - 3_600_000, abs=1000)
 
 
-async def test_after_a_sleep_of_the_whole_machine_a_providers_clock_is_known_again_at_once() -> None:  # U23
+async def test_after_a_sleep_of_the_whole_machine_a_providers_clock_is_known_again_at_once() -> None:
     world = World()
     for date in ("00:00:00", "00:30:00"):
         world.give(200, Date=f"Sun, 22 Nov 2026 {date} GMT")

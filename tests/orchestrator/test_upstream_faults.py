@@ -1,8 +1,7 @@
-"""The fault matrix of upstreams, row by row, end to end: a loopback server that misbehaves, the real transport, and a
-pool that must answer all the same. What a provider's limits and cooldowns count goes by a clock that the test turns;
-only what hangs costs real time, and little of it.
+"""Every fault of an upstream, end to end: a loopback server that misbehaves, the real transport, and a pool that must
+answer all the same. Limits and cooldowns use a clock that the test turns; only a connection that hangs costs real time.
 
-U27, two sources that disagree, is tests/feeds/test_disagreements.py's.
+Two sources that disagree are in tests/feeds/test_disagreements.py.
 """
 
 import asyncio
@@ -172,7 +171,7 @@ async def world(
 # --- refusals ---
 
 
-async def test_u1_after_a_429_nothing_is_asked_for_its_time_and_others_answer_at_once() -> None:  # U1
+async def test_after_a_429_nothing_is_asked_for_its_time_and_others_answer_at_once() -> None:
     async with world() as things:
         things.a.script.append(Fault(status=429, headers={"Retry-After": "7"}))
         assert await things.outcomes() == ["a rate_limited", "b ok"]
@@ -197,7 +196,7 @@ async def test_u1_after_a_429_nothing_is_asked_for_its_time_and_others_answer_at
     ],
     ids=["date", "none", "garbage", "negative", "absurd", "zero"],
 )
-async def test_every_form_of_retry_after_is_understood_or_replaced(said: str | None, cooldown_s: float) -> None:  # U2
+async def test_every_form_of_retry_after_is_understood_or_replaced(said: str | None, cooldown_s: float) -> None:
     async with world() as things:
         headers = {} if said is None else {"Retry-After": said}
         things.a.script.append(Fault(status=429, headers=headers))
@@ -217,9 +216,9 @@ async def test_every_form_of_retry_after_is_understood_or_replaced(said: str | N
     ],
     ids=["seconds", "milliseconds", "unix_s", "unix_ms", "absurd", "unsaid"],
 )
-async def test_u2_a_provider_that_says_nothing_is_left_is_believed_in_its_own_unit(
+async def test_a_provider_that_says_nothing_is_left_is_believed_in_its_own_unit(
     reset: str, unit_s: float, cooldown_s: float
-) -> None:  # U2
+) -> None:
     async with world(upstream=UpstreamPolicy(reset_unit_s=unit_s)) as things:
         headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset": reset}
         things.a.script.append(Fault(headers=headers))
@@ -228,7 +227,7 @@ async def test_u2_a_provider_that_says_nothing_is_left_is_believed_in_its_own_un
         assert await things.outcomes() == ["a rate_limited?", "b ok"]
 
 
-async def test_u3_a_ban_lasts_its_time_and_outlives_a_restart(tmp_path: Path) -> None:  # U3
+async def test_a_ban_lasts_its_time_and_outlives_a_restart(tmp_path: Path) -> None:
     bans = BanFile(tmp_path / "bans.json", ManualClock())
     async with world(bans=bans) as things, aiohttp.ClientSession() as session:
         things.a.script.append(Fault(status=418, headers={"Retry-After": "600"}))
@@ -245,7 +244,7 @@ async def test_u3_a_ban_lasts_its_time_and_outlives_a_restart(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("status", [451, 403])
-async def test_u4_who_blocks_us_is_asked_once_an_hour_and_says_why(status: int) -> None:  # U4
+async def test_who_blocks_us_is_asked_once_an_hour_and_says_why(status: int) -> None:
     async with world() as things:
         things.a.always = Fault(status=status)
         for _ in range(4 * 60):
@@ -256,7 +255,7 @@ async def test_u4_who_blocks_us_is_asked_once_an_hour_and_says_why(status: int) 
         assert (report["state"], report["reason"]) == ("blocked", f"blocked with status {status}")
 
 
-async def test_u4_what_is_asked_of_one_that_blocks_us_is_not_sent_and_not_counted() -> None:  # U4
+async def test_what_is_asked_of_one_that_blocks_us_is_not_sent_and_not_counted() -> None:
     clock = ManualClock()
     async with Thing("a", clock) as fake, asking("prov", [fake.url], clock, http.refusal) as upstream:
         fake.always = Fault(status=451)
@@ -270,7 +269,7 @@ async def test_u4_what_is_asked_of_one_that_blocks_us_is_not_sent_and_not_counte
     assert len(fake.calls) == 1
 
 
-async def test_u4_a_first_step_elsewhere_that_blocks_us_is_held_against_the_provider() -> None:  # U4
+async def test_a_first_step_elsewhere_that_blocks_us_is_held_against_the_provider() -> None:
     clock = ManualClock()
     async with Thing("login", clock) as login, Thing("a", clock) as fake:
         login.always = Fault(status=403)
@@ -287,7 +286,7 @@ async def test_u4_a_first_step_elsewhere_that_blocks_us_is_held_against_the_prov
     assert upstream.state is ProviderState.COOLDOWN
 
 
-async def test_u5_a_burst_of_500_opens_the_circuit_and_one_probe_closes_it() -> None:  # U5
+async def test_a_burst_of_500_opens_the_circuit_and_one_probe_closes_it() -> None:
     async with world() as things:
         things.a.script.extend([Fault(status=500)] * 20)
         for _ in range(14):
@@ -307,7 +306,7 @@ async def test_u5_a_burst_of_500_opens_the_circuit_and_one_probe_closes_it() -> 
 # --- slow and silent ---
 
 
-async def test_u6_answers_that_are_always_slow_open_the_circuit_too() -> None:  # U6
+async def test_answers_that_are_always_slow_open_the_circuit_too() -> None:
     async with world(upstream=UpstreamPolicy(breaker=BreakerPolicy(window_s=600.0))) as things:
 
         def slowly(call: Call) -> Reply:
@@ -325,7 +324,7 @@ async def test_u6_answers_that_are_always_slow_open_the_circuit_too() -> None:  
 
 
 @pytest.mark.parametrize("where", ["before_head", "after_head", "in_body"])
-async def test_u7_a_silence_ends_at_its_deadline_and_its_connection_is_not_used_again(where: str) -> None:  # U7
+async def test_a_silence_ends_at_its_deadline_and_its_connection_is_not_used_again(where: str) -> None:
     async with world(policy=IMPATIENT) as things:
         things.a.script.append(Fault(hang=where))  # type: ignore[arg-type]  # the three of its literals
         began = time.monotonic()
@@ -335,7 +334,7 @@ async def test_u7_a_silence_ends_at_its_deadline_and_its_connection_is_not_used_
         assert [each.source for each in things.heard] == ["b", "a"]
 
 
-async def test_u7_of_several_hosts_the_silent_one_uses_up_its_own_share_of_the_time_only() -> None:  # U7
+async def test_of_several_hosts_the_silent_one_uses_up_its_own_share_of_the_time_only() -> None:
     clock = ManualClock()
     async with Thing("a", clock) as silent, Thing("b", clock) as other:
         silent.always = Fault(hang="before_head")
@@ -346,7 +345,7 @@ async def test_u7_of_several_hosts_the_silent_one_uses_up_its_own_share_of_the_t
     assert len(silent.calls) == 1, "the choice stays with the one that works"
 
 
-async def test_u8_a_drip_is_cut_off_though_it_never_pauses_for_long() -> None:  # U8
+async def test_a_drip_is_cut_off_though_it_never_pauses_for_long() -> None:
     async with world(policy=IMPATIENT) as things:
         things.a.script.append(Fault(drip_s=0.03))
         began = time.monotonic()
@@ -371,9 +370,7 @@ async def test_u8_a_drip_is_cut_off_though_it_never_pauses_for_long() -> None:  
     ],
     ids=["u9_cut", "u9_too_long", "u9_half", "u10_html", "u11_empty", "u12_error", "null", "u16_deep"],
 )
-async def test_u9_u10_u11_a_body_that_is_none_costs_one_attempt_and_nothing_of_it_is_published(
-    fault: Fault, outcome: str
-) -> None:  # U9, U10, U11
+async def test_a_body_that_is_none_costs_one_attempt_and_nothing_of_it_is_published(fault: Fault, outcome: str) -> None:
     async with world() as things:
         things.a.script.append(fault)
         assert await things.outcomes() == [f"a {outcome}", "b ok"]
@@ -381,7 +378,7 @@ async def test_u9_u10_u11_a_body_that_is_none_costs_one_attempt_and_nothing_of_i
         assert await things.outcomes() == ["a ok"]
 
 
-async def test_u10_of_several_hosts_one_that_answers_nonsense_is_not_asked_first_again() -> None:  # U10
+async def test_of_several_hosts_one_that_answers_nonsense_is_not_asked_first_again() -> None:
     clock = ManualClock()
     async with Thing("a", clock) as captive, Thing("b", clock) as other:
         captive.always = Fault(html=True)
@@ -405,7 +402,7 @@ async def test_u10_of_several_hosts_one_that_answers_nonsense_is_not_asked_first
     ],
     ids=["coingecko", "coingecko_unknown", "etherscan", "etherscan_key", "ethereum_rpc", "alternative_me"],
 )
-async def test_u12_an_error_inside_a_200_is_what_it_says(who: str, body: object, outcome: str) -> None:  # U12
+async def test_an_error_inside_a_200_is_what_it_says(who: str, body: object, outcome: str) -> None:
     clock = ManualClock()
     fakes: dict[str, FakeUpstream] = {
         "coingecko": FakeCoinGecko(clock.wall_ms),
@@ -469,7 +466,7 @@ async def gecko() -> AsyncIterator[tuple[FakeCoinGecko, Callable[[], "asyncio.Fu
         yield fake, ask, clock
 
 
-async def test_u13_a_bad_row_costs_itself_and_is_counted_by_its_field() -> None:  # U13
+async def test_a_bad_row_costs_itself_and_is_counted_by_its_field() -> None:
     async with gecko() as (fake, ask, _clock):
         whole = (await ask()).good
         fake.script.append(
@@ -545,7 +542,7 @@ async def market() -> AsyncIterator[tuple[FakeCoinGecko, Market]]:
     [b"1e400", b"-1", b"0", b"1e-30", b"9" * 400, b'"NaN"', b"true", b"NaN", b"Infinity"],
     ids=["1e400", "negative", "zero", "1e-30", "400_digits", "nan_text", "true", "nan", "infinity"],
 )
-async def test_u14_no_absurd_price_is_published(price: bytes) -> None:  # U14
+async def test_no_absurd_price_is_published(price: bytes) -> None:
     def drift(body: bytes) -> bytes:
         spoiled, count = re.subn(
             rb'("id":"bitcoin".*?"current_price":)[^,}]+', lambda found: found[1] + price, body, count=1
@@ -568,7 +565,7 @@ async def test_u14_no_absurd_price_is_published(price: bytes) -> None:  # U14
 
 
 @pytest.mark.parametrize("factor", [1000, 0.001])
-async def test_u15_a_leap_waits_for_a_second_tick_that_agrees(factor: float) -> None:  # U15
+async def test_a_leap_waits_for_a_second_tick_that_agrees(factor: float) -> None:
     def leap(body: object) -> None:
         assert isinstance(body, list)
         (bitcoin,) = [row for row in body if row["id"] == "bitcoin"]
@@ -598,7 +595,7 @@ def forget_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5")
 
 
-async def test_u16_a_bomb_is_cut_off_at_the_cap_and_never_held() -> None:  # U16
+async def test_a_bomb_is_cut_off_at_the_cap_and_never_held() -> None:
     gzip_bomb()  # made before anything is measured
     async with world(policy=PoolPolicy(ttl_s=1.0, negative_ttl_s=0.5, attempt_s=30.0)) as things:
         assert await things.outcomes() == ["a ok"]
@@ -622,7 +619,7 @@ async def test_u16_a_bomb_is_cut_off_at_the_cap_and_never_held() -> None:  # U16
         ("html_title", ["Bitcoin & Ether"]),
     ],
 )
-async def test_u17_a_hostile_feed_costs_its_attempt_and_its_text_is_plain(hostile: str, result: object) -> None:  # U17
+async def test_a_hostile_feed_costs_its_attempt_and_its_text_is_plain(hostile: str, result: object) -> None:
     clock = ManualClock()
     async with FakeRss(clock.wall_ms) as fake, aiohttp.ClientSession() as session:
         feed = rss.RssFeed("coindesk", fake.feeds["coindesk"])
@@ -672,7 +669,7 @@ class Resolver(AbstractResolver):
         pass
 
 
-async def test_u18_a_name_that_cannot_be_resolved_fails_fast_and_recovers() -> None:  # U18
+async def test_a_name_that_cannot_be_resolved_fails_fast_and_recovers() -> None:
     resolver = Resolver()
     async with world(upstream=FRAGILE, connector=aiohttp.TCPConnector(resolver=resolver)) as things:
         named = things.a.url.replace("127.0.0.1", "a.example")
@@ -719,9 +716,9 @@ async def tls_server(certificate: str) -> AsyncIterator[tuple[str, list[bytes]]]
     ],
     ids=["good", "unknown_issuer", "expired", "wrong_host"],
 )
-async def test_u19_nothing_is_asked_of_a_server_that_cannot_prove_who_it_is(
+async def test_nothing_is_asked_of_a_server_that_cannot_prove_who_it_is(
     certificate: str, trusted: bool, outcome: str
-) -> None:  # U19
+) -> None:
     context = ssl.create_default_context(cafile=TLS / f"{certificate}.pem" if trusted else None)
     async with (
         tls_server(certificate) as (url, told),
@@ -738,7 +735,7 @@ async def test_u19_nothing_is_asked_of_a_server_that_cannot_prove_who_it_is(
             assert told == []
 
 
-async def test_u19_a_handshake_that_stalls_ends_at_its_deadline() -> None:  # U19
+async def test_a_handshake_that_stalls_ends_at_its_deadline() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"https://127.0.0.1:{silent.getsockname()[1]}"
         async with world(policy=IMPATIENT) as things:
@@ -746,16 +743,14 @@ async def test_u19_a_handshake_that_stalls_ends_at_its_deadline() -> None:  # U1
             assert await things.outcomes() == ["a timeout", "b ok"]
 
 
-async def test_u20_a_reset_in_the_middle_costs_the_attempt() -> None:  # U20
+async def test_a_reset_in_the_middle_costs_the_attempt() -> None:
     async with world() as things:
         things.a.script.append(Fault(reset=True, cut_at=1000))
         assert await things.outcomes() == ["a unavailable", "b ok"]
         assert [each.value["by"] for each in things.heard] == ["b"]
 
 
-async def test_u20_a_kept_connection_that_ends_as_it_is_used_again_is_one_call_of_ours_and_two_of_theirs() -> (
-    None
-):  # U20
+async def test_a_kept_connection_that_ends_as_it_is_used_again_is_one_call_of_ours_and_two_of_theirs() -> None:
     async with world() as things:
         assert await things.outcomes() == ["a ok"]
         things.a.script.append(Fault(reset=True))
@@ -770,7 +765,7 @@ async def test_u20_a_kept_connection_that_ends_as_it_is_used_again_is_one_call_o
 
 @pytest.mark.parametrize("where", ["other_host", "metadata"])
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-async def test_u21_a_redirect_is_not_followed(status: int, where: str) -> None:  # U21
+async def test_a_redirect_is_not_followed(status: int, where: str) -> None:
     clock = ManualClock()
     async with world() as things, Thing("other", clock) as other:
         target = other.url + "/thing" if where == "other_host" else "http://169.254.169.254/latest/meta-data/"
@@ -783,7 +778,7 @@ async def test_u21_a_redirect_is_not_followed(status: int, where: str) -> None: 
 # --- time ---
 
 
-async def test_u22_a_value_that_repeats_itself_for_ten_minutes_is_no_answer() -> None:  # U22
+async def test_a_value_that_repeats_itself_for_ten_minutes_is_no_answer() -> None:
     async with world(stamped=True) as things:
         stuck = things.clock.wall_ms()
         things.a.always = Fault(drift=in_json(lambda body: {"by": "a", "ts": stuck}))
@@ -800,7 +795,7 @@ async def test_u22_a_value_that_repeats_itself_for_ten_minutes_is_no_answer() ->
         assert (await things.fetch()).source == "a"
 
 
-async def test_u22_the_reader_of_coingecko_sees_it_too() -> None:  # U22
+async def test_the_reader_of_coingecko_sees_it_too() -> None:
     async with gecko() as (fake, ask, clock):
         fake.frozen_ms = clock.wall_ms()
         await ask()
@@ -810,7 +805,7 @@ async def test_u22_the_reader_of_coingecko_sees_it_too() -> None:  # U22
 
 
 @pytest.mark.parametrize("jump_ms", [3_600_000, -3_600_000])
-async def test_u23_neither_their_clock_nor_ours_makes_an_age_wrong(jump_ms: int) -> None:  # U23 N16
+async def test_neither_their_clock_nor_ours_makes_an_age_wrong(jump_ms: int) -> None:
     async with world(stamped=True, policy=PoolPolicy(ttl_s=60.0)) as things:
         began_ms, began = things.clock.wall_ms() + 300_000, things.clock.now()
         things.a.wall_ms = lambda: began_ms + round((things.clock.now() - began) * 1000)
@@ -829,7 +824,7 @@ async def test_u23_neither_their_clock_nor_ours_makes_an_age_wrong(jump_ms: int)
         assert again.age_ms <= 500
 
 
-async def test_u24_who_flaps_is_left_alone_for_longer_and_longer() -> None:  # U24
+async def test_who_flaps_is_left_alone_for_longer_and_longer() -> None:
     policy = UpstreamPolicy(breaker=BreakerPolicy(window_s=60.0, cooldown_s=15.0))
     async with world(upstream=policy) as things:
         sources = []
@@ -846,7 +841,7 @@ async def test_u24_who_flaps_is_left_alone_for_longer_and_longer() -> None:  # U
 # --- all of them, and all at once ---
 
 
-async def test_u25_with_all_down_the_last_value_is_given_with_its_age_then_none_and_recovery_is_quick() -> None:  # U25
+async def test_with_all_down_the_last_value_is_given_with_its_age_then_none_and_recovery_is_quick() -> None:
     async with world(upstream=FRAGILE) as things:
         good = await things.fetch()
         for fake in things.fakes.values():
@@ -871,7 +866,7 @@ async def test_u25_with_all_down_the_last_value_is_given_with_its_age_then_none_
         assert sum(things.calls().values()) == before + 1, "no stampede"
 
 
-async def test_u26_a_thousand_at_once_are_one_call_and_need_not_the_first_of_them() -> None:  # U26
+async def test_a_thousand_at_once_are_one_call_and_need_not_the_first_of_them() -> None:
     async with world(policy=PoolPolicy(negative_ttl_s=1.0, patience_s=0.0)) as things:
         things.a.script.append(Fault(delay_s=0.05))
         leader, *others = [asyncio.create_task(things.pool.fetch("x")) for _ in range(1000)]

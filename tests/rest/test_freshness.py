@@ -252,7 +252,7 @@ NAMES = {"dt_source": "crypto_dt_source", "node": "ethereum_rpc"}
 
 async def test_a_source_that_repeats_an_old_value_in_a_new_envelope_is_found_out_and_passed_over(
     tmp_path: Path,
-) -> None:  # U22
+) -> None:
     async with sourced(tmp_path) as every:
         for question, name, days, field, instead in FROZEN:
             fake, provider = getattr(every.fakes, name), NAMES.get(name, name)
@@ -284,7 +284,7 @@ class Numbered:
         return int(orjson.loads(response.body)["block"])
 
 
-async def test_a_source_without_stamps_is_found_out_by_a_number_that_stands_still() -> None:  # U22
+async def test_a_source_without_stamps_is_found_out_by_a_number_that_stands_still() -> None:
     world = Numbered()
     ages_s = []
     for _ in range(7):
@@ -355,7 +355,7 @@ def test_a_time_in_a_body_is_believed_to_the_round_trip() -> None:
     assert theirs.skew_ms == pytest.approx(300_000, abs=21)
 
 
-def test_ages_do_not_jump_with_our_wall_clock() -> None:  # N16
+def test_ages_do_not_jump_with_our_wall_clock() -> None:
     rig = HubRig(ttl_s=10.0)
     rig.publish("price.BTC")
     topic = rig.hub.topics["price.BTC"]
@@ -368,7 +368,7 @@ def test_ages_do_not_jump_with_our_wall_clock() -> None:  # N16
 
 
 @pytest.mark.parametrize("skew_ms", [-300_000, 300_000])
-def test_prices_and_closings_are_timed_by_the_exchanges_clock(skew_ms: int) -> None:  # U23
+def test_prices_and_closings_are_timed_by_the_exchanges_clock(skew_ms: int) -> None:
     heard = RecordingSink()
     market = ExchangeMarket(heard, Symbols(), BINANCE)
     market.pairs([BTC])
@@ -500,7 +500,7 @@ def test_the_beginning_of_a_strange_answer_is_one_short_line_without_our_keys(
         assert secret not in shown or secret in before + "…" + after
 
 
-async def test_of_a_page_instead_of_data_the_beginning_is_in_the_diary(caplog: pytest.LogCaptureFixture) -> None:  # U10
+async def test_of_a_page_instead_of_data_the_beginning_is_in_the_diary(caplog: pytest.LogCaptureFixture) -> None:
     clock = ManualClock()
     page = b"<html>\r\n<title>Just a moment</title> key=s3cret-of-ours " + b"x" * 500
     transport = ScriptedTransport(clock, lambda asked: reply(clock, page))

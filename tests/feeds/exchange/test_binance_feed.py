@@ -219,7 +219,7 @@ async def test_an_exchange_that_dies_for_minutes_leaves_no_hole_and_no_double(ex
         assert int(asked[0].query["limit"]) <= 8 + 2, "the missing span and no more"
 
 
-async def test_what_waited_while_the_process_was_paused_is_not_told_as_new(exchange: FakeBinance) -> None:  # N4
+async def test_what_waited_while_the_process_was_paused_is_not_told_as_new(exchange: FakeBinance) -> None:
     async with live(exchange, clock=MarketClock(exchange), socket=SocketPolicy(paused_s=30.0)) as it:
         await ready(exchange, it)
         await trade_on(exchange, 70)
@@ -240,7 +240,7 @@ async def test_what_waited_while_the_process_was_paused_is_not_told_as_new(excha
     assert min(event.ts for event in prices) >= resumed_ms
 
 
-async def test_resets_at_any_moment_leave_no_hole_and_no_double(exchange: FakeBinance) -> None:  # W7
+async def test_resets_at_any_moment_leave_no_hole_and_no_double(exchange: FakeBinance) -> None:
     async with live(exchange) as it:
         await ready(exchange, it)
         for second in range(0, 600, 13):
@@ -281,7 +281,7 @@ async def test_a_withheld_closing_frame_is_mended_by_a_backfill(exchange: FakeBi
         assert it.sink.gaps == []
 
 
-async def test_doubled_and_reordered_frames_change_nothing(exchange: FakeBinance) -> None:  # W8
+async def test_doubled_and_reordered_frames_change_nothing(exchange: FakeBinance) -> None:
     async with live(exchange) as it:
         await ready(exchange, it)
         with exchange.tamper(duplicate), exchange.tamper(reverse):
@@ -357,7 +357,7 @@ async def test_a_gap_is_told_at_once_and_not_asked_for_again_and_again(exchange:
         assert len(exchange.requests_to("klines")) == asked
 
 
-async def test_a_corrected_candle_is_said_as_such(exchange: FakeBinance) -> None:  # W8
+async def test_a_corrected_candle_is_said_as_such(exchange: FakeBinance) -> None:
     async with live(exchange) as it:
         await ready(exchange, it)
         await trade_on(exchange, 130)

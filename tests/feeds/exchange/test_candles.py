@@ -455,7 +455,7 @@ def check(series: CandleSeries, market: Market, said: Sequence[Outcome]) -> list
 
 @settings(max_examples=400)
 @given(story=stories(shuffled=True))
-def test_any_order_loss_and_repetition_gives_the_same_closed_series_each_said_once(  # W8
+def test_any_order_loss_and_repetition_gives_the_same_closed_series_each_said_once(
     story: tuple[Market, list[tuple[int, int]], list[Question]],
 ) -> None:
     market, heard, questions = story

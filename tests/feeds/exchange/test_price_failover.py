@@ -67,7 +67,7 @@ def test_only_coins_that_are_served_get_a_polled_price() -> None:
     assert unknown.prices == [("coingecko", 2.0)]
 
 
-def test_a_leap_waits_for_a_second_tick_that_agrees() -> None:  # U15
+def test_a_leap_waits_for_a_second_tick_that_agrees() -> None:
     world = World()
     world.stream(100.0)
     world.stream(100_000.0)

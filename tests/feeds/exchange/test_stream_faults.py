@@ -1,7 +1,7 @@
-"""Rows W1-W12 of the fault matrix as the whole feed meets them: what is noticed, how soon, and what it costs.
+"""Faults of the exchange's streams as the whole feed meets them: what it notices, how soon, and what is lost.
 
-What one socket can tell by itself is in test_stream_socket.py, what a series makes of disorder in test_candles.py, and
-how the whole process goes through a proxy in test_process_faults.py; the row stands beside each test there.
+What one socket can notice by itself is in test_stream_socket.py, what a series does with disorder in test_candles.py,
+and how the whole process goes through a proxy in test_process_faults.py.
 """
 
 from collections import Counter
@@ -37,10 +37,10 @@ def repeated(stream: str) -> Callable[[Sequence[Frame]], Iterable[Frame]]:
     return tamper
 
 
-# --- W1: a silent stall ---
+# --- a silent stall ---
 
 
-async def test_a_connection_that_goes_silent_is_succeeded_within_three_cadences() -> None:  # W1
+async def test_a_connection_that_goes_silent_is_succeeded_within_three_cadences() -> None:
     async with lab() as it:
         (old,) = it.exchange.connections
         last = it.it.sink.of("price.BTC")[-1].ts
@@ -55,7 +55,7 @@ async def test_a_connection_that_goes_silent_is_succeeded_within_three_cadences(
         assert len(it.exchange.handshakes) == 2
 
 
-async def test_one_dead_stream_is_asked_for_anew_within_three_cadences_and_its_connection_kept() -> None:  # W1
+async def test_one_dead_stream_is_asked_for_anew_within_three_cadences_and_its_connection_kept() -> None:
     async with lab() as it:
         fault = it.exchange.connections[0].tamper(lost(KLINES))
         took_s = await it.until(lambda: it.asked_anew == [[KLINES]])
@@ -68,7 +68,7 @@ async def test_one_dead_stream_is_asked_for_anew_within_three_cadences_and_its_c
         assert it.it.feed.sockets[0].report.last_error is None
 
 
-async def test_where_asking_anew_does_not_help_the_connection_is_succeeded() -> None:  # W1
+async def test_where_asking_anew_does_not_help_the_connection_is_succeeded() -> None:
     async with lab() as it:
         it.exchange.connections[0].tamper(lost(KLINES))
         await it.until(lambda: len(it.exchange.handshakes) == 2)
@@ -82,7 +82,7 @@ async def test_where_asking_anew_does_not_help_the_connection_is_succeeded() -> 
 
 
 @pytest.mark.parametrize("fault", ["one symbol", "repeats"])
-async def test_a_symbol_that_is_dead_in_every_stream_or_repeats_itself_is_found_out(fault: str) -> None:  # W1
+async def test_a_symbol_that_is_dead_in_every_stream_or_repeats_itself_is_found_out(fault: str) -> None:
     async with lab() as it:
         staged = it.exchange.connections[0].tamper(silence("BTCUSDT") if fault == "one symbol" else repeated(KLINES))
         took_s = await it.until(lambda: it.asked_anew == [[KLINES]])
@@ -92,7 +92,7 @@ async def test_a_symbol_that_is_dead_in_every_stream_or_repeats_itself_is_found_
         it.check()
 
 
-async def test_a_stream_that_is_confirmed_and_never_speaks_is_asked_for_anew() -> None:  # W1, W10
+async def test_a_stream_that_is_confirmed_and_never_speaks_is_asked_for_anew() -> None:
     async with lab() as it:
         eth = kline_stream("ETHUSDT", "1m")
         it.exchange.break_subscribe(SubscribeFault.PRETEND)
@@ -105,7 +105,7 @@ async def test_a_stream_that_is_confirmed_and_never_speaks_is_asked_for_anew() -
         it.check("ohlcv.ETH.1m", "ETHUSDT")
 
 
-async def test_a_quiet_symbol_and_a_market_at_rest_restart_nothing() -> None:  # W1
+async def test_a_quiet_symbol_and_a_market_at_rest_restart_nothing() -> None:
     async with lab() as it:
         it.exchange.quiet("BTCUSDT")
         asked = len(it.exchange.requests)
@@ -119,7 +119,7 @@ async def test_a_quiet_symbol_and_a_market_at_rest_restart_nothing() -> None:  #
         it.check()
 
 
-async def test_with_rest_dead_too_silence_is_believed_in_the_end() -> None:  # W1
+async def test_with_rest_dead_too_silence_is_believed_in_the_end() -> None:
     async with lab(others=1) as it:
         await it.exchange.kill()
         it.exchange.hang_handshakes()
@@ -129,10 +129,10 @@ async def test_with_rest_dead_too_silence_is_believed_in_the_end() -> None:  # W
         assert took_s <= 25.0
 
 
-# --- W2: half-open ---
+# --- half-open ---
 
 
-async def test_a_half_open_connection_is_succeeded_as_soon_as_a_silent_one() -> None:  # W2
+async def test_a_half_open_connection_is_succeeded_as_soon_as_a_silent_one() -> None:
     async with lab() as it:
         (old,) = it.exchange.connections
         old.stall = Stall.ALL
@@ -142,7 +142,7 @@ async def test_a_half_open_connection_is_succeeded_as_soon_as_a_silent_one() -> 
         it.check()
 
 
-# --- W5, W6: the end that is known beforehand ---
+# --- the end that is known beforehand ---
 
 
 class Witness:
@@ -174,7 +174,7 @@ def behind(pushes: int) -> Callable[[Sequence[Frame]], Iterable[Frame]]:
     return tamper
 
 
-async def test_fifty_rotations_lose_no_event_and_double_none() -> None:  # W5
+async def test_fifty_rotations_lose_no_event_and_double_none() -> None:
     # Every other connection is a second behind, so candles may well come three seconds apart.
     quick = SocketPolicy(life_jitter_s=3.0, overlap_s=6.0)
     async with lab(socket=quick, life_s=8.0, candle_cadence_s=2.5) as it:
@@ -209,7 +209,7 @@ async def test_fifty_rotations_lose_no_event_and_double_none() -> None:  # W5
         assert it.exchange.violations == []
 
 
-async def test_an_announced_shutdown_costs_neither_an_event_nor_a_second() -> None:  # W6
+async def test_an_announced_shutdown_costs_neither_an_event_nor_a_second() -> None:
     async with lab(others=1) as it:
         witness = Witness(it.exchange)
         await it.pass_time(2.0)
@@ -231,10 +231,10 @@ async def test_a_connection_can_be_rotated_on_request() -> None:
         assert it.it.feed.sockets[0].report.last_rotation == "asked to"
 
 
-# --- W7: torn off ---
+# --- torn off ---
 
 
-async def test_a_connection_torn_off_in_mid_frame_costs_the_missing_rows_and_no_more() -> None:  # W7
+async def test_a_connection_torn_off_in_mid_frame_costs_the_missing_rows_and_no_more() -> None:
     async with lab() as it:
         await it.until(lambda: it.exchange.now_ms % MINUTE_MS == 50_000)
         before = len(it.exchange.requests_to("klines"))

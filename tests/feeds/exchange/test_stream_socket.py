@@ -212,7 +212,7 @@ async def test_with_nothing_wanted_it_leaves_and_rests_until_something_is(exchan
 
 
 @pytest.mark.parametrize("fault", [SubscribeFault.SWALLOW, SubscribeFault.DENY])
-async def test_a_subscription_that_is_refused_or_ignored_is_asked_for_again(  # W10
+async def test_a_subscription_that_is_refused_or_ignored_is_asked_for_again(
     exchange: FakeBinance, fault: SubscribeFault
 ) -> None:
     exchange.break_subscribe(fault, times=2)
@@ -231,7 +231,7 @@ async def test_a_subscription_that_is_refused_or_ignored_is_asked_for_again(  # 
         assert exchange.violations == []
 
 
-async def test_a_frame_is_as_good_as_the_answer_that_does_not_come(exchange: FakeBinance) -> None:  # W10
+async def test_a_frame_is_as_good_as_the_answer_that_does_not_come(exchange: FakeBinance) -> None:
     exchange.break_subscribe(SubscribeFault.NO_ACK)
     async with world(exchange) as it:
         socket = it.socket(ALL)
@@ -277,7 +277,7 @@ async def test_after_a_reconnect_every_stream_is_confirmed_anew(exchange: FakeBi
 
 
 @pytest.mark.parametrize("code", [None, 1000, 1013])
-async def test_a_peer_that_accepts_and_closes_is_not_asked_ten_times_a_minute(  # W3
+async def test_a_peer_that_accepts_and_closes_is_not_asked_ten_times_a_minute(
     exchange: FakeBinance, code: int | None
 ) -> None:
     exchange.close_on_accept(code)
@@ -324,7 +324,7 @@ async def test_the_delay_is_forgiven_only_after_a_stretch_of_real_data(exchange:
         (403, "5", 3600.0),
     ],
 )
-async def test_a_refused_handshake_is_not_repeated_before_its_time(  # W4
+async def test_a_refused_handshake_is_not_repeated_before_its_time(
     exchange: FakeBinance, status: int, retry_after: str | None, rest_s: float
 ) -> None:
     exchange.refuse_handshakes(status, times=1, retry_after=retry_after)
@@ -386,7 +386,7 @@ async def test_a_closed_port_and_a_name_that_is_none_are_failures_like_others() 
 
 
 @pytest.mark.parametrize("spoken", [True, False])
-async def test_a_peer_that_does_not_even_answer_a_ping_is_left(exchange: FakeBinance, spoken: bool) -> None:  # W2
+async def test_a_peer_that_does_not_even_answer_a_ping_is_left(exchange: FakeBinance, spoken: bool) -> None:
     async with world(exchange) as it:
         socket = it.socket(KLINES)
         await it.until(lambda: exchange.subscribed(KLINES))
@@ -412,7 +412,7 @@ async def test_a_peer_that_rests_and_answers_pings_is_kept(exchange: FakeBinance
 
 
 @pytest.mark.parametrize("how", ["abort", "mid_frame", "1006", "1001", "1011", "1012", "1013"])
-async def test_a_lost_connection_is_made_anew(exchange: FakeBinance, how: str) -> None:  # W7
+async def test_a_lost_connection_is_made_anew(exchange: FakeBinance, how: str) -> None:
     async with world(exchange) as it:
         socket = it.socket(ALL)
         await it.until(lambda: exchange.subscribed(ALL))
@@ -436,7 +436,7 @@ async def test_a_lost_connection_is_made_anew(exchange: FakeBinance, how: str) -
 # --- successors ---
 
 
-async def test_before_its_day_is_over_a_connection_has_a_successor(exchange: FakeBinance) -> None:  # W5
+async def test_before_its_day_is_over_a_connection_has_a_successor(exchange: FakeBinance) -> None:
     async with world(exchange) as it:
         it.lively = {ALL, KLINES}
         socket = it.socket(ALL, KLINES)
@@ -456,7 +456,7 @@ async def test_before_its_day_is_over_a_connection_has_a_successor(exchange: Fak
         assert it.confirmed == Counter([ALL, KLINES]), "nothing was missing, so nothing is asked for"
 
 
-async def test_an_announced_shutdown_is_followed_to_another_host_without_a_break(exchange: FakeBinance) -> None:  # W6
+async def test_an_announced_shutdown_is_followed_to_another_host_without_a_break(exchange: FakeBinance) -> None:
     async with FakeBinance(limits=Limits(time_scale=1e-6)) as other, world(exchange, other) as it:
         it.lively = {ALL}
         it.trading = True
@@ -469,7 +469,7 @@ async def test_an_announced_shutdown_is_followed_to_another_host_without_a_break
         await it.until(lambda: not exchange.connections)
 
 
-async def test_when_the_old_connection_ends_too_early_the_successor_takes_over_and_the_span_is_looked_into(  # W6
+async def test_when_the_old_connection_ends_too_early_the_successor_takes_over_and_the_span_is_looked_into(
     exchange: FakeBinance,
 ) -> None:
     async with world(exchange) as it:
@@ -561,7 +561,7 @@ async def test_rotating_without_a_connection_or_twice_does_nothing_more(exchange
 # --- frames ---
 
 
-async def test_bad_frames_cost_only_themselves(exchange: FakeBinance) -> None:  # W9
+async def test_bad_frames_cost_only_themselves(exchange: FakeBinance) -> None:
     async with world(exchange) as it:
         it.socket(ALL, KLINES)
         await it.until(lambda: exchange.subscribed(ALL, KLINES))
@@ -578,7 +578,7 @@ async def test_bad_frames_cost_only_themselves(exchange: FakeBinance) -> None:  
         assert connection.is_open
 
 
-async def test_a_frame_beyond_all_measure_costs_the_connection_and_no_more(exchange: FakeBinance) -> None:  # W9
+async def test_a_frame_beyond_all_measure_costs_the_connection_and_no_more(exchange: FakeBinance) -> None:
     async with world(exchange) as it:
         socket = it.socket(ALL)
         await it.until(lambda: exchange.subscribed(ALL))

@@ -1,4 +1,4 @@
-"""News feeds read: every form an outlet gives them, and row U17 of the fault matrix at the parser."""
+"""News feeds: every form in which outlets publish them, and what hostile ones send."""
 
 import asyncio
 import contextlib
@@ -272,7 +272,7 @@ def test_an_item_without_a_title_is_called_by_its_description() -> None:
     assert titles(read(body)) == ["A short note."]
 
 
-# --- U17: what hostile feeds send ---
+# --- what hostile feeds send ---
 
 
 @pytest.mark.parametrize(
