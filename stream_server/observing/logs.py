@@ -133,7 +133,10 @@ class NonBlockingStderr(logging.StreamHandler[TextIO]):
                 if not _is_ready(number):
                     raise BlockingIOError
                 os.write(number, line[start : start + PIPE_BYTES])
-        self.lost = 0 if writing.fault is None else self.lost + 1
+        if writing.fault is None:
+            self.lost = 0
+        else:
+            self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
         """Count the line as lost: there is nowhere else to report it."""
