@@ -1,6 +1,6 @@
 # syntax=docker/dockerfile:1
-# Works as a Hugging Face Docker Space as it is: port 7860, user 1000, nothing written outside /app.
-# By digest: the same bytes each time. Dependabot and `docker buildx imagetools inspect python:3.11-slim` know newer ones.
+# Runs unchanged as a Hugging Face Docker Space: port 7860, user 1000, nothing written outside /app.
+# Pinned by digest, so that every build has the same bytes. Dependabot and `docker buildx imagetools inspect python:3.11-slim` find newer ones.
 FROM python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad5a0412fd5bfc7
 
 RUN useradd --create-home --uid 1000 app

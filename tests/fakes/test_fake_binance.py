@@ -1,4 +1,4 @@
-"""The fake Binance keeps Binance's word, and breaks it only where a test asks it to."""
+"""Tests that the fake Binance behaves as Binance documents, and misbehaves only on request."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 def connect(exchange: FakeBinance, *streams: str, path: str = "/stream") -> websockets.connect:
-    """A combined connection that hears `streams`."""
+    """Open a combined connection with these streams."""
     query = f"?streams={'/'.join(map(quote, streams))}" if streams else ""
     return websockets.connect(
         exchange.ws_url + path + query, proxy=None, ping_interval=None, compression=None, close_timeout=0.5
@@ -72,7 +72,7 @@ async def ask(client: ClientConnection, method: str, params: list[object] | None
 
 
 async def raw_until_fence(client: ClientConnection) -> list[bytes]:
-    """Every frame sent before the answer to a request we make now."""
+    """Return every frame sent before the answer to a request made now."""
     await ask(client, "LIST_SUBSCRIPTIONS", id_="fence")
     frames: list[bytes] = []
     async with asyncio.timeout(30):
@@ -83,14 +83,14 @@ async def raw_until_fence(client: ClientConnection) -> list[bytes]:
             frames.append(frame)
 
 
-async def heard(client: ClientConnection, stream: str | None = None) -> list[dict[str, object]]:
-    """The combined events sent so far (of one stream)."""
+async def events_so_far(client: ClientConnection, stream: str | None = None) -> list[dict[str, object]]:
+    """Return the combined events sent so far (of one stream)."""
     events = [orjson.loads(frame) for frame in await raw_until_fence(client)]
     return [event for event in events if stream in (None, event.get("stream"))]
 
 
-async def klines_heard(client: ClientConnection, stream: str = KLINES) -> list[dict[str, object]]:
-    return [event["data"]["k"] for event in await heard(client, stream)]  # type: ignore[index]
+async def klines_so_far(client: ClientConnection, stream: str = KLINES) -> list[dict[str, object]]:
+    return [event["data"]["k"] for event in await events_so_far(client, stream)]  # type: ignore[index]
 
 
 async def get(http: aiohttp.ClientSession, exchange: FakeBinance, path: str, **query: str) -> tuple[int, object]:
@@ -98,7 +98,7 @@ async def get(http: aiohttp.ClientSession, exchange: FakeBinance, path: str, **q
         return response.status, await response.json()
 
 
-def told(candle: Candle) -> dict[str, object]:
+def kline_of(candle: Candle) -> dict[str, object]:
     return candle.event(0)["k"]  # type: ignore[return-value]
 
 
@@ -129,14 +129,14 @@ def test_history_agrees_with_itself_at_every_interval(symbol: str) -> None:
 
 
 @pytest.mark.parametrize("interval", ["1s", "1m", "1h", "1d"])
-def test_the_average_price_of_every_candle_lies_within_it(interval: str) -> None:
+def test_the_average_price_of_every_candle_is_between_its_low_and_high(interval: str) -> None:
     for symbol in ("BTCUSDT", "ETHBTC", "XRPUSDT"):
         for candle in Market().candles(symbol, interval)[:-1]:
             average = float(candle.quote_volume) / float(candle.volume)
             assert float(candle.low) * 0.99999 <= average <= float(candle.high) * 1.00001
 
 
-def test_what_is_traded_live_agrees_at_every_interval_across_the_start() -> None:
+def test_live_trades_agree_at_every_interval_across_the_start() -> None:
     start_ms = START_MS + 17 * MINUTE_MS + 23_000
     market, unwatched = Market(start_ms=start_ms), Market(start_ms=start_ms)
     for interval in INTERVALS:
@@ -155,7 +155,7 @@ def test_what_is_traded_live_agrees_at_every_interval_across_the_start() -> None
 
 
 @pytest.mark.parametrize("interval", INTERVALS)
-def test_there_is_unbroken_history_of_every_interval(interval: str) -> None:
+def test_every_interval_has_an_unbroken_history(interval: str) -> None:
     candles = Market().candles("ETHUSDT", interval)
     assert len(candles) == {"1w": 484, "1M": 112}.get(interval, 1000)
     for earlier, later in itertools.pairwise(candles):
@@ -164,7 +164,7 @@ def test_there_is_unbroken_history_of_every_interval(interval: str) -> None:
     assert [candle.closed for candle in candles] == [True] * (len(candles) - 1) + [False]
 
 
-def test_the_same_seed_makes_the_same_market_and_another_seed_another_one() -> None:
+def test_the_same_seed_makes_the_same_market_and_another_seed_a_different_one() -> None:
     def story(seed: int) -> list[Candle]:
         market = Market(seed=seed)
         for _ in range(90):
@@ -196,14 +196,14 @@ async def test_a_pair_can_be_listed_and_stopped_while_it_runs(
         exchange.advance(30)
         exchange.list_pair(Pair("NEWUSDT", "NEW", "USDT", "2.5", listed_ms=exchange.now_ms))
         exchange.advance(90)
-        events = await heard(client, "newusdt@kline_1m")
+        events = await events_so_far(client, "newusdt@kline_1m")
         first = exchange.candles("NEWUSDT", "1m")[0]
         assert (first.open_ms, first.trades) == (START_MS, 30)
-        assert told(first) in [event["data"]["k"] for event in events]  # type: ignore[index]
+        assert kline_of(first) in [event["data"]["k"] for event in events]  # type: ignore[index]
 
         exchange.set_status("BTCUSDT", Status.BREAK)
         exchange.advance(120)
-        assert await heard(client, "btcusdt@kline_1m") == []
+        assert await events_so_far(client, "btcusdt@kline_1m") == []
     assert exchange.candles("BTCUSDT", "1m")[-1].open_ms == START_MS + MINUTE_MS
     _, info = await get(http, exchange, "exchangeInfo", symbols='["BTCUSDT","NEWUSDT"]')
     assert [row["status"] for row in info["symbols"]] == ["BREAK", "TRADING"]  # type: ignore[index]
@@ -212,7 +212,7 @@ async def test_a_pair_can_be_listed_and_stopped_while_it_runs(
 # Streams
 
 
-async def test_a_raw_stream_is_bare_and_a_combined_one_is_wrapped(exchange: FakeBinance) -> None:
+async def test_a_raw_stream_sends_bare_events_and_a_combined_one_wraps_them(exchange: FakeBinance) -> None:
     async with connect(exchange, path=f"/ws/{KLINES}") as raw, connect(exchange, KLINES) as combined:
         exchange.advance(2)
         (bare,) = await raw_until_fence(raw)
@@ -229,7 +229,7 @@ async def test_events_have_the_fields_of_the_documented_samples(exchange: FakeBi
     }
     async with connect(exchange, *streams) as client:
         exchange.advance(2)
-        events = await heard(client)
+        events = await events_so_far(client)
     for stream, keys in streams.items():
         event = next(event["data"] for event in events if event["stream"] == stream)
         assert isinstance(event, dict)
@@ -238,13 +238,13 @@ async def test_events_have_the_fields_of_the_documented_samples(exchange: FakeBi
     assert kline.keys() == set("tTsifLocHhlvnxqVQB") - {"H"}
 
 
-async def test_the_array_holds_only_pairs_that_changed(exchange: FakeBinance) -> None:
+async def test_the_array_contains_only_pairs_that_changed(exchange: FakeBinance) -> None:
     exchange.quiet("ETHUSDT")
     async with connect(exchange, "!miniTicker@arr") as client:
         exchange.advance(1)
         exchange.advance(1, only=["币安人生USDT"])
         exchange.advance(1, only=[])
-        first, second = await heard(client)
+        first, second = await events_so_far(client)
     symbols = {row["s"] for row in first["data"]}  # type: ignore[attr-defined]
     assert "BTCUSDT" in symbols
     assert symbols.isdisjoint({"ETHUSDT", "MATICUSDT"})
@@ -254,11 +254,11 @@ async def test_the_array_holds_only_pairs_that_changed(exchange: FakeBinance) ->
 async def test_klines_come_every_two_seconds_and_a_final_one_at_the_close(exchange: FakeBinance) -> None:
     async with connect(exchange, KLINES) as client:
         exchange.advance(64)
-        klines = await klines_heard(client)
-    assert len(klines) == 29 + 1 + 2  # updates, the close (which is the 30th update), updates of the next one
+        klines = await klines_so_far(client)
+    assert len(klines) == 29 + 1 + 2  # 29 updates, the close (the 30th update), and 2 updates of the next candle
     assert [kline["x"] for kline in klines] == [False] * 29 + [True] + [False] * 2
-    assert klines[29] == told(exchange.candles("BTCUSDT", "1m")[-2])
-    assert klines[-1] == told(exchange.candles("BTCUSDT", "1m")[-1])
+    assert klines[29] == kline_of(exchange.candles("BTCUSDT", "1m")[-2])
+    assert klines[-1] == kline_of(exchange.candles("BTCUSDT", "1m")[-1])
 
 
 @pytest.mark.parametrize("interval", INTERVALS)
@@ -267,11 +267,11 @@ async def test_every_interval_streams_and_closes(interval: str) -> None:
     stream = f"ethusdt@kline_{interval}"
     async with FakeBinance(start_ms=start_ms) as exchange, connect(exchange, stream) as client:
         exchange.advance(4)
-        klines = await klines_heard(client, stream)
+        klines = await klines_so_far(client, stream)
         closed = [kline for kline in klines if kline["x"]]
         assert closed
         assert closed[-1]["T"] == (start_ms + 2_000 if interval != "1s" else start_ms + 4_000) - 1
-        truth = {candle.open_ms: told(candle) for candle in exchange.candles("ETHUSDT", interval, limit=9)}
+        truth = {candle.open_ms: kline_of(candle) for candle in exchange.candles("ETHUSDT", interval, limit=9)}
         assert all(truth[int(str(kline["t"]))] == kline for kline in closed)
 
 
@@ -279,7 +279,7 @@ async def test_a_quiet_pair_closes_flat_candles(exchange: FakeBinance) -> None:
     exchange.quiet("BTCUSDT")
     async with connect(exchange, KLINES) as client:
         exchange.advance(120)
-        first, second = await klines_heard(client)
+        first, second = await klines_so_far(client)
     assert first["x"] is second["x"] is True
     assert second["n"] == 0
     assert second["o"] == second["c"] == exchange.price("BTCUSDT")
@@ -288,16 +288,16 @@ async def test_a_quiet_pair_closes_flat_candles(exchange: FakeBinance) -> None:
 async def test_a_long_step_still_closes_every_candle_in_order(exchange: FakeBinance) -> None:
     async with connect(exchange, KLINES) as client:
         exchange.advance(3600, step_s=600)
-        closed = [kline for kline in await klines_heard(client) if kline["x"]]
+        closed = [kline for kline in await klines_so_far(client) if kline["x"]]
     assert [kline["t"] for kline in closed] == [START_MS + n * MINUTE_MS for n in range(60)]
-    assert closed == [told(candle) for candle in exchange.candles("BTCUSDT", "1m")[-61:-1]]
+    assert closed == [kline_of(candle) for candle in exchange.candles("BTCUSDT", "1m")[-61:-1]]
 
 
-async def test_a_trade_made_by_the_test_shows_everywhere(exchange: FakeBinance) -> None:
+async def test_a_trade_made_by_the_test_appears_on_every_stream(exchange: FakeBinance) -> None:
     async with connect(exchange, "btcusdt@aggTrade", "btcusdt@miniTicker", KLINES) as client:
         exchange.trade("BTCUSDT", "99999.99", "0.5")
         exchange.advance(2, only=[])
-        events = {str(event["stream"]): event["data"] for event in await heard(client)}
+        events = {str(event["stream"]): event["data"] for event in await events_so_far(client)}
     assert events["btcusdt@aggTrade"]["p"] == "99999.99000000"  # type: ignore[index]
     assert events["btcusdt@miniTicker"]["c"] == "99999.99000000"  # type: ignore[index]
     assert events[KLINES]["k"]["h"] == "99999.99000000"  # type: ignore[index]
@@ -309,7 +309,7 @@ async def test_unknown_but_well_formed_streams_are_accepted_and_silent(exchange:
         await ask(client, "SUBSCRIBE", ["nopeusdt@kline_1m", "BTCUSDT@kline_1m", "btcusdt@kline_7m", "x"])
         assert orjson.loads(await client.recv()) == {"result": None, "id": 1}
         exchange.advance(60)
-        assert await heard(client) == []
+        assert await events_so_far(client) == []
 
 
 async def test_control_messages_are_acknowledged_unwrapped_between_events(exchange: FakeBinance) -> None:
@@ -337,7 +337,7 @@ async def test_combined_wrapping_is_a_property(exchange: FakeBinance) -> None:
             {"result": None, "id": 2},
         ]
         exchange.advance(2)
-        assert [event["stream"] for event in await heard(client)] == [KLINES]
+        assert [event["stream"] for event in await events_so_far(client)] == [KLINES]
 
 
 @pytest.mark.parametrize(
@@ -360,7 +360,7 @@ async def test_a_bad_request_gets_an_error_and_the_connection_lives(
         await client.send(request_text)
         assert orjson.loads(await client.recv())["code"] == code
         exchange.advance(2)
-        assert len(await heard(client)) == 1
+        assert len(await events_so_far(client)) == 1
 
 
 # Limits
@@ -381,7 +381,7 @@ async def test_a_sixth_message_in_a_second_disconnects(exchange: FakeBinance) ->
     assert exchange.busiest_second == 6
 
 
-async def test_five_messages_in_every_second_are_fine(exchange: FakeBinance) -> None:
+async def test_five_messages_in_every_second_are_allowed(exchange: FakeBinance) -> None:
     async with connect(exchange) as client:
         for _ in range(3):
             for number in range(5):
@@ -392,7 +392,7 @@ async def test_five_messages_in_every_second_are_fine(exchange: FakeBinance) -> 
     assert exchange.busiest_second == 5
 
 
-async def test_a_connection_holds_1024_streams_and_not_one_more(exchange: FakeBinance) -> None:
+async def test_a_connection_accepts_1024_streams_and_no_more(exchange: FakeBinance) -> None:
     names: list[object] = [f"s{number}@kline_1m" for number in range(1024)]
     async with connect(exchange) as client:
         await ask(client, "SUBSCRIBE", names)
@@ -461,7 +461,7 @@ async def test_a_connection_lives_24_hours(exchange: FakeBinance) -> None:
     assert exchange.violations == []
 
 
-async def test_a_reader_too_slow_for_its_backlog_is_cut() -> None:
+async def test_a_reader_that_is_too_slow_for_its_backlog_is_disconnected() -> None:
     async with FakeBinance(limits=Limits(backlog_bytes=100_000)) as exchange, connect(exchange, KLINES):
         exchange.flood(KLINES, 100_000)
         await exchange.until(lambda: not exchange.connections)
@@ -471,10 +471,10 @@ async def test_a_reader_too_slow_for_its_backlog_is_cut() -> None:
 # REST
 
 
-async def test_rest_and_stream_and_truth_agree(exchange: FakeBinance, http: aiohttp.ClientSession) -> None:
+async def test_rest_streams_and_the_market_agree(exchange: FakeBinance, http: aiohttp.ClientSession) -> None:
     async with connect(exchange, KLINES) as client:
         exchange.advance(200)
-        closed = [kline for kline in await klines_heard(client) if kline["x"]]
+        closed = [kline for kline in await klines_so_far(client) if kline["x"]]
     _, rows = await get(http, exchange, "klines", symbol="BTCUSDT", interval="1m", limit="4")
     assert rows == [candle.row() for candle in exchange.candles("BTCUSDT", "1m", limit=4)]
     assert isinstance(rows, list)
@@ -521,7 +521,7 @@ async def test_klines_are_paged_from_a_start_or_back_from_now(
         ("exchangeInfo", {"symbol": "MATICUSDT", "symbolStatus": "TRADING"}, -1220),
     ],
 )
-async def test_a_bad_question_gets_binances_own_error(
+async def test_a_bad_request_gets_binances_own_error(
     exchange: FakeBinance, http: aiohttp.ClientSession, path: str, query: dict[str, str], code: int
 ) -> None:
     status, body = await get(http, exchange, path, **query)
@@ -529,7 +529,7 @@ async def test_a_bad_question_gets_binances_own_error(
     assert exchange.requests[-1].status == 400
 
 
-async def test_exchange_info_tells_dead_and_non_ascii_pairs(exchange: FakeBinance, http: aiohttp.ClientSession) -> None:
+async def test_exchange_info_lists_dead_and_non_ascii_pairs(exchange: FakeBinance, http: aiohttp.ClientSession) -> None:
     _, info = await get(http, exchange, "exchangeInfo")
     assert isinstance(info, dict)
     pairs = {row["symbol"]: row for row in info["symbols"]}
@@ -592,11 +592,11 @@ async def test_weight_is_counted_as_binance_counts_it(exchange: FakeBinance, htt
 
 
 def start_minute(exchange: FakeBinance) -> None:
-    """Turn the clock to a fresh minute, so that no real second falls between two of them."""
+    """Advance the clock to a new minute, so that the test does not cross a minute in real time."""
     exchange.pass_time(60 - exchange.clock_s % 60)
 
 
-async def test_over_the_limit_comes_429_then_418_and_time_heals() -> None:
+async def test_over_the_limit_requests_get_429_then_418_until_time_has_passed() -> None:
     limits = Limits(weight_per_minute=40, refusals_before_ban=2)
     async with FakeBinance(limits=limits) as exchange, aiohttp.ClientSession() as http:
         start_minute(exchange)
@@ -614,7 +614,7 @@ async def test_over_the_limit_comes_429_then_418_and_time_heals() -> None:
         assert (await get(http, exchange, "ping"))[0] == 200
 
 
-async def test_the_date_header_tells_market_time(exchange: FakeBinance, http: aiohttp.ClientSession) -> None:
+async def test_the_date_header_is_market_time(exchange: FakeBinance, http: aiohttp.ClientSession) -> None:
     exchange.advance(90)
     async with http.get(f"{exchange.rest_url}/api/v3/time") as response:
         server_ms = (await response.json())["serverTime"]
@@ -671,7 +671,7 @@ async def test_a_handshake_can_hang(exchange: FakeBinance) -> None:
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1011, 1012, 1013])
-async def test_it_closes_with_the_code_it_is_told(exchange: FakeBinance, code: int) -> None:
+async def test_it_closes_with_a_given_code(exchange: FakeBinance, code: int) -> None:
     async with connect(exchange) as client:
         exchange.close_all(code, "because")
         with pytest.raises(ConnectionClosed) as closed:
@@ -681,7 +681,7 @@ async def test_it_closes_with_the_code_it_is_told(exchange: FakeBinance, code: i
 
 
 @pytest.mark.parametrize("how", ["abort", "1006", "mid_frame"])
-async def test_a_reset_is_seen_as_no_close_at_all(exchange: FakeBinance, how: str) -> None:
+async def test_a_reset_reaches_the_client_without_a_close_frame(exchange: FakeBinance, how: str) -> None:
     async with connect(exchange) as client:
         (connection,) = exchange.connections
         acts: dict[str, Callable[[], None]] = {
@@ -712,13 +712,13 @@ async def test_the_whole_exchange_goes_down_and_comes_back_on_its_port(
     await exchange.revive()
     async with connect(exchange, KLINES) as client:
         exchange.advance(2)
-        assert len(await klines_heard(client)) == 1
+        assert len(await klines_so_far(client)) == 1
     _, rows = await get(http, exchange, "klines", symbol="BTCUSDT", interval="1m", limit="4")
     assert isinstance(rows, list)
     assert [row[0] for row in rows] == [START_MS + n * MINUTE_MS for n in range(4)]
 
 
-async def test_it_can_go_down_and_come_back_again_and_again(exchange: FakeBinance) -> None:
+async def test_it_can_go_down_and_come_back_many_times(exchange: FakeBinance) -> None:
     for _ in range(5):
         async with connect(exchange):
             await exchange.kill()
@@ -730,13 +730,13 @@ async def test_a_stall_of_data_still_answers_pings(exchange: FakeBinance) -> Non
         exchange.stall = Stall.DATA
         exchange.advance(60)
         await asyncio.wait_for(await client.ping(), 30)
-        assert await heard(client) == []
+        assert await events_so_far(client) == []
         exchange.stall = Stall.NONE
         exchange.advance(2)
-        assert len(await heard(client)) == 1
+        assert len(await events_so_far(client)) == 1
 
 
-async def test_a_full_stall_answers_nothing(exchange: FakeBinance) -> None:
+async def test_a_full_stall_sends_nothing(exchange: FakeBinance) -> None:
     async with connect(exchange, KLINES) as client:
         (connection,) = exchange.connections
         connection.stall = Stall.ALL
@@ -746,7 +746,7 @@ async def test_a_full_stall_answers_nothing(exchange: FakeBinance) -> None:
         assert not pong.done()
         connection.stall = Stall.NONE
         exchange.advance(2)
-        assert len(await heard(client)) == 1
+        assert len(await events_so_far(client)) == 1
 
 
 async def test_a_shutdown_is_announced_as_each_connection_reads(exchange: FakeBinance) -> None:
@@ -782,7 +782,7 @@ async def test_a_subscribe_can_fail(exchange: FakeBinance, fault: SubscribeFault
     assert any("stream" in frame for frame in frames) is data
 
 
-async def test_one_symbol_can_be_dead_while_the_others_live(exchange: FakeBinance) -> None:
+async def test_one_symbol_can_be_silent_while_others_stream(exchange: FakeBinance) -> None:
     async with connect(exchange, KLINES, "ethusdt@kline_1m", "!miniTicker@arr") as client:
         with exchange.tamper(silence("BTCUSDT")):
             exchange.advance(2)
@@ -797,20 +797,20 @@ async def test_closing_frames_can_be_withheld_from_one_connection(exchange: Fake
     async with connect(exchange, KLINES) as deprived, connect(exchange, KLINES) as other:
         exchange.connections[0].tamper(withhold_closes)
         exchange.advance(62)
-        assert [kline["x"] for kline in await klines_heard(other)].count(True) == 1
-        klines = await klines_heard(deprived)
+        assert [kline["x"] for kline in await klines_so_far(other)].count(True) == 1
+        klines = await klines_so_far(deprived)
         assert [kline["x"] for kline in klines].count(True) == 0
         assert klines[-1]["t"] == START_MS + MINUTE_MS
 
 
-async def test_frames_can_be_doubled_and_reordered_at_once(exchange: FakeBinance) -> None:
+async def test_frames_can_be_duplicated_and_reordered_at_the_same_time(exchange: FakeBinance) -> None:
     exchange.advance(58)
     async with connect(exchange, KLINES) as client:
         exchange.tamper(Swap())
         exchange.tamper(duplicate)
         exchange.tamper(reverse)
         exchange.advance(4)
-        klines = await klines_heard(client)
+        klines = await klines_so_far(client)
         assert [(kline["x"], kline["t"]) for kline in klines] == [
             (True, START_MS),
             (True, START_MS),
@@ -819,15 +819,15 @@ async def test_frames_can_be_doubled_and_reordered_at_once(exchange: FakeBinance
         ]
         exchange.heal()
         exchange.advance(2)
-        assert len(await klines_heard(client)) == 1
+        assert len(await klines_so_far(client)) == 1
 
 
-async def test_two_moments_can_be_swapped(exchange: FakeBinance) -> None:
+async def test_two_batches_can_be_swapped(exchange: FakeBinance) -> None:
     exchange.advance(58)
     async with connect(exchange, KLINES) as client:
         exchange.tamper(Swap())
         exchange.advance(4)
-        assert [kline["x"] for kline in await klines_heard(client)] == [False, True]
+        assert [kline["x"] for kline in await klines_so_far(client)] == [False, True]
 
 
 @pytest.mark.parametrize("kind", [kind for kind in Spoil if kind not in (Spoil.BAD_UTF8, Spoil.TOO_BIG)])
@@ -856,7 +856,7 @@ async def test_one_frame_can_be_bad_and_the_next_is_good(exchange: FakeBinance, 
 
 
 def well_formed(frame: bytes) -> bool:
-    """Whether a combined frame holds what Binance promises, as far as `Spoil` breaks it."""
+    """Whether a combined frame has what Binance documents, as far as `Spoil` breaks it."""
     try:
         event = orjson.loads(frame)["data"]
     except orjson.JSONDecodeError:
@@ -894,13 +894,13 @@ async def test_a_closed_candle_can_be_corrected_late(exchange: FakeBinance, http
     exchange.advance(120)
     async with connect(exchange, KLINES) as client:
         corrected = exchange.correct("BTCUSDT", "1m", START_MS, close="1.5")
-        (kline,) = await klines_heard(client)
+        (kline,) = await klines_so_far(client)
     assert (kline["t"], kline["c"], kline["x"]) == (START_MS, "1.50000000", True)
     _, rows = await get(http, exchange, "klines", symbol="BTCUSDT", interval="1m", startTime=str(START_MS))
     assert rows[0] == corrected.row()  # type: ignore[index]
 
 
-async def test_a_flood_arrives_whole(exchange: FakeBinance) -> None:
+async def test_a_flood_arrives_completely(exchange: FakeBinance) -> None:
     async with connect(exchange, "!miniTicker@arr") as client:
         exchange.flood("!miniTicker@arr", 2_000)
         assert len(await raw_until_fence(client)) == 2_000
@@ -915,7 +915,7 @@ async def test_the_exchange_can_have_a_hole_of_its_own(exchange: FakeBinance, ht
     assert [row[0] for row in rows] == [START_MS + n * MINUTE_MS for n in (-4, -1, 0)]  # type: ignore[attr-defined]
 
 
-async def test_a_path_is_broken_for_so_many_requests(exchange: FakeBinance, http: aiohttp.ClientSession) -> None:
+async def test_a_path_can_fail_for_a_number_of_requests(exchange: FakeBinance, http: aiohttp.ClientSession) -> None:
     refusal = {"code": -1003, "msg": "Too much request weight used"}
     exchange.break_rest("klines", RestFault(status=429, headers={"Retry-After": "7"}, body=refusal), times=2)
     seen = [await get(http, exchange, "klines", symbol="BTCUSDT", interval="1m", limit="1") for _ in range(3)]
@@ -933,7 +933,7 @@ async def test_a_true_body_can_be_changed(exchange: FakeBinance, http: aiohttp.C
     assert {len(row) for row in rows} == {6}  # type: ignore[attr-defined]
 
 
-async def test_a_body_can_be_anything(exchange: FakeBinance, http: aiohttp.ClientSession) -> None:
+async def test_a_body_can_be_replaced_by_anything(exchange: FakeBinance, http: aiohttp.ClientSession) -> None:
     html = RestFault(body="<html>", headers={"Content-Type": "text/html"})
     for fault, body in ((html, b"<html>"), (RestFault(body=b""), b""), (RestFault(body="[1,"), b"[1,")):
         exchange.break_rest("ping", fault, times=1)
@@ -961,7 +961,7 @@ async def test_a_reply_can_hang(exchange: FakeBinance, http: aiohttp.ClientSessi
     assert (await get(http, exchange, "time"))[0] == 200
 
 
-async def test_a_reply_can_be_late_and_drip(exchange: FakeBinance, http: aiohttp.ClientSession) -> None:
+async def test_a_reply_can_be_late_and_slow(exchange: FakeBinance, http: aiohttp.ClientSession) -> None:
     exchange.break_rest("time", RestFault(delay_s=0.05, drip_s=0.002))
     loop = asyncio.get_running_loop()
     started_s = loop.time()
@@ -973,7 +973,7 @@ async def test_a_reply_can_be_late_and_drip(exchange: FakeBinance, http: aiohttp
 # The tool itself
 
 
-async def test_waiting_ends_with_what_the_exchange_saw(exchange: FakeBinance) -> None:
+async def test_a_wait_that_times_out_reports_what_the_exchange_received(exchange: FakeBinance) -> None:
     with pytest.raises(TimeoutError, match=r"0 handshakes .* 0 open connections"):
         await exchange.until(lambda: exchange.connections, timeout_s=0.01)
 
@@ -985,10 +985,10 @@ async def test_it_runs_by_itself_in_real_time(exchange: FakeBinance) -> None:
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
-        assert [kline["x"] for kline in await klines_heard(client)].count(True) == 1
+        assert [kline["x"] for kline in await klines_so_far(client)].count(True) == 1
 
 
-async def test_a_gone_client_is_forgotten(exchange: FakeBinance) -> None:
+async def test_a_disconnected_client_is_forgotten(exchange: FakeBinance) -> None:
     async with connect(exchange, KLINES):
         assert exchange.streams == {KLINES}
     await exchange.until(lambda: not exchange.streams)
@@ -997,21 +997,21 @@ async def test_a_gone_client_is_forgotten(exchange: FakeBinance) -> None:
     exchange.advance(2)
 
 
-async def test_several_exchanges_live_side_by_side() -> None:
+async def test_several_exchanges_run_side_by_side() -> None:
     pairs = [Pair("AAABBB", "AAA", "BBB", "1.5")]
     async with FakeBinance(pairs) as one, FakeBinance() as two:
         assert one.port != two.port
         assert len(one.market.instruments) == 1
 
 
-def test_it_works_on_uvloop() -> None:
+def test_the_fake_works_on_uvloop() -> None:
     uvloop = pytest.importorskip("uvloop")
 
     async def journey() -> None:
         async with FakeBinance() as exchange, aiohttp.ClientSession() as http:
             async with connect(exchange, KLINES) as client:
                 exchange.advance(2)
-                assert len(await klines_heard(client)) == 1
+                assert len(await klines_so_far(client)) == 1
                 exchange.connections[0].reset_mid_frame()
                 with pytest.raises(ConnectionClosedError) as closed:
                     await client.recv()
@@ -1022,6 +1022,6 @@ def test_it_works_on_uvloop() -> None:
                 await exchange.revive()
             async with connect(exchange, KLINES) as client:
                 exchange.advance(2)
-                assert len(await klines_heard(client)) == 1
+                assert len(await klines_so_far(client)) == 1
 
     uvloop.run(journey())
