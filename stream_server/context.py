@@ -97,7 +97,7 @@ class Context:
             self.probe.enter(outbox)
             return Client(outbox)
         # Behind a proxy on this machine that nobody has named, every client would have one account.
-        outbox.account = "" if is_loopback(address) else address
+        outbox.charge_to("" if is_loopback(address) else address)
         return self.clients.join(outbox, address, self.access.left_s(claims))
 
     def new_session(self, outbox: Outbox, claims: Claims, *, inflates: bool) -> Session:

@@ -92,7 +92,7 @@ class LightWebSocket(asyncio.Protocol, Inflow):
     def _break_off(self, code: int, reason: str) -> None:
         """Send the close code for what was wrong, and give the peer a moment to read it."""
         if not self.client.outbox.closed:
-            self.client.outbox.ended_with = code
+            self.client.outbox.end_with(code)
         self._end(messages.close_frame(code, reason))
         self.stop_listening()
         linger(self.transport)

@@ -119,7 +119,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
                     if not clients.answered(client):
                         talk.admit()
                 case WSMsgType.ERROR if isinstance(received.data, WebSocketError):
-                    outbox.ended_with = received.data.code
+                    outbox.end_with(received.data.code)
                     break
                 case _:
                     break
@@ -177,7 +177,7 @@ def _closing_of(refusal: Refusal, caller: Caller) -> Closing | None:
 
 async def _refuse(ws: web.WebSocketResponse, pipe: SocketPipe, clients: Clients, closing: Closing, wire: Wire) -> None:
     """Tell a client why it may not enter by the close code that it can read."""
-    clients.refusing += 1
+    clients.begin_refusal()
     try:
         # It was never in the hub, which says goodbye to its members.
         pipe.write(wire.payload([messages.goodbye(closing, 0)]))
@@ -185,5 +185,5 @@ async def _refuse(ws: web.WebSocketResponse, pipe: SocketPipe, clients: Clients,
         while (await ws.receive()).type in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG):
             pass
     finally:
-        clients.refusing -= 1
+        clients.end_refusal()
         pipe.end_answered()

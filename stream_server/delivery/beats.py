@@ -1,7 +1,7 @@
-"""The beats of throttled groups: when what is held for an interval goes out.
+"""The beats of throttled groups: the times at which values that are held for an interval go out.
 
-A group and interval have at most one beat to come, which ends with the group. A few timers serve all of them. A timer
-may fire early; what is due is let out at its time or after it, and never twice for one beat.
+A group has at most one beat to come for each interval, and it ends with the group. A few timers serve all beats. A
+timer may fire early; values go out at the time of their beat or after it, and never twice for one beat.
 """
 
 import heapq
@@ -19,7 +19,7 @@ SHORTEST_SLEEP_S = 0.001
 SAME_TIME_S = 1e-6
 """Times that differ by less differ by rounding."""
 DEAD_KEPT = 64
-"""Beats whose group has gone stay in the heap until there are more of them than this and than others."""
+"""Dead beats stay in the heap until there are more than this many and more of them than of the others."""
 
 
 class Timers(Protocol):
@@ -31,7 +31,7 @@ class Timers(Protocol):
 
 @dataclass(slots=True, order=True)
 class Beat:
-    """The beat of one group and interval; without a `group` it is of no use any more."""
+    """The beat of one group and interval. It is dead once its group is gone."""
 
     due: float
     order: int
@@ -39,28 +39,36 @@ class Beat:
     interval_ms: int = field(compare=False)
     number: int = field(compare=False)
 
+    def die(self) -> None:
+        """Let go of the group: a dead beat must not keep it in memory."""
+        self.group = None
+
 
 class Beats:
-    """Tells each group when what it holds for an interval is ripe."""
+    """Calls each group when the values it holds for an interval may go out."""
 
-    def __init__(self, clock: Clock, timers: Timers, ripen: Callable[[ThrottledGroup], None]) -> None:
-        """`ripen` gives a group its turn to write what is ripe. It is called once a beat, and must be quick."""
+    def __init__(self, clock: Clock, timers: Timers, give_turn: Callable[[ThrottledGroup], None]) -> None:
+        """`give_turn` lets a group write what is ripe. It is called once a beat, and must be quick."""
         self.clock = clock
         self.timers = timers
-        self.ripen = ripen
+        self.give_turn = give_turn
         self.heap: list[Beat] = []
+        self.to_come: dict[ThrottledGroup, dict[int, Beat]] = {}
+        """By group and interval in ms, the beat that is to come."""
         self.count = 0
         self.dead = 0
+        """Number of dead beats in the heap."""
         self.wakeups: list[float] = []
-        """When the timers fire that are on their way."""
+        """When the timers fire that are set."""
 
     def __len__(self) -> int:
         """Return how many beats are to come."""
         return len(self.heap) - self.dead
 
     def expect(self, group: ThrottledGroup, interval_ms: int) -> None:
-        """Let this group have its next beat of an interval. It is one beat, however often it is asked for."""
-        if interval_ms in group.beats:
+        """Schedule the next beat of a group and interval. It is one beat, however often it is asked for."""
+        beats = self.to_come.setdefault(group, {})
+        if interval_ms in beats:
             return
         its_phase = dict(group.key.phases)[interval_ms]
         number = next_beat(self.clock.now(), interval_ms, its_phase)
@@ -69,17 +77,15 @@ class Beats:
             number = last + 1
         self.count += 1
         beat = Beat(time_of(number, interval_ms, its_phase), self.count, group, interval_ms, number)
-        group.beats[interval_ms] = beat
+        beats[interval_ms] = beat
         heapq.heappush(self.heap, beat)
         self._schedule()
 
     def discard(self, group: ThrottledGroup) -> None:
-        """Forget the beats of a group that is no more."""
-        for beat in group.beats.values():
-            if isinstance(beat, Beat):
-                beat.group = None
-                self.dead += 1
-        group.beats.clear()
+        """Forget the beats of a group that is gone."""
+        for beat in self.to_come.pop(group, {}).values():
+            beat.die()
+            self.dead += 1
         if self.dead > max(DEAD_KEPT, len(self.heap) // 2):
             self.heap = [beat for beat in self.heap if beat.group is not None]
             heapq.heapify(self.heap)
@@ -92,7 +98,7 @@ class Beats:
         self.take_due()
 
     def take_due(self) -> None:
-        """Ripen what is due, also before its timer has fired."""
+        """Take the beats that are due, also before their timer has fired."""
         now = self.clock.now()
         try:
             while self.heap and self.heap[0].due <= now + SAME_TIME_S:
@@ -101,14 +107,20 @@ class Beats:
                 if group is None:
                     self.dead -= 1
                     continue
-                del group.beats[beat.interval_ms]
-                group.beaten[beat.interval_ms] = beat.number
-                group.ripe.add(beat.interval_ms)
-                self.ripen(group)
+                self._remove(group, beat.interval_ms)
+                group.ripen(beat.interval_ms, beat.number)
+                self.give_turn(group)
         finally:
             self._schedule()
 
+    def _remove(self, group: ThrottledGroup, interval_ms: int) -> None:
+        beats = self.to_come[group]
+        del beats[interval_ms]
+        if not beats:
+            del self.to_come[group]
+
     def _schedule(self) -> None:
+        """Set a timer for the next beat, unless one that is set fires early enough."""
         if not self.heap:
             return
         now = self.clock.now()

@@ -83,6 +83,10 @@ class Burst:
         """The place after the last one."""
         return self.first + len(self.frames)
 
+    def begin(self, now: float) -> None:
+        """Note that the first of what is written with the burst is published now."""
+        self.began_at = now
+
     def add(self, topic: str, frame: Frame) -> None:
         """Publish a frame to all who listen to a topic."""
         number = self.numbers.get(topic, -1)

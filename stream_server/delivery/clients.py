@@ -107,6 +107,14 @@ class Clients:
         self.hub.members.answered(client.outbox)
         return asked
 
+    def begin_refusal(self) -> None:
+        """Count a connection that is open only until its client has read why it is refused."""
+        self.refusing += 1
+
+    def end_refusal(self) -> None:
+        """Count out a connection that was refused."""
+        self.refusing -= 1
+
     def count(self) -> dict[str, int]:
         """Clients by transport."""
         return dict(self.counts)

@@ -87,6 +87,10 @@ class Outbox:
         if self.tally is UNCOUNTED:
             self.tally = tally
 
+    def charge_to(self, account: str) -> None:
+        """Let an account pay for the topics that the client starts."""
+        self.account = account
+
     def rewire(self, wire: Wire) -> None:
         """Write in another form of the same transport from now on."""
         self.wire = wire

@@ -87,7 +87,7 @@ class Rounds:
         """Let every group that listens to a topic have a frame in the next round."""
         burst = self.burst
         if burst.began_at is None:
-            burst.began_at = self.clock.now()
+            burst.begin(self.clock.now())
         burst.add(topic, frame)
         if not self.flush_due:
             self._flush_soon()
@@ -95,7 +95,7 @@ class Rounds:
     def give_turn(self, group: Group) -> None:
         """Let a group have a turn in the next round: it has something pending that is its own."""
         if self.burst.began_at is None:
-            self.burst.began_at = self.clock.now()
+            self.burst.begin(self.clock.now())
         self.dirty[group] = None
         if not self.flush_due:
             self._flush_soon()

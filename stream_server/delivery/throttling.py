@@ -18,7 +18,7 @@ HELD_EFFORT = 3
 class ThrottledGroup(Group):
     """A group with an interval for some of its topics: values of these are held for the next beat of the interval."""
 
-    __slots__ = ("beaten", "beats", "expect", "held", "interval_ms", "intervals", "mixed", "ripe")
+    __slots__ = ("beaten", "expect", "held", "interval_ms", "intervals", "mixed", "ripe")
 
     def __init__(
         self,
@@ -34,8 +34,6 @@ class ThrottledGroup(Group):
         """By interval in ms, the newest value of each topic."""
         self.ripe: set[int] = set()
         """The intervals whose beat has come: what is held for them goes out with the group's next turn."""
-        self.beats: dict[int, object] = {}
-        """By interval, the beat that is to come."""
         self.beaten: dict[int, int] = {}
         """By interval, the number of the last beat."""
         self.intervals = frozenset([interval for _, interval in key.selection])
@@ -98,6 +96,11 @@ class ThrottledGroup(Group):
         self.held[interval_ms] = frames
         if interval_ms not in self.ripe:
             self.expect(self, interval_ms)
+
+    def ripen(self, interval_ms: int, number: int) -> None:
+        """Let what is held for an interval go out with the next turn: the beat with this number has come."""
+        self.beaten[interval_ms] = number
+        self.ripe.add(interval_ms)
 
     def release(self, interval_ms: int | None = None) -> None:
         """Make pending what is held (for one interval, or all), in id order."""

@@ -105,7 +105,7 @@ class Probe:
 
     def enter(self, outbox: Outbox) -> None:
         """Take note of the probe's own connection, which is not counted."""
-        outbox.tally = Tally()
+        outbox.join(Tally())
         self.outbox = outbox
 
     def listens(self, name: Sequence[object]) -> None:

@@ -145,18 +145,18 @@ MUTANTS = (
     Mutant(
         "each event adds a beat",
         "delivery/beats.py",
-        "        if interval_ms in group.beats:\n            return\n",
+        "        if interval_ms in beats:\n            return\n",
         "",
         "8",
-        (("del group.beats[beat.interval_ms]", "group.beats.pop(beat.interval_ms, None)"),),
+        (("        self._remove(group, beat.interval_ms)\n", "        self.to_come.pop(group, None)\n"),),
     ),
     Mutant(
         "beats outlive their group",
         "delivery/beats.py",
-        "                beat.group = None\n                self.dead += 1",
-        "                pass",
+        "            beat.die()\n            self.dead += 1",
+        "            pass",
         "8",
-        (("del group.beats[beat.interval_ms]", "group.beats.pop(beat.interval_ms, None)"),),
+        (("        self._remove(group, beat.interval_ms)\n", "        self.to_come.pop(group, None)\n"),),
     ),
     Mutant(
         "timers gather",

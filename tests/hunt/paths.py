@@ -123,7 +123,7 @@ WAYS = {
     "held at once": "held[topic] = newest[topic]",
     "held one by one": "self.hold(frame, interval_ms)",
     "released by what may not wait": "self.release()  # what may not wait",
-    "released by a beat": "group.ripe.add(beat.interval_ms)",
+    "released by a beat": "self.ripe.add(interval_ms)",
     "a beat without a group": "self.dead -= 1",
     "a portion of a paced client": "outbox.ask(now)",
     "a turn of topics": "replaced = [(frame.seq, frame) for frame in turn",
