@@ -1,4 +1,4 @@
-"""Answers that stay the same while the process lives: compressed once, tagged by their content, sent from memory."""
+"""Serve answers that stay the same while the process lives: compressed once, tagged by their content."""
 
 import gzip
 import hashlib
@@ -11,13 +11,13 @@ from aiohttp import web
 from stream_server.wire.headers import is_known, members
 
 WORTH_PACKING_BYTES = 512
-"""Below it the header of a compressed answer eats what compression saves."""
+"""Below this size the extra headers of a compressed answer cost more than compression saves."""
 _NO_WEIGHT = re.compile(r"\s*q\s*=\s*0(\.0*)?\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Asset:
-    """The bytes of an answer, as they are and, where that is shorter, compressed by gzip.
+    """The bytes of an answer, plain and, if that is shorter, compressed by gzip.
 
     Each form has a strong `ETag` of its own, so caches and ranges never mix the two.
     """

@@ -1,4 +1,4 @@
-"""What an endpoint is: one entry of the table from which router, guard, body limits and `/openapi.json` are made.
+"""Define an endpoint: one entry of the table from which router, guard, body limits and `/openapi.json` are made.
 
 Each file of a subject declares its own endpoints; `table.py` puts them together.
 """
@@ -64,11 +64,11 @@ class Endpoint:
     is_public: bool = False
     """Whether it needs no token."""
     is_private: bool = False
-    """Whether only this machine may ask, if there are no tokens and the settings do not open it."""
+    """Whether only this machine may ask, unless there are tokens or `METRICS_OPEN` is set."""
     guards_itself: bool = False
     """Whether its handler admits clients and reports wrong parameters, because it can do so in two ways."""
     is_stream: bool = False
-    """Whether the answer is a stream of events. A ticket opens it, and what it may read is checked by its handler."""
+    """Whether the answer is a stream of events. It takes one of the places for streams, and a ticket may open it."""
     status: int = 200
     media: Sequence[str] = (JSON,)
     headers: Sequence[str] = ("ETag", "Age")
@@ -80,7 +80,7 @@ class Endpoint:
 
     @property
     def names_topics(self) -> bool:
-        """Whether its work grows with the topics that a request names."""
+        """Whether a request names topics, so that its work grows with them."""
         return any(isinstance(each, Topics) for each in self.parameters)
 
     @property

@@ -1,6 +1,6 @@
-"""Guard the endpoints: what a request must pass before its handler runs, by the entry of its endpoint in the table.
+"""Check every request before its handler runs, by the entry of its endpoint in the table.
 
-A request that matched no endpoint is held to the strictest rules, so that an unknown path needs a token too.
+A request that matches no endpoint needs the rights to everything, so that an unknown path needs a token too.
 """
 
 from aiohttp import web

@@ -1,7 +1,7 @@
-"""`/metrics` for Prometheus: read off the running service at each scrape, so that nothing is counted twice.
+"""Serve `/metrics` for Prometheus. Each scrape reads the values from the running service, so nothing is counted twice.
 
 Labels are bounded: providers, pools, transports, codes and outcomes are few, a path is the template that it matched,
-and of disagreeing symbols only the worst are told. docs/operations.md says what each metric means.
+and only the symbols that differ most are named. docs/operations.md explains each metric.
 """
 
 import asyncio
@@ -36,21 +36,21 @@ from stream_server.rest.rights import only
 from stream_server.rest.status import disagreeing, health, rejected_rows, repaired
 from stream_server.wire.refusals import CLOSINGS, CODES
 
-DISAGREEMENTS_TOLD = 20
-REJECTED_TOLD = 200
+MAX_DISAGREEMENTS = 20
+MAX_REJECTED = 200
 PROTOCOL_CLOSES = (1002, 1007, 1009)
-"""What the frame layer ends a connection with. Source: RFC 6455, section 7.4.1."""
+"""The close codes of the frame layer. Source: RFC 6455, section 7.4.1."""
 REFUSED_BELOW = (MALFORMED, NO_DESCRIPTOR)
-"""What is refused before there is a request that could be told a code."""
+"""Refusals before there is a request to answer with a code."""
 QUANTILES = (0.5, 0.95, 1.0)
 
 _process = ProcessCollector(registry=None)
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """`GET /metrics`, in Prometheus' text or OpenMetrics, as the scraper prefers."""
+    """Answer with all metrics, in the text format of Prometheus or as OpenMetrics, as the scraper prefers."""
     registry = CollectorRegistry(auto_describe=False)
-    # It lists the open descriptors, which with thousands of clients would hold up the loop for milliseconds.
+    # The collector lists all open descriptors. With thousands of clients that would block the loop for milliseconds.
     process = await asyncio.to_thread(lambda: list(_process.collect()))
     registry.register(ServiceCollector(request.app[CONTEXT], process))
     encode, content_type = choose_encoder(request.headers.get("Accept", ""))
@@ -59,14 +59,14 @@ async def metrics(request: web.Request) -> web.Response:
 
 
 class ServiceCollector(Collector):
-    """Reads the service when it is scraped."""
+    """Reads the metrics of the service at each scrape."""
 
     def __init__(self, context: Context, process: Sequence[Metric] = ()) -> None:
         self.context = context
         self.process = process
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric of this process."""
+        """Return every metric of this process."""
         yield from self.process
         yield from self._node()
         yield from self._clients()
@@ -82,28 +82,32 @@ class ServiceCollector(Collector):
     def _node(self) -> Iterator[Metric]:
         context, monitor, probe = self.context, self.context.loop_monitor, self.context.probe
         build = {(__version__, context.mode): 1.0}
-        yield _gauges("build_info", "What runs here.", ("version", "mode"), build)
+        yield _gauges("build_info", "Version and mode of this process.", ("version", "mode"), build)
         yield _gauge("start_time_seconds", "When this process began to serve.", context.started_ms / 1000)
-        yield _gauge("ready", "1 while /health/ready says so.", float(health(context).ready))
-        yield _histogram("loop_lag_seconds", "How late the event loop came to a timer.", (), {(): monitor.lags})
-        yield _gauge("loop_lag_max_seconds", "The latest it came in the last minute.", max(monitor.lags_s, default=0.0))
+        yield _gauge("ready", "1 while /health/ready answers 200.", float(health(context).ready))
+        yield _histogram("loop_lag_seconds", "Delay of the event loop at a timer.", (), {(): monitor.lags})
+        yield _gauge(
+            "loop_lag_max_seconds",
+            "Greatest delay of the event loop in the last minute.",
+            max(monitor.lags_s, default=0.0),
+        )
         yield _gauge("tasks", "Tasks on the event loop.", len(asyncio.all_tasks()))
-        yield _counter("paused_seconds", "How long the process stood still, in all.", monitor.paused_s)
+        yield _counter("paused_seconds", "Total time in which the process stood still.", monitor.paused_s)
         crashes = {(name,): count for name, count in context.background.crashes.items()}
-        yield _counters("background_crashes", "Faults of ours, by background loop.", ("task",), crashes)
+        yield _counters("background_crashes", "Crashes by background loop.", ("task",), crashes)
         yield _gauge("background_down", "Background loops that wait to be restarted.", len(context.background.down))
         words = "From publishing a value to its receipt over a socket."
         yield _histogram("probe_round_trip_seconds", words, (), {(): probe.took})
         yield _counter("probe_failures", "Self-probes whose value did not come back.", probe.failed)
-        yield _gauge("probe_failing", "Self-probes that have failed since the last that passed.", probe.failing)
+        yield _gauge("probe_failing", "Self-probes that failed since the last one that passed.", probe.failing)
 
     def _clients(self) -> Iterator[Metric]:
         clients, hub = self.context.clients, self.context.hub
         connected = {(transport,): count for transport, count in clients.count().items()}
         yield _gauges("clients", "Connected clients.", ("transport",), connected)
-        yield _gauge("clients_limit", "How many may connect.", clients.limit)
-        yield _counter("clients_accepted", "Connections taken.", clients.accepted)
-        yield _counter("clients_refused", "Connections that were not let in.", clients.refused)
+        yield _gauge("clients_limit", "Maximum number of clients.", clients.limit)
+        yield _counter("clients_accepted", "Connections accepted.", clients.accepted)
+        yield _counter("clients_refused", "Connections refused.", clients.refused)
         codes = [*(closing.code for closing in CLOSINGS), *PROTOCOL_CLOSES, None]
         ended = {
             (transport, "client" if code is None else str(code)): clients.ended[transport, code]
@@ -114,20 +118,22 @@ class ServiceCollector(Collector):
         words = "Connections that ended, by the code we closed them with, or by the client."
         yield _counters("clients_closed", words, ("transport", "code"), ended)
         refused = {(code,): self.context.refusals[code] for code in (*CODES, *REFUSED_BELOW)}
-        yield _counters("refusals", "What was refused, by its error code.", ("code",), refused)
+        yield _counters("refusals", "Refusals by error code.", ("code",), refused)
         resumes = {(outcome,): hub.resumes[outcome] for outcome in ("resumed", "epoch", "evicted", "bad_cursor")}
-        yield _counters("resumes", "Subscriptions with a cursor, by what became of it.", ("outcome",), resumes)
+        yield _counters("resumes", "Subscriptions with a cursor, by outcome.", ("outcome",), resumes)
         yield _gauge("clients_behind", "Clients that lag.", len(hub.lagging))
         yield _counter("clients_cut", "Clients cut as too slow.", hub.members.cut)
-        yield _counter("delivery_faults", "Clients ended for a fault of ours.", hub.faults.count)
+        yield _counter("delivery_faults", "Clients disconnected because of a fault of this service.", hub.faults.count)
         messages = [outbox.held_messages for outbox in hub.lagging]
         sizes = [outbox.held_bytes for outbox in hub.lagging]
         yield _gauge("outbox_messages", "Messages held for clients that lag.", sum(messages))
-        yield _gauge("outbox_messages_max", "The most that are held for one of them.", max(messages, default=0))
-        yield _gauge("outbox_bytes", "Held for clients that lag.", sum(sizes))
-        yield _gauge("outbox_max_bytes", "The most that is held for one of them.", max(sizes, default=0))
+        yield _gauge("outbox_messages_max", "Most messages held for one client.", max(messages, default=0))
+        yield _gauge("outbox_bytes", "Bytes held for clients that lag.", sum(sizes))
+        yield _gauge("outbox_max_bytes", "Most bytes held for one client.", max(sizes, default=0))
         buffered = sum(outbox.pipe.buffered() for outbox in hub.lagging)
-        yield _gauge("outbox_buffered_bytes", "Sent to clients that lag, but not taken by the kernel.", buffered)
+        yield _gauge(
+            "outbox_buffered_bytes", "Bytes sent to clients that lag, but not yet taken by the kernel.", buffered
+        )
 
     def _delivery(self) -> Iterator[Metric]:
         by, sent = ("transport",), self.context.hub.sent
@@ -137,7 +143,7 @@ class ServiceCollector(Collector):
         messages = {(transport,): tally.messages for transport, tally in sent.items()}
         yield _counters("messages_delivered", "Messages handed to clients' connections.", by, messages)
         sizes = {(transport,): tally.bytes for transport, tally in sent.items()}
-        yield _counters("delivered_bytes", "Their bytes, as framed for the transport.", by, sizes)
+        yield _counters("delivered_bytes", "Bytes of the messages delivered, as framed for the transport.", by, sizes)
         yield _counter("values_conflated", "Values merged for slow clients.", self.context.hub.conflated)
 
     def _requests(self) -> Iterator[Metric]:
@@ -145,9 +151,9 @@ class ServiceCollector(Collector):
         counts = {
             (method, route, str(status)): count for (method, route, status), count in sorted(requests.counts.items())
         }
-        yield _counters("http_requests", "Answers over HTTP.", ("method", "route", "status"), counts)
+        yield _counters("http_requests", "HTTP responses.", ("method", "route", "status"), counts)
         took = {(route,): histogram for route, histogram in sorted(requests.took.items())}
-        yield _histogram("http_request_duration_seconds", "How long they took.", ("route",), took)
+        yield _histogram("http_request_duration_seconds", "Duration of HTTP requests.", ("route",), took)
 
     def _hub(self) -> Iterator[Metric]:
         hub = self.context.hub
@@ -157,39 +163,43 @@ class ServiceCollector(Collector):
         yield _gauge("topics_stale", "Topics that outlived their time.", sum(topic.stale for topic in held))
         yield _gauge("groups", "Subscription sets that share their writes.", len(hub.groups.by_key))
         gaps = {(reason,): hub.gaps[reason] for reason in ("upstream", "epoch", "evicted")}
-        yield _counters("gaps", "Gaps told: upstream's once each, others once a client and topic.", ("reason",), gaps)
+        yield _counters(
+            "gaps", "Gaps reported: upstream gaps once each, others once for each client and topic.", ("reason",), gaps
+        )
 
     def _feeds(self) -> Iterator[Metric]:
         supervisor, exchange = self.context.supervisor, self.context.exchange
         crashes = {(feed.name,): supervisor.kept.crashes.get(feed.name, 0) for feed in supervisor.feeds}
-        yield _counters("feed_crashes", "Faults of ours, by feed.", ("feed",), crashes)
+        yield _counters("feed_crashes", "Crashes by feed.", ("feed",), crashes)
         ready = {(category,): float(word == "value") for category, word in supervisor.readiness().items()}
-        yield _gauges("category_ready", "Whether it has a value.", ("category",), ready)
+        yield _gauges("category_ready", "1 if the category has a value.", ("category",), ready)
         yield _gauge("candle_series", "Candle series that are kept.", len(exchange.series))
         states = {(state,): float(count) for state, count in exchange.symbols.states().items()}
-        yield _gauges("pairs", "Pairs that are served, by their state at the exchange.", ("state",), states)
+        yield _gauges("pairs", "Served pairs by their state at the exchange.", ("state",), states)
         dropped = {(reason,): exchange.dropped[reason] for reason in ("unlisted", "resting")}
-        words = "Good ticks that were not published: the list lacks their pair, or says that it rests."
+        words = "Valid ticks that were not published, because their pair is unlisted or does not trade."
         yield _counters("ticks_dropped", words, ("reason",), dropped)
         delays = {
-            # Said before its end, by a clock of ours that is behind the exchange's: no delay.
+            # A negative delay means that our clock is behind the exchange's.
             (interval,): [max(0, delay_ms) / 1000 for delay_ms in delays]
             for interval, delays in sorted(exchange.close_delays_ms.items())
         }
-        words = "From the end of a candle to its being said closed, of the last ones."
+        words = "From the end of a candle to the message that closes it, for the last candles."
         yield _summary("candle_close_delay_seconds", words, ("interval",), delays)
 
     def _data(self) -> Iterator[Metric]:
-        apart = {(each.symbol,): each.difference_pct for each in disagreeing(self.context)[:DISAGREEMENTS_TOLD]}
-        yield _gauges("price_disagreement_pct", "How far two sources of a price differ.", ("symbol",), apart)
+        apart = {(each.symbol,): each.difference_pct for each in disagreeing(self.context)[:MAX_DISAGREEMENTS]}
+        yield _gauges(
+            "price_disagreement_pct", "Difference between two sources of a price, percent.", ("symbol",), apart
+        )
         rejected, mended = _worst(rejected_rows(self.context)), _worst(repaired(self.context))
         yield _counters("rejected_rows", "Upstream rows that could not be read.", ("provider", "field"), rejected)
         yield _counters("repairs", "Damage in answers and frames that was repaired.", ("provider", "what"), mended)
 
 
 def _worst(counts: Mapping[str, int]) -> dict[tuple[str, str], int]:
-    """The largest counts, by provider and what was counted."""
-    largest = sorted(counts.items(), key=lambda entry: entry[1], reverse=True)[:REJECTED_TOLD]
+    """Return the largest counts by provider and what was counted."""
+    largest = sorted(counts.items(), key=lambda entry: entry[1], reverse=True)[:MAX_REJECTED]
     return {(provider, what): count for name, count in largest for provider, _, what in [name.partition(".")]}
 
 
@@ -200,35 +210,35 @@ def _providers(sources: Sources) -> Iterator[Metric]:
         for name, upstream in upstreams.items()
         for outcome, count in sorted(upstream.record.outcomes.items())
     }
-    yield _counters("provider_requests", "Questions put to it.", (*by, "outcome"), outcomes)
+    yield _counters("provider_requests", "Questions to the provider.", (*by, "outcome"), outcomes)
     sent = {(name,): upstream.record.requests for name, upstream in upstreams.items()}
-    yield _counters("provider_http_requests", "Requests sent to it.", by, sent)
+    yield _counters("provider_http_requests", "HTTP requests to the provider.", by, sent)
     states = {(name, str(each)): float(one.state is each) for name, one in upstreams.items() for each in ProviderState}
-    yield _gauges("provider_state", "1 for the state it is in.", (*by, "state"), states)
+    yield _gauges("provider_state", "1 for the state that the provider is in.", (*by, "state"), states)
     circuits = {
         (name, str(each)): float(one.breaker.state is each) for name, one in upstreams.items() for each in CircuitState
     }
-    yield _gauges("provider_breaker", "1 for the state its circuit is in.", (*by, "state"), circuits)
+    yield _gauges("provider_breaker", "1 for the state that the provider's circuit is in.", (*by, "state"), circuits)
     latencies = {(name,): one.record.latencies_ms for name, one in upstreams.items() if one.record.latencies_ms}
     took = {by_name: [ms / 1000 for ms in all_ms] for by_name, all_ms in latencies.items()}
-    yield _summary("provider_latency_seconds", "Of its last successes.", by, took)
+    yield _summary("provider_latency_seconds", "Latency of the last successful questions.", by, took)
     left = {(name,): upstream.limiter.tokens_left() for name, upstream in upstreams.items()}
     limited = {name: tokens for name, tokens in left.items() if math.isfinite(tokens)}
-    yield _gauges("provider_tokens_left", "Of its allowance.", by, limited)
+    yield _gauges("provider_tokens_left", "Requests that the provider's allowance still permits.", by, limited)
     skews = {(name,): one.skew_ms / 1000 for name, one in upstreams.items() if one.skew_ms is not None}
-    yield _gauges("provider_clock_skew_seconds", "Its clock before ours.", by, skews)
+    yield _gauges("provider_clock_skew_seconds", "Time by which the provider's clock is ahead of ours.", by, skews)
 
 
 def _pools(sources: Sources) -> Iterator[Metric]:
-    told = {
+    described = {
         "asked": ("pool_questions", "Questions to the pool."),
-        "cache_hits": ("pool_cache_hits", "Answered from what was held."),
-        "stale_served": ("pool_stale_served", "Answered with an old value."),
-        "upstream": ("pool_upstream_calls", "Attempts with a provider."),
-        "failovers": ("pool_failovers", "Answers of another than the first provider asked."),
-        "exhausted": ("pool_exhausted", "Questions that nobody could answer."),
+        "cache_hits": ("pool_cache_hits", "Questions answered from the cache."),
+        "stale_served": ("pool_stale_served", "Questions answered with an old value."),
+        "upstream": ("pool_upstream_calls", "Attempts to ask a provider."),
+        "failovers": ("pool_failovers", "Answers from a provider that was not the first one asked."),
+        "exhausted": ("pool_exhausted", "Questions that no provider could answer."),
     }
-    for count, (name, words) in told.items():
+    for count, (name, words) in described.items():
         yield _counters(name, words, ("pool",), {(pool.name,): getattr(pool.counts, count) for pool in sources.pools})
 
 
@@ -271,7 +281,7 @@ def _histogram(name: str, words: str, labels: tuple[str, ...], values: Mapping[L
 
 
 def _summary(name: str, words: str, labels: tuple[str, ...], values: Mapping[Labels, Sequence[float]]) -> Metric:
-    """Quantiles of the last values, in seconds; of all that there ever were nothing is kept."""
+    """Return the quantiles of the last values, in seconds. No count or sum of all values is kept."""
     family = SummaryMetricFamily(_full(name), words, labels=labels)
     for texts, seconds in values.items():
         ordered = sorted(seconds)

@@ -23,8 +23,8 @@ from stream_server.rest.endpoints import Endpoint, Tag
 from stream_server.rest.rights import only
 from stream_server.rest.shapes import Enveloped, Liveness, ReadinessReport
 
-DISAGREEMENTS_TOLD = 50
-UNMATCHED_TOLD = 50
+MAX_DISAGREEMENTS = 50
+MAX_UNMATCHED = 50
 
 
 def status_report(context: Context) -> dict[str, object]:
@@ -71,8 +71,8 @@ def status_report(context: Context) -> dict[str, object]:
         "feeds": context.supervisor.report(),
         "providers": [each.report() for each in sources.upstreams.values()] if sources is not None else [],
         "pools": [pool.report() for pool in sources.pools] if sources is not None else [],
-        "disagreements": [asdict(each) for each in disagreeing(context)[:DISAGREEMENTS_TOLD]],
-        "identities": sources.identities.report(UNMATCHED_TOLD) if sources is not None else None,
+        "disagreements": [asdict(each) for each in disagreeing(context)[:MAX_DISAGREEMENTS]],
+        "identities": sources.identities.report(MAX_UNMATCHED) if sources is not None else None,
         "rejected_rows": rejected_rows(context),
         "repaired": repaired(context),
     }
