@@ -180,13 +180,13 @@ async def live(
     clock: Clock | None = None,
     **policy: object,
 ) -> AsyncIterator[Live]:
-    """A feed on the fake exchange and other stream `hosts`. Leaving stops it, and fails if it had crashed.
+    """Run a feed on the fake exchange and other stream `hosts`. Fails at the end if the feed has crashed.
 
-    `policy` are settings of `FeedPolicy`, and rules of the exchange's streams.
+    `policy` has settings of `FeedPolicy` and rules of the exchange's streams.
     """
     clock = clock or ScaledClock(exchange)
     sink = RecordingSink()
-    # Time passes in steps here, and a loaded machine makes its own: neither is a pause unless a test is about one.
+    # Time passes in steps here, and a loaded machine is slow: neither counts as a pause of the service.
     socket = SocketPolicy(paused_s=6000.0)
     settings = {"candle_bases": ("BTC",), "candle_intervals": ("1m",), "socket": socket, **PATIENT, **policy}
     rules = {name: value for name, value in settings.items() if name in STREAM_RULES}

@@ -171,14 +171,14 @@ def frames(data: bytes) -> None:
         assert deflate or both == len(ours), data
         return
     if deflate and their_end == "refused":
-        # They inflate a message part by part, we when it is whole: until then control frames may come through.
+        # `websockets` inflates a message part by part, we when it is complete; control frames may come in between.
         assert ours[: len(theirs)] == theirs, data
         assert all(kind >= Opcode.CLOSE for kind, _ in ours[len(theirs) :]), data
         return
     if our_end == "refused" and their_end == "open" and theirs == ours:
-        # We refuse a frame for its head; they wait for the whole of it.
+        # We refuse a frame by its head; `websockets` waits for all of it.
         theirs, their_end = _read_by_them(data + bytes(2 * MAX_MESSAGE_BYTES), deflate)
-    if their_end == "closed within a message":  # which they call a fault, and the RFC does not
+    if their_end == "closed within a message":  # an error for `websockets`, but not in the RFC
         assert (ours[:-1], our_end) == (theirs, "closed"), data
         return
     assert (ours, our_end) == (theirs, their_end), (data, deflate)

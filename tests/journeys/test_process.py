@@ -451,7 +451,7 @@ async def test_a_tape_plays_at_the_given_speed(tmp_path: Path, tape: Path) -> No
         began = time.monotonic()
         await until(lambda: "tape_ended" in service.events())
         took_s = time.monotonic() - began
-    assert 0.4 < took_s < 60  # 239 seconds of market
+    assert 0.4 < took_s < 60  # the tape lasts 239 seconds
 
 
 async def test_a_recording_plays_back_as_the_same_events(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ async def service(exchange: FakeBinance, tmp_path: Path) -> AsyncIterator[Runnin
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def bare(browser: Browser, service: Running) -> AsyncIterator[Page]:
-    """An empty page of the service's origin, without the content security policy of answers."""
+    """Open an empty page of the service's origin, without the content security policy of answers."""
     opened = await browser.new_page(bypass_csp=True)
     opened.set_default_timeout(chromium.SOON_MS)
     await opened.goto(f"{service.url}/health/live")

@@ -326,7 +326,7 @@ async def test_without_any_network_one_line_reports_it_and_candles_are_polled_le
     assert cause not in await scene.page.locator("main").inner_text()
     await expect(scene.page.locator(".disagreements")).to_have_text("Nothing to compare: there are no prices.")
     asked = len(scene.asked)
-    for _ in range(10):  # minutes
+    for _ in range(10):  # several minutes
         for _ in range(4):
             await scene.page.clock.run_for(15_000)
             scene.status(feeds=feeds)

@@ -33,7 +33,7 @@ def main() -> None:
     Binance.rest_endpoints = [RestEndpoint(task.rest_url, routes=Routes("/api/v3/exchangeInfo"))]
     # The defaults, except for the log that it would write into the current folder.
     handler = FeedHandler({"uvloop": True, "log": {"filename": os.devnull, "level": "WARNING"}})
-    asyncio.set_event_loop(asyncio.new_event_loop())  # of the kind that the handler has chosen; it expects one
+    asyncio.set_event_loop(asyncio.new_event_loop())  # the handler expects a loop of the kind that it chose
     handler.add_feed(
         Binance(
             symbols=[f"{symbol}-USDT" for symbol in task.symbols],
