@@ -1,4 +1,4 @@
-"""Feeds `gas.<chain>` and `chain.<chain>`: Ethereum always, any other chain while somebody listens."""
+"""Feeds `gas.<chain>` and `chain.<chain>`: Ethereum always, any other chain while clients listen."""
 
 import asyncio
 import random
@@ -12,11 +12,11 @@ from orchestrator.clock import Clock
 from orchestrator.pool import Pool
 
 STATS_SLOWER = 4
-"""Supply and price move less than fees do: the state of a chain is asked for so many times more slowly."""
+"""The state of a chain is polled so many times more slowly than its fees, because supply and price move less."""
 
 
 class ChainFeed:
-    """Runs a poller for each topic of a chain that is wanted."""
+    """Runs a poller for each topic of a chain that clients want."""
 
     name = "chains"
 
@@ -74,7 +74,7 @@ class ChainFeed:
         )
 
     def want(self, topic: str) -> None:
-        """Poll this topic; refused by name if nobody can answer for its chain."""
+        """Poll this topic, or refuse it if no provider can answer for its chain."""
         name = topics.chain_of(topic)
         if name is None:
             return
@@ -90,7 +90,7 @@ class ChainFeed:
         self._start(topic)
 
     def drop(self, topic: str) -> bool:
-        """Stop polling it; Ethereum goes on."""
+        """Stop polling a topic, unless it is Ethereum's."""
         task = self.tasks.get(topic)
         if task is None or topics.chain_of(topic) == ETHEREUM.name:
             return False
@@ -103,7 +103,7 @@ class ChainFeed:
             self.tasks[topic] = self.group.create_task(self.pollers[topic].run(), name=f"poll:{topic}")
 
     async def run(self) -> None:
-        """Poll for ever."""
+        """Poll until cancelled."""
         async with asyncio.TaskGroup() as group:
             self.group = group
             try:
@@ -114,7 +114,7 @@ class ChainFeed:
                 self.group = None
 
     def readiness(self) -> dict[str, str | None]:
-        """Of Ethereum: others come and go."""
+        """Return the readiness of Ethereum's topics; those of other chains come and go."""
         words: dict[str, str | None] = {}
         for topic, poller in self.pollers.items():
             if topics.chain_of(topic) == ETHEREUM.name:
@@ -122,7 +122,7 @@ class ChainFeed:
         return words
 
     def report(self) -> dict[str, object]:
-        """How it goes, topic by topic."""
+        """Return the state of each topic's poller."""
         errors = [poller.last_error for poller in self.pollers.values() if poller.last_error is not None]
         return {
             "name": self.name,

@@ -56,7 +56,8 @@ _BY_SPELLING = {
 
 
 def chain_named(text: str) -> Chain:
-    """The chain that a name, an id (`1`, `0x1`) or a common other name (`eth`, `Arbitrum One`) means, in any case.
+    """Return the chain that a name, an id (`1`, `0x1`) or a common other name (`eth`, `Arbitrum One`) means, in any
+    case.
 
     Raises: UnknownChainError.
     """

@@ -1,4 +1,4 @@
-"""Longer candles from shorter ones, and whether candles are as long as they are said to be. Pure.
+"""Makes longer candles from shorter ones, and checks that candles are as long as they should be. Pure.
 
 A longer candle is made of a whole run of shorter ones or not at all: nothing is filled in. Its span begins where the
 UTC day allows, so intervals of more than a day are not derived.
@@ -16,7 +16,7 @@ FIRST_MONDAY_MS = 4 * DAY_MS
 
 
 def derive(candles: Iterable[Candle], from_interval: str, to_interval: str) -> list[Candle]:
-    """The candles of `to_interval` that closed ones of `from_interval` make up, ascending.
+    """Return the candles of `to_interval` that closed ones of `from_interval` make up, ascending.
 
     One of a span that misses a shorter candle is left out. All are of one market; of two with the same open time the
     later in the list counts. Volumes are sums, None where one of them is unknown.
@@ -75,7 +75,7 @@ def regular(open_times: Sequence[int], interval: str) -> bool:
 
 
 def asked_for(candles: Iterable[Candle], query: CandleQuery) -> list[Candle]:
-    """Of ascending candles those that a query wants, at most `limit`."""
+    """Return the candles that a query asks for, in ascending order, at most `limit`."""
     start, end = query.start or 0, math.inf if query.end is None else query.end
     wanted = [candle for candle in candles if start <= candle.open_time <= end]
     return wanted[: query.limit] if query.start is not None else wanted[-query.limit :]

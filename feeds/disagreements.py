@@ -12,7 +12,7 @@ FRESH_MS = 5 * 60_000
 
 @dataclass(frozen=True, slots=True)
 class SaidPrice:
-    """A price in dollars (or a coin worth one), who says so, and of when it is in Unix ms."""
+    """A price in dollars (or a coin worth one), its source, and its time in Unix ms."""
 
     price: float
     source: str
@@ -31,7 +31,7 @@ class Disagreement:
 def disagreements(
     one: Mapping[str, SaidPrice], other: Mapping[str, SaidPrice], now_ms: int, over_pct: float = OVER_PCT
 ) -> list[Disagreement]:
-    """Where two tables of prices by symbol differ by more than `over_pct`, the greatest difference first.
+    """Return the symbols whose prices in two tables differ by more than `over_pct`, the greatest difference first.
 
     Compared are prices of the last five minutes from sources that are not the same.
     """
@@ -51,5 +51,5 @@ def disagreements(
 
 
 def _origin(source: str) -> str:
-    """Who stands behind a source: `coingecko_pro` is CoinGecko too, `binance:us` is Binance."""
+    """Return whose data a source gives: `coingecko_pro` is CoinGecko too, `binance:us` is Binance."""
     return source.partition(":")[0].removesuffix("_pro")

@@ -25,7 +25,7 @@ TOP_COINS = 100
 
 
 def coin_row(coin: Coin) -> shapes.Coin:
-    """One row of the market table."""
+    """Return one row of the market table as JSON fields."""
     return {
         "rank": coin.rank,
         "symbol": coin.symbol,
@@ -46,7 +46,7 @@ def coin_row(coin: Coin) -> shapes.Coin:
 
 
 def market(coins: list[Coin], source: str, received_ms: int) -> Event:
-    """The topic `market`."""
+    """Return the event of topic `market`."""
     rows = [coin_row(coin) for coin in coins[:TOP_COINS]]
     currency = coins[0].currency if coins else "usd"
     ts = max((coin.ts for coin in coins), default=received_ms)
@@ -54,7 +54,7 @@ def market(coins: list[Coin], source: str, received_ms: int) -> Event:
 
 
 def global_data(value: GlobalMarket) -> shapes.GlobalMarket:
-    """The totals of the market."""
+    """Return the totals of the market as JSON fields."""
     return {
         "currency": "usd",
         "total_market_cap": value.total_market_cap,
@@ -69,7 +69,7 @@ def global_data(value: GlobalMarket) -> shapes.GlobalMarket:
 
 
 def global_json(value: GlobalMarket) -> bytes:
-    """For keeping on disk; `global_from_json` reads it back."""
+    """Write the totals for the disk; `global_from_json` reads them back."""
     return orjson.dumps(value)
 
 
@@ -95,12 +95,12 @@ def global_from_json(kept: bytes) -> GlobalMarket:
 
 
 def market_global(value: GlobalMarket, source: str, received_ms: int) -> Event:
-    """The topic `market.global`."""
+    """Return the event of topic `market.global`."""
     return Event(topics.MARKET_GLOBAL, min(value.ts, received_ms), received_ms, source, global_data(value))
 
 
 def fear_greed_data(value: FearGreed) -> shapes.FearGreed:
-    """One day of the index."""
+    """Return one day of the index as JSON fields."""
     return {
         "index": "fear_and_greed",
         "value": value.value,
@@ -111,12 +111,12 @@ def fear_greed_data(value: FearGreed) -> shapes.FearGreed:
 
 
 def fear_greed(value: FearGreed, source: str, received_ms: int) -> Event:
-    """The topic `sentiment.global`."""
+    """Return the event of topic `sentiment.global`."""
     return Event(topics.SENTIMENT_GLOBAL, min(value.ts, received_ms), received_ms, source, fear_greed_data(value))
 
 
 def gas_data(value: Gas) -> shapes.Gas:
-    """A chain's fees."""
+    """Return a chain's fees as JSON fields."""
     return {
         "chain": value.chain,
         "chain_id": value.chain_id,
@@ -130,12 +130,12 @@ def gas_data(value: Gas) -> shapes.Gas:
 
 
 def gas(value: Gas, source: str, received_ms: int) -> Event:
-    """The topic `gas.<chain>`."""
+    """Return the event of topic `gas.<chain>`."""
     return Event(topics.gas(value.chain), min(value.ts, received_ms), received_ms, source, gas_data(value))
 
 
 def chain_data(value: ChainStats) -> shapes.ChainStats:
-    """A chain's state."""
+    """Return a chain's state as JSON fields."""
     return {
         "chain": value.chain,
         "chain_id": value.chain_id,
@@ -148,17 +148,17 @@ def chain_data(value: ChainStats) -> shapes.ChainStats:
 
 
 def chain(value: ChainStats, source: str, received_ms: int) -> Event:
-    """The topic `chain.<chain>`."""
+    """Return the event of topic `chain.<chain>`."""
     return Event(topics.chain(value.chain), min(value.ts, received_ms), received_ms, source, chain_data(value))
 
 
 def sentiment_data(value: Sentiment | None) -> shapes.SentimentScore | None:
-    """What a model reads in a text, as an article carries it."""
+    """Return the sentiment of an article as JSON fields."""
     return None if value is None else {"label": value.label, "score": value.score, "model": value.model}
 
 
 def article_data(value: Article, sentiment: Sentiment | None) -> shapes.Article:
-    """One article."""
+    """Return one article as JSON fields."""
     return {
         "id": value.id,
         "title": value.title,
@@ -175,7 +175,7 @@ def article_data(value: Article, sentiment: Sentiment | None) -> shapes.Article:
 
 
 def quote_data(value: Quote) -> shapes.Price:
-    """A polled price, in the shape of a streamed one; what an aggregator does not say is null."""
+    """Return a polled price in the shape of a streamed one; fields that an aggregator does not have are null."""
     return {
         "symbol": value.symbol,
         "pair": None,
@@ -192,5 +192,5 @@ def quote_data(value: Quote) -> shapes.Price:
 
 
 def quote(value: Quote, source: str, received_ms: int) -> Event:
-    """The topic `price.<SYM>` while it is polled."""
+    """Return the event of topic `price.<SYM>` while prices are polled."""
     return Event(topics.price(value.symbol), min(value.ts, received_ms), received_ms, source, quote_data(value))

@@ -73,14 +73,14 @@ def some_rows(provider: str, raw: Collection[R], read: Callable[[R], T | None]) 
 
 
 def mapping(value: object, name: str = "row") -> Mapping[str, object]:
-    """A JSON object."""
+    """Return a JSON object."""
     if not isinstance(value, dict):
         raise BadFieldError(name)
     return value
 
 
 def maybe_mapping(row: Mapping[str, object], name: str) -> Mapping[str, object]:
-    """A JSON object inside the row; an empty one where there is none."""
+    """Return a JSON object inside the row; an empty one where there is none."""
     value = row.get(name)
     if isinstance(value, dict):
         return value
@@ -90,7 +90,7 @@ def maybe_mapping(row: Mapping[str, object], name: str) -> Mapping[str, object]:
 
 
 def text(row: Mapping[str, object], name: str, most: int = MAX_NAME) -> str:
-    """A text with something to see in it, cut to `most` characters."""
+    """Return a text with something to see in it, cut to `most` characters."""
     value = row.get(name)
     shown = _shown(value, name, most) if isinstance(value, str) else ""
     if not shown:
@@ -99,7 +99,7 @@ def text(row: Mapping[str, object], name: str, most: int = MAX_NAME) -> str:
 
 
 def maybe_text(row: Mapping[str, object], name: str, most: int = MAX_NAME) -> str | None:
-    """A text with something to see in it, cut to `most` characters; None without one."""
+    """Return a text with something to see in it, cut to `most` characters; None without one."""
     value = row.get(name)
     if isinstance(value, str):
         return _shown(value, name, most) or None
@@ -115,7 +115,7 @@ def _shown(value: str, name: str, most: int) -> str:
 
 
 def number(row: Mapping[str, object], name: str) -> float:
-    """A finite number of either sign."""
+    """Return a finite number of either sign."""
     value = row.get(name)
     if not isinstance(value, (str, int, float)) or isinstance(value, bool):
         raise BadFieldError(name)
@@ -131,7 +131,7 @@ def number(row: Mapping[str, object], name: str) -> float:
 
 
 def amount(row: Mapping[str, object], name: str) -> float:
-    """A finite number, 0 or more."""
+    """Return a finite number, 0 or more."""
     result = number(row, name)
     if result < 0:
         raise BadFieldError(name)
@@ -139,7 +139,7 @@ def amount(row: Mapping[str, object], name: str) -> float:
 
 
 def positive(row: Mapping[str, object], name: str) -> float:
-    """A finite number above 0."""
+    """Return a finite number above 0."""
     result = number(row, name)
     if result <= 0:
         raise BadFieldError(name)
@@ -147,7 +147,7 @@ def positive(row: Mapping[str, object], name: str) -> float:
 
 
 def whole(row: Mapping[str, object], name: str) -> int:
-    """A whole number, 0 or more."""
+    """Return a whole number, 0 or more."""
     result = amount(row, name)
     if result != int(result):
         raise BadFieldError(name)
@@ -155,7 +155,7 @@ def whole(row: Mapping[str, object], name: str) -> int:
 
 
 def flag(row: Mapping[str, object], name: str) -> bool:
-    """True or false."""
+    """Return true or false."""
     value = row.get(name)
     if not isinstance(value, bool):
         raise BadFieldError(name)
@@ -163,7 +163,7 @@ def flag(row: Mapping[str, object], name: str) -> bool:
 
 
 def iso_ms(row: Mapping[str, object], name: str) -> int:
-    """An ISO 8601 time as Unix milliseconds; without a zone it is UTC."""
+    """Return an ISO 8601 time as Unix milliseconds; without a zone it is UTC."""
     value = row.get(name)
     zoned = with_offset(value.strip()) if isinstance(value, str) and len(value) <= MAX_DIGITS else None
     if zoned is None:
@@ -199,27 +199,27 @@ def maybe(read: Reader[T], row: Mapping[str, object], name: str) -> T | None:
 
 
 def maybe_number(row: Mapping[str, object], name: str) -> float | None:
-    """A finite number of either sign, or None."""
+    """Return a finite number of either sign, or None."""
     return maybe(number, row, name)
 
 
 def maybe_amount(row: Mapping[str, object], name: str) -> float | None:
-    """A finite number, 0 or more, or None."""
+    """Return a finite number, 0 or more, or None."""
     return maybe(amount, row, name)
 
 
 def maybe_positive(row: Mapping[str, object], name: str) -> float | None:
-    """A finite number above 0, or None."""
+    """Return a finite number above 0, or None."""
     return maybe(positive, row, name)
 
 
 def maybe_whole(row: Mapping[str, object], name: str) -> int | None:
-    """A whole number, 0 or more, or None."""
+    """Return a whole number, 0 or more, or None."""
     return maybe(whole, row, name)
 
 
 def maybe_iso_ms(row: Mapping[str, object], name: str) -> int | None:
-    """An ISO 8601 time as Unix milliseconds, or None."""
+    """Return an ISO 8601 time as Unix milliseconds, or None."""
     return maybe(iso_ms, row, name)
 
 
@@ -229,6 +229,8 @@ def maybe_stamp(
     latest_ms: int,
     read: Reader[int] = iso_ms,
 ) -> int | None:
-    """When a row was true by its own account, in Unix ms; None where it doesn't say, or says later than `latest_ms`."""
+    """Return when a row was true by its own account, in Unix ms; None without a stamp, or with one later than
+    `latest_ms`.
+    """
     ts = maybe(at_most(latest_ms, read), row, name)
     return ts if ts is None or ts > 0 else None

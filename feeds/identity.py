@@ -86,7 +86,7 @@ def differs(price: float, reference: float, by: float) -> bool:
 
 
 def units_of(base: str) -> list[tuple[str, int]]:
-    """The tickers that a base may have elsewhere, each with how many of that coin one of the base is."""
+    """Return the tickers that a base may have elsewhere, each with how many of that coin one of the base is."""
     found = _MULTIPLE.fullmatch(base)
     if found is None:
         return [(base, 1)]
@@ -126,15 +126,15 @@ class Identities:
     # --- what is known ---
 
     def is_ours(self, base: str) -> bool:
-        """Whether a ticker means the exchange's base asset: it is listed, or nobody knows yet what is."""
+        """Whether a ticker means the exchange's base asset: it is listed, or the list has not come yet."""
         return not self.symbols.known or base in self.symbols.by_base
 
     def match_of(self, base: str) -> Match | None:
-        """The match of a base, unless its last price contradicts it."""
+        """Return the match of a base, unless its last price contradicts it."""
         return None if base in self.contradicted else self._any_match(base)
 
     def base_of_id(self, coin_id: str) -> str | None:
-        """The base asset of the exchange that this id is matched to."""
+        """Return the base asset of the exchange that this id is matched to."""
         bases = (base for base in self._bases() if (match := self.match_of(base)) and match.coin_id == coin_id)
         return next(bases, None)
 
@@ -146,13 +146,13 @@ class Identities:
         return ours is not None and theirs is not None and differs(theirs, ours, DIFFERS_BEYOND)
 
     def unmatched(self) -> list[str]:
-        """The served bases that trade and have no match, sorted."""
+        """Return the served bases that trade and have no match, sorted."""
         return sorted(
             base for base, pair in self.symbols.by_base.items() if pair.trading and self.match_of(base) is None
         )
 
     def report(self, most: int) -> dict[str, object]:
-        """How many of the served bases that trade are matched, and up to `most` names of those that are not."""
+        """Return how many of the served bases that trade are matched, and up to `most` names of those that are not."""
         unmatched = self.unmatched()
         trading = sum(1 for pair in self.symbols.by_base.values() if pair.trading)
         return {
@@ -165,7 +165,7 @@ class Identities:
         return self.matches.get(base) or self.known.get(base)
 
     def _bases(self) -> list[str]:
-        """Every base that may have a match: the listed ones, or before the exchange has told them those remembered."""
+        """Return the bases that may have a match: the listed ones, or the remembered ones before the list has come."""
         if self.symbols.known:
             return list(self.symbols.by_base)
         wanted = self.symbols.wanted
@@ -198,7 +198,7 @@ class Identities:
             held = self._any_match(base)
             row = by_id.get(held.coin_id) if held is not None else None
             if held is None or row is None:
-                continue  # this answer says nothing about it
+                continue  # this answer does not have it
             if differs(row.price * held.multiple, price, DIFFERS_BEYOND):
                 changed |= base in self.matches and base not in self.contradicted
                 self.contradicted.add(base)
@@ -230,11 +230,11 @@ class Identities:
     # --- giving ---
 
     def matched(self, rows: Iterable[R]) -> dict[str, R]:
-        """By base: the row of the coin that each base is matched to, where both count in the same unit."""
+        """Return, by base, the row of the coin that the base is matched to, where both count in the same unit."""
         return {base: row for base, row in self.compared(rows).items() if base not in self.contradicted}
 
     def compared(self, rows: Iterable[R]) -> dict[str, R]:
-        """As `matched`, with those whose last price contradicts the match: a disagreement to be shown."""
+        """Return the same as `matched`, with rows whose last price contradicts the match: disagreements to be shown."""
         by_id, _ = _indexed(rows)
         found = {}
         for base in self._bases():
@@ -244,7 +244,7 @@ class Identities:
         return found
 
     def quotes(self, rows: Iterable[Quote]) -> dict[str, Quote]:
-        """By base: what an answer gives for it, in the exchange's unit. A price too far from the last one is left out.
+        """Return, by base, the price in an answer, in the exchange's unit, without prices too far from the last one.
 
         A base that has no match, or whose match is contradicted by its price, is left out, and `match_of` says so.
         """
@@ -265,7 +265,7 @@ class Identities:
         return found
 
     def candles(self, base: str, match: Match, candles: Sequence[Candle], *, up_to_now: bool) -> list[Candle]:
-        """Candles of the matched coin in the exchange's unit.
+        """Return candles of the matched coin in the exchange's unit.
 
         Raises: ValueError if those up to now end too far from the last known price.
         """
@@ -311,7 +311,7 @@ class Identities:
 
 
 def _read_match(base: str, row: object) -> Match | None:
-    """What `_save` wrote of one base; None for anything else."""
+    """Read what `_save` wrote about one base; None for anything else."""
     if not isinstance(row, list) or len(row) != 3 or len(base) > LONGEST_NAME or not is_plausible(base):
         return None
     coin_id, multiple, price = row
@@ -325,7 +325,7 @@ def _read_match(base: str, row: object) -> Match | None:
 
 
 def _indexed(rows: Iterable[R]) -> tuple[dict[str, R], dict[str, list[R]]]:
-    """Rows with an id, by that and by ticker."""
+    """Return the rows with an id, by id and by ticker."""
     by_id: dict[str, R] = {}
     by_ticker: defaultdict[str, list[R]] = defaultdict(list)
     for row in rows:
@@ -336,7 +336,7 @@ def _indexed(rows: Iterable[R]) -> tuple[dict[str, R], dict[str, list[R]]]:
 
 
 def in_units(row: Quote, base: str, multiple: int) -> Quote:
-    """An aggregator's price as that of a base, of which one is `multiple` of the coin."""
+    """Return an aggregator's price as that of a base, of which one is `multiple` of the coin."""
     return replace(
         row,
         symbol=base,

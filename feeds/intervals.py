@@ -32,7 +32,7 @@ INTERVALS = tuple(STEP_MS)
 
 
 def next_open(open_time: int, interval: str) -> int:
-    """The open time of the candle after the one that opens at `open_time`."""
+    """Return the open time of the candle after the one that opens at `open_time`."""
     if interval != "1M":
         return open_time + STEP_MS[interval]
     then = datetime.fromtimestamp(open_time / 1000, UTC)
@@ -41,7 +41,9 @@ def next_open(open_time: int, interval: str) -> int:
 
 
 def count_between(start: int, end: int, interval: str) -> int:
-    """How many candles open from `start` up to, but not at, `end`; exact but for months, where it may be a few more."""
+    """Return how many candles open from `start` up to, but not at, `end`; exact but for months, where it may be a few
+    more.
+    """
     if end <= start:
         return 0
     return -(-(end - start) // STEP_MS[interval]) + (1 if interval == "1M" else 0)

@@ -47,7 +47,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Candle:
-    """One candle of one market. `ts` is when the source said so; it is no part of the candle's value.
+    """One candle of one market. `ts` is the time of this value at its source; it is not part of the candle's value.
 
     A source that knows no volume leaves it None. `derived_from` names the finer interval it was computed from.
     """
@@ -68,7 +68,7 @@ class Candle:
     derived_from: str | None = None
 
     def same_values(self, other: "Candle") -> bool:
-        """Whether both tell the same of the same span."""
+        """Whether both have the same values for the same span."""
         return (
             self.open_time == other.open_time
             and self.open == other.open
@@ -132,7 +132,7 @@ class Coin:
     ts: int
 
     def as_quote(self) -> Quote:
-        """Its price alone."""
+        """Return its price alone."""
         return Quote(
             symbol=self.symbol,
             price=self.price,
@@ -263,7 +263,7 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What a feed says. `log` events all count; of the others only the newest of a topic does."""
+    """What a feed publishes. `log` events all count; of the others only the newest of a topic does."""
 
     topic: str
     ts: int
@@ -283,10 +283,10 @@ class Sink(Protocol):
         """Hand on one event."""
 
     def gap(self, topic: str, start_ms: int, end_ms: int) -> None:
-        """Say that the source itself has nothing between two times."""
+        """Publish that the source itself has nothing between two times."""
 
     def stale(self, topic: str, reason: str) -> None:
-        """Say that a topic has no true value now; its next value makes it fresh again."""
+        """Publish that a topic has no true value now; its next value makes it fresh again."""
 
     def refuse(self, topic: str, reason: str) -> None:
-        """Say that a topic somebody waits for cannot be fed after all."""
+        """Publish that a topic for which clients wait cannot be fed."""

@@ -86,7 +86,7 @@ class Pollers:
         due: Callable[[], bool] | None = None,
         idle: float = IDLE,
     ) -> Poller[Q, T]:
-        """Return a feed that asks every so many seconds, and `idle` times as rarely while nobody listens."""
+        """Return a feed that asks every so many seconds, and `idle` times as rarely while no client listens."""
         return Poller(
             name,
             pool,

@@ -96,7 +96,7 @@ LONGEST_NAME = 50
 
 
 class UnknownSymbolError(ValueError):
-    """No market goes by that name; the text says so."""
+    """No market has that name; the text names it."""
 
 
 class Symbols:
@@ -117,7 +117,7 @@ class Symbols:
 
     @property
     def known(self) -> bool:
-        """Whether the exchange has said what it lists."""
+        """Whether the exchange's list has come."""
         return bool(self.listed)
 
     @property
@@ -131,7 +131,7 @@ class Symbols:
         return any(pair.status == UNLISTED for pair in self.by_base.values())
 
     def states(self) -> dict[str, int]:
-        """How many of the pairs that we serve are in each state."""
+        """Return how many of the pairs that we serve are in each state."""
         return dict(Counter(pair.status for pair in self.by_base.values()))
 
     def learn(self, pairs: Iterable[Pair]) -> None:
@@ -168,7 +168,7 @@ class Symbols:
         return (not self._is_named(pair), pair.status in (ENDED, UNLISTED), rank.get(pair.quote, len(rank)))
 
     def base_of(self, name: str) -> str:
-        """The base asset a client's spelling means: `btc`, `BTCUSDT`, `BTC-USDT`, `BTC/USDT`, `bitcoin`.
+        """Return the base asset a client's spelling means: `btc`, `BTCUSDT`, `BTC-USDT`, `BTC/USDT`, `bitcoin`.
 
         Raises UnknownSymbolError, naming the input, if no market we serve goes by it.
         """
@@ -183,12 +183,12 @@ class Symbols:
         coin = COIN_NAMES.get(name.strip().lower())
         if coin is not None and (coin in self.by_base or not self.known):
             return coin
-        if self.known or "." in text:  # a topic has dots between its words: only the list tells of one within
+        if self.known or "." in text:  # a topic has dots between its words: only the list can show one within a symbol
             raise UnknownSymbolError(f"no market for symbol {name!r}{self._hint(text)}")
         return text
 
     def _pair_named(self, text: str) -> Pair | None:
-        """The pair that a spelling with or without a mark means: of `A-B-USDT` the base is what the list says."""
+        """Return the pair that a spelling with or without a mark means: the list decides the base of `A-B-USDT`."""
         listed = self.listed.get(text)
         if listed is not None:
             return listed
@@ -225,14 +225,14 @@ def _can_be_a_topic(pair: Pair) -> bool:
 
 
 def _splits(text: str) -> Iterator[tuple[str, str]]:
-    """Each base and quote that a mark in the text can divide, the shortest quote first."""
+    """Yield each base and quote that a mark in the text can divide, the shortest quote first."""
     for place in range(len(text) - 2, 0, -1):
         if text[place] in MARKS:
             yield text[:place], text[place + 1 :]
 
 
 def split_by_quote(symbol: str, quotes: Sequence[str] = QUOTES) -> Pair | None:
-    """Guess a pair from its suffix, the longest fitting quote asset. Only for where no exchange can be asked."""
+    """Split a pair by the longest quote asset it ends in. Used only where no exchange can be asked."""
     for quote in sorted(quotes, key=len, reverse=True):
         if symbol.endswith(quote) and len(symbol) > len(quote):
             return Pair(symbol, symbol[: -len(quote)], quote)

@@ -12,7 +12,7 @@ from feeds.symbols import Symbols, UnknownSymbolError
 
 STATUS = "status"
 PROBE = "$probe"
-"""The service's own: no pattern means it, nobody can subscribe to it, and no feed brings it."""
+"""The service's own topic: no pattern matches it, no client can subscribe to it, and no feed brings it."""
 MARKET = "market"
 MARKET_GLOBAL = "market.global"
 NEWS = "news"
@@ -45,7 +45,7 @@ MAX_TOPIC_CHARS = 100
 
 
 class UnknownTopicError(ValueError):
-    """Nobody can feed this topic; the text says why."""
+    """No provider can feed this topic; the text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,32 +57,32 @@ class CandleTopic:
 
 
 def price(base: str) -> str:
-    """The topic of the prices of a base asset."""
+    """Return the topic of the prices of a base asset."""
     return f"price.{base}"
 
 
 def ohlcv(base: str, interval: str) -> str:
-    """The topic of the candles of a base asset."""
+    """Return the topic of the candles of a base asset."""
     return f"ohlcv.{base}.{interval}"
 
 
 def sentiment(base: str) -> str:
-    """The topic of what news say of a base asset."""
+    """Return the topic of what news say of a base asset."""
     return f"sentiment.{base}"
 
 
 def gas(chain: str) -> str:
-    """The topic of a chain's fees."""
+    """Return the topic of a chain's fees."""
     return f"gas.{chain}"
 
 
 def chain(name: str) -> str:
-    """The topic of a chain's state."""
+    """Return the topic of a chain's state."""
     return f"chain.{name}"
 
 
 def words_of(selector: str) -> list[str]:
-    """The words of a topic or pattern: all that is between the category and the interval is the asset."""
+    """Return the words of a topic or pattern: all that is between the category and the interval is the asset."""
     words = selector.split(".")
     after = {"price": 0, "sentiment": 0, "ohlcv": 1}.get(words[0].lower())
     if after is None or len(words) <= 2 + after:
@@ -93,18 +93,18 @@ def words_of(selector: str) -> list[str]:
 
 
 def chain_of(topic: str) -> str | None:
-    """The chain that a `gas` or `chain` topic is about."""
+    """Return the chain that a `gas` or `chain` topic is about."""
     words = topic.split(".")
     return words[1] if len(words) == 2 and words[0] in ("gas", "chain") else None
 
 
 def category_of(topic: str) -> str:
-    """The first word."""
+    """Return the first word of a topic."""
     return topic.partition(".")[0]
 
 
 def kind_of(topic: str) -> str:
-    """`log` where every event counts, `state` where only the newest does, `mixed` for candles."""
+    """Return `log` where every event counts, `state` where only the newest does, `mixed` for candles."""
     return {"ohlcv": "mixed", "news": "log"}.get(category_of(topic), "state")
 
 
@@ -117,7 +117,7 @@ def candle_topic(topic: str) -> CandleTopic | None:
 
 
 def base_of(topic: str) -> str | None:
-    """The base asset that a price or candle topic is about."""
+    """Return the base asset that a price or candle topic is about."""
     words = words_of(topic)
     return words[1] if len(words) >= 2 and words[0] in ("price", "ohlcv") else None
 
@@ -165,7 +165,7 @@ def canonical(selector: str, symbols: Symbols) -> str:
 
 
 def _spelled(category: str, words: list[str], symbols: Symbols) -> str:
-    """Raises UnknownSymbolError, UnknownChainError or UnknownTopicError, which tell only what is wrong."""
+    """Return the spelled topic. Raises UnknownSymbolError, UnknownChainError or UnknownTopicError."""
     match category:
         case "price":
             return price(symbols.base_of(words[1]))

@@ -1,6 +1,6 @@
-"""The accounts with every provider: its addresses and key, what it allows, how its refusals read.
+"""The upstream of every provider: its addresses and key, what it allows, how its refusals are read.
 
-A keyed provider without its key has an account too, switched off, naming the setting that would enable it.
+A keyed provider without its key has an upstream too: switched off, with the name of the setting that enables it.
 """
 
 import random
@@ -106,7 +106,10 @@ class Upstreams(Mapping[str, Upstream]):
         setting: str | None = None,
         optional: str | None = None,
     ) -> None:
-        """An account; one that needs a key (`setting`) and has none is switched off. One may have an `optional` key."""
+        """Add an upstream. One that needs a key (`setting`) and has none is switched off.
+
+        One may have an `optional` key.
+        """
         missing = setting is not None and not self.key(setting)
         self._add(
             Upstream(
@@ -125,7 +128,7 @@ class Upstreams(Mapping[str, Upstream]):
         )
 
     def key(self, setting: str) -> str:
-        """The key of a setting; empty if it has none."""
+        """Return the key of a setting; empty if it has none."""
         return self.policy.keys.get(setting) or ""
 
     def _open_all(self) -> None:
@@ -238,19 +241,19 @@ class Upstreams(Mapping[str, Upstream]):
 
     @property
     def cryptopanic_plan(self) -> str:
-        """CryptoPanic's plan is a part of its path."""
+        """Return CryptoPanic's plan, which is a part of its path."""
         words = self.policy.urls["cryptopanic"][0].split("/")
         return next((plan for plan in cryptopanic.PLANS if plan in words), cryptopanic.PLANS[0])
 
     @property
     def reddit_tokens_url(self) -> str:
-        """Tokens come from the site itself; what stands in for the API stands in for that too."""
+        """Return where tokens come from: Reddit's site, or the address that replaces its API."""
         api = self.policy.urls["reddit"][0].rstrip("/")
         return reddit.SITE_URL if api == reddit.API_URL else api
 
 
 def _without(urls: Sequence[str], *paths: str) -> list[str]:
-    """Base URLs without the path that requests bring themselves, should a setting have it too."""
+    """Return base URLs without the path that requests add themselves, in case a setting has it too."""
     plain = []
     for url in urls:
         url = url.rstrip("/")

@@ -1,4 +1,4 @@
-"""May this provider be asked now, going by how it did so far?
+"""Whether a provider may be asked now, by the outcomes of its calls so far.
 
 A breaker is closed while all is well. It opens after failures in a row, or when too many of the calls of a window
 failed or were slow, and then admits nobody before a cooldown is over, and after that one probe at a time. What counts
@@ -47,7 +47,7 @@ class CircuitState(StrEnum):
 
 
 class Breaker:
-    """Admits calls as `Pass`es and hears from them how the calls went. Time is the monotonic clock's."""
+    """Admits calls as `Pass`es, which report how the calls went. Time is the monotonic clock's."""
 
     def __init__(self, policy: BreakerPolicy, clock: Clock, rng: random.Random) -> None:
         self.policy = policy
@@ -70,7 +70,7 @@ class Breaker:
 
     @property
     def state(self) -> CircuitState:
-        """Where it stands now."""
+        """Return the state of the circuit."""
         if self.open_until is None:
             return CircuitState.CLOSED
         return CircuitState.OPEN if self._probe is None else CircuitState.PROBING
@@ -82,34 +82,37 @@ class Breaker:
         return self._probe is None and self.clock.now() >= self.open_until
 
     def wait_s(self) -> float:
-        """Seconds until the cooldown is over; 0 if it is, even if a probe is out."""
+        """Return the seconds until the cooldown is over; 0 if it is, even if a probe is out."""
         return 0.0 if self.open_until is None else max(0.0, self.open_until - self.clock.now())
 
     @property
     def badness(self) -> tuple[int, float]:
-        """Sorts breakers that are open, the most promising first."""
+        """Return a key that sorts open breakers, the most promising first."""
         return self.openings, self.open_until or 0.0
 
     @property
     def calls(self) -> int:
-        """Calls in the window."""
+        """Count the calls in the window."""
         self._forget()
         return len(self._window)
 
     @property
     def failures(self) -> int:
-        """Failed calls in the window."""
+        """Count the failed calls in the window."""
         self._forget()
         return sum(outcome.failed for outcome in self._window)
 
     # --- asking ---
 
     def admit(self) -> "Pass | None":
-        """A place for one call, or None if it may not be asked now."""
+        """Return a place for one call, or None if it may not be asked now."""
         return self.probe() if self.may_ask() else None
 
     def probe(self) -> "Pass | None":
-        """A place even before the cooldown is over, for when every provider is out. None while a probe is out."""
+        """Return a place even before the cooldown is over, for when every provider is out.
+
+        None while a probe is out.
+        """
         if self.open_until is None:
             return Pass(self, self._term)
         if self._probe is not None:
@@ -117,7 +120,7 @@ class Breaker:
         self._probe = Pass(self, self._term)
         return self._probe
 
-    # --- what it came to (told by passes) ---
+    # --- outcomes, which passes report ---
 
     def _settled(self, settled: "Pass", failed: bool, slow: bool) -> None:
         if settled is self._probe:
@@ -185,7 +188,7 @@ class _Outcome:
 
 
 class Pass:
-    """The permission for one call. Say once how it went; whatever is said after that changes nothing."""
+    """The permission for one call. Report once how it went; later reports change nothing."""
 
     __slots__ = ("_breaker", "_said", "term")
 
@@ -195,17 +198,17 @@ class Pass:
         self._said = False
 
     def succeeded(self, latency_s: float) -> None:
-        """It was answered, in so many seconds."""
+        """Note that the call was answered, in so many seconds."""
         if self._first():
             self._breaker._settled(self, failed=False, slow=latency_s >= self._breaker.policy.slow_s)
 
     def failed(self) -> None:
-        """It failed, and that was the provider's fault."""
+        """Note that the call failed by the provider's fault."""
         if self._first():
             self._breaker._settled(self, failed=True, slow=False)
 
     def released(self) -> None:
-        """It was cancelled, or failed by a fault of ours: says nothing of the provider, and frees a probe's place."""
+        """Note that the call was cancelled or failed by a fault of ours, which does not count against the provider."""
         if self._first():
             self._breaker._released(self)
 

@@ -1,4 +1,4 @@
-"""Which characters the bytes of an answer mean: by what its header says, its byte-order mark, its own words, its looks.
+"""Which characters the bytes of an answer mean: by its header, its byte-order mark, its declaration, or its looks.
 
 Source: WHATWG Encoding Standard (labels: what is called ISO-8859-1 is Windows-1252).
 """
@@ -69,7 +69,9 @@ def by_mark(raw: bytes) -> tuple[str, bytes] | None:
 
 
 def looks_like(raw: bytes) -> str:
-    """Guess the charset of a text that is not UTF-8: Cyrillic words are runs of high letters, accents stand alone."""
+    """Find the likely charset of a text that is not UTF-8: Cyrillic words are runs of high letters, accents stand
+    alone.
+    """
     high = len(raw) - len(raw.translate(None, bytes(range(128, 256))))
     in_words = len(raw) - len(_WORDS_OF_HIGH_LETTERS.sub(b"", raw))
     return "cp1251" if in_words * 2 > high else "cp1252"

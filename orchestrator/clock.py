@@ -9,13 +9,13 @@ class Clock(Protocol):
     """A monotonic clock for durations, and a wall clock for stamps."""
 
     def now(self) -> float:
-        """Seconds on a clock that never jumps; only differences mean anything."""
+        """Return the seconds on a clock that never jumps; only differences mean anything."""
 
     def wall_ms(self) -> int:
-        """Unix time in milliseconds."""
+        """Return the Unix time in milliseconds."""
 
     async def sleep(self, seconds: float) -> None:
-        """Wait; a negative duration is none."""
+        """Wait; not at all for a negative duration."""
 
 
 class SystemClock:

@@ -35,7 +35,7 @@ class Exhausted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Fetched(Generic[T]):
-    """A value and its origin. `age_ms` counts from when it was true at its source, as far as the source says that."""
+    """A value and its origin. `age_ms` counts from when it was true at its source, as far as that is known."""
 
     value: T
     source: str

@@ -1,6 +1,6 @@
-"""Which of several hosts of one provider to ask next: the first that is not resting.
+"""Which of several hosts of one provider to ask next: the first that is not cooling down.
 
-A host rests after a failure: for as long as it asked (429, 418), for an hour when it blocks us (451, 403). The
+A host cools down after a failure: for as long as it asked (429, 418), for an hour when it blocks us (451, 403). The
 others are tried in turn, and the choice stays with the one that works.
 """
 
@@ -46,13 +46,13 @@ class Hosts:
         self.all = [Host(url, urlsplit(url).netloc.rpartition("@")[2]) for url in self.urls]
 
     def in_turn(self) -> list[Host]:
-        """Every host that may be asked now, the preferred one first."""
+        """Return every host that may be asked now, the preferred one first."""
         now = self.clock.now()
         order = [self.all[(self.place + step) % len(self.all)] for step in range(len(self.all))]
         return [host for host in order if host.cooldown_until <= now]
 
     def wait_s(self) -> float:
-        """Seconds until some host may be asked; 0 if one may be asked now."""
+        """Return the seconds until some host may be asked; 0 if one may be asked now."""
         return max(0.0, min(host.cooldown_until for host in self.all) - self.clock.now())
 
     def worked(self, host: Host, latency_ms: float | None = None) -> None:
@@ -75,11 +75,11 @@ class Hosts:
         self.place = (self.all.index(host) + 1) % len(self.all)
 
     def errors(self) -> list[str]:
-        """A phrase for each host that failed last time."""
+        """Return a phrase for each host that failed last time."""
         return [f"{host.name}: {host.last_error}" for host in self.all if host.last_error is not None]
 
     def report(self) -> list[dict[str, object]]:
-        """What a person wants to know of each host."""
+        """Return the state of each host as `/api/providers` shows it."""
         now = self.clock.now()
         return [
             {

@@ -30,7 +30,7 @@ from orchestrator.errors import (
 from orchestrator.retry import http_date_ms, retry_after_s
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
-"""Counted after decompression. A request whose honest answer is larger says so itself."""
+"""Counted after decompression. A request whose honest answer is larger has a limit of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +69,12 @@ class HttpResponse:
 
     @property
     def charset(self) -> str | None:
-        """The charset that its Content-Type declares; None if it declares none that is in use."""
+        """Return the charset that its Content-Type declares; None if it declares none that is in use."""
         return charsets.declared(self.headers.get("content-type"))
 
     @property
     def date_ms(self) -> int | None:
-        """The sender's own clock when it answered, to the second; None if it did not say."""
+        """Return the sender's own clock when it answered, to the second; None if it did not say."""
         return http_date_ms(self.headers.get("date"))
 
 
@@ -82,7 +82,7 @@ class Transport(Protocol):
     """Sends a request to a base URL."""
 
     async def send(self, provider: str, base_url: str, request: HttpRequest, timeout_s: float) -> HttpResponse:
-        """Raises Unavailable, TimedOut or TooLarge; any HTTP status is an answer, not an error."""
+        """Send a request and return its answer, of whatever status. Raises Unavailable, TimedOut or TooLarge."""
 
 
 class AiohttpTransport:
@@ -157,14 +157,14 @@ class AiohttpTransport:
 
 
 UNPAID_COOLDOWN_S = 3600.0
-"""Payment Required: credits are used up, and nobody says until when."""
+"""Payment Required: credits are used up, for an unknown time."""
 EXCERPT_BYTES = 200
 _MAYBE_A_KEY = re.compile(r"[A-Za-z0-9_+/=-]{16,}")
 SHORTEST_SECRET = 4
 
 
 def excerpt(request: HttpRequest, response: HttpResponse) -> str:
-    """How a body begins, for a log: one line of printable characters, without what the request kept secret.
+    """Return how a body begins, for a log: one line of printable characters, without what the request kept secret.
 
     What is long enough to be a key is blotted out, too: a page may repeat ours in another spelling, or hold a new one.
     """
@@ -179,14 +179,14 @@ def excerpt(request: HttpRequest, response: HttpResponse) -> str:
 
 
 def os_words(error: OSError) -> str:
-    """What the system said, without the addresses that a library's text may hold."""
+    """Return what the system said, without the addresses that a library's text may hold."""
     if isinstance(error, socket.gaierror):
         return "host name not found"
     return error.strerror or type(error).__name__
 
 
 def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
-    """The error that a status means, or None for 2xx."""
+    """Return the error that a status means, or None for 2xx."""
     status = response.status
     if 200 <= status < 300:
         return None

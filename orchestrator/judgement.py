@@ -15,7 +15,7 @@ LONGEST_REFUSAL_BYTES = 4096
 UNNAMED_COOLDOWN_S = 3600.0
 """A quota of an unnamed period."""
 LEAST_MONTHLY_COOLDOWN_S = 12 * 3600.0
-"""A month's quota comes back on a billing day that nobody tells us, so once a day somebody has to look."""
+"""A month's quota comes back on a billing day that we do not know, so it is tried again about once a day."""
 DAY_S = 24 * 3600
 
 _SENTENCE = re.compile(r"[.;!?\n\r\x00]+(?:\s|$)")
@@ -32,12 +32,12 @@ _QUOTA = re.compile(r"\b(?:quota|credits?|allowance|(?:plan|usage|account|subscr
 _PASSING = re.compile(
     r"\b(?:internal|temporar(?:y|ily)|try again|unavailable|maintenance|timed? ?out|backend|database|overloaded|busy)\b"
 )
-"""What a server says of troubles of its own."""
+"""Words of a server about troubles of its own."""
 _REFUSED = re.compile(
     r"\b(?:invalid|incorrect|wrong|unknown|missing|expired|revoked|disabled|denied|required|bad|unauthori[sz]ed"
     r"|not (?:found|valid|provided|recogni[sz]ed|allowed|authori[sz]ed))\b"
 )
-"""What it says of a key."""
+"""Words of a server about a key."""
 
 
 def judge(provider: str, response: HttpResponse, refused: ProviderError) -> ProviderError:
@@ -63,7 +63,7 @@ def judge(provider: str, response: HttpResponse, refused: ProviderError) -> Prov
 
 
 def _is_passing(response: HttpResponse) -> bool:
-    """Whether the body blames the server, and says nothing of the key."""
+    """Whether the body blames the server, and does not mention the key."""
     if len(response.body) > LONGEST_REFUSAL_BYTES or begins(response) == b"<":
         return False
     words = _words(response)
@@ -83,7 +83,7 @@ def quota_cooldown_s(response: HttpResponse) -> float | None:
 
 
 def _cooldown_of(sentence: str, response: HttpResponse) -> float | None:
-    # A 429 has said already that something is used up, where the sentence names a quota without a verb.
+    # A 429 already means that something is used up, so a sentence may name a quota without a verb.
     is_used_up = _USED_UP.search(sentence) or (response.status == 429 and _QUOTA.search(sentence))
     if not is_used_up or _COUNTED.search(sentence) is None or _SHORT.search(sentence) is not None:
         return None

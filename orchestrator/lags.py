@@ -34,7 +34,7 @@ class Lags(Generic[Q, T]):
             raise Outdated(provider.name, f"its newest value is {lag_s:.0f} s old by its own account")
 
     def lag_s(self, provider: Provider[Q, T], query: Q, value: T) -> float:
-        """Return the age of a value that has just come; 0 if its provider says nothing about it."""
+        """Return the age of a value that has just come; 0 if its provider does not stamp it."""
         stamp_ms = provider.stamp_of(value) if provider.stamp_of is not None else None
         lag_s = 0.0 if stamp_ms is None else (provider.upstream.their_ms() - stamp_ms) / 1000
         known = self.marks.get((provider.name, query)) if provider.mark_of is not None else None

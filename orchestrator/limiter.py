@@ -1,4 +1,4 @@
-"""When may it be asked next? A token bucket for those who ask us, and a limiter for those whom we ask.
+"""When the next request may be sent: a token bucket for our clients, and a limiter for our upstreams.
 
 The two differ in what they promise. A bucket bounds an average, and may give twice its burst within the time that
 fills it; that is fine towards our own clients. A provider counts what arrives in a minute, so towards it no minute,
@@ -36,7 +36,7 @@ class TokenBucket:
         return True
 
     def wait_s(self, weight: float = 1.0) -> float:
-        """How long until `take` would succeed."""
+        """Return how long until `take` would succeed."""
         self._refill()
         return max(0.0, (weight - self.tokens) / self.rate)
 
@@ -54,7 +54,7 @@ EPSILON = 1e-9
 """Below this, a difference of weights or seconds is rounding."""
 
 UNSAID_RESET_S = 60.0
-"""When a provider says what is left but not until when, and has no allowance that tells."""
+"""How long a provider's remaining calls count if it does not say until when, and has no allowance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Allowance:
 
     @property
     def held_s(self) -> float:
-        """How long what was given counts: somewhat longer than `per_s`, for requests that travel unequally fast."""
+        """Return how long what was given counts: longer than `per_s`, because requests travel unequally fast."""
         return self.per_s + min(0.5, self.per_s / 5)
 
 
@@ -98,7 +98,7 @@ class Limiter:
         """Nothing is given before this time of the monotonic clock."""
         self._windows = [_Window(allowance) for allowance in allowances]
         self._left = math.inf
-        """What the provider last said is left, less what was given since; until `_left_until`."""
+        """The calls that the provider last reported as left, less those given since; until `_left_until`."""
         self._left_until = self.cooldown_until
 
     def take(self, weight: float = 1.0, urgent: bool = False) -> bool:
@@ -112,7 +112,7 @@ class Limiter:
         return True
 
     def wait_s(self, weight: float = 1.0, urgent: bool = False) -> float:
-        """How long until `take` would succeed; infinite for more than an allowance holds."""
+        """Return how long until `take` would succeed; infinite for more than an allowance holds."""
         now = self._forget()
         wait_s = self.cooldown_until - now
         if self._left < weight - EPSILON:
@@ -122,7 +122,7 @@ class Limiter:
         return wait_s if wait_s > EPSILON else 0.0
 
     def tokens_left(self) -> float:
-        """What an urgent call may weigh now: the least of what is left; 0 at rest, infinite without any limit."""
+        """Return what an urgent call may weigh now; 0 during a cooldown, infinite without any limit."""
         now = self._forget()
         if self.cooldown_until > now:
             return 0.0
@@ -131,16 +131,16 @@ class Limiter:
     # --- what the provider says ---
 
     def used(self, used_weight: float, of: int = 0) -> None:
-        """The provider has counted so much in the window of the allowance number `of`, whoever sent it."""
+        """Note what the provider has counted in the window of allowance number `of`, from all its callers."""
         if of < len(self._windows):
             now = self._forget()
             self._windows[of].at_least(now, used_weight)
 
     def remaining(self, left: float, reset_s: float | None = None) -> None:
-        """The provider lets through `left` more, until it begins to count anew in `reset_s`.
+        """Note that the provider lets through `left` more, until it begins to count again in `reset_s`.
 
-        Unsaid, that is the shortest of the allowances: asking too early costs one refusal, resting for the longest
-        could cost a day.
+        Without `reset_s` that is the shortest of the allowances: asking too early costs one refusal, waiting the
+        longest could cost a day.
         """
         now = self._forget()
         if reset_s is None:
@@ -150,7 +150,7 @@ class Limiter:
             self._left_until = max(self._left_until, now + reset_s)
 
     def cool_down(self, seconds: float) -> None:
-        """Give nothing for so long. Never shortens a rest that was asked for before."""
+        """Give nothing for so long. A longer cooldown that was asked for before stays."""
         self.cooldown_until = max(self.cooldown_until, self.clock.now() + seconds)
 
     def _forget(self) -> float:
@@ -197,13 +197,15 @@ class _Window:
             self.given.append(_Grain(now, until, weight))
 
     def at_least(self, now: float, used: float) -> None:
-        """If more was used than we gave, others used the rest, at the latest now."""
+        """Note that more was used than we gave: others used the rest, at the latest now."""
         others = used - (self.allowance.weight - self.left)
         if others > EPSILON:
             self.add(now, others)
 
     def wait_s(self, now: float, weight: float, reserve: float) -> float:
-        """Seconds until `weight` fits beside the reserve; one that is too large for that waits for an empty window."""
+        """Return the seconds until `weight` fits beside the reserve; one that is too large for that waits for an empty
+        window.
+        """
         if weight > self.allowance.weight + EPSILON:
             return math.inf
         excess = sum(grain.weight for grain in self.given) + weight - self.allowance.weight * (1 - reserve)

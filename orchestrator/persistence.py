@@ -20,14 +20,14 @@ log = logging.getLogger(__name__)
 
 
 LATEST_MS = 10**14
-"""No time that we have written is later."""
+"""Later times in a file were not written by us."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-"""What ails a disk that may be well again."""
+"""Errors of a disk that may pass."""
 
 
 def check_writable(folder: Path) -> None:
-    """Raises OSError, which names the folder, if nothing can ever be kept there. A full disk costs no start."""
+    """Check that files can be kept in a folder. Raises OSError, which names it; a full disk is no error."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -49,7 +49,7 @@ def write_whole(path: Path, text: bytes) -> None:
 
 
 def read_state(path: Path) -> object:
-    """Return what an earlier run wrote; None if there is nothing. What is no JSON is set aside under another name."""
+    """Return what an earlier run wrote; None if there is nothing. A file that is not JSON is renamed and logged."""
     try:
         return orjson.loads(path.read_bytes())
     except FileNotFoundError:
@@ -62,21 +62,21 @@ def read_state(path: Path) -> object:
 
 
 def set_aside(path: Path, cause: str) -> None:
-    """Keep a file that cannot be read under another name, for a person to look at, and say so in the log."""
+    """Rename a file that cannot be read, for a person to look at, and log it."""
     log.warning("state_unreadable", extra={"file": str(path), "cause": cause})
     with contextlib.suppress(OSError):
         path.replace(path.with_name(f"{path.name}.bad"))
 
 
 def entries_skipped(path: Path, skipped: Mapping[str, int]) -> None:
-    """Say in the log how many entries of a file could not be read, by the field at fault; nothing if all could."""
+    """Log how many entries of a file could not be read, by the field at fault; nothing if all could."""
     if skipped:
         log.warning("state_entries_unreadable", extra={"file": str(path), "fields": dict(skipped)})
 
 
 @dataclass(frozen=True, slots=True)
 class StoredAnswer:
-    """An answer from before: its JSON text, who gave it, and when (Unix ms)."""
+    """An answer of an earlier run: its JSON text, its source, and the time of its receipt (Unix ms)."""
 
     text: bytes
     source: str
@@ -84,13 +84,13 @@ class StoredAnswer:
 
 
 class AnswerStore:
-    """Last good answers, one file a name."""
+    """Stores last good answers, one file for each name."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def path(self, name: str) -> Path:
-        """Where an answer is kept."""
+        """Return where an answer is kept."""
         return self.folder / f"{name}.json"
 
     def put(self, name: str, kept: StoredAnswer) -> None:
@@ -99,7 +99,7 @@ class AnswerStore:
         write_whole(self.path(name), orjson.dumps(row))
 
     def get(self, name: str) -> StoredAnswer | None:
-        """The answer that was kept, or None. What `put` did not write is set aside."""
+        """Return the answer that was kept, or None. What `put` did not write is set aside."""
         row = read_state(self.path(name))
         if row is None:
             return None

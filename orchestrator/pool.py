@@ -54,7 +54,7 @@ class Counts:
 
 
 class Pool(Generic[Q, T]):
-    """Answers the questions of one category. `received` is called with every new value, whoever asked for it."""
+    """Answers the questions of one category. `received` is called with every new value."""
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ that an answer's status means is raised by the asker and never reaches it."""
 
 
 def anything(query: object) -> bool:
-    """Every question."""
+    """Return True: every question is served."""
     return True
 
 
@@ -48,5 +48,5 @@ class Provider(Generic[Q, T]):
 
     @property
     def name(self) -> str:
-        """The upstream's name, as `source` tells it."""
+        """Return the upstream's name, which is the `source` of its values."""
         return self.upstream.name

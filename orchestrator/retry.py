@@ -32,7 +32,7 @@ class Backoff:
         return steps
 
     def next_delay_s(self) -> float:
-        """The delay before the next attempt, in seconds."""
+        """Return the delay before the next attempt, in seconds."""
         self.attempts += 1
         step = next(self.steps)
         return step / 2 + self.rng.random() * step / 2

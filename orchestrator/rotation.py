@@ -1,4 +1,4 @@
-"""In which order do we try them? Smooth weighted round-robin inside a tier, then the next tier."""
+"""The order in which providers are tried: smooth weighted round-robin inside a tier, then the next tier."""
 
 from collections.abc import Callable, Sequence
 
@@ -22,7 +22,7 @@ class Rotation:
             start += len(tier)
 
     def order(self, may: Callable[[int], bool]) -> list[int]:
-        """The members to try, best first; `may` is asked once about each, and those that may not are left out.
+        """Return the members to try, best first. `may` is called once for each; those that may not are left out.
 
         The first of each tier spends its turn. The others of its tier follow as their own turns would come.
         """

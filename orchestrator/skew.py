@@ -36,28 +36,28 @@ class TheirClock:
         if self.ahead_ms is not None and abs(slept_ms) > STEP_MS:
             moved_ms = sum(answer) / 2 - self.ahead_ms
             if abs(moved_ms - slept_ms) < STEP_MS:
-                # Both wall clocks went on while our monotonic one stood: the machine slept, and nobody is wrong.
+                # Both wall clocks went on while our monotonic one stood: the machine slept, and both clocks are right.
                 self.answers.clear()
                 self.ahead_ms = None
         self.answers.append(answer)
         span = _agreed(self.answers, self.ahead_ms)
         if span is not None:
-            # Where our own clock may be right it is: most are, and a `Date` tells no more than the second.
+            # Where our own clock may be right it is: most are, and a `Date` has no more than the second.
             self.ahead_ms = ours_ms if span[0] <= ours_ms <= span[1] else sum(span) / 2
         self.ours_ahead_ms = ours_ms
 
     def now_ms(self) -> int:
-        """What it shows now; ours, as long as it has not told."""
+        """Return what it shows now; ours, as long as it is unknown."""
         return self.clock.wall_ms() if self.ahead_ms is None else round(self.clock.now() * 1000 + self.ahead_ms)
 
     @property
     def skew_ms(self) -> int | None:
-        """How far it is ahead of our wall clock; None as long as it has not told."""
+        """Return how far it is ahead of our wall clock; None as long as it is unknown."""
         return None if self.ahead_ms is None else self.now_ms() - self.clock.wall_ms()
 
 
 def _agreed(answers: Collection[tuple[float, float]], believed: float | None) -> tuple[float, float] | None:
-    """The span that most answers allow, of several such spans the one next to what is believed.
+    """Return the span that most answers allow, of several such spans the one next to what is believed.
 
     None if no two agree and something is believed. Source: Marzullo, "Maintaining the Time in a Distributed System".
     """

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 LATENCIES_KEPT = 256
 EWMA_SHARE = 0.2
 OUR_FAULTS = ("bad_query", "not_found")
-"""Outcomes that say nothing about the provider."""
+"""Outcomes that do not count against the provider."""
 
 
 class TrackRecord:

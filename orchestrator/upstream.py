@@ -49,7 +49,7 @@ LONG_BODY_BYTES = 1024 * 1024
 """A longer body is read off the event loop: damaged, it takes a second."""
 LONGEST_CACHED_S = 24 * 3600.0
 SHORT_WAIT_S = 1.4
-"""A conversation waits this long for its allowance rather than break off: some limits are by the second, which the
+"""A conversation waits this long for its allowance instead of ending: some limits are by the second, which the
 limiter holds for somewhat longer."""
 
 
@@ -78,10 +78,10 @@ class UpstreamPolicy:
     hosts_share_limits: bool = True
     """A refusal for asking too often counts for all hosts; not so where they belong to different people."""
     reset_unit_s: float = 1.0
-    """What `X-RateLimit-Reset` counts in where it is a duration; a Unix time tells its unit by its size."""
+    """The unit of `X-RateLimit-Reset` where it is a duration; the unit of a Unix time is known by its size."""
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
     local: bool = False
-    """Its answers are worked out in this process. One that fails or takes long says nothing of the next question, so
+    """Its answers are computed in this process. One that fails or takes long does not predict the next one, so
     its circuit stays closed."""
 
 
@@ -92,11 +92,11 @@ class Throttled(RateLimited):
 
 
 def no_correction(response: HttpResponse, limiter: Limiter) -> None:
-    """For providers that say nothing of their limits beyond the usual headers."""
+    """Correct nothing: the provider says nothing about its limits beyond the usual headers."""
 
 
 def no_time(response: HttpResponse) -> int | None:
-    """For providers that tell the time in `Date` alone."""
+    """Return None: the provider gives its time in `Date` alone."""
     return None
 
 
@@ -162,7 +162,7 @@ class Upstream:
 
     @property
     def state(self) -> ProviderState:
-        """Where it stands now."""
+        """Return the provider's state."""
         if self.disabled is not None:
             return ProviderState.DISABLED
         if self.hosts is not None and self.hosts.wait_s() > 0:
@@ -181,14 +181,14 @@ class Upstream:
         return self.wait_s(weight, urgent) <= 0 and self.breaker.may_ask()
 
     def wait_s(self, weight: float = 1.0, urgent: bool = False) -> float:
-        """Seconds until it may be asked as far as limits go; infinite for one that is switched off."""
+        """Return the seconds until it may be asked as far as limits go; infinite for one that is switched off."""
         if self.disabled is not None:
             return math.inf
         hosts_s = self.hosts.wait_s() if self.hosts is not None else 0.0
         return max(hosts_s, self.limiter.wait_s(weight, urgent))
 
     def back_in_s(self) -> float:
-        """Seconds until it may be asked, its circuit included."""
+        """Return the seconds until it may be asked, its circuit included."""
         return max(self.wait_s(), self.breaker.wait_s())
 
     # --- asking ---
@@ -225,7 +225,7 @@ class Upstream:
             return value
         finally:
             admitted.released()
-            with contextlib.suppress(ValueError):  # a thread may still be reading what nobody waits for any more
+            with contextlib.suppress(ValueError):  # a thread may still be reading an answer that no caller waits for
                 steps.close()
             self._show()
 
@@ -363,12 +363,12 @@ class Upstream:
         self.correct(response, self.limiter)
 
     def their_ms(self) -> int:
-        """What the provider's clock shows now (Unix ms); ours, as long as it has not told."""
+        """Return what the provider's clock shows now (Unix ms); ours, as long as it is unknown."""
         return self.their_clock.now_ms()
 
     @property
     def skew_ms(self) -> int | None:
-        """How far the provider's clock is ahead of ours; None as long as it has not told."""
+        """Return how far the provider's clock is ahead of ours; None as long as it is unknown."""
         return self.their_clock.skew_ms
 
     # --- what it came to ---
@@ -382,7 +382,7 @@ class Upstream:
             return  # it is our own limit, not a failure of the provider
         self.record.failed(error)
         if isinstance(error, (BadQuery, NotFound)):
-            return  # an error of ours says nothing about the provider
+            return  # an error of ours does not count against the provider
         provider_log.failed(self.name, error)
         match error:
             case RateLimited(retry_after_s=asked):
@@ -416,7 +416,7 @@ class Upstream:
     # --- for people ---
 
     def errors(self) -> list[str]:
-        """A phrase for each host that failed last time."""
+        """Return a phrase for each host that failed last time."""
         return self.hosts.errors() if self.hosts is not None else []
 
     def report(self) -> dict[str, object]:
@@ -465,5 +465,5 @@ def _advance(steps: Generator[HttpRequest, HttpResponse, T], response: HttpRespo
 
 
 def just(request: HttpRequest) -> Generator[HttpRequest, HttpResponse, HttpResponse]:
-    """The conversation of one request, whose answer is taken as it is."""
+    """Yield the conversation of one request, whose answer is taken as it is."""
     return (yield request)

@@ -1,4 +1,4 @@
-"""Articles, as all sources give them alike: what is asked for, how a text is made plain, and which are the same.
+"""Articles in one form for all sources: the question, what becomes of a row's fields, and an article's id.
 
 A source's file only finds the fields of a row; `article` decides what becomes of them. Nothing that a title or a link
 holds can mark up, redirect or reorder what a reader sees: texts lose markup, control and direction characters, links
@@ -59,7 +59,7 @@ LATEST = NewsQuery(limit=100)
 
 
 def newest(rows: Rows[Article], query: NewsQuery) -> Rows[Article]:
-    """Those of the question's symbol, newest first, at most `limit`; the counts of rejected rows are kept."""
+    """Return the articles of the question's symbol, newest first, at most `limit`, with the counts of rejected rows."""
     wanted = [each for each in rows.good if query.symbol is None or query.symbol in each.symbols]
     wanted.sort(key=lambda each: each.published_at, reverse=True)
     return Rows(wanted[: query.limit], rows.rejected)
@@ -115,7 +115,7 @@ def article(
 
 
 def kept_article(row: Mapping[str, object]) -> Article:
-    """An article as it was written to disk. Raises: BadFieldError for one that we cannot have written."""
+    """Return an article as it was written to disk. Raises: BadFieldError for one that we cannot have written."""
     identifier, kind = text(row, "id"), text(row, "kind")
     title = plain(text(row, "title", MAX_TITLE), MAX_TITLE)
     if not re.fullmatch(r"[0-9a-f]{16}", identifier):
@@ -147,7 +147,7 @@ WITHDRAWN = re.compile(r"\[ ?(?:removed|deleted)(?: by (?:reddit|user|moderators
 
 
 def article_id(url: str | None, key: tuple[str, str] | None, title: str, published_ms: int | None) -> str:
-    """16 hexadecimal digits: a hash of the cleaned link, else of the source's key, else of title and time.
+    """Return 16 hexadecimal digits: a hash of the cleaned link, else of the source's key, else of title and time.
 
     Scheme, `www.` and a last slash do not tell two links apart, so that the same story by two ways is one.
     """
@@ -167,7 +167,7 @@ def _digest(text: str) -> str:
 
 
 def some_articles(provider: str, raw: Collection[R], read: Callable[[R], Article | None]) -> Rows[Article]:
-    """Read each row of an answer, as `some_rows`, and tell those apart that share a link."""
+    """Read each row of an answer, as `some_rows`, and give those that share a link ids of their own."""
     return told_apart(some_rows(provider, raw, read))
 
 
@@ -183,7 +183,7 @@ def told_apart(rows: Rows[Article]) -> Rows[Article]:
 
 
 def by_itself(each: Article) -> Article:
-    """The same article, known by its key, or by title and time."""
+    """Return the same article, known by its key, or by title and time."""
     published_ms = None if each.published_estimated else each.published_at
     return replace(each, id=article_id(None, each.key, each.title, published_ms))
 
@@ -194,7 +194,7 @@ def _merged(symbols: Iterable[str]) -> tuple[str, ...]:
 
 
 def outlet_name(name: str | None, domain: str | None, default: str) -> str:
-    """The short name of an outlet, the same from its name and from its domain: `theblock`, `bitcoinmagazine`."""
+    """Return the short name of an outlet, the same from its name and from its domain: `theblock`, `bitcoinmagazine`."""
     labels = [each for each in (domain or "").lower().split(":")[0].split(".") if each]
     if len(labels) > 1:
         labels.pop()

@@ -59,7 +59,7 @@ PROPER_NAMES = {
     "Bonk": "BONK",
 }
 """Names that are words too (`a ripple effect`): only capitalised. Stellar, Optimism, Maker, Near, Sandbox and the like
-are missing on purpose: in a headline every word is capitalised, and these are said of other things too often."""
+are missing on purpose: in a headline every word is capitalised, and these words mean other things too often."""
 TICKERS = re.compile(
     r"BTC|ETH|BNB|SOL|XRP|ADA|DOGE|TRX|AVAX|LTC|BCH|XLM|XMR|ZEC|USDT|USDC|DAI|FDUSD|PYUSD|USDE|SHIB|PEPE|APT|SUI|"
     r"FIL|ARB|HBAR|ICP|AAVE|MKR|ALGO|ETC|HYPE|TAO|TIA|VET|XTZ|WLD|AXS|CAKE|RUNE|KAS|ENA|INJ|BONK|WIF|POL|MATIC|"
@@ -81,7 +81,7 @@ COIN = re.compile(
 
 
 def symbols_in(text: str) -> tuple[str, ...]:
-    """The major coins a text speaks of, in the order of their first mention.
+    """Return the major coins a text speaks of, in the order of their first mention.
 
     A coin is meant by its name (`Bitcoin`, any case), its ticker in upper case (`BTC`, `NEAR`) or its cashtag in any
     (`$btc`). So `near`, `link` and `sand` in a sentence are none, and in a text all in capitals neither are NEAR, LINK

@@ -35,7 +35,7 @@ BATCH = 100
 COMPUTED = "stream_server"
 """The source of what is computed here; the data name the model."""
 RECOUNT_S = 300.0
-"""Articles age, so a coin's sentiment moves without news; it is told anew this often."""
+"""Articles age, so a coin's sentiment moves without news; it is published again this often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Held:
 
     @property
     def row(self) -> dict[str, object]:
-        """As clients see it."""
+        """Return the article as clients see it."""
         return {**events.article_data(self.article, self.sentiment), "source": self.source}
 
 
@@ -81,7 +81,7 @@ class NewsDesk:
     # --- what arrives ---
 
     def arrived(self, fetched: Fetched[Rows[Article]]) -> None:
-        """An outlet has answered: what is new in it goes to be scored."""
+        """Take an outlet's answer: new articles in it are scored next."""
         if fetched.stale:
             return
         self.heard_at[fetched.source] = self.clock.now()
@@ -95,7 +95,7 @@ class NewsDesk:
                 log.error("news_overflow", extra={"articles": len(news), "source": fetched.source})
 
     async def run(self) -> None:
-        """Score and publish for ever."""
+        """Score and publish until cancelled."""
         recounted = self.clock.now()
         while True:
             try:
@@ -145,7 +145,7 @@ class NewsDesk:
 
     def _tell_sentiment(self, symbols: Sequence[str]) -> None:
         now_ms = self.clock.wall_ms()
-        # It is as young as the last that was heard of any outlet, however often it is reckoned anew.
+        # It is as old as the last answer of any outlet, however often it is computed again.
         lag_ms = round(min(self.ages_s().values(), default=0.0) * 1000)
         for symbol in symbols:
             value = self.by_symbol.value(symbol, now_ms)
@@ -164,7 +164,7 @@ class NewsDesk:
     # --- what is asked ---
 
     def ages_s(self) -> dict[str, float]:
-        """For each source how long ago it was heard."""
+        """Return the seconds since each source last answered."""
         now = self.clock.now()
         return {source: now - heard_at for source, heard_at in self.heard_at.items()}
 
@@ -175,8 +175,8 @@ class NewsDesk:
         limit: int,
         sources: Collection[str] | None = None,
     ) -> list[Held]:
-        """Articles for REST, newest first, of all sources or of some. `hot` is what readers voted for, or what is
-        loudest among the last day's; `important` what readers marked so, or what speaks strongly of a coin.
+        """Return articles for REST, newest first, of all sources or of some. `hot` is what readers voted for, or what
+        is loudest among the last day's; `important` what readers marked so, or what speaks strongly of a coin.
         """
         rows = [
             each
@@ -210,7 +210,7 @@ class NewsDesk:
         now, wall_ms = self.clock.now(), self.clock.wall_ms()
         for each in self.held.values():
             age_s = (wall_ms - each.received_ms) / 1000
-            if age_s < 0:  # a clock was set: nobody knows how old it is, so it is not young
+            if age_s < 0:  # a clock was set: its age is unknown, so it is not young
                 age_s = WINDOW_S
             self.heard_at[each.source] = max(self.heard_at.get(each.source, -math.inf), now - age_s)
         if self.held:
@@ -225,18 +225,18 @@ class NewsDesk:
     # --- as a feed ---
 
     def want(self, topic: str) -> None:
-        """What news say of a coin comes with the news."""
+        """Do nothing: the sentiment of a coin comes with the news."""
 
     def drop(self, topic: str) -> bool:
-        """Nothing to stop."""
+        """Return False: there is nothing to stop."""
         return False
 
     def readiness(self) -> dict[str, str | None]:
-        """The outlets' pollers tell it."""
+        """Return nothing: the outlets' pollers report their readiness."""
         return {}
 
     def report(self) -> dict[str, object]:
-        """How it goes."""
+        """Return the state of the desk."""
         return {
             "name": self.name,
             "state": "publishing" if self.published else "waiting",
@@ -248,7 +248,10 @@ class NewsDesk:
 
 
 def kept_held(kept: object) -> Held:
-    """An article as an earlier run wrote it, each field judged as if it were a stranger's. Raises: BadFieldError."""
+    """Return an article as an earlier run wrote it, each field judged as if it were a stranger's.
+
+    Raises: BadFieldError.
+    """
     row = mapping(kept)
     said = row.get("sentiment")
     return Held(
@@ -270,7 +273,7 @@ def _is_important(held: Held) -> bool:
 
 
 def _heat(held: Held, now_ms: int) -> float:
-    """Votes and strength of feeling, halved every six hours."""
+    """Return votes and strength of feeling, halved every six hours."""
     votes = sum((held.article.votes or {}).values())
     strength = abs(held.sentiment.score) if held.sentiment is not None else 0.0
     age_h = max(0, now_ms - held.article.published_at) / 3_600_000

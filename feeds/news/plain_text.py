@@ -35,7 +35,7 @@ ROUNDS = 3
 
 
 def plain(text: str, most: int) -> str:
-    """A text without markup, entities, control and direction characters, on one line, at most `most` characters.
+    """Return a text without markup, entities, control and direction characters, on one line, at most `most` characters.
 
     Escaped markup counts as markup, however often it was escaped: such titles are mistakes of the feed. A sign that
     compares stays one, apart from the word behind it, so that nothing can take both for a tag.
@@ -54,7 +54,7 @@ def plain(text: str, most: int) -> str:
 
 
 def cut(text: str, most: int) -> str:
-    """At most `most` characters of a text, up to a word, which say that there were more."""
+    """Return at most `most` characters of a text, up to a word, with an ellipsis if there were more."""
     if len(text) <= most:
         return text
     kept = text[: most - 1]

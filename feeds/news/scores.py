@@ -34,14 +34,14 @@ class Texts:
 
 
 def label_of(score: float, neutral_below: float = NEUTRAL_BELOW) -> str:
-    """`positive`, `neutral` or `negative`, for a score from -1 to 1."""
+    """Return `positive`, `neutral` or `negative` for a score from -1 to 1."""
     if score >= neutral_below:
         return "positive"
     return "negative" if score <= -neutral_below else "neutral"
 
 
 def kept_sentiment(row: Mapping[str, object]) -> Sentiment:
-    """What a model read, as it was written to disk. Raises: BadFieldError for what we cannot have written."""
+    """Return what a model read, as it was written to disk. Raises: BadFieldError for what we cannot have written."""
     label, score = text(row, "label"), at_most(1, number)(row, "score")
     if label not in LABELS:
         raise BadFieldError("label")
@@ -87,7 +87,7 @@ class SymbolSentiment:
             del coin.opinions[min(coin.opinions, key=lambda each: coin.opinions[each].published_ms)]
 
     def symbols(self, now_ms: int) -> list[str]:
-        """Coins with an article in the window, sorted. Forgets all that is older."""
+        """Return the coins with an article in the window, sorted, and forget older articles."""
         oldest_ms = now_ms - self.window_s * 1000
         for symbol, coin in list(self.coins.items()):
             coin.opinions = {key: each for key, each in coin.opinions.items() if each.published_ms > oldest_ms}
@@ -96,7 +96,7 @@ class SymbolSentiment:
         return sorted(self.coins)
 
     def value(self, symbol: str, now_ms: int) -> CoinSentiment | None:
-        """What the window holds of this coin; None if it holds nothing."""
+        """Return the mean sentiment of a coin's articles in the window; None if there are none."""
         coin = self.coins.get(symbol)
         oldest_ms = now_ms - self.window_s * 1000
         held = [each for each in coin.opinions.values() if each.published_ms > oldest_ms] if coin is not None else []

@@ -25,13 +25,13 @@ class _Versions:
 
 
 MAX_TITLES = 16
-"""Titles remembered of one article; one that is rewritten more often is told again."""
+"""Titles remembered for one article; one that is rewritten more often is published again."""
 LATER_MS = 10 * 60_000
-"""Two sources date the same article some minutes apart; beyond that it was published anew."""
+"""Two sources date the same article some minutes apart; beyond that it was published again."""
 
 
 class SeenArticles:
-    """Remembers the last `size` articles and tells which are new, which are rewritten and which are known.
+    """Remembers the last `size` articles, and judges which are new, rewritten or known.
 
     An article of the same id is updated, not new, when it has a title it has never had or a publication date well
     after its last. Every title it has had is remembered, so that two sources wording it differently do not take turns
@@ -43,7 +43,7 @@ class SeenArticles:
         self.versions: OrderedDict[str, _Versions] = OrderedDict()
 
     def named(self, each: Article) -> Article:
-        """The article under the id that it has among those that were there before.
+        """Return the article under the id that it has among those that were there before.
 
         One that has shared its link since its first time keeps the id of the link. One that came alone, but under
         another key and title than the last one of its link, is another article.
@@ -63,7 +63,7 @@ class SeenArticles:
         return by_itself(each) if is_another else each
 
     def judge(self, each: Article) -> Novelty:
-        """What this one is; from now on it is known."""
+        """Return whether an article is new, changed or known, and remember it."""
         novelty = self._judged(each)
         if each.key is not None:
             self.versions[each.id].keys.setdefault(*each.key)

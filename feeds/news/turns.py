@@ -99,12 +99,12 @@ class Clause:
 
 
 def plain(word: str) -> str:
-    """A word in lower case, without the marks around it."""
+    """Return a word in lower case, without the marks around it."""
     return word.strip(MARKS).lower()
 
 
 def turned(words: Sequence[str], valence_of: Callable[[str], float]) -> list[str]:
-    """The words, with what is turned into its opposite replaced by BETTER or WORSE."""
+    """Return the words, with what is turned into its opposite replaced by BETTER or WORSE."""
     bare = [plain(word) for word in words]
     out = list(words)
     for place, word in enumerate(bare):
@@ -120,7 +120,7 @@ def turned(words: Sequence[str], valence_of: Callable[[str], float]) -> list[str
 
 
 def _weigh_burden(bare: Sequence[str], out: list[str], place: int) -> None:
-    """`fees fall to their lowest` is good, `outflows jump` is bad."""
+    """Weigh burdens: `fees fall to their lowest` is good, `outflows jump` is bad."""
     for other in _after(bare, place):
         word = bare[other]
         if word in FALLS or word in RISES:
@@ -134,7 +134,7 @@ def _weigh_burden(bare: Sequence[str], out: list[str], place: int) -> None:
 
 
 def _undo(bare: Sequence[str], out: list[str], place: int, valence_of: Callable[[str], float]) -> None:
-    """`erases losses` is good, `pares gains` is bad; `cannot shake off losses` is bad."""
+    """Weigh what is undone: `erases losses` is good, `pares gains` is bad; `cannot shake off losses` is bad."""
     for other in _after(bare, place):
         if bare[place] in UNDONE_ONLY_IF_LEGAL and bare[other] not in LEGAL:
             continue
@@ -148,7 +148,7 @@ def _undo(bare: Sequence[str], out: list[str], place: int, valence_of: Callable[
 
 
 def _fade(bare: Sequence[str], out: list[str], place: int, valence_of: Callable[[str], float]) -> None:
-    """`rally fades` is bad, `selling eases` is good."""
+    """Weigh what fades: `rally fades` is bad, `selling eases` is good."""
     untouched = [other for other in _before(bare, place) if out[other] and out[other] not in (BETTER, WORSE)]
     strongest = max(untouched, key=lambda other: abs(valence_of(bare[other])), default=None)
     valence = valence_of(bare[strongest]) if strongest is not None else 0.0
@@ -176,7 +176,7 @@ def _before(bare: Sequence[str], place: int) -> Iterator[int]:
 
 
 def clauses(words: Sequence[str]) -> list[Clause]:
-    """The parts of a text. What is conceded or lies behind the news counts less, what follows a `but` more.
+    """Return the parts of a text. What is conceded or lies behind the news counts less, what follows a `but` more.
 
     A clause that is conceded at the beginning ends with its comma.
     """
@@ -213,14 +213,17 @@ def clauses(words: Sequence[str]) -> list[Clause]:
 
 
 def total(found: Sequence[tuple[Clause, float]]) -> float:
-    """The sum of what clauses say, each with its value. Background counts for more where the news says nothing."""
+    """Return the sum of what clauses say, each with its value.
+
+    Background counts for more where the news says nothing.
+    """
     news = sum(clause.weight * value for clause, value in found if not clause.background)
     behind = sum(clause.weight * value for clause, value in found if clause.background)
     return news + behind if news else behind * ALONE / BEHIND
 
 
 def certainty(words: Sequence[str]) -> float:
-    """How much of what a text says it means: little where it asks or explains."""
+    """Return how much of what a text says it means: little where it asks or explains."""
     if not words:
         return 1.0
     if words[-1].rstrip("\"'”’)").endswith("?") or plain(words[0]) in ASKS:

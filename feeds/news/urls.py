@@ -1,4 +1,4 @@
-"""The one form of an article's URL: what only says where a reader came from is removed."""
+"""The one form of an article's URL: parameters that only track readers are removed."""
 
 import re
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -11,12 +11,12 @@ TRACKING = re.compile(
     r"|igshid|mc_[ce]id|_hs(?:enc|mi)|mkt_tok|cmpid|ncid|ref_src|ref_url|s_cid|ocid|oly_\w+_id",
     re.IGNORECASE,
 )
-"""Query parameters that tell how a reader came, not what they read."""
+"""Query parameters that track how a reader came, and do not change the page."""
 PORTS = {"http": 80, "https": 443}
 
 
 def clean_url(url: str | None) -> str | None:
-    """An absolute http or https link without fragment and tracking parameters; None for anything else.
+    """Return an absolute http or https link without fragment and tracking parameters; None for anything else.
 
     A link with credentials is refused: `https://coindesk.com@elsewhere.example/` misleads its reader.
     """

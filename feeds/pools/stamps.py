@@ -30,7 +30,7 @@ def newest(rows: Rows[Coin] | Rows[Quote]) -> int | None:
 
 
 def until_the_next_block(value: Stamped) -> int:
-    """Return when the next block of Ethereum is due: what a block says is true until then."""
+    """Return when the next block of Ethereum is due: its values are true until then."""
     return value.ts + ETHEREUM_BLOCK_MS
 
 

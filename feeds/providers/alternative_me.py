@@ -44,7 +44,7 @@ OUTDATED_AFTER_MS = 3 * DAY_MS
 
 
 def fear_greed(limit: int = 1) -> Steps[list[FearGreed]]:
-    """The last `limit` days (0: all since 2018), newest first.
+    """Ask for the last `limit` days (0: all since 2018), newest first.
 
     Raises: Malformed if no row can be read, Outdated if the newest is days old, RateLimited or Unavailable if the
     provider says an error inside its 200.
@@ -74,7 +74,7 @@ def read_fear_greed(response: HttpResponse) -> Rows[FearGreed]:
     for day in found.good:
         by_stamp.setdefault(day.ts, day)
     found.good = sorted(by_stamp.values(), key=lambda day: day.ts, reverse=True)
-    # Only of the newest day is it told when the next comes; on another row it would be a leftover.
+    # Only the newest day has the time of the next update; on another row it would be a leftover.
     found.good[1:] = [replace(day, next_update_s=None) for day in found.good[1:]]
     if now_ms - found.good[0].ts > OUTDATED_AFTER_MS:
         raise Outdated(NAME, f"newest day is {(now_ms - found.good[0].ts) // DAY_MS} days old")
@@ -82,7 +82,7 @@ def read_fear_greed(response: HttpResponse) -> Rows[FearGreed]:
 
 
 def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
-    """The error of an answer, also of a 200 whose `metadata.error` says one."""
+    """Return the error of an answer, also of a 200 with a `metadata.error`."""
     error = http.refusal(provider, response)
     if isinstance(error, NotFound):
         return Unavailable(provider, "status 404")  # there is one question only, and it exists
@@ -100,7 +100,7 @@ def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
 
 
 def to_json(days: Sequence[FearGreed]) -> bytes:
-    """For keeping on disk; `from_json` reads it back."""
+    """Write days for the disk; `from_json` reads them back."""
     return orjson.dumps(list(days))
 
 
@@ -137,6 +137,6 @@ def _label(row: Mapping[str, object], name: str) -> str | None:
 
 
 def _until_update_s(row: Mapping[str, object]) -> int | None:
-    """An announcement that makes no sense costs itself only, not the index."""
+    """Return the seconds until the next update; None for an announcement that makes no sense."""
     announced_s = maybe_amount(row, "time_until_update")
     return None if announced_s is None or announced_s * 1000 > 7 * DAY_MS else int(announced_s)

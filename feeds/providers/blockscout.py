@@ -43,11 +43,11 @@ class Blockscout:
     name: str = NAME
 
     def serves(self, chain: Chain) -> bool:
-        """The page of one instance tells of its own chain only."""
+        """Whether the page shows this chain: that of one instance shows its own only."""
         return chain == ETHEREUM
 
     def gas(self, chain: Chain = ETHEREUM) -> Steps[Gas]:
-        """Fees in gwei; there is no base fee and no block.
+        """Ask for fees in gwei; there is no base fee and no block.
 
         Raises: Unavailable while the page has no gas prices, Outdated if they are minutes old, Malformed.
         """
@@ -55,7 +55,7 @@ class Blockscout:
         return read_gas(self.name, response, chain)
 
     def stats(self, chain: Chain = ETHEREUM) -> Steps[ChainStats]:
-        """Block time, price in US dollars and utilisation.
+        """Ask for block time, price in US dollars and utilisation.
 
         Raises: Malformed if the page tells none of them, Outdated if it is minutes old by the stamp of its gas prices.
         """
@@ -104,7 +104,7 @@ def read_stats(provider: str, response: HttpResponse, chain: Chain) -> ChainStat
 
 
 def _renewed_ms(provider: str, page: Mapping[str, object], response: HttpResponse) -> int:
-    """When the page was made, by its own clock: its gas prices are stamped.
+    """Return when the page was made, by its own clock: its gas prices are stamped.
 
     Raises: Outdated if that was minutes ago.
     """
@@ -118,7 +118,10 @@ def _renewed_ms(provider: str, page: Mapping[str, object], response: HttpRespons
 
 
 def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
-    """The error of an answer. A page that is gone is the provider's doing: there is one question, and it was right."""
+    """Return the error of an answer.
+
+    A page that is gone is the provider's doing: there is one question, and it was right.
+    """
     error = http.refusal(provider, response)
     return Unavailable(provider, error.reason) if isinstance(error, NotFound | BadQuery) else error
 
@@ -133,7 +136,7 @@ def _page(provider: str, response: HttpResponse) -> Mapping[str, object]:
 
 
 def _gwei(prices: Mapping[str, object], name: str) -> float | None:
-    """A number, or the object with a `price` that newer versions give. 0 is a fee."""
+    """Return a number, or the object with a `price` that newer versions give. 0 is a fee."""
     value = prices.get(name)
     if isinstance(value, dict):
         prices = {name: value.get("price", value)}

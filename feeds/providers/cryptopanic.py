@@ -44,7 +44,7 @@ IsAnother = Callable[[str, str | None, float | None], bool]
 
 
 class CryptoPanic:
-    """An account with CryptoPanic. `is_another` tells whether a coin of this ticker, slug and price in dollars is
+    """An account with CryptoPanic. `is_another` returns whether a coin of this ticker, slug and price in dollars is
     certainly not the one that the ticker means here; posts are not counted as news of that one.
     """
 
@@ -54,7 +54,7 @@ class CryptoPanic:
         self.is_another = is_another
 
     def articles(self, query: NewsQuery) -> Steps[Rows[Article]]:
-        """The newest posts, of `hot` and `important` those readers have voted so. One request, one page.
+        """Ask for the newest posts, of `hot` and `important` those readers have voted so. One request, one page.
 
         Raises: Malformed; whatever an error inside a 200 means.
         """
@@ -116,7 +116,7 @@ def _key(post: Mapping[str, object]) -> tuple[str, str] | None:
 
 
 def _codes(coins: object, is_another: IsAnother) -> list[str]:
-    """The tickers of the coins that a post names, without those of namesakes."""
+    """Return the tickers of the coins that a post names, without those of namesakes."""
     found = []
     for coin in coins if isinstance(coins, list) else ():
         if not isinstance(coin, dict) or not isinstance(code := coin.get("code"), str):
@@ -135,7 +135,7 @@ def _votes(votes: Mapping[str, object]) -> Mapping[str, int] | None:
 
 
 def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
-    """The error of an answer, by its status and what the body says (`{"status": "Incomplete", "info": …}`)."""
+    """Return the error of an answer, by its status and its body (`{"status": "Incomplete", "info": …}`)."""
     error = http.refusal(provider, response)
     spoken = None
     if error is None or isinstance(error, Blocked):
@@ -148,7 +148,7 @@ def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
 
 
 def _spoken(provider: str, body: object) -> ProviderError | None:
-    """What an error object means; None if the body is none. Its text is not repeated: it may quote the token.
+    """Return what an error object means; None if the body is none. Its text is not repeated: it may quote the token.
 
     Only words about the token switch the account off: an error of the server passes.
     """

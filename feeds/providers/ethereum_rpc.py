@@ -52,7 +52,7 @@ _QUANTITY = re.compile(r"0x[0-9a-fA-F]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """One call. The id says what it asks: a node's answers are recognised by it."""
+    """One call. The id names the question, so that a node's answers are recognised by it."""
 
     id: int
     method: str
@@ -74,8 +74,8 @@ def serves(chain: Chain) -> bool:
 
 
 def gas(chain: Chain = ETHEREUM) -> Steps[Gas]:
-    """Fees in gwei: the base fee of the next block plus the median tip of the last five at their 10th, 50th and 90th
-    percentile. Stamped with the time of the newest block. One request, or four where batches are refused.
+    """Ask for fees in gwei: the base fee of the next block plus the median tip of the last five at their 10th, 50th and
+    90th percentile. Stamped with the time of the newest block. One request, or four where batches are refused.
 
     Raises: Outdated, Malformed, and what a JSON-RPC error means (RateLimited, Blocked, Unavailable).
     """
@@ -90,7 +90,9 @@ def gas(chain: Chain = ETHEREUM) -> Steps[Gas]:
 
 
 def stats(chain: Chain = ETHEREUM) -> Steps[ChainStats]:
-    """Height, block time over the last hundred blocks, utilisation over the last five. Price and supply are unknown.
+    """Ask for height, block time over the last hundred blocks, utilisation over the last five.
+
+    Price and supply are unknown.
 
     Raises: as `gas`.
     """
@@ -115,7 +117,8 @@ def stats(chain: Chain = ETHEREUM) -> Steps[ChainStats]:
 
 
 def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
-    """The error of an answer: of its status, of a JSON-RPC error in it, of another chain, of a block that is old.
+    """Return the error of an answer: of its status, of a JSON-RPC error in it, of another chain, of a block that is
+    old.
 
     That a node takes no batches is none: the conversation goes on in single calls. A method that a node lacks is its
     failing, not our question's fault: the next node has it.
@@ -152,7 +155,7 @@ def _check_reply(provider: str, reply: Mapping[str, object], response: HttpRespo
 
 @dataclass(frozen=True, slots=True)
 class _Replies:
-    """Results by id, and the last response, whose clock tells how old a block is."""
+    """Results by id, and the last response, whose clock shows how old a block is."""
 
     results: Mapping[int, object]
     response: HttpResponse
@@ -174,7 +177,7 @@ def _request(*questions: _Question, batch: bool = False) -> HttpRequest:
 
 
 def _ask(questions: Sequence[_Question]) -> Steps[_Replies]:
-    """The results of the questions, by id: in one batch, or one by one from a node that takes none."""
+    """Ask for the results of the questions, by id: in one batch, or one by one from a node that takes none."""
     response = yield _request(*questions, batch=True)
     results = _of_batch(response, questions)
     if results is None:
@@ -186,7 +189,7 @@ def _ask(questions: Sequence[_Question]) -> Steps[_Replies]:
 
 
 def _of_batch(response: HttpResponse, questions: Sequence[_Question]) -> dict[int, object] | None:
-    """The results by id; None if the node takes no batches."""
+    """Return the results by id; None if the node takes no batches."""
     if response.status in NO_BATCH:
         body: object = maybe_json(response)
         if body is None:
@@ -195,7 +198,7 @@ def _of_batch(response: HttpResponse, questions: Sequence[_Question]) -> dict[in
         body = json_body(NAME, response)
     replies = [reply for reply in body if isinstance(reply, dict)] if isinstance(body, list) else None
     if replies is None or (len(replies) == 1 and replies[0].get("id") is None):
-        # One error for all: about batches, unless it says what would meet single calls too.
+        # One error for all: about batches, unless single calls would meet it too.
         error = _error_of(NAME, replies[0] if replies else body)
         if isinstance(error, RateLimited | Blocked):
             raise error
@@ -244,7 +247,10 @@ def _first_error(replies: Iterable[Mapping[str, object]]) -> ProviderError | Non
 
 
 def _error_of(provider: str, reply: object) -> ProviderError | None:
-    """What the `error` member means. A node that wants a key is Blocked: there is no key to set, others want none."""
+    """Return what the `error` member means.
+
+    A node that wants a key is Blocked: there is no key to set, others want none.
+    """
     said = reply.get("error") if isinstance(reply, dict) else None
     if said is None:
         return None
@@ -275,7 +281,7 @@ class _Block:
 
 
 def _quantity(value: object, what: str, largest: int = 2**63) -> int:
-    """A hex number such as `0x1dfd14000`, and nothing like it."""
+    """Return a hex number such as `0x1dfd14000`, and nothing like it."""
     if not isinstance(value, str) or _QUANTITY.fullmatch(value) is None:
         raise Malformed(NAME, f"{what} is no hex number")
     number = int(value, 16)
@@ -325,7 +331,10 @@ def _block(provider: str, value: object) -> _Block:
 
 
 def _next_base_fee(fees: Mapping[str, object], block: _Block) -> int:
-    """In wei. The history must end at the newest block, or near: behind one address there are nodes of several ages."""
+    """Return the next base fee in wei.
+
+    The history must end at the newest block, or near: behind one address there are nodes of several ages.
+    """
     history = _list(fees.get("baseFeePerGas"), "base fees")
     ratios = fees.get("gasUsedRatio")
     blocks = len(ratios) if isinstance(ratios, list) else FEE_BLOCKS
@@ -338,7 +347,10 @@ def _next_base_fee(fees: Mapping[str, object], block: _Block) -> int:
 
 
 def _with_median_tip(fees: Mapping[str, object], place: int, base_fee: int) -> float | None:
-    """In gwei; added up in whole wei, so that nothing is lost before the one division. None without a readable tip."""
+    """Return base fee and median tip in gwei; None without a readable tip.
+
+    They are added up in whole wei, so that nothing is lost before the one division.
+    """
     listed = fees.get("reward")
     read = rows(listed if isinstance(listed, list) else [listed], lambda row: _tip(row, place))
     tips = sorted(read.good)
@@ -366,7 +378,7 @@ def _ratio(value: object) -> float:
 
 
 def _block_time_s(response: HttpResponse, question: _Question, newest: _Block) -> float | None:
-    """The mean time between blocks; None from a node that does not keep or give the earlier one."""
+    """Return the mean time between blocks; None from a node that does not keep or give the earlier one."""
     try:
         earlier = _block(NAME, _of_single(response, question))
     except (RateLimited, Blocked):

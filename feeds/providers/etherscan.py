@@ -61,7 +61,7 @@ class Etherscan:
         return chain.free_on_etherscan
 
     def gas(self, chain: Chain = ETHEREUM) -> Steps[Gas]:
-        """Fees in gwei, as the oracle suggests them. Some chains have no base fee there. One call.
+        """Ask for fees in gwei, as the oracle suggests them. Some chains have no base fee there. One call.
 
         Raises: as `refusal`, or Malformed if there is no fee in the answer.
         """
@@ -69,7 +69,9 @@ class Etherscan:
         return _gas(self.name, _oracle(self.name, response), chain, response.received_ms)
 
     def stats(self, chain: Chain = ETHEREUM) -> Steps[ChainStats]:
-        """Height, price in US dollars, supply in whole coins, utilisation. Three calls for Ethereum: a second's worth.
+        """Ask for height, price in US dollars, supply in whole coins, utilisation.
+
+        Three calls for Ethereum: a second's worth.
 
         The height is the block of the oracle, or asked for apart where the oracle names none; the block time is what
         the chain's protocol aims at. Price and supply may fail alone, which leaves them None.
@@ -111,7 +113,7 @@ class Etherscan:
 
 
 def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
-    """The error of an answer, by its status or by what its body says under status 200; None for a result.
+    """Return the error of an answer, by its status, or by its body under status 200; None for a result.
 
     RateLimited for asking too often (until midnight UTC when the day's calls are used up), Unauthorized for the key,
     NotFound for a chain or module that the plan has not, BadQuery for a question it does not understand, Unavailable
@@ -119,10 +121,10 @@ def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
     """
     error = http.refusal(provider, response)
     if isinstance(error, NotFound):
-        return Unavailable(provider, "status 404")  # Etherscan says 200 of what it does not have
+        return Unavailable(provider, "status 404")  # Etherscan answers 200 for what it does not have
     if error is not None:
         return error
-    body = maybe_json(response)  # the reader says what is wrong with one that is no JSON
+    body = maybe_json(response)  # a body that is not JSON is reported by the reader
     if not isinstance(body, dict):
         return None
     if "error" in body:
@@ -189,7 +191,7 @@ def _gas(provider: str, oracle: Mapping[str, object], chain: Chain, ts: int) -> 
 
 
 def _gwei(oracle: Mapping[str, object], name: str) -> float | None:
-    """A fee; 0 is one, an empty text is none."""
+    """Return a fee; 0 is one, an empty text is none."""
     return maybe(at_most(LARGEST_GWEI, amount), oracle, name) if oracle.get(name) != "" else None
 
 
@@ -201,12 +203,15 @@ def _block_number(provider: str, response: HttpResponse) -> int:
 
 
 def _price_in_oracle(oracle: Mapping[str, object], chain: Chain) -> float | None:
-    """`UsdPrice`, which the oracles of chains other than Ethereum give along: the price of the chain's own coin."""
+    """Read `UsdPrice`, the price of the chain's coin, which the oracles of chains other than Ethereum add."""
     return None if chain.testnet else maybe(at_most(LARGEST_PRICE_USD, positive), oracle, "UsdPrice")
 
 
 def _price(provider: str, response: HttpResponse, chain: Chain) -> float | None:
-    """The price of the chain's coin. Of a chain whose coin is not ether, `ethusd` may mean either: it is not taken."""
+    """Return the price of the chain's coin.
+
+    Of a chain whose coin is not ether, `ethusd` may mean either: it is not taken.
+    """
     names = _PRICE_FIELDS.get(chain.symbol, (f"{chain.symbol.lower()}usd",))
     try:
         result = _result(provider, response)
@@ -226,7 +231,7 @@ def _price(provider: str, response: HttpResponse, chain: Chain) -> float | None:
 
 
 def _supply(provider: str, response: HttpResponse) -> float | None:
-    """Ether there is: what was ever issued to miners, plus the rewards of staking, less what was burnt.
+    """Read the supply of ether: what was issued to miners, plus the rewards of staking, less what was burnt.
 
     `ethsupply` alone is the first of the three, more than there is by some 2 %.
     """
@@ -254,7 +259,7 @@ def _utilisation_pct(oracle: Mapping[str, object]) -> float | None:
 
 
 def _mean_pct(oracle: Mapping[str, object], name: str) -> float:
-    """The mean of one to five fractions in one text, in percent."""
+    """Return the mean of one to five fractions in one text, in percent."""
     said = oracle[name]
     if not isinstance(said, str | int | float) or isinstance(said, bool):
         raise BadFieldError(name)

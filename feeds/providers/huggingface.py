@@ -42,7 +42,7 @@ class Model:
 
     @property
     def max_chars(self) -> int:
-        """Texts are cut to so many: a token of English news has over four characters, one of tickers and digits two."""
+        """Return the characters that a text is cut to: a token of English news has over four, one of digits two."""
         return self.max_tokens * 5 // 2
 
 
@@ -86,7 +86,7 @@ class HuggingFace:
         self.model = model
 
     def score(self, query: Texts) -> Steps[list[Sentiment]]:
-        """What a model reads in each text, in their order. One request for all.
+        """Ask what a model reads in each text, in their order. One request for all.
 
         Raises: NotFound if the model asked for by name is not served; Malformed. That our own choice of model is no
         longer served is the provider's failure.
@@ -166,7 +166,7 @@ def _sentiment(classes: object, model: str) -> Sentiment:
 
 
 def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
-    """The error of an answer. A model that is loading names the wait; used up credits mean hours."""
+    """Return the error of an answer. A model that is loading names the wait; used up credits mean hours."""
     if response.status == 402:
         return RateLimited(provider, NO_CREDIT_COOLDOWN_S)
     error = http.refusal(provider, response)

@@ -269,13 +269,13 @@ def serves(query: Texts) -> bool:
 
 
 def score(query: Texts) -> Steps[list[Sentiment]]:
-    """What the list reads in each text, in their order. There is no request in this conversation."""
+    """Ask what the list reads in each text, in their order. There is no request in this conversation."""
     yield from ()
     return [sentiment(each) for each in query.texts]
 
 
 def sentiment(raw: str) -> Sentiment:
-    """What the list reads in a text. Safe to call from several threads."""
+    """Return what the list reads in a text. Safe to call from several threads."""
     score = compound(raw[:READ_AT_MOST])
     return Sentiment(label_of(score), score, NAME)
 
@@ -293,7 +293,7 @@ def _valence_of(word: str) -> float:
 
 
 def _sum_of(words: Sequence[str]) -> float:
-    """What the words of a clause weigh together, read a few at a time."""
+    """Return what the words of a clause weigh together, read a few at a time."""
     parts = (
         " ".join(filter(None, words[first : first + WORDS_AT_ONCE])) for first in range(0, len(words), WORDS_AT_ONCE)
     )

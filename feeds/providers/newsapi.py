@@ -48,7 +48,7 @@ class NewsApi:
         self.key = key
 
     def articles(self, query: NewsQuery) -> Steps[Rows[Article]]:
-        """Articles in English on crypto, or on one coin, newest first. One request.
+        """Ask for articles in English on crypto, or on one coin, newest first. One request.
 
         Raises: Malformed; whatever an error inside a 200 means.
         """
@@ -109,7 +109,7 @@ def _host(url: str) -> str | None:
 
 
 def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
-    """The error of an answer, sharpened by the code its body gives."""
+    """Return the error of an answer, sharpened by the code its body gives."""
     error = http.refusal(provider, response)
     spoken = _spoken(provider, maybe_json(response, SMALL_BODY), response)
     if spoken is not None:
@@ -120,7 +120,7 @@ def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
 
 
 def _spoken(provider: str, body: object, response: HttpResponse) -> ProviderError | None:
-    """What `{"status": "error", "code": …}` means; None if the body is no such thing."""
+    """Return what `{"status": "error", "code": …}` means; None if the body is no such thing."""
     if not isinstance(body, dict) or body.get("status") != "error":
         return None
     code = body.get("code")
@@ -134,6 +134,6 @@ def _spoken(provider: str, body: object, response: HttpResponse) -> ProviderErro
 
 
 def next_window_s(response: HttpResponse) -> float:
-    """Seconds from the answer to the next noon or midnight, UTC, by the sender's own clock if it told it."""
+    """Return the seconds from the answer to the next noon or midnight, UTC, by the sender's clock where it is known."""
     now_s = (response.received_ms if response.date_ms is None else response.date_ms) // 1000
     return float(WINDOW_S - now_s % WINDOW_S)

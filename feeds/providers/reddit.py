@@ -120,7 +120,7 @@ def read_token(response: HttpResponse, now: float) -> _Token:
 
 
 def _token_refused(error: object) -> ProviderError:
-    """Only OAuth's own words for wrong credentials switch the account off; a number or other words pass."""
+    """Whether OAuth's own words name wrong credentials, which switch the account off; other words pass."""
     if error == 429:
         return RateLimited(NAME, None)
     if isinstance(error, str) and error.lower() in WRONG_CREDENTIALS:
@@ -181,7 +181,10 @@ def _count(post: Mapping[str, object], name: str) -> int | None:
 
 
 def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
-    """The error of an answer. 429 names its wait in `x-ratelimit-reset`; 404 is a place that is gone or private."""
+    """Return the error of an answer.
+
+    429 names its wait in `x-ratelimit-reset`; 404 is a place that is gone or private.
+    """
     error = http.refusal(provider, response)
     if isinstance(error, RateLimited) and error.retry_after_s is None:
         return RateLimited(provider, _reset_s(response))

@@ -37,12 +37,12 @@ MAX_PAGE = 250
 MAX_SYMBOLS = 50
 """Names in one `symbols=` lookup."""
 GRAINS = {"30m": "30m", "1h": "30m", "2h": "30m", "4h": "4h", "8h": "4h", "12h": "4h", "1d": "4h"}
-"""The candles we give, and the finer ones each is made of."""
+"""The intervals that are served, and the finer one that each is made of."""
 PRICES_OUTDATED_MS = 10 * MINUTE_MS
 GLOBAL_OUTDATED_MS = 30 * MINUTE_MS
 """They are renewed every ten minutes."""
 OHLC_CACHED_MS = 15 * MINUTE_MS
-"""So old may an answer of `/ohlc` be although it comes with today's date."""
+"""Maximum age of an answer of `/ohlc`, whatever its date says."""
 LIVELY_RANK = 1000
 """The price of a coin up to this rank moves every minute; beyond, an old one may well be the last there is."""
 IDS = {
@@ -97,7 +97,7 @@ class CoinGecko:
     # --- questions ---
 
     def markets(self, query: MarketQuery) -> Steps[Rows[Coin]]:
-        """Coins with their statistics, by market cap. `/coins/markets`.
+        """Ask for coins with their statistics, by market cap. `/coins/markets`.
 
         Money in US dollars, changes in percent. A market cap or supply of 0 is unknown. Of several coins with a ticker
         that was asked for, the one of the highest market cap. Raises: NotFound if there is none.
@@ -122,7 +122,7 @@ class CoinGecko:
         return found
 
     def candidates(self, symbol: str) -> Steps[list[Coin]]:
-        """Every coin a ticker names, the highest market cap first; none if nothing goes by it."""
+        """Ask for every coin a ticker names, the highest market cap first; none if nothing goes by it."""
         response = yield self._markets(
             {"symbols": symbol.lower(), "include_tokens": "all", "per_page": str(MAX_PAGE), "page": "1"}
         )
@@ -130,13 +130,15 @@ class CoinGecko:
         return [coin for coin in _by_market_cap(read.good) if coin.symbol == symbol.upper()]
 
     def all_quotes(self) -> Steps[Rows[Quote]]:
-        """Prices in US dollars of the 250 largest coins, each with its id; several may have one ticker."""
+        """Ask for prices in US dollars of the 250 largest coins, each with its id; several may have one ticker."""
         response = yield self._markets({"per_page": str(MAX_PAGE), "page": "1"})
         read, _ = self._read_coins(response)
         return Rows([coin.as_quote() for coin in _by_market_cap(read.good)], read.rejected)
 
     def ohlc(self, query: CandleQuery, coin_id: str | None = None) -> Steps[Rows[Candle]]:
-        """Closed candles against the US dollar, without volume; `symbol` is the base and `USD`. `/coins/{id}/ohlc`.
+        """Ask for closed candles against the US dollar, without volume; `symbol` is the base and `USD`.
+
+        `/coins/{id}/ohlc`.
 
         Given are 30m (a day back) and 4h (30 days); longer ones are made of whole runs of those and say so. A candle
         that may still have been forming, or begun before the answer's window, is left out. They are of `coin_id`;
@@ -164,7 +166,7 @@ class CoinGecko:
         return Rows(wanted, read.rejected)
 
     def global_market(self) -> Steps[GlobalMarket]:
-        """The whole market. `/global`, renewed every 10 minutes; `ts` is its own stamp."""
+        """Ask for the whole market. `/global`, renewed every 10 minutes; `ts` is its own stamp."""
         response = yield self._get("/global", {})
         body = self._object(response).get("data")
         try:
@@ -173,7 +175,7 @@ class CoinGecko:
             raise Malformed(self.name, f"/global with a {error}") from None
 
     def trending(self) -> Steps[Rows[Trending]]:
-        """The coins most searched for, the first one first. `/search/trending`. Prices in US dollars."""
+        """Ask for the coins most searched for, the first one first. `/search/trending`. Prices in US dollars."""
         response = yield self._get("/search/trending", {})
         coins = self._object(response).get("coins")
         if not isinstance(coins, list):
@@ -208,7 +210,7 @@ class CoinGecko:
     # --- answers ---
 
     def _read_coins(self, response: HttpResponse) -> tuple[Rows[Coin], int]:
-        """The coins of a page, and how many it lists."""
+        """Return the coins of a page, and how many it lists."""
         body = self._list(response)
         answered = _answered_ms(response)
         read = some_rows(self.name, body, lambda row: read_coin(mapping(row), answered))
@@ -217,7 +219,7 @@ class CoinGecko:
         return read, len(body)
 
     def _read_ohlc(self, response: HttpResponse, symbol: str, grain: str, days: int) -> Rows[Candle]:
-        """The candles that are certainly whole."""
+        """Return the candles that are certainly whole."""
         body = self._list(response)
         read = some_rows(self.name, body, lambda row: read_candle(row, symbol, grain))
         by_open = {candle.open_time: candle for candle in read.good}
@@ -229,7 +231,7 @@ class CoinGecko:
         answered = _answered_ms(response)
         newest = candles[-1]
         self._be_fresh([newest.close_time], answered, STEP_MS[grain] + HOUR_MS)
-        # What is last may have been forming when the answer was made, which its date does not tell.
+        # What is last may have been forming when the answer was made, which its date does not show.
         made_ms = answered - OHLC_CACHED_MS - _age_ms(response)
         whole = [
             candle
@@ -285,7 +287,7 @@ def _by_market_cap(coins: Iterable[Coin]) -> list[Coin]:
 
 
 def _one_each(coins: Iterable[Coin], symbols: Iterable[str]) -> list[Coin]:
-    """For each ticker asked for (without any: for all) the coin of the highest market cap, the largest first."""
+    """Return one coin for each ticker that was asked for: that of the highest market cap, the largest first."""
     asked = {symbol.upper() for symbol in symbols}
     best: dict[str, Coin] = {}
     for coin in _by_market_cap(coins):
@@ -295,7 +297,7 @@ def _one_each(coins: Iterable[Coin], symbols: Iterable[str]) -> list[Coin]:
 
 
 def _days(query: CandleQuery) -> int:
-    """How many days of 4 h candles to ask for; with a time of its own a query may want any."""
+    """Return how many days of 4 h candles to ask for; with a time of its own a query may want any."""
     if query.start is not None or query.end is not None:
         return 30
     needed_ms = (query.limit + 1) * STEP_MS[query.interval] + STEP_MS["4h"]
@@ -303,7 +305,7 @@ def _days(query: CandleQuery) -> int:
 
 
 def _answered_ms(response: HttpResponse) -> int:
-    """When it was answered by the sender's clock, where that is known: ours may be wrong."""
+    """Return when it was answered by the sender's clock, where that is known: ours may be wrong."""
     return response.date_ms or response.received_ms
 
 

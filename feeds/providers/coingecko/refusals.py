@@ -27,7 +27,7 @@ _SECRET = re.compile(r"CG-\w+|\?\S*")
 
 
 def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
-    """The error of an answer, sharpened by what CoinGecko or its CDN says in the body."""
+    """Return the error of an answer, refined by what CoinGecko or its CDN writes in the body."""
     error = http.refusal(provider, response)
     first = begins(response)
     if error is None and first != b"{":
@@ -53,7 +53,7 @@ def _limited(provider: str, response: HttpResponse) -> RateLimited:
 
 
 def error_in(provider: str, body: Mapping[str, object], response: HttpResponse) -> ProviderError | None:
-    """The error that a body tells: `{"status": {…}}`, `{"error": {"status": {…}}}` or `{"error": text}`."""
+    """Return the error that a body reports: `{"status": {…}}`, `{"error": {"status": {…}}}` or `{"error": text}`."""
     error = body.get("error")
     told = error.get("status") if isinstance(error, dict) else body.get("status")
     code = told.get("error_code") if isinstance(told, dict) else told
@@ -74,7 +74,7 @@ def _of_code(provider: str, code: int, told: object, response: HttpResponse) -> 
 
 
 def _of_status(provider: str, status: int, words: str, response: HttpResponse) -> ProviderError:
-    """What a status means that is told in a body, or goes with a text in it."""
+    """Return the error that a status means, as it is in a body or comes with a text."""
     shown = _SECRET.sub("…", words)[:120]
     if status == 429:
         return _limited(provider, response)

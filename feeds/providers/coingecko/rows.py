@@ -20,7 +20,7 @@ from feeds.model import Candle, Coin, Trending
 from orchestrator.texts import one_line
 
 MAX_SHARES = 100
-"""Coins whose part of the market is told; there are ten."""
+"""Maximum number of coins whose part of the market is read; CoinGecko sends ten."""
 MAX_SYMBOL = 40
 CLOCKS_DIFFER_MS = DAY_MS
 """A stamp further ahead than this is nonsense."""
@@ -49,7 +49,7 @@ def read_coin(row: Mapping[str, object], answered_ms: int) -> Coin:
 
 
 def read_shares(said: Mapping[str, object]) -> dict[str, float]:
-    """Percent of the market by upper-case symbol, of the first MAX_SHARES that make sense."""
+    """Read the percentages of the market by upper-case symbol, the first MAX_SHARES that make sense."""
     shares: dict[str, float] = {}
     for symbol in list(said)[:MAX_SHARES]:
         shown = one_line(symbol, MAX_SYMBOL).upper()
@@ -104,7 +104,7 @@ def read_trending(row: object) -> Trending:
 
 
 def _spelled_price(data: Mapping[str, object]) -> float | None:
-    """A number, or text such as `$1,234.5`; None for what is spelled for eyes only (`$0.0₅9`)."""
+    """Return a number, or text such as `$1,234.5`; None for what is spelled for eyes only (`$0.0₅9`)."""
     price = data.get("price")
     if not isinstance(price, str):
         return maybe_positive(data, "price")
@@ -112,5 +112,5 @@ def _spelled_price(data: Mapping[str, object]) -> float | None:
 
 
 def seconds(row: Mapping[str, object], name: str) -> int:
-    """Unix seconds as milliseconds."""
+    """Read Unix seconds as milliseconds."""
     return int(positive(row, name) * 1000)

@@ -49,7 +49,7 @@ _CATEGORY = re.compile(r"[A-Za-z0-9_\-]{1,64}")
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What the server says of itself."""
+    """What the server reports about itself."""
 
     status: str
     resources_loaded: bool | None
@@ -65,7 +65,8 @@ class Stats:
 
 
 def catalogue() -> Steps[tuple[Resource, ...]]:
-    """The whole catalogue, in the server's order, each (category, id) once: one call for the names, one a category.
+    """Ask for the whole catalogue, in the server's order, each (category, id) once: one call for the names, one a
+    category.
 
     A category that fails alone is left out and logged (`catalogue_incomplete`).
     Raises: Unavailable while the Space sleeps or starts, Malformed if no category can be read.
@@ -92,7 +93,7 @@ def catalogue() -> Steps[tuple[Resource, ...]]:
 
 
 def health() -> Steps[Health]:
-    """What the server says of itself. Raises: Unavailable while it sleeps, Malformed."""
+    """Ask what the server reports about itself. Raises: Unavailable while it sleeps, Malformed."""
     response = yield HttpRequest("/health")
     body = _object(response)
     try:
@@ -103,7 +104,7 @@ def health() -> Steps[Health]:
 
 
 def stats() -> Steps[Stats]:
-    """The server's own counts. Raises: Unavailable while it sleeps, Malformed."""
+    """Ask for the server's own counts. Raises: Unavailable while it sleeps, Malformed."""
     response = yield HttpRequest("/api/resources/stats")
     body = _object(response)
     counts = body.get("categories")
@@ -121,7 +122,7 @@ def stats() -> Steps[Stats]:
 
 
 def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
-    """The error of an answer. A Space that sleeps or starts shows a page, also with status 200 or 404."""
+    """Return the error of an answer. A Space that sleeps or starts shows a page, also with status 200 or 404."""
     error = http.refusal(provider, response)
     if isinstance(error, NotFound):
         return Unavailable(provider, "status 404")
@@ -131,7 +132,7 @@ def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
 
 
 def read_categories(response: HttpResponse) -> list[str]:
-    """The names of the categories. Raises: Unavailable while the Space sleeps, Malformed if there is no name."""
+    """Return the names of the categories. Raises: Unavailable while the Space sleeps, Malformed if there is no name."""
     listed = _object(response).get("categories")
     if not isinstance(listed, list):
         raise Malformed(NAME, "no list of categories")
@@ -161,7 +162,7 @@ def read_rows(raw: Sequence[tuple[str, object]]) -> Rows[Resource]:
 
 
 def to_json(resources: Iterable[Resource]) -> bytes:
-    """For keeping on disk; `from_json` reads it back."""
+    """Write resources for the disk; `from_json` reads them back."""
     return orjson.dumps(list(resources))
 
 
@@ -242,5 +243,5 @@ def _endpoints(row: Mapping[str, object], secrets: re.Pattern[str] | None) -> ob
 
 
 def _link(value: str | None, *beginnings: str) -> str | None:
-    """An address of a kind that may be shown as a link; a template counts. None for others (`javascript:`)."""
+    """Return an address of a kind that may be shown as a link; a template counts. None for others (`javascript:`)."""
     return value if value is not None and value.lower().startswith(beginnings) else None

@@ -1,4 +1,4 @@
-"""Finds keys and passwords in the catalogue's rows and replaces them. A key in a public list is somebody's."""
+"""Finds keys and passwords in the catalogue's rows and replaces them: a key in a public list belongs to a person."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -53,7 +53,7 @@ _OF_AUTH = ("type", "param_name", "header_name", "name", "in")
 
 
 def without_keys(value: object, secrets: re.Pattern[str] | None, depth: int, under_key: bool = False) -> object:
-    """A copy of a JSON value in which no text holds a key, and nothing under a key's name is left but stand-ins."""
+    """Return a copy of a JSON value without keys: what stands under a key's name becomes a stand-in."""
     if value is None or isinstance(value, bool) or depth <= 0:
         return value if isinstance(value, bool) else None
     if isinstance(value, str | int | float):
@@ -71,7 +71,7 @@ def without_keys(value: object, secrets: re.Pattern[str] | None, depth: int, und
 
 
 def scrubbed(value: str, secrets: re.Pattern[str] | None) -> str:
-    """A text without keys and control characters, cut to a sane length."""
+    """Return a text without keys and control characters, cut to a sane length."""
     result = one_line(value, 4 * MAX_TEXT_CHARS)
     if secrets is not None:
         result = secrets.sub(PLACEHOLDER, result)
@@ -91,7 +91,7 @@ def _stand_in(found: re.Match[str]) -> str:
 
 
 def _looks_like_a_key(word: str) -> bool:
-    """Whether a run of letters and digits is one that nobody would have chosen as a name."""
+    """Whether a run of letters and digits is too random to be a name."""
     if word.startswith("eyJ") or _UUID.search(word):
         return True
     if _ADDRESS.fullmatch(word):
@@ -120,7 +120,7 @@ def _passes_on(name: str, value: object, under_key: bool) -> bool:
 
 
 def _may_be_a_key(value: str | float) -> bool:
-    """Endpoints are called `token` or `auth` too, but have a path."""
+    """Whether a value under a key's name may be a key: endpoints are called `token` or `auth` too, but have a path."""
     if not isinstance(value, str):
         return True
     return not (
@@ -131,7 +131,9 @@ def _may_be_a_key(value: str | float) -> bool:
 
 
 def secrets_in(raw: Iterable[object]) -> re.Pattern[str] | None:
-    """What finds every value that stands under a key's name anywhere in these rows, plain or percent-encoded."""
+    """Return a pattern that finds every value that stands under a key's name anywhere in these rows, plain or percent-
+    encoded.
+    """
     found: set[str] = set()
     for row in raw:
         for value in _values_under_key_names(row, MAX_DEPTH):

@@ -43,7 +43,7 @@ def answered_object(path: str) -> Steps[dict[str, object]]:
 
 
 def checked(response: HttpResponse) -> dict[str, object]:
-    """The body's object. Raises the error it tells instead of an answer."""
+    """Return the body's object. Raises the error that the body reports."""
     refused = refusal(NAME, response)
     if refused is not None:
         raise refused
@@ -72,19 +72,19 @@ def rows_in(response: HttpResponse) -> list[object]:
 
 
 def first_rows(listed: Sequence[object], read: Callable[[object], T | None], limit: int) -> Rows[T]:
-    """The first `limit` rows that can be read. Raises Malformed if there are rows and none can."""
+    """Return the first `limit` rows that can be read. Raises Malformed if there are rows and none can."""
     found = some_rows(NAME, listed, read)
     del found.good[limit:]
     return found
 
 
 def answered_ms(response: HttpResponse) -> int:
-    """When it was answered by the sender's clock, where that is known: ours may be wrong."""
+    """Return when it was answered by the sender's clock, where that is known: ours may be wrong."""
     return response.date_ms or response.received_ms
 
 
 def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
-    """The error of an answer. A page of HTML, with whatever status, is the host waking the service up."""
+    """Return the error of an answer. A page of HTML, with whatever status, is the host waking the service up."""
     error = http.refusal(provider, response)
     page = begins(response) == b"<"
     if error is None:
@@ -95,12 +95,12 @@ def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
     detail = body.get("detail") if isinstance(body, dict) else None
     if detail is not None:
         return _of_detail(response.status, detail)
-    # What is not JSON comes from the host, which also says 404 of a service that is gone.
+    # What is not JSON comes from the host, which also answers 404 for a service that is gone.
     return Unavailable(provider, f"status {response.status}") if response.status in (404, 405) else error
 
 
 def _of_detail(status: int, detail: object) -> ProviderError:
-    """What FastAPI's `detail` tells. Its words hold the addresses it asked, so none of them is passed on."""
+    """Return the error that FastAPI's `detail` means. Its words may hold addresses, so none of them is passed on."""
     said = detail if isinstance(detail, str) else ""
     if status == 422:
         return BadQuery(NAME, f"refused parameter {_refused_parameter(detail)}")

@@ -26,24 +26,24 @@ MAX_VOTES = 10**9
 FEEDS = ("coindesk", "cointelegraph", "bitcoinmagazine", "decrypt", "theblock")
 PERIODS = ("hour", "day", "week", "month", "year", "all")
 NOW_MS = 5000
-"""A publication date this close to the answer is the server's word for an unknown one."""
+"""A publication date this close to the answer stands for an unknown one."""
 
 
 def news(query: NewsQuery) -> Steps[Rows[Article]]:
-    """The latest of what `/news/latest` gathers, for the news pool. It knows no votes, so no other filter."""
+    """Ask for the latest of what `/news/latest` gathers, for the news pool. It knows no votes, so no other filter."""
     # A symbol is searched for in what comes, so as much as there is must come.
     found = yield from latest_news(100 if query.symbol else query.limit)
     return newest(found, query)
 
 
 def latest_news(limit: int = 20) -> Steps[Rows[Article]]:
-    """Articles of several outlets. `/news/latest`."""
+    """Ask for articles of several outlets. `/news/latest`."""
     response = yield get("/api/v1/news/latest", {"limit": str(limit)})
     return told_apart(first_rows(rows_in(response), lambda row: _news_row(row, response), limit))
 
 
 def rss(feed_name: str, limit: int = 20) -> Steps[Rows[Article]]:
-    """Articles of one of `FEEDS`. Raises: BadQuery for another."""
+    """Ask for articles of one of `FEEDS`. Raises: BadQuery for another."""
     if feed_name not in FEEDS:
         raise BadQuery(NAME, f"feed {feed_name[:40]!r} is not one of {', '.join(FEEDS)}")
     response = yield get("/api/v1/rss/feed", {"feed_name": feed_name, "limit": str(limit)})
@@ -51,20 +51,22 @@ def rss(feed_name: str, limit: int = 20) -> Steps[Rows[Article]]:
 
 
 def _of_feed(each: Article | None, feed_name: str) -> Article | None:
-    """An article, unless it is of another feed: the server ignores the name of a feed that it doesn't understand."""
+    """Return an article, unless it is of another feed: the server ignores the name of a feed that it doesn't
+    understand.
+    """
     if each is not None and each.outlet != feed_name:
         raise BadFieldError("source")
     return each
 
 
 def rss_all(limit_per_feed: int = 10) -> Steps[Rows[Article]]:
-    """Articles of all `FEEDS`, newest first."""
+    """Ask for articles of all `FEEDS`, newest first."""
     response = yield get("/api/v1/rss/all", {"limit_per_feed": str(limit_per_feed), "limit": str(limit_per_feed)})
     return told_apart(first_rows(rows_in(response), lambda row: _rss_row(row, response), limit_per_feed * len(FEEDS)))
 
 
 def reddit_top(subreddit: str = "cryptocurrency", period: str = "day", limit: int = 25) -> Steps[Rows[Article]]:
-    """The most voted posts of a period (`PERIODS`), with their votes. Raises: BadQuery for another period."""
+    """Ask for the most voted posts of a period (`PERIODS`), with their votes. Raises: BadQuery for another period."""
     if period not in PERIODS:
         raise BadQuery(NAME, f"period {period[:40]!r} is not one of {', '.join(PERIODS)}")
     params = {"subreddit": subreddit, "time_filter": period, "t": period, "limit": str(limit)}
@@ -73,7 +75,7 @@ def reddit_top(subreddit: str = "cryptocurrency", period: str = "day", limit: in
 
 
 def reddit_new(subreddit: str = "cryptocurrency", limit: int = 25) -> Steps[Rows[Article]]:
-    """The newest posts, with their votes."""
+    """Ask for the newest posts, with their votes."""
     response = yield get("/api/v1/reddit/new", {"subreddit": subreddit, "limit": str(limit)})
     return _posts(response, subreddit, limit)
 
@@ -146,7 +148,7 @@ def _article(
     votes: Mapping[str, int] | None = None,
     key: tuple[str, str] | None = None,
 ) -> Article | None:
-    # It says "now" where a feed's date cannot be read.
+    # The server sends its own time where it cannot read a feed's date.
     made_up = published_ms is not None and abs(published_ms - answered_ms(response)) <= NOW_MS
     return article(
         title=maybe_text(fields, "title", READ_AT_MOST),
@@ -162,6 +164,6 @@ def _article(
 
 
 def _ms(fields: Mapping[str, object], name: str, factor: int) -> int | None:
-    """A time as Unix milliseconds; None where there is none, or 0."""
+    """Return a time as Unix milliseconds; None where there is none, or 0."""
     value = maybe_amount(fields, name)
     return int(value * factor) if value else None

@@ -24,7 +24,7 @@ from orchestrator.http import HttpResponse
 from orchestrator.provider import Steps
 
 INTERVALS = ("1m", "5m", "15m", "30m", "1h", "4h", "1d", "1w")
-"""For any other it gives hours and says nothing."""
+"""For any other interval it silently gives hours."""
 MAX_CANDLES = 1000
 
 
@@ -49,7 +49,7 @@ def candles(query: CandleQuery) -> Steps[Rows[Candle]]:
 
 
 def _candle_limit(query: CandleQuery) -> str:
-    """At least 2, which the spacing is seen by; all, where a time is asked for that it cannot be told."""
+    """Return how many candles to ask for: at least 2, which show the spacing; all if the query names a time."""
     timed = query.start is not None or query.end is not None
     return str(MAX_CANDLES if timed else max(2, min(query.limit, MAX_CANDLES)))
 

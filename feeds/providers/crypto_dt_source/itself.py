@@ -20,7 +20,7 @@ MAX_ENTRIES = 500
 
 
 def service() -> Steps[dict[str, object]]:
-    """What it says it is: `service`, `version`, `endpoints` (paths). `/api`."""
+    """Ask for `service`, `version` and `endpoints` (paths). `/api`."""
     body = yield from answered_object("/api")
     direct = maybe_mapping(maybe_mapping(body, "endpoints"), "direct_api")
     paths = [maybe_text(direct, name) for name in list(direct)[:MAX_ENTRIES]]
@@ -32,9 +32,9 @@ def service() -> Steps[dict[str, object]]:
 
 
 def status() -> Steps[dict[str, object]]:
-    """How it says it is: `status`, and of `models` and `datasets` how many are `configured` and `loaded`.
+    """Ask for its `status`, and how many of its `models` and `datasets` are `configured` and `loaded`.
 
-    What it says of its sources is left out: it calls them available whatever happens.
+    Its list of sources is left out, because it calls them available whatever happens.
     """
     body = yield from answered_object("/api/v1/status")
     said = maybe_text(body, "status")

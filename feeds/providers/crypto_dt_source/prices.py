@@ -44,12 +44,12 @@ IDS = {
     "XMR": "monero",
     "BCH": "bitcoin-cash",
 }
-"""The tickers it knows the coin of. Any other it takes for a coin's id, which may be that of quite another coin."""
+"""The coins that it knows by ticker. It takes any other ticker for an id, which may be that of another coin."""
 MAX_COINS = 250
 
 
 def quotes(symbols: Sequence[str]) -> Steps[Rows[Quote]]:
-    """Prices in US dollars of tickers, without any those of the 250 largest coins.
+    """Ask for prices in US dollars of tickers, without any those of the 250 largest coins.
 
     Tickers it might mistake are looked for among the 250 largest, which it names rightly. Changes in percent; a
     change, volume or market cap of 0 is unknown. Raises: NotFound if none of them is there, Malformed if it answers
@@ -71,13 +71,15 @@ def quotes(symbols: Sequence[str]) -> Steps[Rows[Quote]]:
 
 
 def all_quotes() -> Steps[Rows[Quote]]:
-    """Prices in US dollars of the 250 largest coins, each with CoinGecko's id; several may have one ticker."""
+    """Ask for prices in US dollars of the 250 largest coins, each with CoinGecko's id; several may have one ticker."""
     read = yield from markets(MarketQuery(MAX_COINS))
     return Rows([coin.as_quote() for coin in read.good], read.rejected)
 
 
 def markets(query: MarketQuery) -> Steps[Rows[Coin]]:
-    """The largest coins, or those of the query's tickers among the 250 largest. Money in US dollars, 0 is unknown.
+    """Ask for the largest coins, or those of the query's tickers among the 250 largest.
+
+    Money in US dollars, 0 is unknown.
 
     Raises: NotFound if no ticker asked for is among them, Outdated if its own stamps are old.
     """
@@ -92,7 +94,7 @@ def markets(query: MarketQuery) -> Steps[Rows[Coin]]:
 
 
 def trending(limit: int = 10) -> Steps[Rows[Trending]]:
-    """The coins most searched for. It does not tell their ids; the ticker in lower case stands in."""
+    """Ask for the coins most searched for. It does not send their ids; the ticker in lower case is taken instead."""
     response = yield get("/api/v1/coingecko/trending", {"limit": str(limit)})
     return first_rows(rows_in(response), _trending, limit)
 
@@ -138,7 +140,10 @@ def _of_symbols(coins: Iterable[Coin], symbols: Iterable[str]) -> list[Coin]:
 
 
 def _fresh_ts(row: Mapping[str, object], response: HttpResponse) -> int:
-    """The server's stamp, never later than the answer. Raises Outdated if it is old: the answer was kept somewhere."""
+    """Return the server's stamp, never later than the answer.
+
+    Raises Outdated if it is old: the answer was kept somewhere.
+    """
     answered = answered_ms(response)
     said = maybe_whole(row, "timestamp")
     if not said:

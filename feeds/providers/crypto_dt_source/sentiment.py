@@ -29,7 +29,7 @@ INDEX_OUTDATED_MS = 3 * STEP_MS["1d"]
 
 
 def fear_greed(limit: int = 1) -> Steps[list[FearGreed]]:
-    """The last `limit` days of the Fear & Greed index, newest first.
+    """Ask for the last `limit` days of the Fear & Greed index, newest first.
 
     Raises: Malformed if there is none, Outdated if the newest is days old.
     """
@@ -44,7 +44,7 @@ def fear_greed(limit: int = 1) -> Steps[list[FearGreed]]:
 
 
 def sentiment(words: str, model: str = MODELS[0]) -> Steps[Sentiment]:
-    """What one of `MODELS` reads in a text; `model` of the answer is the one that did, which may be another.
+    """Ask what one of `MODELS` reads in a text; `model` of the answer is the one that did, which may be another.
 
     Raises: Malformed for a label of no known meaning, Unavailable if no model is loaded there.
     """
@@ -57,7 +57,7 @@ def sentiment(words: str, model: str = MODELS[0]) -> Steps[Sentiment]:
 
 
 def sentiment_batch(texts: Sequence[str], model: str = MODELS[0]) -> Steps[list[Sentiment]]:
-    """The same for several texts, in their order. Raises: as `sentiment`; Malformed if one of them is missing."""
+    """Ask what a model reads in several texts, in their order. Raises as `sentiment`; Malformed if one is missing."""
     response = yield post("/api/v1/hf/sentiment/batch", {"texts": list(texts), "model_key": _model(model)})
     body = checked(response)
     results = body.get("results")
@@ -92,7 +92,7 @@ UNSURE = 0.6
 
 
 def _sentiment(row: Mapping[str, object], body: Mapping[str, object]) -> Sentiment:
-    """From the label and the probability of it; the other scores it gives are under wrong names for some models."""
+    """Read a sentiment from its label and probability; other scores are under wrong names for some models."""
     key = text(body, "model")
     model = maybe_text(body, "model_id") or key
     sure = amount(row, "score")

@@ -26,7 +26,8 @@ ENCODING = re.compile(rb"""\s*<\?xml[^>]{0,100}?encoding\s*=\s*["\']([\w.:-]{1,4
 
 
 def decode(name: str, response: HttpResponse) -> str:
-    """The text without its XML declaration: by the header's charset, the byte-order mark, the declaration, or a guess.
+    """Return the text without its XML declaration: by the header's charset, the byte-order mark, the declaration, or a
+    guess.
 
     A charset that the bytes contradict is passed over. A text that is sound in none is read in the first, with strays
     of the Windows charset that it looks like, and noted.
@@ -64,7 +65,7 @@ def _undeclared(text: str) -> str:
 
 
 def parse_xml(name: str, text: str) -> Element | None:
-    """The root; None if it is not well-formed. Raises Malformed if it declares a document type or entities."""
+    """Return the root; None if it is not well-formed. Raises Malformed if it declares a document type or entities."""
     # Its own builder is the one in Python, whose elements recurse; the usual one takes any depth.
     parser = DefusedXMLParser(target=TreeBuilder(), forbid_dtd=True, forbid_entities=True, forbid_external=True)
     try:
@@ -78,7 +79,7 @@ def parse_xml(name: str, text: str) -> Element | None:
 
 
 def mend(text: str) -> str:
-    """With the faults mended that outlets make: prefixes they declare nowhere, `&` for `&amp;`, HTML's entities."""
+    """Mend the faults that outlets make: prefixes declared nowhere, `&` for `&amp;`, HTML's entities."""
     text = re.sub(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]", "", text)
     text = re.sub(r"&#(?:x[0-9a-fA-F]{1,6}|\d{1,7});", _reference, text)
     text = re.sub(r"&(?!#\d{1,7};|#x[0-9a-fA-F]{1,6};|[a-zA-Z]\w{1,30};)", "&amp;", text)
@@ -95,7 +96,7 @@ def mend(text: str) -> str:
 
 
 def _reference(found: re.Match[str]) -> str:
-    """A character by its number; nothing for one that XML may not hold: a control character, half a pair."""
+    """Return a character by its number; nothing for one that XML may not hold: a control character, half a pair."""
     digits = found[0][2:-1]
     code = int(digits[1:], 16) if digits[0] in "xX" else int(digits)
     allowed = code in (9, 10, 13) or 0x20 <= code < 0xD800 or 0xE000 <= code < 0xFFFE or 0x10000 <= code < 0x110000
@@ -108,7 +109,7 @@ def _entity(found: re.Match[str]) -> str:
 
 
 def base_of(root: Element, url: str) -> str:
-    """Where the relative links of a feed lead from: its `xml:base`, else its own link, else where it was read."""
+    """Return where the relative links of a feed lead from: its `xml:base`, else its own link, else its address."""
     channel = next((each for each in root if local_name(each) == "channel"), root)
     bases = [value for each in (root, channel) if (value := each.get(XML_BASE))]
     if not bases:
@@ -120,7 +121,7 @@ def base_of(root: Element, url: str) -> str:
 
 
 def join_urls(base: str, link: str) -> str:
-    """A link in full; as it is where it cannot be joined."""
+    """Return a link in full; as it is where it cannot be joined."""
     try:
         return urljoin(base, link.strip())
     except ValueError:

@@ -53,7 +53,7 @@ KEPT: Mapping[tuple[str, str], tuple[str, int]] = {
     (CONTENT, "encoded"): ("content:encoded", 20_000),
 }
 """The elements an article is made of, those in the item's own namespace under an empty one: what they are called when
-written anew, and how much of their text is kept."""
+written again, and how much of their text is kept."""
 AT_MOST: Mapping[str, int] = {"": 0, "category": 30, "dc:subject": 30, "link": 8}
 """Of elements that an item may have several of; of the others the first that is not empty."""
 ADDRESSES = ("link", "guid", "id")
@@ -64,7 +64,7 @@ MISLEADING = re.compile(r"\s*(?:(?:javascript|vbscript|data|file):|[\w+.-]*:?//[
 
 
 def read_feed(response: HttpResponse, name: str, outlet: str, kind: str = "news", url: str = "") -> Rows[Article]:
-    """Read a feed of RSS or Atom, any version. A row that says nothing, or whose link misleads, is rejected.
+    """Read a feed of RSS or Atom, any version. A row without text, or whose link misleads, is rejected.
 
     Relative links lead from the nearest `xml:base`, else from the feed's own link, else from `url`, where it was read.
     Undeclared prefixes, bare ampersands, HTML's entities, a byte order mark and space before the XML are put up with;
@@ -90,7 +90,7 @@ def read_feed(response: HttpResponse, name: str, outlet: str, kind: str = "news"
 
 
 def rebuilt(root: Element, url: str) -> bytes:
-    """The feed with nothing in it but what articles are made of, in the same dialect."""
+    """Return the feed with nothing in it but what articles are made of, in the same dialect."""
     if local_name(root) == "feed":
         start, item_name, end = f'<feed xmlns="{ATOM}"', "entry", "</feed>"
     else:
@@ -104,7 +104,7 @@ def rebuilt(root: Element, url: str) -> bytes:
 
 
 def kept_elements(item: Element, base: str) -> Iterator[str]:
-    """The elements of an item that are kept, with something in them; of one kind the first, but some categories."""
+    """Yield the elements of an item that are kept, with text in them: the first of each kind, and some categories."""
     own = namespace_of(item)
     counts: Counter[str] = Counter()
     base = join_urls(base, item.get(XML_BASE, ""))
@@ -174,7 +174,7 @@ def _tags(entry: dict[str, object]) -> list[str]:
 
 
 def _time_ms(entry: dict[str, object], name: str) -> int | None:
-    """A time as Unix milliseconds; None if there is none, or none that could be read."""
+    """Return a time as Unix milliseconds; None if there is none, or none that could be read."""
     value = dict.get(entry, name)
     if not isinstance(value, tuple):
         return None

@@ -21,7 +21,7 @@ MAX_MOVES = 3
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What a feed said last, and by what it is recognised."""
+    """The last answer of a feed, and the marks by which a server recognises it."""
 
     etag: str | None
     last_modified: str | None
@@ -43,7 +43,7 @@ class RssFeed:
         self.known: _Known | None = None
 
     def articles(self, query: NewsQuery) -> Steps[Rows[Article]]:
-        """The articles in the feed now, newest first. A feed knows no votes: every filter gives the latest.
+        """Ask for the articles in the feed now, newest first. A feed knows no votes: every filter gives the latest.
 
         Unchanged since the last time (304), it gives the same articles again, with the times of receipt they had. A
         feed that has moved for good is read at its new place.
@@ -81,7 +81,7 @@ class _Place:
 
     @classmethod
     def of(cls, url: str) -> "_Place":
-        """The place of an absolute URL. Raises: ValueError."""
+        """Return the place of an absolute URL. Raises: ValueError."""
         parts = urlsplit(url)
         params = dict(parse_qsl(parts.query, keep_blank_values=True))
         return cls(f"{parts.scheme}://{parts.netloc}", parts.path or "/", params, url)
@@ -99,7 +99,7 @@ class _Place:
 
 
 def _new_place(name: str, old: _Place, response: HttpResponse) -> _Place:
-    """Where a feed has moved to. Raises: Malformed if it isn't an https address without credentials."""
+    """Return where a feed has moved to. Raises: Malformed if it isn't an https address without credentials."""
     location = response.headers.get("location", "")
     try:
         place = _Place.of(urljoin(old.url, location.strip()[:MAX_URL]))
@@ -122,7 +122,7 @@ def _conditions(known: _Known | None) -> dict[str, str]:
 
 
 def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
-    """The error of an answer. A feed that is not there is the outlet's fault, not the question's."""
+    """Return the error of an answer. A feed that is not there is the outlet's fault, not the question's."""
     if response.status in (404, 410):
         return Malformed(provider, f"status {response.status}: no feed at this address")
     return http.refusal(provider, response)
