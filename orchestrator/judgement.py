@@ -39,26 +39,34 @@ _REFUSED = re.compile(
 )
 """Words of a server about a key."""
 
+_BURST = re.compile(r"\b(?:rate[- ]?limit(?:s|ed|ing)?|too many requests|throttled|slow down)\b")
+_SHUT_OUT = re.compile(r"\b(?:banned|blacklist(?:ed)?|blocked|region|country|jurisdiction|location)\b")
+
 
 def judge(provider: str, response: HttpResponse, refused: ProviderError) -> ProviderError:
     """Return what a refusal means once status and body are weighed against the provider's own reading of it.
 
-    A server error or a limit never counts as a wrong key, which would switch the provider off for good. A used-up
-    quota rests until it can have come back, and never for less than `Retry-After`. A 5xx may repeat what a source of
-    the provider's own said of its quota, which says nothing of ours.
+    A server error or a limit never counts as a wrong key, which would switch the provider off for good, nor as a
+    block, which lasts an hour. A used-up quota is left alone until it can have come back, and never for less than
+    `Retry-After`. A 5xx may repeat what a source of the provider wrote about its quota, which is not ours.
     """
+    after, date = response.headers.get("retry-after"), response.headers.get("date")
+    asked_s = retry_after_s(after, date, response.received_ms)
     if response.status == 429 and isinstance(refused, (Unauthorized, Unavailable, Malformed)):
-        after, date = response.headers.get("retry-after"), response.headers.get("date")
-        refused = RateLimited(provider, retry_after_s(after, date, response.received_ms))
+        refused = RateLimited(provider, asked_s)
     elif isinstance(refused, Unauthorized) and response.status == 418:
         refused = Banned(provider, None)
     elif isinstance(refused, Unauthorized) and (response.status >= 500 or _is_passing(response)):
         refused = Unavailable(provider, f"status {response.status}, a trouble of its own")
+    elif isinstance(refused, (Blocked, Unauthorized)) and _is_burst(response):
+        refused = RateLimited(provider, asked_s)
+    if isinstance(refused, RateLimited) and refused.retry_after_s is None:
+        refused = RateLimited(provider, asked_s)
     if response.status < 500 and isinstance(refused, (RateLimited, Unauthorized, Blocked, Malformed, Unavailable)):
         cooldown_s = quota_cooldown_s(response)
         if cooldown_s is not None:
-            asked_s = refused.retry_after_s if isinstance(refused, RateLimited) else None
-            return RateLimited(provider, max(cooldown_s, asked_s or 0.0))
+            named_s = refused.retry_after_s if isinstance(refused, RateLimited) else None
+            return RateLimited(provider, max(cooldown_s, named_s or 0.0))
     return refused
 
 
@@ -68,6 +76,19 @@ def _is_passing(response: HttpResponse) -> bool:
         return False
     words = _words(response)
     return _PASSING.search(words) is not None and _REFUSED.search(words) is None
+
+
+def _is_burst(response: HttpResponse) -> bool:
+    """Whether the body says that requests came too fast, and not that we are shut out."""
+    if len(response.body) > LONGEST_REFUSAL_BYTES or begins(response) == b"<":
+        return False
+    words = _words(response)
+    if _SHUT_OUT.search(words) is not None:
+        return False
+    sentences = _SENTENCE.split(words)
+    return _BURST.search(words) is not None or any(
+        _SHORT.search(each) and _USED_UP.search(each) and _COUNTED.search(each) for each in sentences
+    )
 
 
 def quota_cooldown_s(response: HttpResponse) -> float | None:

@@ -18,6 +18,7 @@ from orchestrator import http
 from orchestrator.errors import BadQuery, Malformed, ProviderError, RateLimited, Unauthorized, Unavailable
 from orchestrator.http import HttpRequest, HttpResponse, json_body, maybe_json
 from orchestrator.provider import Steps
+from orchestrator.retry import retry_after_s
 
 NAME = "newsapi"
 MAX_ARTICLES = 100
@@ -29,7 +30,7 @@ SMALL_BODY = 4096
 SORTS = {"latest": "publishedAt", "hot": "popularity", "important": "relevancy"}
 
 KEY_CODES = ("apiKeyInvalid", "apiKeyMissing", "apiKeyDisabled", "corsNotAllowed", "upgradeRequired")
-LIMIT_CODES = ("rateLimited", "apiKeyExhausted")
+TOO_FAST, USED_UP = "rateLimited", "apiKeyExhausted"
 QUERY_CODES = (
     "maximumResultsReached",
     "parameterInvalid",
@@ -126,8 +127,13 @@ def _spoken(provider: str, body: object, response: HttpResponse) -> ProviderErro
     code = body.get("code")
     if code in KEY_CODES:
         return Unauthorized(provider, str(code))
-    if code in LIMIT_CODES:
+    if code == USED_UP:
         return RateLimited(provider, next_window_s(response))
+    if code == TOO_FAST:
+        after, date = response.headers.get("retry-after"), response.headers.get("date")
+        asked_s = retry_after_s(after, date, response.received_ms)
+        window_s = next_window_s(response)
+        return RateLimited(provider, window_s if asked_s is None else min(asked_s, window_s))
     if code in QUERY_CODES:
         return BadQuery(provider, str(code))
     return Unavailable(provider, "an error without a known code")

@@ -9,7 +9,7 @@ import pytest
 from feeds.exchange.account import exchange_account
 from feeds.upstreams import SourcesPolicy, Upstreams
 from feeds.venues.binance.description import BINANCE
-from orchestrator.errors import ProviderError, RateLimited, Unauthorized, Unavailable
+from orchestrator.errors import Blocked, ProviderError, RateLimited, Unauthorized, Unavailable
 from orchestrator.hosts import Hosts
 from orchestrator.http import HttpResponse
 from orchestrator.judgement import judge, quota_cooldown_s
@@ -131,6 +131,42 @@ def test_a_burst_is_not_taken_for_a_quota(name: str) -> None:
             assert isinstance(error, RateLimited), body
             assert error.retry_after_s is not None and error.retry_after_s >= 57, body
             assert quota_cooldown_s(HttpResponse(429, {}, body, START_MS)) is None, body
+
+
+@pytest.mark.parametrize("name", ACCOUNTS)
+def test_a_burst_under_a_status_of_a_block_is_a_limit_and_not_a_block(name: str) -> None:
+    for words, after in itertools.product(BURSTS, (None, "57")):
+        for body in _bodies(words):
+            error = _judged(ACCOUNTS[name], 403, {} if after is None else {"retry-after": after}, body)
+            assert not isinstance(error, (Blocked, Unauthorized)), (body, error)
+            if isinstance(error, RateLimited) and after is not None:
+                assert error.retry_after_s is not None, body
+                assert error.retry_after_s >= 57, body
+
+
+@pytest.mark.parametrize(
+    "words", ["", "Forbidden", "Your IP is blocked: too many requests", "Not offered in your region"]
+)
+def test_a_403_that_shuts_us_out_is_a_block(words: str) -> None:
+    for name in ("etherscan", "blockscout", "alternative_me"):
+        assert isinstance(_judged(ACCOUNTS[name], 403, {}, orjson.dumps({"detail": words})), Blocked), (name, words)
+
+
+@pytest.mark.parametrize(("code", "after", "wait_s"), [
+    ("rateLimited", "57", 57.0),
+    ("rateLimited", "999999", 12 * HOUR_S),
+    ("rateLimited", None, 12 * HOUR_S),
+    ("apiKeyExhausted", "57", 12 * HOUR_S),
+])  # fmt: skip
+def test_newsapi_is_left_alone_for_what_it_asks_and_at_most_until_its_next_window(
+    code: str, after: str | None, wait_s: float
+) -> None:
+    headers = {"date": "Wed, 21 Oct 2026 12:00:00 GMT"} | ({} if after is None else {"retry-after": after})
+    for status in (200, 401, 429):
+        body = orjson.dumps({"status": "error", "code": code, "message": "You have made too many requests recently."})
+        error = _judged(ACCOUNTS["newsapi"], status, headers, body)
+        assert isinstance(error, RateLimited)
+        assert error.retry_after_s == wait_s
 
 
 @pytest.mark.parametrize("name", ACCOUNTS)
