@@ -47,8 +47,8 @@ function streamGroups(streams) {
   const { description } = streams.json.info;
   const kinds = { "Values": [], "Control messages": [], "Commands": [] };
   const words = {
-    "Values": "One message per event of a topic. On SSE a default `message` event.",
-    "Control messages": "Messages about the stream. On SSE events of these names.",
+    "Values": "One message per event of a topic. On SSE it is a default `message` event.",
+    "Control messages": "Messages about the stream. On SSE they are events with these names.",
     "Commands": "Commands that a WebSocket client can send.",
   };
   for (const [id, message] of Object.entries(messages)) {
@@ -59,7 +59,7 @@ function streamGroups(streams) {
   return [
     group("Streams", description.split("\n\n"), [], "streams"),
     ...Object.entries(kinds).map(([name, entries]) => group(name, [words[name]], entries)),
-    group("Close codes", ["Why the server closes a WebSocket. A client that may reconnect sends its position."], [], "close-codes", codes),
+    group("Close codes", ["Why the server closes a WebSocket. A client that reconnects sends its position."], [], "close-codes", codes),
   ];
 }
 
