@@ -31,7 +31,8 @@ def drawn(schema: dict[str, Any], *, good: bool, rng: random.Random) -> bytes | 
         whole = rng.choice((low, high, rng.randint(low, high)))
         return (str(whole) if good else rng.choice((*NO_WHOLE, str(high + 1)))).encode()
     if "enum" in schema:
-        return rng.choice(schema["enum"] if good else ("perhaps", "2", "ja", "nul\0")).encode()
+        words: list[str] = schema["enum"] if good else ["perhaps", "2", "ja", "nul\0"]
+        return rng.choice(words).encode()
     return rng.choice((*ODD_BYTES, *(text.encode() for text in TEXTS))) if good else None
 
 
