@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from stream_server.delivery import rounds
+from stream_server.delivery import deliveries, rounds
 from stream_server.wire.messages import Wire
 from tests.fakes.pipe import HubClient, HubRig
 
@@ -49,7 +49,9 @@ def test_every_event_reaches_every_member_once_and_in_order_however_little_a_tur
 ) -> None:
     rng = random.Random(seed)
     monkeypatch.setattr(rounds, "WRITES_A_TURN", rng.choice((1, 2, 3, 7, 20)))
-    monkeypatch.setattr(rounds, "BYTES_A_WRITE", rng.choice((50, 300, 2000)))
+    bytes_a_write = rng.choice((50, 300, 2000))
+    for module in (rounds, deliveries):
+        monkeypatch.setattr(module, "BYTES_A_WRITE", bytes_a_write)
     rig = HubRig()
     names = [f"price.T{number}" for number in range(5)] + ["ohlcv.A.1m"]
     followers: list[Follower] = []

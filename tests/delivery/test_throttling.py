@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from stream_server.delivery.deliveries import Deliveries
 from stream_server.delivery.hub import Hub, HubPolicy
 from stream_server.delivery.laggards import Laggards
 from stream_server.delivery.picking import PickingGroup
@@ -24,7 +25,7 @@ PATHS = {
     "newest": (ThrottledGroup, "_take_newest"),
     "each": (ThrottledGroup, "_take_each"),
     "alone": (Rounds, "_write_alone"),
-    "together": (Rounds, "_deliver"),
+    "together": (Deliveries, "_deliver"),
     "aside": (Laggards, "send_or_hold"),
 }
 """Every way on which a value may go out, and the method that takes it."""

@@ -118,7 +118,7 @@ WAYS = {
     "interrupted by the end of a turn": "self.unfinished.append(delivery)",
     "interrupted, and gone on with": "delivery = self.unfinished[0]",
     "interrupted, and settled": "self.unfinished.remove(delivery)",
-    "to a newcomer": "fresh = [frame for frame in delivery.frames",
+    "to a newcomer": "unseen = [frame for frame in delivery.frames",
     "few of a large burst": "places = self._places()",
     "held at once": "held[topic] = newest[topic]",
     "held one by one": "self.hold(frame, interval_ms)",
