@@ -139,19 +139,19 @@ def with_rules(rules: Mapping[str, object], venue: Venue = BINANCE) -> Venue:
     return replace(venue, streams=replace(venue.streams, **rules))  # type: ignore[arg-type]
 
 
-class Watched:
+class CountingTransport:
     """A `Transport` that counts the requests in flight."""
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
-        self.under_way = 0
+        self.in_flight = 0
 
     async def send(self, provider: str, base_url: str, request: HttpRequest, timeout_s: float) -> HttpResponse:
-        self.under_way += 1
+        self.in_flight += 1
         try:
             return await self.transport.send(provider, base_url, request, timeout_s)
         finally:
-            self.under_way -= 1
+            self.in_flight -= 1
 
 
 @dataclass(slots=True)
@@ -162,7 +162,7 @@ class Live:
     market: ExchangeMarket
     sink: RecordingSink
     clock: Clock
-    transport: Watched
+    transport: CountingTransport
 
 
 def filling(it: Live) -> set[tuple[str, str]]:
@@ -195,7 +195,7 @@ async def live(
         feed = ExchangeFeed(
             market,
             Hosts([exchange.ws_url, *hosts], clock),
-            rest_of([exchange.rest_url], transport := Watched(AiohttpTransport(session, clock)), clock),
+            rest_of([exchange.rest_url], transport := CountingTransport(AiohttpTransport(session, clock)), clock),
             clock,
             random.Random(1),
             FeedPolicy(**{name: value for name, value in settings.items() if name not in rules}),  # type: ignore[arg-type]

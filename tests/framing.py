@@ -9,7 +9,7 @@ from stream_server.connections.turnstile import Entrant, Turnstile
 from stream_server.wire.frames import FrameError, FrameReader, Message, Opcode
 
 
-class OpenDoor:
+class OpenTurnstile:
     """A turnstile that lets every message in at once."""
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class OpenDoor:
         self.waiting.append(entrant)
 
 
-class Wire(asyncio.Transport):
+class RecordingTransport(asyncio.Transport):
     """A transport that records whether reading is paused."""
 
     reading = True
@@ -44,8 +44,8 @@ class Framing(Inflow):
 
     def __init__(self, max_bytes: int, deflate: bool) -> None:
         self.reader = FrameReader(max_bytes, deflate)
-        self.door = OpenDoor()
-        self.wire = Wire()
+        self.door = OpenTurnstile()
+        self.wire = RecordingTransport()
         super().__init__(self.reader, self.wire, cast(Turnstile, self.door))
         self.messages: list[Message] = []
         self.away = False

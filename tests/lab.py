@@ -49,7 +49,7 @@ class Lab:
         for _ in range(4):
             await asyncio.sleep(0)
         await asyncio.sleep(0.0005)
-        while self.it.transport.under_way:  # noqa: ASYNC110 - counted by the transport itself
+        while self.it.transport.in_flight:  # noqa: ASYNC110 - counted by the transport itself
             await asyncio.sleep(0.0005)
 
     async def until(self, holds: Callable[[], object], most_s: float = 60.0) -> float:

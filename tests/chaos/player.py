@@ -43,7 +43,7 @@ from tests.fakes.binance import (
 )
 from tests.fakes.binance_connection import Connection
 from tests.fakes.binance_faults import HTML_BODY, Tamper
-from tests.fakes.coingecko import FakeCoinGecko, Listed
+from tests.fakes.coingecko import FakeCoinGecko, ListedCoin
 
 SILENT = {Kind.STALL: Stall.DATA, Kind.FREEZE: Stall.ALL, Kind.HALF_OPEN: Stall.ALL}
 
@@ -181,7 +181,7 @@ class Player:
     def _namesake(self, fault: Fault, aggregator: FakeCoinGecko) -> None:
         ticker = fault.coin or ""
         price = float(self.exchange.price(f"{ticker}USDT")) * NAMESAKE_FACTOR
-        namesake = Listed(f"{ticker.lower()}-namesake", ticker.lower(), f"Another {ticker}", price, 1e15 / price)
+        namesake = ListedCoin(f"{ticker.lower()}-namesake", ticker.lower(), f"Another {ticker}", price, 1e15 / price)
         aggregator.list_coin(namesake)
         self._end_after(fault, lambda: aggregator.delist(namesake.id))
 

@@ -31,7 +31,7 @@ from tests.chaos.faults import Fault, Kind, fault_tape
 from tests.chaos.player import Player
 from tests.chaos.proxy import ChaosProxy
 from tests.fakes.binance import DEFAULT_PAIRS, START_MS, FakeBinance, Pair, Rule, Status
-from tests.fakes.coingecko import LARGE, NAMESAKES, FakeCoinGecko, Listed
+from tests.fakes.coingecko import LARGE, NAMESAKES, FakeCoinGecko, ListedCoin
 from tests.harness import ELSEWHERE
 
 BASES = ("BTC", "ETH")
@@ -46,7 +46,7 @@ NAMED_PAIRS = tuple(
     for base, price in (("NEIRO", "0.00040000"), ("TWIN", "2.00000000"))
 )
 """Coins that share their tickers with others. The aggregator lists only the second."""
-LISTED = (*LARGE, *NAMESAKES, Listed("twin-small", "twin", "Twin", 2.0, 1e8))
+LISTED = (*LARGE, *NAMESAKES, ListedCoin("twin-small", "twin", "Twin", 2.0, 1e8))
 """The coins of the aggregator: hundreds more would be a third of the work of a run."""
 PRICED_WITHIN = 1.3
 """A price is plausible if it is at most this many times higher or lower than the first one."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from tests.fakes.alternative_me import FakeAlternativeMe
 from tests.fakes.binance import FakeBinance, synthetic_pairs
 from tests.fakes.blockscout import FakeBlockscout
-from tests.fakes.coingecko import FakeCoinGecko, Listed
+from tests.fakes.coingecko import FakeCoinGecko, ListedCoin
 from tests.fakes.crypto_api_clean import FakeCryptoApiClean
 from tests.fakes.crypto_dt_source import FakeCryptoDtSource
 from tests.fakes.cryptopanic import FakeCryptoPanic
@@ -42,10 +42,10 @@ KEYS = {
 """The keys that the fakes accept."""
 
 ODD_TEXTS = (
-    *(Listed(f"odd-{n}", f"odd{n}", f"{n}" + "x" * 350_000, 1e5, 1e8) for n in range(12)),
-    *(Listed(f"bell-{n}\x07", f"b\u202e{n}\0", f"Bell\r\n\u2028\x1b[31m{n}", 1e5, 1e8) for n in range(12)),
+    *(ListedCoin(f"odd-{n}", f"odd{n}", f"{n}" + "x" * 350_000, 1e5, 1e8) for n in range(12)),
+    *(ListedCoin(f"bell-{n}\x07", f"b\u202e{n}\0", f"Bell\r\n\u2028\x1b[31m{n}", 1e5, 1e8) for n in range(12)),
 )
-"""Coins at the top of the market whose texts no client should be sent."""
+"""Coins at the top of the market with texts that must not reach a client."""
 
 FAULTS = (
     ("is rate limiting", Fault(status=429, headers={"Retry-After": "20"})),
@@ -67,7 +67,7 @@ class ConfiguredFake:
     settings: dict[str, str]
 
 
-def configured_fakes(extra_coins: Sequence[Listed] = ()) -> list[ConfiguredFake]:
+def configured_fakes(extra_coins: Sequence[ListedCoin] = ()) -> list[ConfiguredFake]:
     """Return a fake of every upstream with an HTTP API."""
     gecko_keys = (KEYS["COINGECKO_PRO_API_KEY"], KEYS["COINGECKO_DEMO_API_KEY"])
     feeds = ",".join(f"{outlet}=*/{outlet}" for outlet in ("coindesk", "cointelegraph", "decrypt"))
@@ -121,7 +121,7 @@ async def inject_faults(upstream_fakes: list[ConfiguredFake], rng: random.Random
         print(f"{next(iter(each.settings))} works again", file=sys.stderr, flush=True)
 
 
-async def serve(port_base: int, symbols: int, seed: int, faults: bool, extra_coins: Sequence[Listed]) -> None:
+async def serve(port_base: int, symbols: int, seed: int, faults: bool, extra_coins: Sequence[ListedCoin]) -> None:
     """Run all fakes until cancelled."""
     upstream_fakes = configured_fakes(extra_coins)
     pairs = synthetic_pairs(symbols, seed)

@@ -19,7 +19,7 @@ DAY_MS = 24 * HOUR_MS
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedCoin:
     """A coin of the fake market: its mean price in US dollars and its supply."""
 
     id: str
@@ -51,24 +51,24 @@ def _phase(coin_id: str) -> int:
 
 
 LARGE = (
-    Listed("bitcoin", "btc", "Bitcoin", 86_250.0, 19_961_237.0),
-    Listed("ethereum", "eth", "Ethereum", 2_815.0, 120_700_000.0),
-    Listed("tether", "usdt", "Tether", 1.0, 184_000_000_000.0),
-    Listed("ripple", "xrp", "XRP", 1.94, 60_300_000_000.0),
-    Listed("binancecoin", "bnb", "BNB", 845.0, 137_700_000.0),
-    Listed("solana", "sol", "Solana", 128.0, 559_000_000.0),
-    Listed("usd-coin", "usdc", "USDC", 1.0, 74_000_000_000.0),
-    Listed("tron", "trx", "TRON", 0.27, 94_600_000_000.0),
-    Listed("dogecoin", "doge", "Dogecoin", 0.142, 151_600_000_000.0),
-    Listed("cardano", "ada", "Cardano", 0.41, 36_600_000_000.0),
-    Listed("chainlink", "link", "Chainlink", 12.4, 696_000_000.0),
-    Listed("hyperliquid", "hype", "Hyperliquid", 31.0, 270_000_000.0),
-    Listed("shiba-inu", "shib", "Shiba Inu", 0.0000078, 589_000_000_000_000.0),
+    ListedCoin("bitcoin", "btc", "Bitcoin", 86_250.0, 19_961_237.0),
+    ListedCoin("ethereum", "eth", "Ethereum", 2_815.0, 120_700_000.0),
+    ListedCoin("tether", "usdt", "Tether", 1.0, 184_000_000_000.0),
+    ListedCoin("ripple", "xrp", "XRP", 1.94, 60_300_000_000.0),
+    ListedCoin("binancecoin", "bnb", "BNB", 845.0, 137_700_000.0),
+    ListedCoin("solana", "sol", "Solana", 128.0, 559_000_000.0),
+    ListedCoin("usd-coin", "usdc", "USDC", 1.0, 74_000_000_000.0),
+    ListedCoin("tron", "trx", "TRON", 0.27, 94_600_000_000.0),
+    ListedCoin("dogecoin", "doge", "Dogecoin", 0.142, 151_600_000_000.0),
+    ListedCoin("cardano", "ada", "Cardano", 0.41, 36_600_000_000.0),
+    ListedCoin("chainlink", "link", "Chainlink", 12.4, 696_000_000.0),
+    ListedCoin("hyperliquid", "hype", "Hyperliquid", 31.0, 270_000_000.0),
+    ListedCoin("shiba-inu", "shib", "Shiba Inu", 0.0000078, 589_000_000_000_000.0),
 )
-SMALL = tuple(Listed(f"coin-{n}", f"c{n}", f"Coin {n}", 5.0 / n, 40_000_000.0) for n in range(1, 288))
+SMALL = tuple(ListedCoin(f"coin-{n}", f"c{n}", f"Coin {n}", 5.0 / n, 40_000_000.0) for n in range(1, 288))
 NAMESAKES = (
-    Listed("batcat", "btc", "batcat", 0.00002, 1_000_000_000.0),
-    Listed("hype-token-2", "hype", "Hype Token", 0.003, 1_000_000_000.0),
+    ListedCoin("batcat", "btc", "batcat", 0.00002, 1_000_000_000.0),
+    ListedCoin("hype-token-2", "hype", "Hype Token", 0.003, 1_000_000_000.0),
 )
 COINS = LARGE + SMALL + NAMESAKES
 BY_ID = {coin.id: coin for coin in COINS}
@@ -92,11 +92,11 @@ class FakeCoinGecko(FakeUpstream):
         pro: bool = False,
         keys: Iterable[str] = (),
         per_minute: int = 30,
-        coins: Iterable[Listed] = COINS,
-        extra: Iterable[Listed] = (),
+        coins: Iterable[ListedCoin] = COINS,
+        extra: Iterable[ListedCoin] = (),
     ) -> None:
         super().__init__(wall_ms)
-        self.coins: dict[str, Listed] = {coin.id: coin for coin in (*coins, *extra)}
+        self.coins: dict[str, ListedCoin] = {coin.id: coin for coin in (*coins, *extra)}
         self._rank()
         self.pro = pro
         self.keys = frozenset(keys)
@@ -113,7 +113,7 @@ class FakeCoinGecko(FakeUpstream):
         ):
             self.on("GET", path, self._guarded(reply))
 
-    def list_coin(self, coin: Listed) -> None:
+    def list_coin(self, coin: ListedCoin) -> None:
         """List a coin, or replace the one with its id, and update the ranks."""
         self.coins[coin.id] = coin
         self._rank()
@@ -236,7 +236,7 @@ class FakeCoinGecko(FakeUpstream):
         return json_reply({"coins": [{"item": item} for item in items], "nfts": [], "categories": []})
 
 
-def named(query: Mapping[str, str], coins: Iterable[Listed] = COINS) -> list[Listed]:
+def named(query: Mapping[str, str], coins: Iterable[ListedCoin] = COINS) -> list[ListedCoin]:
     """Return the coins of a query: by ids, else by symbols, else all. A symbol means its largest coin, or all."""
     if query.get("ids"):
         by_id = {coin.id: coin for coin in coins}
@@ -247,13 +247,13 @@ def named(query: Mapping[str, str], coins: Iterable[Listed] = COINS) -> list[Lis
     found = [coin for coin in coins if coin.symbol in asked]
     if query.get("include_tokens") == "all":
         return found
-    largest: dict[str, Listed] = {}
+    largest: dict[str, ListedCoin] = {}
     for coin in sorted(found, key=lambda coin: coin.price * coin.supply, reverse=True):
         largest.setdefault(coin.symbol, coin)
     return list(largest.values())
 
 
-def market_row(coin: Listed, now_ms: int, wanted: Iterable[str], rank: int | None) -> dict[str, object]:
+def market_row(coin: ListedCoin, now_ms: int, wanted: Iterable[str], rank: int | None) -> dict[str, object]:
     """Return a row of `/coins/markets`."""
     price = coin.price_at(now_ms)
     high, low = coin.extremes(now_ms - DAY_MS, now_ms)
@@ -285,7 +285,7 @@ def market_row(coin: Listed, now_ms: int, wanted: Iterable[str], rank: int | Non
     }
 
 
-def ohlc_rows(coin: Listed, now_ms: int, days: int) -> list[list[float]]:
+def ohlc_rows(coin: ListedCoin, now_ms: int, days: int) -> list[list[float]]:
     """Return candles stamped with their end; the window cuts the first one, and the last one still forms."""
     step = 30 * MINUTE_MS if days <= 2 else 4 * HOUR_MS if days <= 30 else 4 * DAY_MS
     since = now_ms - days * DAY_MS

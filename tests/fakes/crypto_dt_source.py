@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import orjson
 
-from tests.fakes.coingecko import BY_ID, DAY_MS, HOUR_MS, LARGE, MINUTE_MS, RANKED, RANKS, Listed
+from tests.fakes.coingecko import BY_ID, DAY_MS, HOUR_MS, LARGE, MINUTE_MS, RANKED, RANKS, ListedCoin
 from tests.fakes.upstream import Call, FakeUpstream, Reply, wall_clock_ms
 
 IDS = {coin.symbol.upper(): coin.id for coin in LARGE if coin.id not in ("hyperliquid", "tether", "usd-coin")}
@@ -337,7 +337,7 @@ class FakeCryptoDtSource(FakeUpstream):
         return self._json_reply({"total_configured": len(rows), "total_loaded": 0, "datasets": rows})
 
 
-def named_row(coin: Listed, now_ms: int) -> dict[str, object]:
+def named_row(coin: ListedCoin, now_ms: int) -> dict[str, object]:
     """Return a price by ticker, in which the absolute change wrongly repeats the percentage."""
     change = coin.change_pct(now_ms, DAY_MS)
     symbol = next((symbol for symbol, each in IDS.items() if each == coin.id), coin.id.upper())
@@ -354,7 +354,7 @@ def named_row(coin: Listed, now_ms: int) -> dict[str, object]:
     }
 
 
-def listed_row(coin: Listed, now_ms: int) -> dict[str, object]:
+def listed_row(coin: ListedCoin, now_ms: int) -> dict[str, object]:
     """Return a price of the list of the largest coins."""
     return {
         **named_row(coin, now_ms),
@@ -372,7 +372,7 @@ def listed_row(coin: Listed, now_ms: int) -> dict[str, object]:
     }
 
 
-def coin_of(symbol: str) -> Listed | None:
+def coin_of(symbol: str) -> ListedCoin | None:
     """Return the coin of a pair with USDT, in any spelling."""
     base = symbol.upper().removesuffix("USDT").lower()
     return next((coin for coin in LARGE if coin.symbol == base), None)

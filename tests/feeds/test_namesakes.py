@@ -18,7 +18,7 @@ from stream_server.rest.status import disagreeing
 from tests.clients import Message, WebSocketClient, market_start, websocket
 from tests.fakes.binance import FakeBinance, Pair
 from tests.fakes.binance_market import DEFAULT_PAIRS
-from tests.fakes.coingecko import FakeCoinGecko, Listed
+from tests.fakes.coingecko import FakeCoinGecko, ListedCoin
 from tests.fakes.cryptopanic import FakeCryptoPanic
 from tests.fakes.upstream import Fault
 from tests.harness import Running, running, until
@@ -31,11 +31,11 @@ PAIRS = (
     Pair("1000SATSUSDT", "1000SATS", "USDT", "0.00025000", tick="0.00000001", lot="1"),
     Pair("GONEUSDT", "GONE", "USDT", "7.00000000"),
 )
-NEIRO = Listed("neiro-on-eth", "neiro", "Neiro on ETH", 0.0052, 1e12)
-TWIN = Listed("twin-small", "twin", "Twin, the exchange's", 2.0, 1e8)
-TWIN_LARGE = Listed("twin-large", "twin", "Twin, a larger one", 40.0, 1e9)
-MOVE = Listed("move-coin", "move", "Move", 5.0, 1e9)
-SATS = Listed("sats-ordinals", "sats", "SATS", 0.00000025, 2e15)
+NEIRO = ListedCoin("neiro-on-eth", "neiro", "Neiro on ETH", 0.0052, 1e12)
+TWIN = ListedCoin("twin-small", "twin", "Twin, the exchange's", 2.0, 1e8)
+TWIN_LARGE = ListedCoin("twin-large", "twin", "Twin, a larger one", 40.0, 1e9)
+MOVE = ListedCoin("move-coin", "move", "Move", 5.0, 1e9)
+SATS = ListedCoin("sats-ordinals", "sats", "SATS", 0.00000025, 2e15)
 COINS = (NEIRO, TWIN, TWIN_LARGE, MOVE, SATS)
 REASON = "no_matching_source"
 QUICK = {"MARKET_POLL_S": "1", "CACHE_TTL_S": "1"}
