@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from tests.clients import WebSocketClient, updates, write_tape
 from tests.conftest import LOOPS
 from tests.fakes.binance import FakeBinance, synthetic_pairs
 from tests.harness import ELSEWHERE, until
+from tests.journeys.forked import Forked
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = (sys.executable, "-m", "stream_server")
@@ -51,6 +52,20 @@ def command(request: pytest.FixtureRequest) -> tuple[str, ...]:
     if not Path(chosen[0]).exists():
         pytest.skip("the package is not installed, so there is no console script")
     return chosen
+
+
+@pytest.fixture(scope="session")
+def forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forked]:
+    """A process that runs the command as `run` does, without importing it each time."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.journeys.forked"],
+        cwd=ROOT,
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield Forked(process, tmp_path_factory.mktemp("forked"))
 
 
 # --- starting
@@ -98,8 +113,10 @@ def test_every_bad_setting_is_named_at_once_and_the_status_is_2(tmp_path: Path) 
     ],
     ids=" ".join,
 )
-def test_a_bad_command_line_is_explained_with_status_2(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    done = run(*arguments, cwd=tmp_path)
+def test_a_bad_command_line_is_explained_with_status_2(
+    tmp_path: Path, forked: Forked, arguments: tuple[str, ...]
+) -> None:
+    done = forked.run(*arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert "usage: stream-server" in done.stderr
     assert "Traceback" not in done.stderr
@@ -117,19 +134,21 @@ def test_a_bad_command_line_is_explained_with_status_2(tmp_path: Path, arguments
     ],
     ids=["missing", "empty", "text", "list", "newer", "broken gzip"],
 )
-def test_a_file_that_is_not_a_tape_is_refused_in_one_line(tmp_path: Path, content: bytes | None, expected: str) -> None:
+def test_a_file_that_is_not_a_tape_is_refused_in_one_line(
+    tmp_path: Path, forked: Forked, content: bytes | None, expected: str
+) -> None:
     tape = tmp_path / "the.tape"
     if content is not None:
         tape.write_bytes(content)
-    done = run("--tape", str(tape), cwd=tmp_path, settings={"PORT": "0"})
+    done = forked.run("--tape", str(tape), cwd=tmp_path, settings={"PORT": "0"})
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert "the.tape" in done.stderr
     assert expected in done.stderr
 
 
-def test_a_recording_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path) -> None:
-    done = run(
+def test_a_recording_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path, forked: Forked) -> None:
+    done = forked.run(
         "--record", str(tmp_path / "no" / "such" / "folder.tape"), cwd=tmp_path, settings={"PORT": "0", **NOWHERE}
     )
     assert done.returncode != 0
@@ -139,13 +158,13 @@ def test_a_recording_that_cannot_be_written_is_refused_in_one_line(tmp_path: Pat
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "*", "::", "[::]"])
 def test_a_port_in_use_gives_one_clear_line_a_status_other_than_0_and_no_request_to_a_source(
-    tmp_path: Path, host: str
+    tmp_path: Path, forked: Forked, host: str
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, socket.create_server(("127.0.0.1", 0)) as source:
         source.settimeout(0)
         port, url = taken.getsockname()[1], f"127.0.0.1:{source.getsockname()[1]}"
         sources = {"BINANCE_WS_URLS": f"ws://{url}", "BINANCE_REST_URLS": f"http://{url}"}
-        done = run(cwd=tmp_path, settings={"HOST": host, "PORT": str(port), **NOWHERE, **sources})
+        done = forked.run(cwd=tmp_path, settings={"HOST": host, "PORT": str(port), **NOWHERE, **sources})
         with pytest.raises(BlockingIOError):
             source.accept()
     assert done.returncode not in (0, -signal.SIGTERM)
@@ -154,9 +173,9 @@ def test_a_port_in_use_gives_one_clear_line_a_status_other_than_0_and_no_request
     assert "in use" in line.lower()
 
 
-def test_an_unknown_host_gives_one_clear_line(tmp_path: Path) -> None:
+def test_an_unknown_host_gives_one_clear_line(tmp_path: Path, forked: Forked) -> None:
     for host in ("nowhere.invalid", "[127.0.0.1]", "[::", "300.1.1.1", "a..b", "x" * 99):
-        done = run(cwd=tmp_path, settings={"HOST": host, "PORT": "0", **NOWHERE})
+        done = forked.run(cwd=tmp_path, settings={"HOST": host, "PORT": "0", **NOWHERE})
         assert done.returncode == 2
         (line,) = done.stderr.splitlines()
         assert host in line
