@@ -1,6 +1,6 @@
 """A Chromium (the system's, or Playwright's download), and the fixtures of browser tests.
 
-A test module imports the fixtures by name: `browser, complaints, page = ...`.
+All tests of a process share one browser, and so its event loop: such a test has `loop_scope="session"`.
 """
 
 import shutil
@@ -62,7 +62,7 @@ class NoBrowser:
         terminalreporter.write_line(self.reason)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser(request: pytest.FixtureRequest) -> AsyncIterator[Browser]:
     plugins = request.config.pluginmanager
     if plugins.has_plugin(NoBrowser.name):
@@ -99,7 +99,7 @@ def complaints() -> Complaints:
     return Complaints()
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def page(browser: Browser, complaints: Complaints) -> AsyncIterator[Page]:
     opened = await browser.new_page()
     opened.set_default_timeout(SOON_MS)

@@ -1,4 +1,4 @@
-"""The event loops of all tests, and the profiles of Hypothesis."""
+"""The event loops of all tests, the browser that they share, and the profiles of Hypothesis."""
 
 import asyncio
 import os
@@ -7,12 +7,16 @@ from collections.abc import Callable, Mapping
 import pytest
 from hypothesis import settings
 
+from tests import browser as chromium
+
 try:
     import uvloop
 except ImportError:
     LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
 else:
     LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+browser, complaints, page = chromium.browser, chromium.complaints, chromium.page
 
 # The suite draws the same examples every time, so that only a change can make it fail;
 # HYPOTHESIS_PROFILE=search draws new ones.

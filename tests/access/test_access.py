@@ -25,7 +25,6 @@ from stream_server.connections import websocket as websocket_shell
 from stream_server.rest.table import ENDPOINTS
 from stream_server.specs import openapi
 from stream_server.wire.refusals import Refusal
-from tests import browser as chromium
 from tests.browser import Complaints, is_live
 from tests.clients import sse, websocket
 from tests.fakes.clock import ManualClock
@@ -830,11 +829,8 @@ async def test_an_answer_has_the_id_of_its_request_or_one_of_ours(tmp_path: Path
             assert kept or len(identity) == 16
 
 
-browser, complaints, page = chromium.browser, chromium.complaints, chromium.page
-
-
 @pytest.mark.browser
-@pytest.mark.asyncio(loop_scope="module", loop_factories=["asyncio"])
+@pytest.mark.asyncio(loop_scope="session", loop_factories=["asyncio"])
 @pytest.mark.parametrize("transport", ["websocket", "sse"])
 async def test_the_page_asks_for_a_token_once_and_works_with_it(
     page: Any, complaints: Complaints, tmp_path: Path, transport: str

@@ -11,35 +11,32 @@ from playwright.async_api import Browser, Page, expect
 from feeds.exchange.tape import open_tape
 from stream_server.app import Run
 from stream_server.connections import sse as sse_shell
-from tests import browser as chromium
-from tests.browser import Complaints, is_live
+from tests.browser import SOON_MS, Complaints, is_live
 from tests.clients import last_ts, market_start, serving, write_tape
 from tests.fakes.binance import FakeBinance
 from tests.harness import Running, running, until
 
 # On one loop only: the server's loop makes no difference to a page, and a browser is slow to start.
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module", loop_factories=["asyncio"])]
-
-browser, complaints, page = chromium.browser, chromium.complaints, chromium.page
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session", loop_factories=["asyncio"])]
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def exchange() -> AsyncIterator[FakeBinance]:
     async with FakeBinance(start_ms=market_start()) as running_exchange:
         yield running_exchange
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def service(exchange: FakeBinance, tmp_path: Path) -> AsyncIterator[Running]:
     async with serving(exchange, tmp_path, SNAPSHOT_TTL_S="30") as running_service:
         yield running_service
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def bare(browser: Browser, service: Running) -> AsyncIterator[Page]:
     """Open an empty page of the service's origin, without the content security policy of answers."""
     opened = await browser.new_page(bypass_csp=True)
-    opened.set_default_timeout(chromium.SOON_MS)
+    opened.set_default_timeout(SOON_MS)
     await opened.goto(f"{service.url}/health/live")
     yield opened
     await opened.close()

@@ -10,18 +10,15 @@ import pytest_asyncio
 from playwright.async_api import Page, expect
 
 from stream_server.specs import asyncapi, openapi
-from tests import browser as chromium
 from tests.browser import Complaints, is_live
 from tests.harness import Running, running
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module", loop_factories=["asyncio"])]
-
-browser, complaints, page = chromium.browser, chromium.complaints, chromium.page
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session", loop_factories=["asyncio"])]
 
 TOKEN = "t" * 32
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
     async with running(None, tmp_path_factory.mktemp("state")) as served:
         yield served

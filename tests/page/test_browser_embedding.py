@@ -14,23 +14,20 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, Route, expect
 
-from tests import browser as chromium
 from tests.browser import Complaints, is_live
 from tests.connections.test_behind_proxies import ROOT, listening, nginx_configuration, told
 from tests.harness import Running, running
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module", loop_factories=["asyncio"])]
-
-browser, complaints, page = chromium.browser, chromium.complaints, chromium.page
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session", loop_factories=["asyncio"])]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
     async with running(None, tmp_path_factory.mktemp("state"), TRUSTED_PROXIES="127.0.0.1") as served:
         yield served
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def below(service: Running, tmp_path: Path) -> AsyncIterator[str]:
     """Run an nginx with the configuration of docs/operations.md; yield the URL of the service under `/stream/`."""
     program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")

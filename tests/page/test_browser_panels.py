@@ -14,13 +14,10 @@ from playwright.async_api import Page, Route, expect
 from feeds import topics
 from feeds.model import Event
 from feeds.symbols import Symbols
-from tests import browser as chromium
 from tests.browser import Complaints, is_live
 from tests.harness import Running, running
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module", loop_factories=["asyncio"])]
-
-browser, complaints, page = chromium.browser, chromium.complaints, chromium.page
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session", loop_factories=["asyncio"])]
 
 DAY_MS = 86_400_000
 PANELS = ("totals", "market", "news", "feargreed", "coinsentiment", "gas", "chain", "providers")
@@ -53,7 +50,7 @@ class Stage:
         held.ttl_s = ttl_s
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
     async with running(None, tmp_path) as service:
         hub = service.context.hub

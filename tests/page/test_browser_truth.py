@@ -17,13 +17,10 @@ from playwright.async_api import Page, Route, expect
 from feeds import topics
 from feeds.model import Event
 from feeds.symbols import Symbols
-from tests import browser as chromium
 from tests.browser import is_live
 from tests.harness import Running, running
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module", loop_factories=["asyncio"])]
-
-browser, complaints, page = chromium.browser, chromium.complaints, chromium.page
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session", loop_factories=["asyncio"])]
 
 CANDLE_MS = 60_000
 MUTED = """
@@ -139,7 +136,7 @@ def candle(symbol: str, state: str) -> dict[str, Any]:
     return shape | prices | {"close_time": opened + CANDLE_MS - 1, "closed": state != "live", "state": state}
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def scene(tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
     async with running(None, tmp_path) as service:
         hub = service.context.hub

@@ -6,14 +6,12 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, FloatRect, Page, expect
 
-from tests import browser as chromium
 from tests.browser import Complaints, is_live
 from tests.page.test_browser_panels import Stage, coin, market, opened, publish_everything, streamed
 from tests.page.test_browser_panels import stage as stage_of_panels
 
-pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module", loop_factories=["asyncio"])]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session", loop_factories=["asyncio"])]
 
-browser, complaints, page = chromium.browser, chromium.complaints, chromium.page
 stage = stage_of_panels
 
 LOW_CONTRAST = """() => {
@@ -95,7 +93,7 @@ async def charted(page: Page) -> FloatRect:
     return box
 
 
-@pytest_asyncio.fixture(loop_scope="module")
+@pytest_asyncio.fixture(loop_scope="session")
 async def shown(stage: Stage, page: Page) -> AsyncIterator[Page]:
     await opened(page, stage)
     publish_prices(stage)
