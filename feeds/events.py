@@ -14,7 +14,7 @@ from feeds.fields import (
     positive,
     whole,
 )
-from feeds.model import Article, ChainStats, Coin, Event, FearGreed, Gas, GlobalMarket, Quote, Sentiment
+from feeds.model import Article, ChainStats, Coin, Event, FearGreed, Gas, GlobalMarket, Pair, Price, Quote, Sentiment
 from orchestrator.persistence import LATEST_MS
 from orchestrator.texts import one_line
 
@@ -171,6 +171,23 @@ def article_data(value: Article, sentiment: Sentiment | None) -> shapes.Article:
         "symbols": list(value.symbols),
         "sentiment": sentiment_data(sentiment),
         "votes": None if value.votes is None else dict(value.votes),
+    }
+
+
+def price_data(value: Price, pair: Pair) -> shapes.Price:
+    """Return a streamed price as JSON fields; it has no market cap."""
+    return {
+        "symbol": pair.base,
+        "pair": pair.symbol,
+        "quote": pair.quote,
+        "price": value.price,
+        "open_24h": value.open_24h,
+        "high_24h": value.high_24h,
+        "low_24h": value.low_24h,
+        "change_24h_pct": value.change_24h_pct,
+        "volume_24h": value.volume_24h,
+        "quote_volume_24h": value.quote_volume_24h,
+        "market_cap": None,
     }
 
 

@@ -4,6 +4,7 @@ Prices and volumes are floats: upstream decimal strings hold at most 15-17 digit
 exactly in its shortest text. Times are Unix milliseconds, as integers.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -43,6 +44,14 @@ class Price:
     low_24h: float | None = None
     volume_24h: float | None = None
     quote_volume_24h: float | None = None
+
+    @property
+    def change_24h_pct(self) -> float | None:
+        """Return the change since the price of 24 h ago in percent; None if that price is unknown."""
+        if not self.open_24h:
+            return None
+        change = (self.price - self.open_24h) / self.open_24h * 100
+        return change if math.isfinite(change) else None
 
 
 @dataclass(frozen=True, slots=True)

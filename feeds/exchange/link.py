@@ -21,6 +21,7 @@ from orchestrator.clock import Clock
 from orchestrator.errors import Malformed, ProviderError, Unavailable
 from orchestrator.hosts import Host
 from orchestrator.http import HttpResponse, os_words, refusal
+from orchestrator.silence import SILENT
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +172,7 @@ class Link:
                 ping_interval=None,
                 max_size=MAX_FRAME_BYTES,
                 compression=None,
-                logger=_quiet,
+                logger=SILENT,  # this module logs the same in its own words
             ) as connection:
                 self.is_open = True
                 self.last_heard = self.clock.now()
@@ -355,10 +356,3 @@ def _close_words(closed: websockets.ConnectionClosed) -> str:
         reason = f" {json.dumps(closed.rcvd.reason)}" if closed.rcvd.reason else ""
         return f"code {closed.rcvd.code}{reason}"
     return f"we sent {closed.sent.code}" if closed.sent is not None else "no close frame"
-
-
-# The library logs what this module already logs in its own words.
-_quiet = logging.getLogger("feeds.exchange.link.library")
-_quiet.addHandler(logging.NullHandler())
-_quiet.propagate = False
-_quiet.setLevel(logging.CRITICAL)

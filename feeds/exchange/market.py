@@ -5,7 +5,6 @@ or looks at a clock. The same input therefore gives the same events.
 """
 
 import logging
-import math
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -226,27 +225,13 @@ class ExchangeMarket:
         self.published[pair.base] = (price, new.rank)
         self.published_ms = received_ms
         topic = topics.price(pair.base)
-        change = (price.price - price.open_24h) / price.open_24h * 100 if price.open_24h else math.inf
-        data: shapes.Price = {
-            "symbol": pair.base,
-            "pair": pair.symbol,
-            "quote": pair.quote,
-            "price": price.price,
-            "open_24h": price.open_24h,
-            "high_24h": price.high_24h,
-            "low_24h": price.low_24h,
-            "change_24h_pct": change if math.isfinite(change) else None,
-            "volume_24h": price.volume_24h,
-            "quote_volume_24h": price.quote_volume_24h,
-            "market_cap": None,
-        }
         self.sink.publish(
             Event(
                 topic=topic,
                 ts=price.ts,
                 received=received_ms,
                 source=self.venue.source(finer),
-                data=data,
+                data=events.price_data(price, pair),
                 lag_ms=self._lag_ms(price.ts, received_ms),
             )
         )

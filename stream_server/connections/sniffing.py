@@ -4,7 +4,6 @@ Only a well-formed upgrade of `/ws` is for the light layer. Everything else, eve
 which gets the bytes as they came.
 """
 
-import logging
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 from yarl import URL
 
+from orchestrator.silence import SILENT
 from stream_server.access.browsers import SERVER
 from stream_server.connections.websocket import SUBPROTOCOLS, subprotocol_of
 from stream_server.wire.headers import words_of
@@ -56,7 +56,7 @@ class Handshake:
             ],
             subprotocols=SUBPROTOCOLS,
             select_subprotocol=lambda _, offered: subprotocol_of(offered),
-            logger=_quiet,
+            logger=SILENT,  # aiohttp answers a refused handshake
         )
         protocol.receive_data(head + end)
         request = next(iter(protocol.events_received()), None)
@@ -103,10 +103,3 @@ class Handshake:
     @property
     def _deflate(self) -> PerMessageDeflate | None:
         return next((each for each in self.protocol.extensions if isinstance(each, PerMessageDeflate)), None)
-
-
-# The library would log each refused handshake; aiohttp answers those.
-_quiet = logging.getLogger("stream_server.connections.sniffing.library")
-_quiet.addHandler(logging.NullHandler())
-_quiet.propagate = False
-_quiet.setLevel(logging.CRITICAL)

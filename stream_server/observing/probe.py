@@ -19,6 +19,7 @@ from websockets.exceptions import InvalidStatus, WebSocketException
 
 from feeds import topics
 from orchestrator.clock import Clock
+from orchestrator.silence import SILENT
 from stream_server.access.tokens import Claims
 from stream_server.delivery.hub import Hub
 from stream_server.delivery.meters import ANSWER_BOUNDS_S, Histogram, Tally
@@ -81,7 +82,7 @@ class Probe:
         self.word = word = secrets.token_urlsafe(16)
         url = f"ws://{f'[{host}]' if ':' in host else host}:{port}/ws?ticket={word}"
         async with connect(
-            url, proxy=None, compression=None, ping_interval=None, open_timeout=None, close_timeout=1, logger=_quiet
+            url, proxy=None, compression=None, ping_interval=None, open_timeout=None, close_timeout=1, logger=SILENT
         ) as connection:
             await _receive(connection, "hello")
             if self.outbox is None:
@@ -150,10 +151,3 @@ async def _receive(connection: ClientConnection, kind: str) -> None:
     """Read messages up to the first one of this type."""
     while json.loads(await connection.recv())["type"] != kind:
         pass
-
-
-# websockets would log each failed connection; the probe reports failures itself.
-_quiet = logging.getLogger("stream_server.observing.probe.library")
-_quiet.addHandler(logging.NullHandler())
-_quiet.propagate = False
-_quiet.setLevel(logging.CRITICAL)

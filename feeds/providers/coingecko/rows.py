@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from feeds.candle_rules import holds_its_body
 from feeds.fields import (
     BadFieldError,
     mapping,
@@ -69,11 +70,7 @@ def read_candle(row: object, symbol: str, grain: str) -> Candle:
     if stamp % STEP_MS[grain]:
         raise BadFieldError("stamp")  # the last point may be stamped with the moment instead of its candle's end
     first, high, low, last = (positive(fields, name) for name in ("open", "high", "low", "close"))
-    if low > min(first, last):
-        raise BadFieldError("low")
-    if high < max(first, last):
-        raise BadFieldError("high")
-    return Candle(
+    candle = Candle(
         symbol=symbol,
         interval=grain,
         open_time=stamp - STEP_MS[grain],
@@ -88,6 +85,7 @@ def read_candle(row: object, symbol: str, grain: str) -> Candle:
         closed=True,
         ts=stamp - 1,
     )
+    return holds_its_body(candle)
 
 
 def read_trending(row: object) -> Trending:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from feeds.candle_rules import sane
 from feeds.derive import asked_for, regular
 from feeds.fields import (
     BadFieldError,
@@ -80,10 +81,8 @@ def _candle(row: Mapping[str, object], symbol: str, interval: str, answered_ms: 
     if not 10**12 <= open_time <= answered_ms + MINUTE_MS:
         raise BadFieldError("timestamp")
     first, high, low, last = (positive(row, name) for name in ("open", "high", "low", "close"))
-    if low > high:
-        raise BadFieldError("low")
     volume = maybe_amount(row, "volume")
-    return Candle(
+    candle = Candle(
         symbol=symbol,
         interval=interval,
         open_time=open_time,
@@ -99,3 +98,4 @@ def _candle(row: Mapping[str, object], symbol: str, interval: str, answered_ms: 
         closed=close_time < answered_ms,
         ts=min(close_time, answered_ms),
     )
+    return sane(candle)

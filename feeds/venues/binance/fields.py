@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from feeds import candle_rules
 from feeds.fields import BadFieldError
 from feeds.model import Candle
 
@@ -26,10 +27,5 @@ def read_ms(row: Mapping[str, object], name: str) -> int:
 
 
 def sane(candle: Candle) -> Candle:
-    """Return the same candle. Raises BadFieldError if it contradicts itself."""
-    # No more than this: in Binance's own documented example the low lies above the open.
-    if candle.low > candle.high:
-        raise BadFieldError("l")
-    if candle.close_time <= candle.open_time:
-        raise BadFieldError("T")
-    return candle
+    """Return the same candle. Raises BadFieldError, with Binance's name of the field, if it contradicts itself."""
+    return candle_rules.sane(candle, low="l", close_time="T")

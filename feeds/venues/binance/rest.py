@@ -3,7 +3,6 @@
 Source: binance-spot-api-docs, snapshot of 2026-07-21 (rest-api).
 """
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -101,7 +100,7 @@ def market_rows(pairs: Sequence[Pair], limit: int = 100) -> Steps[Rows[Coin]]:
             rank=None,
             price=price.price,
             change_1h_pct=None,
-            change_24h_pct=_change_pct(price),
+            change_24h_pct=price.change_24h_pct,
             change_7d_pct=None,
             high_24h=price.high_24h,
             low_24h=price.low_24h,
@@ -154,14 +153,6 @@ def _statistics(response: HttpResponse, pairs: Sequence[Pair]) -> tuple[list[tup
         raise NotFound(NAME, "no statistics of the pairs asked for")
     _check_fresh(response, [price for _, price in found])
     return found, read.rejected
-
-
-def _change_pct(price: Price) -> float | None:
-    """Return the change from the opening price, which is how the stream's tickers count it too."""
-    if not price.open_24h:
-        return None
-    change = (price.price - price.open_24h) / price.open_24h * 100
-    return change if math.isfinite(change) else None
 
 
 # --- answers ---
