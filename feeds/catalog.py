@@ -70,7 +70,8 @@ class Sources:
         self.catalogues = catalogue_pools(plan, resources_received=answers.resources)
         self.desk = NewsDesk(exchange.sink, self.sentiment.scorer, clock, store)
         self.news = news_pools(plan, self.identities, clock, lambda query, fetched: self.desk.arrived(fetched))
-        pollers = Pollers(policy, clock, rng, listened=listened, on_change=on_change)
+        self.paces = policy.paces
+        pollers = Pollers(self.paces, clock, rng, listened=listened, on_change=on_change)
         self.feeds: list[Feed] = [
             *pollers.market(self.market, prices_fail),
             *pollers.sentiment(self.sentiment),
@@ -81,7 +82,7 @@ class Sources:
                 exchange.sink,
                 self.chain.gas,
                 self.chain.stats,
-                policy.gas_poll_s,
+                self.paces,
                 clock,
                 rng,
                 listened=listened,

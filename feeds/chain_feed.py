@@ -7,12 +7,10 @@ from collections.abc import Callable
 from feeds import topics
 from feeds.chains import ETHEREUM, Chain, chain_named
 from feeds.model import ChainStats, Gas, Sink
-from feeds.poller import Pace, Poller
+from feeds.paces import Paces
+from feeds.poller import IDLE, Pace, Poller
 from orchestrator.clock import Clock
 from orchestrator.pool import Pool
-
-STATS_SLOWER = 4
-"""The state of a chain is polled so many times more slowly than its fees, because supply and price move less."""
 
 
 class ChainFeed:
@@ -25,7 +23,7 @@ class ChainFeed:
         sink: Sink,
         gas: Pool[Chain, Gas],
         stats: Pool[Chain, ChainStats],
-        every_s: float,
+        paces: Paces,
         clock: Clock,
         rng: random.Random,
         *,
@@ -35,7 +33,7 @@ class ChainFeed:
         self.sink = sink
         self.gas = gas
         self.stats = stats
-        self.every_s = every_s
+        self.paces = paces
         self.clock = clock
         self.rng = rng
         self.listened = listened
@@ -48,7 +46,7 @@ class ChainFeed:
 
     def _poller(self, topic: str, chain: Chain) -> "Poller[Chain, Gas] | Poller[Chain, ChainStats]":
         if topic == topics.gas(chain.name):
-            pace = Pace(self.every_s, 5 * self.every_s)
+            pace = Pace(self.paces.gas_s, IDLE * self.paces.gas_s)
             return Poller(
                 topic,
                 self.gas,
@@ -60,7 +58,7 @@ class ChainFeed:
                 listened=self.listened,
                 on_change=self.on_change,
             )
-        pace = Pace(STATS_SLOWER * self.every_s, 5 * STATS_SLOWER * self.every_s)
+        pace = Pace(self.paces.stats_s, IDLE * self.paces.stats_s)
         return Poller(
             topic,
             self.stats,

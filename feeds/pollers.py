@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from feeds import topics
 from feeds.news.articles import LATEST
+from feeds.paces import Paces
 from feeds.poller import IDLE, Pace, Poller
 from feeds.pools.catalogues import CATALOGUE_TTL_S, CataloguePools
 from feeds.pools.market import MarketPools
@@ -13,15 +14,11 @@ from feeds.pools.news import NewsPools
 from feeds.pools.sentiment import SentimentPools
 from feeds.queries import CATALOGUE, EVERYTHING, HISTORY_DAYS, TABLE
 from feeds.supervisor import Feed
-from feeds.upstreams import SourcesPolicy
 from orchestrator.clock import Clock
 from orchestrator.pool import Pool
 
 Q = TypeVar("Q", bound=Hashable)
 T = TypeVar("T")
-
-GLOBAL_SLOWER = 10
-"""The figures of the whole market are asked for so many times more rarely than the market table."""
 
 
 class Pollers:
@@ -29,14 +26,14 @@ class Pollers:
 
     def __init__(
         self,
-        policy: SourcesPolicy,
+        paces: Paces,
         clock: Clock,
         rng: random.Random,
         *,
         listened: Callable[[str], bool],
         on_change: Callable[[], None],
     ) -> None:
-        self.policy = policy
+        self.paces = paces
         self.clock = clock
         self.rng = rng
         self.listened = listened
@@ -44,17 +41,17 @@ class Pollers:
 
     def market(self, pools: MarketPools, prices_fail: Callable[[], bool]) -> list[Feed]:
         """Return the pollers of the market. Prices are polled only while the exchange's own fail."""
-        every_s = self.policy.market_poll_s
+        paces = self.paces
         return [
             # It stands in for a stream, which never pauses either; and REST clients are no listeners.
-            self._poller("prices", pools.quotes, EVERYTHING, every_s, ["price"], due=prices_fail, idle=1.0),
-            self._poller("market", pools.table, TABLE, every_s, [topics.MARKET]),
-            self._poller("market.global", pools.totals, EVERYTHING, GLOBAL_SLOWER * every_s, [topics.MARKET_GLOBAL]),
+            self._poller("prices", pools.quotes, EVERYTHING, paces.market_s, ["price"], due=prices_fail, idle=1.0),
+            self._poller("market", pools.table, TABLE, paces.market_s, [topics.MARKET]),
+            self._poller("market.global", pools.totals, EVERYTHING, paces.totals_s, [topics.MARKET_GLOBAL]),
         ]
 
     def sentiment(self, pools: SentimentPools) -> list[Feed]:
         """Return the poller of the Fear & Greed index."""
-        every_s = self.policy.sentiment_poll_s
+        every_s = self.paces.index_s
         return [self._poller("fear_greed", pools.fear_greed, HISTORY_DAYS, every_s, [topics.SENTIMENT_GLOBAL])]
 
     def catalogues(self, pools: CataloguePools) -> list[Feed]:
@@ -68,7 +65,7 @@ class Pollers:
                 outlet.pool.name,
                 outlet.pool,
                 LATEST,
-                outlet.poll_s(self.policy.news_poll_s),
+                outlet.poll_s(self.paces.news_s),
                 [topics.NEWS],
                 due=pools.all_failed if outlet.is_last_resort else _always,
             )

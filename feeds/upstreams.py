@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from feeds.paces import Paces
 from feeds.providers import (
     alternative_me,
     blockscout,
@@ -56,6 +57,11 @@ class SourcesPolicy:
     gas_poll_s: float = 15.0
     cache_ttl_s: float = 60.0
     stale_if_error_s: float | None = None
+
+    @property
+    def paces(self) -> Paces:
+        """Return how often the questions behind topics are polled."""
+        return Paces(self.market_poll_s, self.news_poll_s, self.sentiment_poll_s, self.gas_poll_s)
 
 
 class Upstreams(Mapping[str, Upstream]):

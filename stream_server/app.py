@@ -17,7 +17,6 @@ from aiohttp import web
 
 from feeds import topics
 from feeds.catalog import Sources
-from feeds.chain_feed import STATS_SLOWER
 from feeds.exchange.account import exchange_account
 from feeds.exchange.feed import ExchangeFeed, FeedPolicy
 from feeds.exchange.market import ExchangeMarket
@@ -25,8 +24,7 @@ from feeds.exchange.playback import TapeClock, TapeFeed
 from feeds.exchange.recorder import Recorder
 from feeds.exchange.tape import Tape
 from feeds.model import Event
-from feeds.news.desk import WINDOW_S
-from feeds.poller import IDLE
+from feeds.paces import Paces
 from feeds.supervisor import Feed, Supervisor
 from feeds.symbols import QUOTES, Symbols
 from feeds.upstreams import SourcesPolicy
@@ -154,20 +152,12 @@ def ttl_of(settings: Settings) -> Callable[[str], float | None]:
     Every value ages but `status`, which this process itself keeps true, and `news`, whose events don't replace
     each other.
     """
-    quiet_s = {
-        "market": settings.market_poll_s * IDLE,
-        topics.MARKET_GLOBAL: 10 * settings.market_poll_s * IDLE,
-        topics.SENTIMENT_GLOBAL: settings.sentiment_poll_s * IDLE,
-        "sentiment": WINDOW_S / 3,
-        "gas": settings.gas_poll_s * IDLE,
-        "chain": STATS_SLOWER * settings.gas_poll_s * IDLE,
-    }
+    paces = Paces(settings.market_poll_s, settings.news_poll_s, settings.sentiment_poll_s, settings.gas_poll_s)
 
     def ttl_s(topic: str) -> float | None:
-        category = topics.category_of(topic)
-        if category in (topics.STATUS, topics.NEWS):
+        if topics.category_of(topic) in (topics.STATUS, topics.NEWS):
             return None
-        return max(settings.snapshot_ttl_s, 3 * quiet_s.get(topic, quiet_s.get(category, 0.0)))
+        return max(settings.snapshot_ttl_s, paces.good_for_s(topic))
 
     return ttl_s
 

@@ -9,7 +9,6 @@ from aiohttp import web
 from feeds import topics
 from feeds.news.articles import LATEST
 from feeds.news.desk import NewsDesk
-from feeds.poller import IDLE
 from orchestrator.fetched import Attempt
 from stream_server.access.parameter_kinds import MAX_AGE, Choice, Text, Whole
 from stream_server.access.parameters import Parameters
@@ -28,7 +27,6 @@ SYMBOL = Text("symbol", "Only articles about this coin", example="BTC")
 LIMIT = Whole("limit", "Maximum number of articles", low=1, high=200, default=50)
 FIRST_WITHIN_S = 5.0
 """How long a client waits for the first articles of this process."""
-MISSED_POLLS = 3
 
 
 async def news(request: web.Request) -> web.Response:
@@ -49,7 +47,7 @@ async def news(request: web.Request) -> web.Response:
     young = _young(desk, max_age_ms, asked_at)
     rows = desk.select(chosen, base, limit, young)
     sources = {each.source for each in rows} or young
-    stale_s = MISSED_POLLS * IDLE * context.settings.news_poll_s
+    stale_s = asking.sources.paces.good_for_s(topics.NEWS)
     answer = Answer(
         lambda: orjson.dumps([each.row for each in rows]),
         source=",".join(sorted(sources)),

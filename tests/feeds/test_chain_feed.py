@@ -9,6 +9,7 @@ from feeds import events
 from feeds.chain_feed import ChainFeed
 from feeds.chains import ETHEREUM, Chain
 from feeds.model import ChainStats, Gas
+from feeds.paces import Paces
 from orchestrator.held import PoolPolicy
 from orchestrator.http import HttpRequest
 from orchestrator.pool import Pool
@@ -52,7 +53,7 @@ class World:
             self.sink,
             gas,
             stats,
-            10.0,
+            Paces(market_s=30.0, news_s=120.0, index_s=600.0, gas_s=10.0),
             self.clock,
             random.Random(1),
             listened=lambda topic: True,
