@@ -78,18 +78,18 @@ QUESTIONS = {
 AGELESS = {
     "/api/status": "is computed for the answer",
     "/api/topics": "is computed for the answer",
-    ANALYZE: "the lexicon scores anew, and needs nobody",
-    f"{CLEAN}/health": "that it does not answer is known now",
-    f"{DT}/health": "that it does not answer is known now",
-    "/api/new-sources/status": "that they do not answer is known now",
-    "/api/new-sources/test-all": "that they do not answer is known now",
+    ANALYZE: "the lexicon scores again, and needs no source",
+    f"{CLEAN}/health": "the failure to answer is new",
+    f"{DT}/health": "the failure to answer is new",
+    "/api/new-sources/status": "the failure to answer is new",
+    "/api/new-sources/test-all": "the failure to answer is new",
     "/api/new-sources/resources/unified": "falls back to the sources of this service, which it knows",
 }
-"""Endpoints that always have something young to say, and why."""
+"""Endpoints that always have a young answer, and why."""
 
 
 async def ask(every: Sourced, path: str, **headers: str) -> tuple[int, dict[str, Any], Mapping[str, str]]:
-    """The answer to a question: its status, body and headers."""
+    """Return the status, body and headers of an answer."""
     http, url = every.service.http, every.service.url + path
     texts = {"texts": ["Bitcoin climbs"], "model": "lexicon"}
     asking = http.post(url, json=texts) if path.startswith(ANALYZE) else http.get(url, headers=headers)
@@ -101,7 +101,7 @@ async def ask(every: Sourced, path: str, **headers: str) -> tuple[int, dict[str,
 # --- max_age ---
 
 
-async def test_max_age_is_read_and_kept_to_by_every_endpoint_there_is(tmp_path: Path) -> None:
+async def test_every_endpoint_reads_max_age_and_keeps_to_it(tmp_path: Path) -> None:
     async with sourced(tmp_path) as every:
         endpoints = {each.path for each in ENDPOINTS if each.path.startswith("/api/")} - {"/api/ticket"}
         assert endpoints == set(QUESTIONS), "an endpoint without its question above"
@@ -120,13 +120,13 @@ async def test_max_age_is_read_and_kept_to_by_every_endpoint_there_is(tmp_path: 
                     assert int(headers["Retry-After"]) >= 1, route
                     if wanted_s in ("86400", "200"):
                         pytest.fail(f"{route} has nothing so young: {body}")
-                    # 0 is asked for anew, where there is somebody to ask and enough allowance for it.
+                    # 0 asks the sources, if there are any and their allowance suffices.
                     attempts = body["error"]["details"].get("attempts", [])
                     spent = any(each["outcome"] == "rate_limited" for each in attempts)
                     assert wanted_s == "0.5" or spent or not attempts, (route, body)
 
 
-async def test_rather_than_older_data_every_endpoint_says_503_although_it_holds_a_fresh_answer(tmp_path: Path) -> None:
+async def test_every_endpoint_answers_503_instead_of_data_older_than_max_age(tmp_path: Path) -> None:
     async with sourced(tmp_path) as every:
         before = {route: await ask(every, question) for route, question in QUESTIONS.items()}
         assert {status for status, *_ in before.values()} == {200}
@@ -147,7 +147,9 @@ async def test_rather_than_older_data_every_endpoint_says_503_although_it_holds_
             assert route in AGELESS or body["age_ms"] >= 100, (route, body["age_ms"])
 
 
-async def test_an_answer_is_as_old_as_its_provider_says_and_not_younger_for_being_asked_anew(tmp_path: Path) -> None:
+async def test_an_answer_has_the_age_that_its_provider_states_also_when_asked_again(
+    tmp_path: Path,
+) -> None:
     async with sourced(tmp_path) as every:
         calls = every.fakes.coingecko.calls
         every.fakes.coingecko.always = Fault(drift=in_json(lambda body: aged(body, 100)))
@@ -167,7 +169,7 @@ async def test_an_answer_is_as_old_as_its_provider_says_and_not_younger_for_bein
 
 
 def aged(body: Any, by_s: float) -> Any:
-    """A body of CoinGecko's with all its stamps set back."""
+    """Return a body of CoinGecko's with all its times set back."""
     if isinstance(body, list):
         for row in body:
             then = datetime.fromisoformat(row["last_updated"])
@@ -175,7 +177,7 @@ def aged(body: Any, by_s: float) -> Any:
     return body
 
 
-async def test_the_age_of_what_a_304_confirms_is_told_and_its_tag_changes_when_it_goes_stale(tmp_path: Path) -> None:
+async def test_a_304_has_the_age_of_the_answer_and_the_tag_changes_when_it_goes_stale(tmp_path: Path) -> None:
     async with sourced(tmp_path, SNAPSHOT_TTL_S="1") as every:
         context = every.service.context
         topic = context.hub.topics["price.BTC"]
@@ -192,12 +194,12 @@ async def test_the_age_of_what_a_304_confirms_is_told_and_its_tag_changes_when_i
         assert int(headers["Age"]) >= 1
 
 
-def test_the_same_data_has_another_tag_once_it_is_stale() -> None:
+def test_the_same_data_get_another_tag_when_they_go_stale() -> None:
     tags = {Answer(lambda: b"1", "a", true_at=99.0, stale=stale, version="e-1").tag for stale in (False, True)}
     assert len(tags) == 2
 
 
-def test_zero_asks_for_what_the_sources_say_now_and_takes_nothing_that_was_held() -> None:
+def test_max_age_zero_asks_the_sources_and_uses_no_held_value() -> None:
     held = Answer(lambda: b"1", "a", true_at=99.0, cached=True, max_age_ms=0)
     anew = Answer(lambda: b"1", "a", true_at=99.0, cached=False, max_age_ms=0)
     assert (held.is_too_old(100.0), anew.is_too_old(100.0)) == (True, False)
@@ -209,7 +211,7 @@ def test_zero_asks_for_what_the_sources_say_now_and_takes_nothing_that_was_held(
 
 
 def set_back(days: float, *names: str) -> Callable[[Any], Any]:
-    """Set back every stamp of these names, wherever in a body: seconds, ms, hex or ISO, as it is written."""
+    """Set back every time with one of these names, anywhere in a body: seconds, ms, hex or ISO, as it is written."""
 
     def shifted(value: Any) -> Any:
         seconds = days * 86400
@@ -246,11 +248,11 @@ FROZEN: list[tuple[str, str, float, str, str | None]] = [
     (f"{DT}/klines?symbol=BTC&interval=1m&limit=3", "dt_source", QUARTER_H, "timestamp", None),
     (f"{DT}/fear-greed?limit=2", "dt_source", 4.0, "timestamp", None),
 ]
-"""Question, who repeats itself, for how many days, in which field, and who answers instead."""
+"""Question, source that repeats itself, for how many days, in which field, and source that answers instead."""
 NAMES = {"dt_source": "crypto_dt_source", "node": "ethereum_rpc"}
 
 
-async def test_a_source_that_repeats_an_old_value_in_a_new_envelope_is_found_out_and_passed_over(
+async def test_a_source_that_repeats_an_old_value_with_a_new_time_is_detected_and_passed_over(
     tmp_path: Path,
 ) -> None:
     async with sourced(tmp_path) as every:
@@ -269,7 +271,7 @@ async def test_a_source_that_repeats_an_old_value_in_a_new_envelope_is_found_out
 
 
 class Numbered:
-    """A pool of one provider that stamps nothing, but numbers its values."""
+    """Return a pool of one provider that gives no times but numbers its values."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
@@ -284,7 +286,7 @@ class Numbered:
         return int(orjson.loads(response.body)["block"])
 
 
-async def test_a_source_without_stamps_is_found_out_by_a_number_that_stands_still() -> None:
+async def test_a_source_without_times_is_detected_by_a_number_that_does_not_change() -> None:
     world = Numbered()
     ages_s = []
     for _ in range(7):
@@ -311,7 +313,7 @@ async def test_a_source_without_stamps_is_found_out_by_a_number_that_stands_stil
     ),
     jump_s=st.sampled_from([-3600, 0, 3600]),
 )
-def test_a_providers_clock_is_known_to_the_second_whatever_a_minority_of_its_answers_says(
+def test_a_minority_of_wrong_dates_does_not_change_the_measured_clock_of_a_provider(
     ahead_s: float, answers: list[tuple[float, float, float, bool, float]], jump_s: int
 ) -> None:
     clock = ManualClock()
@@ -322,7 +324,7 @@ def test_a_providers_clock_is_known_to_the_second_whatever_a_minority_of_its_ans
         clock.advance(pause_s)
         asked_at = clock.now()
         clock.advance(round_trip_s)
-        # Never two in a row: a lie that is repeated with all that goes with it is another time.
+        # Never two in a row: a wrong date that is repeated consistently is a new clock.
         is_lie = wants_to_lie and len(lies) >= 2 and not any(lies[-3:])
         lies.append(is_lie)
         said_ms = true_ahead_ms + (asked_at + share * round_trip_s) * 1000
@@ -397,7 +399,7 @@ def _kline(each: Candle, event_ms: int) -> dict[str, object]:
 # --- topics ---
 
 
-def test_a_value_from_before_a_restart_is_said_with_its_true_time_and_is_stale_at_once() -> None:
+def test_a_value_from_before_a_restart_keeps_its_time_and_is_stale_at_once() -> None:
     rig = HubRig(ttl_s=10.0)
     listener = rig.listener("market.global")
     received = rig.clock.wall_ms() - 3_600_000
@@ -416,7 +418,7 @@ def test_a_value_from_before_a_restart_is_said_with_its_true_time_and_is_stale_a
 
 
 @given(ages_s=st.lists(st.floats(0, 9), min_size=2, max_size=6), wait_s=st.floats(0.5, 12))
-def test_values_go_stale_by_their_own_age_in_whatever_order_they_came(ages_s: list[float], wait_s: float) -> None:
+def test_values_go_stale_by_their_own_age_in_any_order_of_arrival(ages_s: list[float], wait_s: float) -> None:
     rig = HubRig(ttl_s=10.0)
     for number, age_s in enumerate(ages_s):
         received = rig.clock.wall_ms() - round(age_s * 1000)
@@ -431,7 +433,7 @@ def test_values_go_stale_by_their_own_age_in_whatever_order_they_came(ages_s: li
             assert not is_stale
 
 
-async def test_what_was_kept_on_disk_is_on_its_topic_after_a_restart_amid_dead_sources(tmp_path: Path) -> None:
+async def test_values_kept_on_disk_are_published_after_a_restart_with_dead_sources(tmp_path: Path) -> None:
     received_ms = time.time_ns() // 1_000_000 - 86_400_000
     totals: dict[str, object] = {
         "total_market_cap": 3.1e12,
@@ -458,10 +460,10 @@ async def test_what_was_kept_on_disk_is_on_its_topic_after_a_restart_amid_dead_s
     assert answer["age_ms"] >= 86_460_000, "the same truth"
 
 
-# --- news, which come from many ---
+# --- news ---
 
 
-async def test_news_are_as_old_as_the_outlet_among_them_that_was_heard_longest_ago(tmp_path: Path) -> None:
+async def test_news_have_the_age_of_the_outlet_that_answered_longest_ago(tmp_path: Path) -> None:
     async with sourced(tmp_path) as every:
         sources = every.service.context.sources
         assert sources is not None
@@ -478,7 +480,7 @@ async def test_news_are_as_old_as_the_outlet_among_them_that_was_heard_longest_a
         assert body["data"]
 
 
-# --- how an answer that makes no sense began ---
+# --- excerpts of unreadable answers ---
 
 
 @given(
@@ -487,7 +489,7 @@ async def test_news_are_as_old_as_the_outlet_among_them_that_was_heard_longest_a
     st.text(max_size=300),
     st.booleans(),
 )
-def test_the_beginning_of_a_strange_answer_is_one_short_line_without_our_keys(
+def test_the_excerpt_of_an_unreadable_answer_is_one_short_line_without_keys(
     secret: str, before: str, after: str, is_header: bool
 ) -> None:
     kept = {"apikey": secret}
@@ -500,7 +502,7 @@ def test_the_beginning_of_a_strange_answer_is_one_short_line_without_our_keys(
         assert secret not in shown or secret in before + "…" + after
 
 
-async def test_of_a_page_instead_of_data_the_beginning_is_in_the_diary(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_log_has_the_beginning_of_a_page_that_came_instead_of_data(caplog: pytest.LogCaptureFixture) -> None:
     clock = ManualClock()
     page = b"<html>\r\n<title>Just a moment</title> key=s3cret-of-ours " + b"x" * 500
     transport = ScriptedTransport(clock, lambda asked: reply(clock, page))

@@ -1,4 +1,4 @@
-"""`/api/crypto/blockchain/…`: which chains have an answer, and who else has it."""
+"""`/api/crypto/blockchain/…`: chains by their names, and the sources that answer for them."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ async def test_a_chain_that_only_a_key_reads_names_the_setting(tmp_path: Path) -
         assert "ethereum" in refused["error"]["message"]
 
 
-async def test_a_chain_goes_by_its_name_its_number_and_its_coin(tmp_path: Path) -> None:
+async def test_a_chain_can_be_named_by_name_number_or_coin(tmp_path: Path) -> None:
     async with sourced(tmp_path) as every:
         bodies = [await every.data(f"/api/crypto/blockchain/gas?chain={name}") for name in ("Ethereum", "1", "eth", "")]
         assert {body["data"]["chain"] for body in bodies} == {"ethereum"}

@@ -1,4 +1,4 @@
-"""Every REST endpoint against the fakes of all providers: what it says, and that it says truly where from."""
+"""Every REST endpoint against the fakes of all providers: its data, and the source that it names."""
 
 import asyncio
 import time
@@ -126,7 +126,7 @@ ENDPOINTS: list[tuple[str, str, list[str], Check]] = [
 ]  # fmt: skip
 
 
-async def test_every_endpoint_answers_in_our_shapes_and_tells_who_was_asked(tmp_path: Path) -> None:
+async def test_every_endpoint_answers_in_our_shapes_and_lists_the_attempts(tmp_path: Path) -> None:
     async with sourced(tmp_path) as every:
         for path, source, asked, check in ENDPOINTS:
             body = await every.data(path)
@@ -142,7 +142,7 @@ async def test_every_endpoint_answers_in_our_shapes_and_tells_who_was_asked(tmp_
         assert [fake.over_limit for fake in every.fakes.upstreams if hasattr(fake, "over_limit")] == [0] * 13
 
 
-async def test_with_keys_the_keyed_sources_take_their_share_and_say_so(tmp_path: Path) -> None:
+async def test_with_keys_the_sources_that_need_them_answer_too(tmp_path: Path) -> None:
     async with sourced(tmp_path, keys=True) as every:
         sources = set()
         for number in range(8):
@@ -160,12 +160,12 @@ async def test_with_keys_the_keyed_sources_take_their_share_and_say_so(tmp_path:
         )
         scored = await answer.json()
     assert sources == {"coingecko", "coingecko_pro"}
-    # Three calls a second are soon used up, and then it is the other key's turn.
+    # Three calls a second are soon used up; then the other key is used.
     assert gas["source"].startswith("etherscan")
     assert gas["data"]["chain_id"] == 137
     assert stats["source"].startswith("etherscan")
     assert stats["data"]["supply"] > 1e8
-    # Outlets tell the same stories; whoever was first is the source.
+    # Outlets have the same stories; the first one is the source.
     assert "reddit" in news["source"]
     asked = {attempt["provider"] for attempt in news["attempts"] if attempt["outcome"] == "ok"}
     assert asked >= {"cryptopanic", "newsapi", "reddit", "rss:decrypt"}
@@ -180,11 +180,11 @@ async def test_a_client_that_has_the_answer_gets_304(tmp_path: Path) -> None:
             async with http.get(url + path) as first:
                 tag = first.headers["ETag"]
             async with http.get(url + path, headers={"If-None-Match": tag}) as second:
-                # What was asked for the first time the first time is the same now.
+                # The answers have not changed since the first round.
                 assert (second.status, await second.read()) == (304, b""), path
 
 
-async def test_a_tape_has_nobody_to_ask_and_says_so(tmp_path: Path) -> None:
+async def test_a_tape_answers_that_it_has_no_sources(tmp_path: Path) -> None:
     tape = open_tape(write_tape(tmp_path / "market.jsonl"))
     async with running(None, tmp_path, Run(tape=tape, speed=0)) as service:
         for path in ("/api/market", "/api/news", "/api/sentiment/global", "/api/crypto/blockchain/gas", f"{DT}/models"):

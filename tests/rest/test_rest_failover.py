@@ -1,4 +1,4 @@
-"""Sources die one by one: a client sees another `source`, then an older answer with its age, then when to come back."""
+"""Sources die one by one: a client gets another `source`, then an older answer with its age, then a Retry-After."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ CATEGORIES: list[tuple[str, list[str]]] = [
     ("/api/market/global", ["coingecko"]),
     ("/api/new-sources/crypto-dt-source/models", ["dt_source"]),
 ]
-"""Who answers, in which order."""
+"""The sources of each question, in order."""
 
 NAMES = {"exchange": "binance", "dt_source": "crypto_dt_source", "node": "ethereum_rpc"}
 
@@ -28,7 +28,7 @@ def provider(fake: str) -> str:
 
 
 async def refused(every: Sourced, path: str) -> tuple[str, int, list[str]]:
-    """The code of a 503, its Retry-After, and whom it names."""
+    """Return the code of a 503, its Retry-After and the providers that it names."""
     async with every.service.http.get(every.service.url + path) as answer:
         body = await answer.json()
         assert answer.status == 503, (path, body)
@@ -37,7 +37,7 @@ async def refused(every: Sourced, path: str) -> tuple[str, int, list[str]]:
 
 
 @pytest.mark.parametrize("half", [CATEGORIES[::2], CATEGORIES[1::2]], ids=["even", "odd"])
-async def test_the_next_source_answers_in_the_same_request_and_the_attempts_tell_of_the_dead(
+async def test_the_next_source_answers_in_the_same_request_and_the_attempts_name_the_dead_ones(
     tmp_path: Path, half: list[tuple[str, list[str]]]
 ) -> None:
     async with sourced(tmp_path) as every:
@@ -56,7 +56,7 @@ async def test_the_next_source_answers_in_the_same_request_and_the_attempts_tell
             await every.fakes.revive_all()
 
 
-async def test_with_all_dead_the_last_answers_are_given_with_their_age_and_then_when_to_come_back(
+async def test_with_all_sources_dead_the_last_answers_come_with_their_age_and_later_a_retry_after(
     tmp_path: Path,
 ) -> None:
     paths = ["/api/market?limit=3", "/api/crypto/blockchain/gas", "/api/sentiment/global?limit=3"]
@@ -75,12 +75,12 @@ async def test_with_all_dead_the_last_answers_are_given_with_their_age_and_then_
         for path in paths:
             code, retry_after_s, _ = await refused(every, path)
             assert (code, retry_after_s >= 1) == ("unavailable", True), path
-        # A candle of a market that nobody has asked for was never had at all.
+        # No answer is held for candles that were never asked for.
         code, _, named = await refused(every, "/api/market/ohlc?symbol=SOL&interval=1h")
         assert (code, named) == ("unavailable", ["binance", "coingecko", "crypto_dt_source"])
 
 
-async def test_what_is_back_answers_again_with_one_call_for_all_who_wait(tmp_path: Path) -> None:
+async def test_a_recovered_source_answers_all_waiting_clients_with_one_call(tmp_path: Path) -> None:
     async with sourced(tmp_path, CACHE_TTL_S="1", NEWS_POLL_S="3600", MARKET_POLL_S="3600") as every:
         await every.fakes.node.kill()
         await every.fakes.blockscout.kill()
@@ -120,11 +120,11 @@ FAULTS: list[list[tuple[str, Fault]]] = [
         ("blocked", Fault(status=451)),
     ],
 ]
-"""How a source may fail, and the word for it; each list in one run of the service."""
+"""Failures of a source with their outcomes; each list in one run of the service."""
 
 
 @pytest.mark.parametrize("faults", FAULTS, ids=["one", "two", "three"])
-async def test_a_source_that_misbehaves_is_passed_over_and_is_never_our_fault(
+async def test_a_source_that_misbehaves_is_passed_over_and_never_causes_a_500(
     tmp_path: Path, faults: list[tuple[str, Fault]]
 ) -> None:
     async with sourced(tmp_path) as every:

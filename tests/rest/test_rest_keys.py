@@ -1,4 +1,4 @@
-"""No key is seen by anybody but its provider: not in an answer, a metric, a log or a file."""
+"""Only its provider sees a key: no answer, metric, log or file has it."""
 
 import logging
 from pathlib import Path
@@ -13,7 +13,7 @@ CANARY = "CANARY"
 
 
 class Everything(logging.Handler):
-    """Keeps every record whole: its text, arguments, extras and traceback."""
+    """Keep every log record with its text, arguments, extras and traceback."""
 
     def __init__(self) -> None:
         super().__init__(logging.NOTSET)
@@ -28,7 +28,7 @@ def files_with(folder: Path, text: str) -> list[Path]:
     return [file for file in folder.rglob("*") if file.is_file() and text.encode() in file.read_bytes()]
 
 
-async def test_keys_are_seen_nowhere_but_at_their_providers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_keys_appear_nowhere_but_at_their_providers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     heard = Everything()
     logging.getLogger().addHandler(heard)
@@ -47,7 +47,7 @@ async def test_keys_are_seen_nowhere_but_at_their_providers(tmp_path: Path, capl
                     seen.append(await answer.text())
 
             await read_all()
-            # Providers see their keys, some twice over: in what they say back when they refuse.
+            # Providers repeat keys in their refusals.
             received = "".join(f"{call}" for fake in every.fakes.upstreams for call in fake.calls)
             echo = Fault(status=400, body=" ".join(KEYS.values()).encode())
             for fault in (echo, Fault(status=401, body=echo.body)):

@@ -1,4 +1,4 @@
-"""`/api/market…` beyond the plain answer: which coin is meant, what is missing, and who stands in."""
+"""`/api/market…`: the meaning of a ticker, missing coins, and other sources that answer instead."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from tests.harness import until
 from tests.sources import sourced
 
 
-async def test_coins_outside_the_table_are_asked_for_and_those_nobody_knows_are_named(tmp_path: Path) -> None:
+async def test_coins_outside_the_table_are_fetched_and_unknown_ones_named(tmp_path: Path) -> None:
     async with sourced(tmp_path) as every:
         body = await every.data("/api/market?symbols=BTC,C280,NOPE")
         assert [row["symbol"] for row in body["data"]] == ["BTC", "C280"]
@@ -32,7 +32,7 @@ async def test_strict_names_the_coins_that_share_a_ticker(tmp_path: Path) -> Non
         assert status == 200
 
 
-async def test_a_price_the_stream_does_not_have_comes_from_whoever_has_it(tmp_path: Path) -> None:
+async def test_a_price_that_the_stream_lacks_comes_from_another_source(tmp_path: Path) -> None:
     async with sourced(tmp_path) as every:
         await every.fakes.coingecko.kill()
         body = await every.data("/api/market/price?symbols=BTC,LINK")
@@ -50,7 +50,7 @@ async def test_a_price_the_stream_does_not_have_comes_from_whoever_has_it(tmp_pa
         assert "missing" not in body
 
 
-async def test_with_the_sources_down_what_the_stream_has_is_given_and_the_rest_named(tmp_path: Path) -> None:
+async def test_with_the_sources_down_the_prices_of_the_stream_are_given_and_the_others_named(tmp_path: Path) -> None:
     async with sourced(tmp_path) as every:
         await every.fakes.coingecko.kill()
         await every.fakes.dt_source.kill()
@@ -62,7 +62,7 @@ async def test_with_the_sources_down_what_the_stream_has_is_given_and_the_rest_n
         assert (status, refused["error"]["code"]) == (503, "unavailable")
 
 
-async def test_before_the_exchange_has_told_its_markets_candles_come_from_others(tmp_path: Path) -> None:
+async def test_candles_come_from_other_sources_until_the_exchange_lists_its_markets(tmp_path: Path) -> None:
     async with sourced(tmp_path) as every:
         every.service.context.symbols.learn([])
         every.service.context.symbols.listed = {}
@@ -73,7 +73,7 @@ async def test_before_the_exchange_has_told_its_markets_candles_come_from_others
         assert [attempt["outcome"] for attempt in body["attempts"]] == ["unavailable", "ok"]
 
 
-async def test_a_source_that_hangs_is_given_up_for_the_next(tmp_path: Path) -> None:
+async def test_a_source_that_hangs_is_abandoned_for_the_next(tmp_path: Path) -> None:
     async with sourced(tmp_path) as every:
         sources = every.service.context.sources
         assert sources is not None
@@ -93,11 +93,11 @@ async def test_what_clients_can_cause_upstream_is_bounded(tmp_path: Path) -> Non
         assert statuses[:5] == [404] * 5
         assert 429 in statuses
         assert len(every.fakes.coingecko.calls) < 40
-        # What everybody asks is not touched by that.
+        # The question that all clients ask still has an answer.
         assert (await every.get("/api/market"))[0] == 200
 
 
-async def test_an_old_table_is_asked_for_anew_when_a_client_wants_a_young_one(tmp_path: Path) -> None:
+async def test_an_old_table_is_fetched_again_when_a_client_wants_a_younger_one(tmp_path: Path) -> None:
     async with sourced(tmp_path) as every:
         before = len(every.fakes.coingecko.calls)
         assert (await every.data("/api/market?max_age=600"))["cached"] is True
@@ -106,7 +106,7 @@ async def test_an_old_table_is_asked_for_anew_when_a_client_wants_a_young_one(tm
         assert len(every.fakes.coingecko.calls) == before + 1
 
 
-async def test_the_price_of_a_coin_follows_the_stream_not_the_memory_of_an_answer(tmp_path: Path) -> None:
+async def test_the_price_of_a_coin_follows_the_stream_and_not_a_kept_answer(tmp_path: Path) -> None:
     async with sourced(tmp_path) as every:
         exchange = every.fakes.exchange
         first = await every.data("/api/market/price?symbols=BTC")

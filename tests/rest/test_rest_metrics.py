@@ -1,4 +1,4 @@
-"""`/metrics` and what of it a person sees in `/api/status`."""
+"""`/metrics`, and the same numbers in `/api/status`."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
 async def scraped(every: Sourced) -> Samples:
-    """Every sample, by name and labels."""
+    """Return every sample by name and labels."""
     async with every.service.http.get(f"{every.service.url}/metrics") as answer:
         assert answer.status == 200
         assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
@@ -36,7 +36,7 @@ def value(samples: Samples, name: str, **labels: str) -> float:
     return samples[f"stream_server_{name}", tuple(sorted(labels.items()))]
 
 
-async def test_metrics_tell_of_clients_providers_and_pools(tmp_path: Path) -> None:
+async def test_metrics_cover_clients_providers_and_pools(tmp_path: Path) -> None:
     async with sourced(tmp_path) as every:
         await every.data("/api/market/trending")
         await every.data("/api/market/trending")
@@ -66,7 +66,7 @@ async def test_metrics_tell_of_clients_providers_and_pools(tmp_path: Path) -> No
     assert next(row for row in report["pools"] if row["name"] == "market")["tiers"][0] == ["coingecko_pro", "coingecko"]
 
 
-async def test_openmetrics_is_spoken_to_who_asks_for_it(tmp_path: Path) -> None:
+async def test_a_scraper_that_asks_for_openmetrics_gets_it(tmp_path: Path) -> None:
     async with sourced(tmp_path) as every:
         accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
         async with every.service.http.get(f"{every.service.url}/metrics", headers=accept) as answer:
@@ -76,7 +76,7 @@ async def test_openmetrics_is_spoken_to_who_asks_for_it(tmp_path: Path) -> None:
     assert families >= {"stream_server_clients", "stream_server_events"}
 
 
-async def test_prices_that_two_sources_tell_differently_are_flagged(tmp_path: Path) -> None:
+async def test_prices_on_which_two_sources_differ_are_reported(tmp_path: Path) -> None:
     def doubled(rows: Any) -> None:
         for row in rows:
             if row["symbol"] == "eth":
@@ -111,7 +111,7 @@ async def test_rows_that_could_not_be_read_are_counted_by_their_field(tmp_path: 
     assert value(samples, "rejected_rows_total", provider="coingecko", field="current_price") == 2
 
 
-async def test_without_sources_there_are_metrics_all_the_same(tmp_path: Path) -> None:
+async def test_a_service_without_sources_has_metrics_too(tmp_path: Path) -> None:
     async with running(None, tmp_path, Run()) as service:
         samples = await scraped(Sourced(service, None))  # type: ignore[arg-type]
     assert value(samples, "provider_state", provider="coingecko", state="active") in (0.0, 1.0)

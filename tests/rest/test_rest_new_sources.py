@@ -1,4 +1,4 @@
-"""`/api/new-sources/…`: the two sources alone, and what stands in for them."""
+"""`/api/new-sources/…`: the two sources alone, and their fallbacks."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ async def test_the_catalogue_is_asked_for_once_and_pages_of_it_cost_nothing(tmp_
     assert not [key for key in KEYS.values() if key in str(everything)]
 
 
-async def test_an_unknown_category_names_those_there_are(tmp_path: Path) -> None:
+async def test_the_error_of_an_unknown_category_names_the_known_ones(tmp_path: Path) -> None:
     async with sourced(tmp_path) as every:
         status, refused = await every.get(f"{CLEAN}/resources?category=recipes")
     assert (status, refused["error"]["code"]) == (404, "not_found")
@@ -45,7 +45,7 @@ async def test_without_the_catalogue_our_own_sources_are_the_resources(tmp_path:
     assert (health["data"]["status"], health["data"]["server"]["answers"]) == ("down", False)
 
 
-async def test_after_a_restart_amid_the_dead_the_last_catalogue_is_given_with_its_age(tmp_path: Path) -> None:
+async def test_after_a_restart_with_dead_sources_the_last_catalogue_is_given_with_its_age(tmp_path: Path) -> None:
     async with sourced(tmp_path) as every:
         before = await every.data(f"{CLEAN}/stats")
     async with running(None, tmp_path) as service:
@@ -56,7 +56,7 @@ async def test_after_a_restart_amid_the_dead_the_last_catalogue_is_given_with_it
     assert (health["status"], health["resources"]) == ("stale", before["data"]["total_resources"])
 
 
-async def test_what_of_dt_source_fails_is_seen_in_the_test_of_all(tmp_path: Path) -> None:
+async def test_the_check_of_all_endpoints_shows_those_of_dt_source_that_fail(tmp_path: Path) -> None:
     async with sourced(tmp_path) as every:
         every.fakes.dt_source.binance_refused = True
         first = await every.data("/api/new-sources/test-all")
@@ -71,7 +71,7 @@ async def test_what_of_dt_source_fails_is_seen_in_the_test_of_all(tmp_path: Path
     assert (second["cached"], second["data"]) == (True, first["data"])
 
 
-async def test_a_source_that_sleeps_is_down_in_its_health_and_503_elsewhere(tmp_path: Path) -> None:
+async def test_a_source_that_does_not_answer_is_down_in_its_health_and_503_elsewhere(tmp_path: Path) -> None:
     async with fakes() as all_fakes:
         all_fakes.dt_source.asleep = True
         async with running(all_fakes.exchange, tmp_path, None, **all_fakes.settings) as service:

@@ -1,4 +1,4 @@
-"""`/api/news`: whose articles, who failed, and how old they are."""
+"""`/api/news`: sources of articles, failed outlets, and ages."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.harness import running, until
 from tests.sources import fakes, sourced
 
 
-async def test_an_outlet_that_fails_is_told_beside_the_others(tmp_path: Path) -> None:
+async def test_the_attempts_name_an_outlet_that_fails(tmp_path: Path) -> None:
     async with sourced(tmp_path, NEWS_POLL_S="1") as every:
         outlets = (await every.data("/api/news"))["attempts"]
         assert {attempt["outcome"] for attempt in outlets} == {"ok"}
@@ -24,7 +24,7 @@ async def test_an_outlet_that_fails_is_told_beside_the_others(tmp_path: Path) ->
         assert (await every.data("/api/news?limit=3"))["attempts"] == refused["error"]["details"]["attempts"]
 
 
-async def test_max_age_has_the_outlets_asked_anew(tmp_path: Path) -> None:
+async def test_max_age_makes_the_service_ask_the_outlets_again(tmp_path: Path) -> None:
     async with sourced(tmp_path) as every:
         before = len(every.fakes.rss.calls)
         await every.data("/api/news?max_age=3600")
@@ -33,7 +33,7 @@ async def test_max_age_has_the_outlets_asked_anew(tmp_path: Path) -> None:
         assert len(every.fakes.rss.calls) == before + 5
 
 
-async def test_with_nothing_yet_the_answer_waits_a_moment_and_then_names_the_reasons(
+async def test_without_articles_the_answer_waits_a_moment_and_then_names_the_reasons(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(news, "FIRST_WITHIN_S", 0.3)
@@ -48,7 +48,7 @@ async def test_with_nothing_yet_the_answer_waits_a_moment_and_then_names_the_rea
             assert "rss:decrypt unavailable" in error["message"]
 
 
-async def test_after_a_restart_amid_dead_outlets_the_last_articles_are_given_as_old(tmp_path: Path) -> None:
+async def test_after_a_restart_with_dead_outlets_the_last_articles_are_given_as_stale(tmp_path: Path) -> None:
     async with sourced(tmp_path) as every:
         sources = every.service.context.sources
         assert sources is not None

@@ -1,4 +1,4 @@
-"""What is said of the service holds together: metrics, log lines, docs/operations.md and docs/grafana.json."""
+"""Metrics, log lines, docs/operations.md and docs/grafana.json agree."""
 
 import ast
 import asyncio
@@ -21,12 +21,12 @@ OPERATIONS = (ROOT / "docs/operations.md").read_text()
 DASHBOARD = json.loads((ROOT / "docs/grafana.json").read_text())
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 UNITS = ("_seconds", "_bytes", "_pct", "_info")
-"""What a number with a unit ends in; all others are counts of the noun in their name, or 0 and 1."""
+"""Suffixes of metrics with a unit; all others are counts of the noun in their name, or 0 and 1."""
 
 
 @pytest.fixture(scope="module")
 def scrapes(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """What a busy service says, in both formats. Scraped once for all who look at it."""
+    """Return the metrics of a busy service in both formats, scraped once for all tests."""
     return asyncio.run(scraped(tmp_path_factory.mktemp("state")))
 
 
@@ -51,7 +51,7 @@ async def scraped(state_dir: Path) -> tuple[str, str]:
 
 
 def table(heading: str) -> list[list[str]]:
-    """The cells of the first table of a section of docs/operations.md, without its head."""
+    """Return the cells of the first table of a section of docs/operations.md, without its head."""
     section = OPERATIONS.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| `")]
     return [[cell.strip() for cell in row] for row in rows]
@@ -79,7 +79,7 @@ def test_metrics_documentation_and_dashboard_name_the_same_things(scrapes: tuple
 
 
 def queried() -> Iterator[str]:
-    """The metrics that the dashboard asks for."""
+    """Return the metrics that the dashboard asks for."""
     for expression in expressions(DASHBOARD):
         for name in re.findall(r"\b(?:stream_server|process)_\w+", expression):
             yield re.sub(r"_bucket$", "", name)
@@ -111,7 +111,7 @@ def test_both_formats_are_read_by_strict_parsers_and_follow_the_conventions(scra
             assert name.endswith(UNITS), name
         seen = [(sample.name, tuple(sorted(sample.labels.items()))) for sample in family.samples]
         assert len(seen) == len(set(seen)), name
-        # As promtool has it: a quantile belongs to a summary, a bucket to a histogram, `_total` to a counter.
+        # The rules of promtool: a quantile belongs to a summary, a bucket to a histogram, `_total` to a counter.
         labels = {label for sample in family.samples for label in sample.labels}
         assert ("quantile" in labels) <= (family.type == "summary"), name
         assert ("le" in labels) <= (family.type == "histogram"), name
@@ -119,7 +119,7 @@ def test_both_formats_are_read_by_strict_parsers_and_follow_the_conventions(scra
     assert sum(len(family.samples) for family in plain.values()) < 2500
 
 
-def test_deliveries_requests_closes_and_the_probe_are_told(scrapes: tuple[str, str]) -> None:
+def test_metrics_count_deliveries_requests_closes_and_probes(scrapes: tuple[str, str]) -> None:
     samples = {
         (sample.name.removeprefix("stream_server_"), *(f"{key}={text}" for key, text in sorted(sample.labels.items()))):
         sample.value
@@ -181,7 +181,7 @@ OURS = {"time", "level", "event", "logger", "traceback", "more"}
 
 
 def lines_in(tree: ast.AST) -> Iterator[tuple[str, set[str]]]:
-    """The name of each line that a module logs, and its facts."""
+    """Return the name of each line that a module logs, with its facts."""
     local: dict[str, ast.expr] = {}
     for node in in_order(tree):
         match node:
@@ -200,7 +200,7 @@ def lines_in(tree: ast.AST) -> Iterator[tuple[str, set[str]]]:
 
 
 def in_order(node: ast.AST) -> Iterator[ast.AST]:
-    """As it stands in the file, so that a name means what it was last set to."""
+    """Visit nodes in the order of the file, so that a name has the value that it was last set to."""
     yield node
     for child in ast.iter_child_nodes(node):
         yield from in_order(child)

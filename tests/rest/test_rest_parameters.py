@@ -1,4 +1,4 @@
-"""Thirty and more kinds of bad parameters to every endpoint: each is named, and none is a fault of ours."""
+"""Bad parameters of many kinds at every endpoint: the error names each, and none causes a 500."""
 
 from itertools import product
 from pathlib import Path
@@ -71,7 +71,7 @@ FINE = {
     ("strict", "1"),
     ("subreddit", "nope"),
     *((name, word) for name in ("topics",) for word in (">", "*")),
-    # These are chains and coins by their number or ticker; an empty name is none.
+    # These are chains and coins by number or ticker; an empty name counts as not given.
     ("chain", "1"),
 }
 TOGETHER = [
@@ -105,39 +105,39 @@ def with_parameter(path: str, name: str, value: str) -> str:
     return f"{path}{'&' if '?' in path else '?'}{name}={quote(value, safe='')}"
 
 
-async def test_what_is_no_whole_number_is_named(tmp_path: Path) -> None:
+async def test_the_error_names_a_parameter_that_is_not_a_whole_number(tmp_path: Path) -> None:
     async with sourced(tmp_path) as every:
         for path, value in product(LIMITS, NO_WHOLE_NUMBERS):
             if value.strip():
                 await refused(every, with_parameter(path, "limit", value), (400,), "limit")
 
 
-async def test_what_is_no_age_is_named(tmp_path: Path) -> None:
+async def test_the_error_names_a_max_age_that_is_not_an_age(tmp_path: Path) -> None:
     async with sourced(tmp_path) as every:
         for path, value in product(AGED, NO_AGES):
             await refused(every, with_parameter(path, "max_age", value), (400,), "max_age")
 
 
-async def test_what_is_no_word_of_ours_is_named(tmp_path: Path) -> None:
+async def test_the_error_names_a_word_that_is_not_a_choice(tmp_path: Path) -> None:
     async with sourced(tmp_path, CACHE_TTL_S="60") as every:
         for (path, name, status), word in product(WORDS, NO_WORDS):
             if (name, word) in FINE:
                 continue
-            # A ticker could be that of any coin, so a source may be asked for it, and oftener than it may be.
+            # Any ticker may be a coin's, so a source is asked for it, perhaps more often than allowed.
             allowed = (status, 429) if (path, name) == ("/api/market", "symbols") else (status,)
             body = await refused(every, with_parameter(path, name, word), allowed)
             if body["error"]["code"] != "rate_limited":
                 assert body["error"]["details"], (path, name, word)
 
 
-async def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+async def test_one_error_names_all_wrong_parameters(tmp_path: Path) -> None:
     async with sourced(tmp_path) as every:
         for path, names in TOGETHER:
             body = await refused(every, path, (400,), *names)
             assert body["error"]["details"].keys() == set(names), path
 
 
-async def test_parameters_that_nobody_knows_are_not_looked_at(tmp_path: Path) -> None:
+async def test_unknown_parameters_are_ignored(tmp_path: Path) -> None:
     async with sourced(tmp_path) as every:
         for path in ("/api/market", "/api/market/global", "/api/status", f"{DT}/models", "/api/topics"):
             await every.data(f"{path}?nope=1&x[]=2&%00=3&limi=0")

@@ -46,7 +46,7 @@ async def test_texts_are_scored_in_their_order_by_the_model_asked_for(tmp_path: 
         assert (status, len(body["data"])) == (200, 1)
 
 
-async def test_when_models_fail_the_lexicon_answers_and_the_attempts_say_why(tmp_path: Path) -> None:
+async def test_when_models_fail_the_lexicon_answers_and_the_attempts_give_the_reasons(tmp_path: Path) -> None:
     async with sourced(tmp_path) as every:
         await every.fakes.dt_source.kill()
         status, body = await post(every, json={"texts": ["Bitcoin crashes after a hack"]})
@@ -89,7 +89,7 @@ async def test_a_body_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
         assert (status, refused["error"]["code"]) == (400, "bad_json")
 
 
-async def test_a_bad_body_is_refused_with_what_is_wrong_in_it(tmp_path: Path) -> None:
+async def test_the_error_of_a_bad_body_names_what_is_wrong(tmp_path: Path) -> None:
     async with sourced(tmp_path) as every:
         for body, code in BAD:
             status, refused = await post(every, data=body)

@@ -1,4 +1,4 @@
-"""What clients can have asked upstream: little for one of them, and never what the pollers live on."""
+"""Limits of the questions that clients cause upstream: little for each, and never the share of the pollers."""
 
 import asyncio
 from pathlib import Path
@@ -13,7 +13,7 @@ async def ask(every: Sourced, path: str, address: str) -> int:
     return status
 
 
-async def test_one_address_cannot_spend_what_all_live_on(tmp_path: Path) -> None:
+async def test_one_address_cannot_spend_the_allowance_of_all(tmp_path: Path) -> None:
     async with sourced(tmp_path, keys=True, shares=True, **PROXY) as every:
         fakes = every.fakes
         before = {type(each).__name__: len(each.calls) for each in fakes.upstreams}

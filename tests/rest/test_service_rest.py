@@ -1,4 +1,4 @@
-"""What an HTTP client meets at `/api` and `/health`."""
+"""`/api` and `/health` as an HTTP client uses them."""
 
 import asyncio
 import io
@@ -35,14 +35,14 @@ async def service(exchange: FakeBinance, tmp_path: Path) -> AsyncIterator[Runnin
 
 
 async def ask(service: Running, path: str, **headers: str) -> Any:
-    """The body of a GET that must succeed."""
+    """Return the body of a GET that must succeed."""
     status, body = await service.get(path, **headers)
     assert status == 200, body
     return body
 
 
 def rows_of(exchange: FakeBinance, symbol: str, interval: str, **span: int) -> list[tuple[int, float, float]]:
-    """What the exchange would tell: open time, close, volume."""
+    """Return the candles of the exchange: open time, close, volume."""
     return [(c.open_ms, float(c.close), float(c.volume)) for c in exchange.candles(symbol, interval, **span)]
 
 
@@ -53,7 +53,7 @@ def rows_in(body: Any) -> list[tuple[int, float, float]]:
 # --- the envelope
 
 
-async def test_every_answer_wears_the_envelope(service: Running) -> None:
+async def test_every_answer_has_the_envelope(service: Running) -> None:
     for path in (
         "/api/market/price",
         "/api/market/price?symbols=BTC",
@@ -88,7 +88,7 @@ async def test_prices_of_named_symbols_come_with_their_source_and_age(service: R
     assert body["age_ms"] >= 0
 
 
-async def test_without_symbols_all_prices_come_by_name(service: Running) -> None:
+async def test_without_symbols_all_prices_come_ordered_by_name(service: Running) -> None:
     names = [row["symbol"] for row in (await ask(service, "/api/market/price"))["data"]]
     assert names == sorted(names)
     assert {"BTC", "ETH", "币安人生"} <= set(names)
@@ -166,7 +166,7 @@ async def test_start_end_and_limit_choose_the_span_alike_from_series_and_exchang
         )
 
 
-async def test_what_reaches_behind_the_kept_series_is_asked_from_the_exchange(
+async def test_candles_from_before_the_kept_series_are_fetched_from_the_exchange(
     service: Running, exchange: FakeBinance
 ) -> None:
     start = exchange.now_ms - 5000 * 60_000
@@ -176,7 +176,7 @@ async def test_what_reaches_behind_the_kept_series_is_asked_from_the_exchange(
     assert body["attempts"] == [{"provider": "binance", "outcome": "ok"}]
 
 
-async def test_more_than_is_kept_is_asked_from_the_exchange(service: Running, exchange: FakeBinance) -> None:
+async def test_more_candles_than_are_kept_come_from_the_exchange(service: Running, exchange: FakeBinance) -> None:
     body = await ask(service, "/api/market/ohlc?symbol=BTC&interval=1m&limit=1000")
     assert len(body["data"]) == 1000
 
@@ -207,7 +207,7 @@ async def test_a_caller_that_gives_up_does_not_take_the_answer_from_the_others(
     assert len(exchange.requests_to("klines", symbol="SOLUSDT")) == 1
 
 
-async def test_clients_cannot_spend_the_exchange_s_patience(service: Running, exchange: FakeBinance) -> None:
+async def test_clients_cannot_spend_the_allowance_at_the_exchange(service: Running, exchange: FakeBinance) -> None:
     statuses = []
     for number in range(60):
         async with service.http.get(
@@ -221,7 +221,7 @@ async def test_clients_cannot_spend_the_exchange_s_patience(service: Running, ex
     assert 429 in statuses
 
 
-# --- what a client can get wrong
+# --- wrong requests
 
 INTERVALS_SHOWN = "1m, 3m"
 
@@ -271,7 +271,7 @@ BAD_REQUESTS = [
 ]  # fmt: skip
 
 
-async def test_a_bad_request_is_refused_with_all_that_is_wrong_in_it(service: Running) -> None:
+async def test_the_error_of_a_bad_request_names_all_that_is_wrong(service: Running) -> None:
     for path, status, code, named in BAD_REQUESTS:
         got, head, body = await raw_request(service, "GET", path)
         answer = json.loads(body)
@@ -293,7 +293,7 @@ async def test_details_name_each_bad_parameter(service: Running) -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
-async def test_another_method_is_405_with_what_is_allowed(service: Running, method: str) -> None:
+async def test_another_method_is_405_with_the_allowed_ones(service: Running, method: str) -> None:
     for path in ("/api/market/price", "/sse", "/ws", "/", "/health/live"):
         status, head, body = await raw_request(service, method, path)
         assert (status, json.loads(body)["error"]["code"]) == (405, "method_not_allowed"), path
@@ -345,7 +345,7 @@ async def open_raw(service: Running) -> tuple[asyncio.StreamReader, asyncio.Stre
 
 
 async def raw_request(service: Running, method: str, target: str) -> tuple[int, dict[str, str], bytes]:
-    """A request whose path no library tidies up."""
+    """Send a request whose path no library normalises."""
     reader, writer = await open_raw(service)
     writer.write(f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
     async with asyncio.timeout(30):
@@ -414,7 +414,7 @@ async def test_a_snapshot_holds_the_messages_of_the_stream_by_id(service: Runnin
     assert {message["topic"] for message in everything["data"]} > {message["topic"] for message in told}
 
 
-async def test_topics_tell_what_can_be_subscribed(service: Running) -> None:
+async def test_topics_list_what_can_be_subscribed(service: Running) -> None:
     data = (await ask(service, "/api/topics"))["data"]
     assert {"BTC", "ETH", "PEPE"} <= set(data["symbols"])
     assert "MATIC" in data["symbols"], "a pair that rests is served, and says so"
@@ -430,7 +430,7 @@ async def test_topics_tell_what_can_be_subscribed(service: Running) -> None:
             assert (await client.one("subscribed"))["topics"] == [pattern]
 
 
-async def test_status_tells_how_clients_hub_and_feeds_do(service: Running) -> None:
+async def test_status_has_the_state_of_clients_hub_and_feeds(service: Running) -> None:
     async with websocket(service) as client:
         await client.until("hello")
         data = (await ask(service, "/api/status"))["data"]
@@ -486,7 +486,7 @@ async def test_a_value_past_its_time_is_marked_stale_in_every_view(exchange: Fak
     assert next(topic for topic in listed if topic["topic"] == "price.BTC")["stale"] is True
 
 
-async def test_with_the_exchange_down_kept_candles_are_given_with_their_age_and_others_are_503(
+async def test_with_the_exchange_down_kept_candles_have_their_age_and_others_are_503(
     exchange: FakeBinance, tmp_path: Path
 ) -> None:
     async with serving(exchange, tmp_path, SNAPSHOT_TTL_S="1") as service:
@@ -528,7 +528,7 @@ async def test_an_exchange_that_misbehaves_is_503_and_never_500(
     service: Running, exchange: FakeBinance, fault: RestFault
 ) -> None:
     exchange.break_rest("klines", fault)
-    # Of three minutes no other source has candles.
+    # No other source has candles of three minutes.
     async with service.http.get(f"{service.url}/api/market/ohlc?symbol=ETH&interval=3m") as answer:
         body = await answer.json()
         assert answer.status == 503, body

@@ -1,4 +1,4 @@
-"""`/asyncapi.json` tells the truth: every message that a client is sent, on both transports, is in it as it is sent."""
+"""`/asyncapi.json` describes every message that a client gets, on both transports, as it is sent."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +31,7 @@ TO_SSE = set(DOCUMENT["channels"]["sse"]["messages"])
 
 
 def described_as(message: Message) -> str:
-    """Which message of the document a client was sent; fails if it is none, or not as it is described."""
+    """Return the name of the described message that a client got. Fail if there is none or it differs."""
     fitting = []
     for name, each in MESSAGES.items():
         payload = CONTRACT.follow(each["payload"])
@@ -85,12 +85,12 @@ def test_every_topic_has_its_message_and_every_op_its_command() -> None:
     assert {name for name in MESSAGES if name.startswith("op.")} == COMMANDS
 
 
-def test_every_close_code_is_told() -> None:
+def test_every_close_code_is_listed() -> None:
     told = DOCUMENT["channels"]["websocket"]["x-close-codes"]
     assert [each["code"] for each in told] == [closing.code for closing in refusals.CLOSINGS]
 
 
-# --- what is really sent ---
+# --- messages as they are sent ---
 
 
 async def test_the_values_of_all_topics_are_as_described_on_both_transports(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ async def test_the_values_of_all_topics_are_as_described_on_both_transports(tmp_
             assert described_as(await ws.one("snapshot", req="held")) == "snapshot"
 
 
-def test_what_is_said_about_the_stream_is_as_described() -> None:
+def test_control_messages_are_as_described() -> None:
     heard: list[Message] = []
     rig = HubRig(ring_events=2, ttl_s=60.0)
     rig.publish("price.BTC")
@@ -139,7 +139,7 @@ def test_what_is_said_about_the_stream_is_as_described() -> None:
     rig.hub.members.close(listener.outbox, refusals.SHUTTING_DOWN, after_ms=3)
     heard += listener.pipe.messages
 
-    # Values that a test makes up have no meaning.
+    # The values of this test are made up, and do not fit the shapes of topics.
     seen = {described_as(message) for message in heard if message["type"] != "update"}
     assert seen == {"subscribed", "synced", "gap", "stale", "fresh", "conflated", "pos", "error", "goodbye"}
     assert {message["reason"] for message in heard if message["type"] == "gap"} == {"epoch", "upstream"}
@@ -196,7 +196,7 @@ def test_the_answers_to_commands_are_as_described_and_so_are_the_commands() -> N
     assert [described_as(message) for message in opened.pipe.take()] == ["error"]
 
 
-async def test_what_the_url_of_a_stream_may_say_is_what_is_read_of_it(tmp_path: Path) -> None:
+async def test_the_described_query_of_a_stream_is_what_is_read(tmp_path: Path) -> None:
     queries = {
         "websocket": DOCUMENT["channels"]["websocket"]["bindings"]["ws"]["query"],
         "sse": DOCUMENT["operations"]["sendOverSse"]["bindings"]["http"]["query"],

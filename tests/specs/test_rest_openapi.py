@@ -1,4 +1,4 @@
-"""`/openapi.json` tells the truth: of the routes, of the parameters that are read, and of every answer."""
+"""`/openapi.json` describes the routes, the parameters that are read, and every answer, as they are."""
 
 import inspect
 from collections.abc import AsyncIterator, Iterator
@@ -61,15 +61,15 @@ def as_query(value: object) -> str:
 
 
 def lacking(said: Any, answer: aiohttp.ClientResponse) -> set[str]:
-    """Headers that are described and not there."""
+    """Return the described headers that an answer lacks."""
     return {name for name in said.get("headers", {}) if name not in answer.headers}
 
 
 async def hold(method: str, path: str, answer: aiohttp.ClientResponse) -> Any:
-    """Check an answer against what the document says of it, and return its body."""
+    """Check an answer against the document, and return its body."""
     where = f"{method} {answer.url} {answer.status}"
     said = response_of(method, path, answer.status)
-    # Some refusals come of a limit that has headers of its own.
+    # Some refusals come from a limit with headers of its own.
     assert {name for name in lacking(said, answer) if not name.startswith("RateLimit")} == set(), where
     if answer.status == 304:
         assert await answer.read() == b"", where
@@ -97,7 +97,7 @@ async def test_every_route_is_described_and_every_described_path_is_a_route() ->
     }
 
 
-async def test_what_is_open_to_everyone_is_what_the_guard_lets_pass() -> None:
+async def test_the_public_endpoints_are_described_as_such() -> None:
     described = {path for _, path, operation in OPERATIONS if operation.get("security") == []}
     assert described == PUBLIC & DOCUMENT["paths"].keys()
 
@@ -124,7 +124,7 @@ async def test_the_schemas_are_schemas_and_their_examples_fit_them() -> None:
 
 
 def parts_of(part: Any, where: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every object of a document with its place, but for examples."""
+    """Return every object of a document with its place, without examples."""
     if isinstance(part, dict):
         yield where, part
         for name, each in part.items():
@@ -136,7 +136,7 @@ def parts_of(part: Any, where: str = "") -> Iterator[tuple[str, dict[str, Any]]]
 
 
 @pytest.mark.parametrize("document", [DOCUMENT, asyncapi.document()], ids=["openapi", "asyncapi"])
-async def test_generators_of_clients_find_nothing_that_they_are_known_to_stumble_over(document: Any) -> None:
+async def test_the_documents_have_nothing_that_breaks_client_generators(document: Any) -> None:
     """`make clients` runs three of them."""
     for where, part in parts_of(document):
         if where.endswith("/properties"):
@@ -159,7 +159,7 @@ async def test_every_answer_is_as_described(every: Sourced) -> None:
 
 
 def body_for(method: str) -> object:
-    """What is sent where a body is taken; others refuse one."""
+    """Return a body for methods that take one; others refuse it."""
     return {"text": "x"} if method == "post" else None
 
 
@@ -176,14 +176,14 @@ async def test_the_example_of_every_endpoint_is_answered_as_described(every: Sou
             assert answer.status == 200 or path == "/health/ready", target
             tag = answer.headers.get("ETag")
         assert (tag is not None) == ("304" in operation["responses"]), path
-        # How things stand is never the same twice.
+        # The state of things is never the same twice.
         if tag is not None and not path.endswith(("/status", "/topics", "/test-all", "/health", "/snapshot")):
             async with every.service.http.get(target, headers={"If-None-Match": tag}) as answer:
                 await hold(method, path, answer)
                 assert answer.status == 304, target
 
 
-async def test_the_stream_is_what_it_is_said_to_be(every: Sourced) -> None:
+async def test_the_streams_answer_as_described(every: Sourced) -> None:
     async with every.service.http.get(f"{every.service.url}/sse?topics=price.BTC") as answer:
         said = response_of("get", "/sse", 200)
         assert answer.content_type in said["content"]
@@ -196,12 +196,12 @@ async def test_the_stream_is_what_it_is_said_to_be(every: Sourced) -> None:
 # --- parameters ---
 
 KINDS = {"low": "minimum", "high": "maximum", "choices": "enum", "most": "maxItems", "default": "default"}
-"""What the code calls a bound, and what a schema does."""
+"""Names of bounds in the code and in a schema."""
 
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, dict[str, object]]]:
-    """What is read of the queries of requests: by path and name, with the bounds that it is held to."""
+    """Collect the parameters that requests read, by path and name, with their bounds."""
     told: dict[str, dict[str, dict[str, object]]] = {}
     paths: dict[int, str] = {}
     begin = Parameters.__init__
@@ -218,7 +218,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, dict[str, objec
             call = inspect.signature(real).bind(self, *given, **named)
             call.apply_defaults()
             facts = told[paths[id(self)]].setdefault(call.arguments["name"], {})
-            if method not in ("text", "listed"):  # which the others end in
+            if method not in ("text", "listed"):  # the other methods call these
                 facts |= {KINDS[each]: value for each, value in call.arguments.items() if each in KINDS}
             return real(self, *given, **named)
 
@@ -230,15 +230,15 @@ def read(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, dict[str, objec
     return told
 
 
-async def test_the_parameters_described_are_those_that_are_read_with_the_bounds_that_they_are_held_to(
+async def test_the_described_parameters_are_read_with_the_described_bounds(
     every: Sourced, read: dict[str, dict[str, dict[str, object]]]
 ) -> None:
     for method, path, _ in OPERATIONS:
         if path in STREAMED:
             continue
         query = {each["name"]: as_query(each["example"]) for each in parameters_of(path, method) if "example" in each}
-        # Asked in words that were not used before: to those the same answer would be given without a look.
-        target = f"{every.service.url}{path}?{urlencode(query | {'anew': ''})}"
+        # A new query string, because a kept answer would be given without reading the parameters.
+        target = f"{every.service.url}{path}?{urlencode(query | {'again': ''})}"
         async with every.service.http.request(
             method, target, json={"text": "x"} if method == "post" else None
         ) as answer:
@@ -256,7 +256,7 @@ def bounds_in(facts: dict[str, Any]) -> dict[str, object]:
 
 
 def wrong_values(schema: dict[str, Any]) -> Iterator[str]:
-    """What a parameter of this schema may not be. Blank is not the same as empty, which is not given."""
+    """Return values that a parameter of this schema may not have. A blank one is wrong, an empty one isn't given."""
     if schema.get("type") != "string" or "enum" in schema:
         yield from (" ", "\x85")
     match schema:
@@ -278,10 +278,10 @@ def wrong_values(schema: dict[str, Any]) -> Iterator[str]:
             yield from ("..", "x" * 99)
 
 
-async def test_what_the_document_forbids_is_refused_by_name_and_as_described(every: Sourced) -> None:
+async def test_values_that_the_document_forbids_are_refused_by_name(every: Sourced) -> None:
     count = 0
     for method, path, _ in OPERATIONS:
-        if path == "/ws":  # which says it over the WebSocket
+        if path == "/ws":  # its errors come over the WebSocket
             continue
         parameters = [each for each in parameters_of(path, method) if each["in"] == "query"]
         needed = {each["name"]: as_query(each["example"]) for each in parameters if each["required"]}
@@ -303,7 +303,7 @@ async def test_what_the_document_forbids_is_refused_by_name_and_as_described(eve
 
 
 async def answered(every: Sourced, method: str, path: str, query: list[tuple[str, str]]) -> tuple[int, Any]:
-    """The status and the body of an answer that is as described."""
+    """Return the status and the body of an answer that is as described."""
     target = f"{every.service.url}{path}?{urlencode(query)}"
     async with every.service.http.request(method, target, json=body_for(method)) as answer:
         if answer.content_type == "text/event-stream":
@@ -312,14 +312,14 @@ async def answered(every: Sourced, method: str, path: str, query: list[tuple[str
 
 
 def asked_with(path: str, method: str) -> Iterator[tuple[dict[str, Any], list[tuple[str, str]]]]:
-    """Each parameter in the query, with the others that have to be there."""
+    """Return each query parameter with the others that must be given."""
     parameters = [each for each in parameters_of(path, method) if each["in"] == "query" and each["name"] != "ticket"]
     for each in parameters:
         others = [other for other in parameters if other["required"] and other is not each]
         yield each, [(other["name"], as_query(other["example"])) for other in others]
 
 
-async def test_what_may_be_empty_is_not_given_where_it_is_empty(every: Sourced) -> None:
+async def test_an_empty_optional_parameter_counts_as_not_given(every: Sourced) -> None:
     for method, path, _ in OPERATIONS:
         for each, others in asked_with(path, method) if path != "/ws" else ():
             assert each["required"] is not each.get("allowEmptyValue", False), (path, each["name"])
@@ -346,7 +346,7 @@ async def test_a_list_may_be_repeated_and_anything_else_only_with_the_same_value
                 continue
             value, other = as_query(each.get("example", "1")), "0" if name == "strict" else "7"
             status, told = await answered(every, method, path, [*others, (name, value), (name, ""), (name, value)])
-            assert status in (200, 503), (path, name, told)  # of nothing younger than a second there may be nothing
+            assert status in (200, 503), (path, name, told)  # no value may be younger than a second
             status, told = await answered(every, method, path, [*others, (name, value), (name, other)])
             assert status == 400, (path, name)
             assert told["error"]["details"].keys() == {name}, (path, told)
@@ -354,7 +354,7 @@ async def test_a_list_may_be_repeated_and_anything_else_only_with_the_same_value
 
 
 def rows_of(body: Any) -> list[str]:
-    """Which rows an answer has, whatever has happened to them meanwhile."""
+    """Return the names of the rows of an answer, whose values may change meanwhile."""
     return [str(row.get("symbol") or row.get("topic")) for row in body["data"]]
 
 
@@ -388,7 +388,7 @@ async def test_bad_texts_are_refused_as_described(every: Sourced) -> None:
             assert answer.status == status, asked
 
 
-# --- who may ---
+# --- access ---
 
 
 async def test_refusals_at_the_door_are_as_described(tmp_path: Path) -> None:
@@ -419,7 +419,7 @@ async def test_too_many_requests_are_refused_with_the_headers_that_are_described
 # --- the documents as files ---
 
 
-async def test_the_documents_are_given_to_everyone_and_once_to_each(tmp_path: Path) -> None:
+async def test_the_documents_are_public_and_have_tags(tmp_path: Path) -> None:
     async with running(None, tmp_path, AUTH_TOKENS="desk:" + "t" * 32) as served:
         for path, document in (("/openapi.json", DOCUMENT), ("/asyncapi.json", asyncapi.document())):
             async with served.http.get(served.url + path, headers={"Origin": "https://elsewhere.example"}) as answer:
