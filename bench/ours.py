@@ -12,10 +12,11 @@ from bench.pacing import Plan, publish_by
 from bench.trace import Trace
 from feeds.model import Event, Pair
 from stream_server.__main__ import _loop_runner
-from stream_server.app import Run, calm_the_collector, runner_of, service
+from stream_server.app import Run, service
 from stream_server.connections.listener import listen
 from stream_server.delivery.hub import Hub
 from stream_server.observing import logs
+from stream_server.serving import calm_the_collector, runner_of
 from stream_server.settings import Settings
 
 NOWHERE = "127.0.0.1:9"
@@ -36,7 +37,7 @@ async def main(plan: Plan, state_dir: str, trace: Path | None, max_connections: 
     async with service(Settings.parse(values), Run()) as (app, context):
         bases = [topic.removeprefix("price.") for topic in plan.topics]
         context.exchange.pairs([Pair(f"{base}USDT", base, "USDT") for base in bases])
-        # As `serve` in app.py does.
+        # As `serve` in serving.py does.
         runner = runner_of(app)
         await runner.setup()
         try:

@@ -19,7 +19,7 @@ from feeds.exchange.market import ExchangeMarket
 from feeds.exchange.venue import Frame, Opened, Prices
 from feeds.venues.binance import description
 from stream_server import __main__ as command
-from stream_server import app
+from stream_server import serving
 from stream_server.connections.listener import Listener, listen
 from stream_server.delivery.rounds import Rounds
 
@@ -80,7 +80,7 @@ def main() -> int:
         trace.watch_the_loop()
         return await listen(*of)  # type: ignore[arg-type]
 
-    app.listen = listen_and_watch  # type: ignore[attr-defined, assignment]
+    serving.listen = listen_and_watch  # type: ignore[attr-defined, assignment]
     return command.main([])
 
 

@@ -11,9 +11,10 @@ from typing import Literal
 from feeds.exchange.tape import TapeError, open_tape
 from orchestrator.persistence import check_writable
 from stream_server import __version__
-from stream_server.app import Run, serve
+from stream_server.app import Run
 from stream_server.connections.listener import authority
 from stream_server.observing import logs
+from stream_server.serving import serve
 from stream_server.settings import Settings, SettingsError
 
 EPILOG = """\

@@ -9,11 +9,12 @@ from dataclasses import fields
 from pathlib import Path
 
 from stream_server.access.tokens import Claims
-from stream_server.app import Run, runner_of, service
+from stream_server.app import Run, service
 from stream_server.connections.listener import listen
 from stream_server.context import CONTEXT, Context
 from stream_server.delivery.outbox import Outbox
 from stream_server.delivery.session import Session
+from stream_server.serving import runner_of
 from stream_server.settings import Settings
 from stream_server.wire import messages
 from stream_server.wire.refusals import Refusal

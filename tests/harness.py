@@ -9,9 +9,10 @@ from pathlib import Path
 
 import aiohttp
 
-from stream_server.app import Run, runner_of, service
+from stream_server.app import Run, service
 from stream_server.connections.listener import listen
 from stream_server.context import Context
+from stream_server.serving import runner_of
 from stream_server.settings import Settings
 from tests.fakes.binance import FakeBinance
 

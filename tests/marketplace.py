@@ -12,9 +12,10 @@ import aiohttp
 import orjson
 from websockets.asyncio.client import connect
 
-from stream_server.app import Run, runner_of, service
+from stream_server.app import Run, service
 from stream_server.connections.listener import listen
 from stream_server.context import Context
+from stream_server.serving import runner_of
 from stream_server.settings import Settings
 from tests.chaos import virtual
 from tests.fakes.binance import FakeBinance, Pair

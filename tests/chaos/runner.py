@@ -21,8 +21,9 @@ import aiohttp
 import orjson
 
 from feeds.venues.binance.streams import ALL_MINI_TICKERS, kline_stream
-from stream_server.app import Run, runner_of, service
+from stream_server.app import Run, service
 from stream_server.connections.listener import listen
+from stream_server.serving import runner_of
 from stream_server.settings import Settings
 from tests.chaos import virtual
 from tests.chaos.checker import Expected, Series, findings

@@ -11,10 +11,10 @@ import pytest
 
 from feeds import topics
 from feeds.model import Event
-from stream_server import app
 from stream_server.delivery.rounds import Rounds
 from stream_server.observing import probe as probing
 from stream_server.rest.status import health
+from stream_server.rest.status_topic import StatusTopic
 from tests.clients import websocket
 from tests.harness import Running, running, until
 
@@ -55,7 +55,7 @@ async def test_nobody_sees_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     async def silent(*_: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(app.StatusTopic, "run", silent)
+    monkeypatch.setattr(StatusTopic, "run", silent)
     async with running(None, tmp_path) as service, websocket(service, "topics=>") as client:
         context, hub = service.context, service.context.hub
         await client.until("synced")
