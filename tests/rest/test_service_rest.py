@@ -578,13 +578,14 @@ async def test_a_missing_price_names_the_sources_of_prices_and_no_other_feed(tmp
 async def test_live_is_always_and_ready_only_with_values_or_a_known_failure(
     exchange: FakeBinance, tmp_path: Path
 ) -> None:
-    exchange.break_rest("exchangeInfo", RestFault(delay_s=0.5), times=1)
+    exchange.break_rest("exchangeInfo", RestFault(delay_s=2.0), times=1)
     async with running(exchange, tmp_path) as service:
         assert (await service.get("/health/live"))[0] == 200
         status, body = await service.get("/health/ready")
         assert status == 503
-        assert body["status"] == "starting"
+        assert body["status"] in ("starting", "troubled"), "a machine under load may pause the process"
         await until(lambda: all(service.context.supervisor.readiness().values()))
+        await until(lambda: service.context.trouble() is None)
         assert (await service.get("/health/ready"))[0] == 200
         service.context.draining = True
         assert (await service.get("/health/ready"))[0] == 503
