@@ -1,12 +1,12 @@
-"""Follow an exchange live: decide which streams are wanted, on which sockets, and what REST must add.
+"""Follow an exchange live: run its parts together, and pass what the streams bring to the market.
 
-The stream carries everything it can. REST gives what a stream cannot: the list of pairs (`pair_list`), prices before
-the first frame, the candles that passed while nobody listened (`backfill`), and a second opinion on a stream that sends
-nothing (`stream_judge`). Answers and frames alike go to `ExchangeMarket`.
+The streams carry everything they can, of the series that `wanted_candles` chooses, over the sockets of `socket_pool`.
+REST gives what a stream cannot: the list of pairs (`pair_list`), prices before the first frame (`price_poll`), the
+candles that passed while nobody listened (`backfill`), and a second opinion on a stream that sends nothing
+(`stream_judge`). Answers and frames alike go to `ExchangeMarket`.
 """
 
 import asyncio
-import logging
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -15,35 +15,30 @@ from pathlib import Path
 from statistics import median_high
 from typing import TypeVar
 
-from feeds import topics
 from feeds.exchange.awake import AwakeTime
-from feeds.exchange.backfill import BackfillPolicy, Backfills, log_failure
-from feeds.exchange.candles import KEEP
+from feeds.exchange.backfill import BackfillPolicy, Backfills
 from feeds.exchange.link import SocketPolicy
-from feeds.exchange.market import HALTED, ExchangeMarket
+from feeds.exchange.market import ExchangeMarket
 from feeds.exchange.pair_list import PairList, PairListPolicy
+from feeds.exchange.price_poll import PricePoll
 from feeds.exchange.recorder import Recorder
 from feeds.exchange.slices import SLICE_ROWS, SlicedWork, Work
+from feeds.exchange.socket_pool import SocketPool
 from feeds.exchange.stream_judge import JudgePolicy, StreamJudge
 from feeds.exchange.stream_socket import StreamSocket
 from feeds.exchange.venue import Key, Opened, Prices
-from feeds.fields import Rows
+from feeds.exchange.wanted_candles import WantedCandles
 from feeds.model import Candle, Price
 from orchestrator.clock import Clock
 from orchestrator.errors import NotFound, ProviderError
 from orchestrator.hosts import Hosts
 from orchestrator.http import HttpRequest, HttpResponse
 from orchestrator.provider import Steps
-from orchestrator.retry import Backoff
 from orchestrator.upstream import Upstream, just
-
-log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 SKEWS_KEPT = 15
-KEEP_ON_DEMAND = 200
-"""Closed candles of a series that a client has started; older ones are fetched from the exchange when asked for."""
 EXCHANGE_HALTED = "the exchange is halted: it trades none of its pairs"
 
 
@@ -96,36 +91,48 @@ class ExchangeFeed:
         self.policy = policy
         self.recorder = recorder
         self.on_change = on_change
-        self.sockets: list[StreamSocket] = []
-        self.wanted: set[str] = set()
-        self.always: set[str] = set()
         self.followed: dict[str, Key] = {}
         """Each series that is followed, by the name of its stream."""
-        self.keys: dict[str, Key] = {}
-        """Each series that is followed, by its topic; also of a pair that is not listed any more."""
         self.awake = AwakeTime(clock)
         """The clock that measures silence."""
+        self.work = SlicedWork()
+        """The frames that have come, in their order; everything else that reaches the market comes after them."""
+        self.backfills: Backfills | None = None
+        self.last_prices = float("-inf")
+        self.ticker_skews_ms: deque[int] = deque(maxlen=SKEWS_KEPT)
+        """How far the stamps of the last ticker frames were ahead of our clock."""
+        self.pool = SocketPool(
+            self.venue,
+            stream_hosts,
+            clock,
+            rng,
+            self.work,
+            self._frame,
+            self._subscribed,
+            lambda stream, within_s: self.judge.is_lively(stream, within_s),
+            policy.socket,
+            on_change,
+            self._connection,
+        )
         self.judge = StreamJudge(
             self.venue,
-            self.sockets,
+            self.pool.sockets,
             self.followed,
             market.symbols,
             rest,
             self._get,
             clock,
             self.awake,
-            JudgePolicy(
-                policy.silence_s,
-                policy.watch_s,
-                policy.first_delay_s,
-            ),
+            JudgePolicy(policy.silence_s, policy.watch_s, policy.first_delay_s),
         )
-        self.work = SlicedWork()
-        """The frames that have come, in their order; everything else that reaches the market comes after them."""
-        self.group: asyncio.TaskGroup | None = None
-        self.backfills: Backfills | None = None
-        self.tickers_failed = False
-        self.last_prices = float("-inf")
+        self.candles = WantedCandles(
+            market,
+            policy.candle_bases,
+            policy.candle_intervals,
+            self._begin_series,
+            self._end_series,
+            self.work.finish,
+        )
         self.pairs = PairList(
             market,
             rest,
@@ -142,46 +149,45 @@ class ExchangeFeed:
                 policy.longest_delay_s,
             ),
             pairs_file,
-            self._want_all,
+            self.candles.want_all,
             on_change,
         )
-        self.warned: set[str] = set()
-        self.ticker_skews_ms: deque[int] = deque(maxlen=SKEWS_KEPT)
-        """How far the stamps of the last ticker frames were ahead of our clock."""
+        self.polls = PricePoll(
+            market,
+            rest,
+            self._ask,
+            self._stream_delivers,
+            self._record,
+            self.judge.polled,
+            on_change,
+            self.work,
+            clock,
+            rng,
+            policy.first_delay_s,
+            policy.poll_s,
+        )
+
+    @property
+    def sockets(self) -> Sequence[StreamSocket]:
+        """The sockets of the streams; the first one brings the tickers."""
+        return self.pool.sockets
 
     # --- what is wanted ---
 
     def want(self, topic: str) -> None:
         """Bring the candles of this topic; before the pairs are known the topic is remembered."""
-        base = topics.base_of(topic)
-        if base is None:
-            return
-        self.wanted.add(topic)
-        pair = self.symbols.by_base.get(base)
-        if pair is None:
-            if self.symbols.known:
-                self.wanted.discard(topic)
-                self._unfollow(topic)
-                self.market.sink.refuse(topic, f"no market for symbol {base!r}")
-            return
-        if not pair.trading:
-            self.market.sink.stale(topic, HALTED)
-        candle = topics.candle_topic(topic)
-        if candle is None:
-            self.wanted.discard(topic)  # prices of every pair come anyway
-        elif candle.interval not in self.venue.intervals:
-            self.wanted.discard(topic)
-            self.market.sink.refuse(topic, f"{self.name} has no candles of {candle.interval}")
-        else:
-            self._follow(topic, (pair.symbol, candle.interval))
+        self.candles.want(topic)
 
-    def _follow(self, topic: str, key: Key) -> None:
-        self.work.finish()
-        if self.keys.get(topic, key) != key:
-            self._unfollow(topic)  # another pair serves this base now
-        self.keys[topic] = key
-        is_new = key not in self.market.series
-        self.market.follow(key, KEEP if topic in self.always else KEEP_ON_DEMAND)
+    def starts(self, topic: str) -> bool:
+        """Return whether bringing this topic starts a stream: one of candles that the settings do not name."""
+        return self.candles.starts(topic)
+
+    def drop(self, topic: str) -> bool:
+        """Stop candles that nobody listens to. Returns False for a topic that goes on: prices, and set candles."""
+        return self.candles.drop(topic)
+
+    def _begin_series(self, key: Key, is_new: bool) -> None:
+        """Bring a series by its stream, or by REST alone if the exchange has no stream of it."""
         stream = self.venue.streams.candle_stream(*key)
         if stream is None:
             if is_new and self.backfills is not None:
@@ -191,36 +197,11 @@ class ExchangeFeed:
         if is_new and self.recorder is not None:
             # Recorded now and not when the exchange confirms it: frames may come before that, and count from here on.
             self.recorder.subscribed([stream], self.clock.wall_ms())
-        if self.group is not None:
-            socket = self._socket_for(stream)
-            socket.want(stream)
-            if is_new and stream in socket.active:
-                self._subscribed({stream})  # dropped a moment ago, and not unsubscribed from yet
+        socket = self.pool.want(stream)
+        if is_new and socket is not None and stream in socket.active:
+            self._subscribed({stream})  # dropped a moment ago, and not unsubscribed from yet
 
-    def starts(self, topic: str) -> bool:
-        """Return whether bringing this topic starts a stream: one of candles that the settings do not name."""
-        candle = topics.candle_topic(topic)
-        if candle is None:
-            return False
-        return candle.base not in self.policy.candle_bases or candle.interval not in self.policy.candle_intervals
-
-    def drop(self, topic: str) -> bool:
-        """Stop candles that nobody listens to. Returns False for a topic that goes on: prices, and set candles."""
-        candle = topics.candle_topic(topic)
-        if topic not in self.always:
-            self.wanted.discard(topic)
-        if candle is None or topic in self.always:
-            return False
-        self._unfollow(topic)
-        return True
-
-    def _unfollow(self, topic: str) -> None:
-        """End the stream and the series of a topic; nothing where it is not followed."""
-        key = self.keys.pop(topic, None)
-        if key is None:
-            return
-        self.work.finish()
-        self.market.unfollow(key)
+    def _end_series(self, key: Key) -> None:
         stream = self.venue.streams.candle_stream(*key)
         if stream is None:
             return
@@ -228,53 +209,15 @@ class ExchangeFeed:
         self.judge.watchdog.forget(stream)
         if self.recorder is not None:
             self.recorder.dropped(stream, self.clock.wall_ms())
-        for socket in self.sockets:
-            socket.drop(stream)
-
-    def _topic_of(self, key: Key) -> str | None:
-        """Return the topic of a series; None for a pair that is not listed."""
-        pair = self.symbols.listed.get(key[0])
-        return topics.ohlcv(pair.base, key[1]) if pair is not None else None
-
-    def _socket_for(self, stream: str) -> StreamSocket:
-        for socket in self.sockets:
-            if stream in socket.wanted:
-                return socket
-        for socket in self.sockets:
-            if len(socket.wanted | socket.active) < self.venue.streams.streams_per_connection:
-                return socket
-        return self._open_socket()
-
-    def _open_socket(self) -> StreamSocket:
-        name = f"{self.name}-{len(self.sockets) + 1}"
-        socket = StreamSocket(
-            name,
-            self.venue,
-            self.stream_hosts,
-            self.clock,
-            self.rng,
-            self.work,
-            self._frame,
-            self._subscribed,
-            self.judge.is_lively,
-            self.policy.socket,
-            self.on_change,
-            lambda host, cause: self._connection(name, host, cause),
-        )
-        self.sockets.append(socket)
-        if self.group is not None:
-            self.group.create_task(socket.run(), name=socket.name)
-        return socket
+        self.pool.drop(stream)
 
     # --- running ---
 
     async def run(self) -> None:
         """Learn the pairs and stream, with REST to fill in. Failures of the exchange are handled, and never raised."""
-        self.sockets.clear()
         self.judge.begin()
-        self.work = SlicedWork()
         async with asyncio.TaskGroup() as group:
-            self.group = group
+            self.pool.begin(group)
             self.backfills = Backfills(
                 self.market,
                 self.rest,
@@ -286,14 +229,14 @@ class ExchangeFeed:
                 self.policy.backfill,
                 self.recorder,
                 group,
-                lambda key: self._topic_of(key) in self.always,
+                self.candles.is_configured,
             )
             try:
                 group.create_task(self.work.run(), name=f"{self.name}:frames")
-                self._open_socket().want(self.venue.streams.all_tickers)
+                self.pool.want(self.venue.streams.all_tickers)
                 await self.pairs.first()
-                self._want_all()
-                group.create_task(self._poll_prices(), name=f"{self.name}:prices")
+                self.candles.want_all()
+                group.create_task(self.polls.run(), name=f"{self.name}:prices")
                 group.create_task(self.pairs.refresh(), name=f"{self.name}:pairs")
                 group.create_task(self.backfills.mend(), name=f"{self.name}:holes")
                 group.create_task(self.judge.watch(), name=f"{self.name}:watch")
@@ -301,65 +244,8 @@ class ExchangeFeed:
                 await asyncio.Event().wait()  # the sockets run until cancelled
             finally:
                 self.work.finish()
-                self.group = self.backfills = None
-
-    def _want_all(self) -> None:
-        """Want what the settings name and what clients asked for. A name that the exchange lacks is logged once."""
-        before = self.always
-        listed = [base for base in self.policy.candle_bases if base in self.symbols.by_base]
-        self.always = {topics.ohlcv(base, interval) for base in listed for interval in self.policy.candle_intervals}
-        for base in set(self.policy.candle_bases) - set(listed) - self.warned:
-            log.warning("candles_unlisted", extra={"symbol": base})
-        self.warned = set(self.policy.candle_bases) - set(listed)
-        for topic in sorted(self.always | self.wanted | (before - self.always)):
-            self.want(topic)
-
-    def _is_silent(self) -> bool:
-        """Return whether a connection to the exchange is open and brings no tickers."""
-        return bool(self.sockets) and self.sockets[0].link is not None and not self._stream_delivers()
-
-    # --- prices by REST while no stream delivers ---
-
-    async def _poll_prices(self) -> None:
-        """Ask for all prices once, as the stream has only pairs that move, and then whenever the stream is silent."""
-        backoff = Backoff(self.policy.first_delay_s, self.policy.poll_s, self.rng)
-        asked = False
-        while True:
-            if asked and self._stream_delivers():
-                await self.clock.sleep(min(5.0, self.policy.poll_s))
-                continue
-            try:
-                response, rows = await self._ask(self.venue.rest.all_prices())
-            except ProviderError as error:
-                log_failure(self.rest, "tickers", error)
-                self.tickers_failed = True
-                self.on_change()
-                await self.clock.sleep(max(backoff.next_delay_s(), self.rest.back_in_s()))
-                continue
-            backoff.reset()
-            asked = True
-            self.tickers_failed = False
-            self.work.put(self._polled(response, rows.good))
-            self.judge.polled(rows.good)
-            await self.clock.sleep(self.policy.poll_s)
-
-    def _polled(self, response: HttpResponse, prices: Sequence[Price]) -> Work:
-        """Take the prices of all pairs, some at a time. A price that the stream has brought meanwhile stays."""
-        self._record(self.venue.rest.prices(()), response)
-        for start in range(0, len(prices), SLICE_ROWS):
-            if start:
-                yield
-            # Rows that could not be read have been counted by the account.
-            self.market.tickers(Rows(list(prices[start : start + SLICE_ROWS])), response.received_ms)
-
-    def prices_fail(self) -> bool:
-        """Return whether neither stream nor REST gives prices, so that another source must."""
-        return (self.tickers_failed or self.pairs.failed or self.symbols.halted) and not self._stream_delivers()
-
-    def _stream_delivers(self) -> bool:
-        socket = self.sockets[0] if self.sockets else None
-        quiet_s = self.awake.now() - self.last_prices
-        return socket is not None and socket.link is not None and quiet_s < self.policy.silence_s / 2
+                self.pool.end()
+                self.backfills = None
 
     # --- what the streams bring ---
 
@@ -406,21 +292,34 @@ class ExchangeFeed:
         if self.judge.heard_prices(prices, event_ms):
             self.last_prices = self.awake.now()
 
+    def _is_connected(self) -> bool:
+        """Return whether the socket of the tickers has a connection."""
+        socket = self.pool.first
+        return socket is not None and socket.link is not None
+
+    def _stream_delivers(self) -> bool:
+        """Return whether the stream has brought new prices lately."""
+        return self._is_connected() and self.awake.now() - self.last_prices < self.policy.silence_s / 2
+
+    def _is_silent(self) -> bool:
+        """Return whether a connection to the exchange is open and brings no tickers."""
+        return self._is_connected() and not self._stream_delivers()
+
     # --- reports ---
+
+    def prices_fail(self) -> bool:
+        """Return whether neither stream nor REST gives prices, so that another source must."""
+        return (self.polls.failed or self.pairs.failed or self.symbols.halted) and not self._stream_delivers()
 
     def readiness(self) -> dict[str, str | None]:
         """Return for each category what it had first: a value, a known failure, or None for neither yet."""
-        streaming, known = self._stream_delivers(), self.symbols.known
-        errors = [*self.rest.errors(), *self.stream_hosts.errors()]
-        failure = "; ".join(errors) if errors and (self.pairs.failed or self.tickers_failed or not known) else None
         if self.symbols.halted:
             return {"price": EXCHANGE_HALTED, "ohlcv": EXCHANGE_HALTED}
-        # Only what the settings name: clients may start candles at any time, and those wait for their turn.
-        configured = [self.market.series.get(key) for topic, key in self.keys.items() if topic in self.always]
-        begun = known and all(series is not None and series.begun for series in configured)
+        errors, known = self._errors(), self.symbols.known
+        failure = "; ".join(errors) if errors and (self.pairs.failed or self.polls.failed or not known) else None
         return {
-            "price": "value" if self.market.prices or streaming else failure,
-            "ohlcv": "value" if begun and bool(self.sockets) else failure,
+            "price": "value" if self.market.prices or self._stream_delivers() else failure,
+            "ohlcv": "value" if known and self.sockets and self.candles.have_begun() else failure,
         }
 
     def report(self) -> dict[str, object]:
@@ -430,7 +329,7 @@ class ExchangeFeed:
             state = "halted"
         elif self._stream_delivers():
             state = "live"
-        elif self.market.prices and not self.tickers_failed:
+        elif self.market.prices and not self.polls.failed:
             state = "polling"
         else:
             state = next((name for name in ("connecting", "waiting", "live") if name in states), "starting")
@@ -443,7 +342,7 @@ class ExchangeFeed:
             "pair_states": self.symbols.states(),
             "dropped_ticks": dict(self.market.dropped),
             "candle_series": len(self.market.series),
-            "candle_series_on_demand": len(self.keys.keys() - self.always),
+            "candle_series_on_demand": self.candles.on_demand,
             "close_delay_ms": {
                 interval: _quantiles(delays) for interval, delays in sorted(self.market.close_delays_ms.items())
             },
@@ -457,7 +356,11 @@ class ExchangeFeed:
             "rejected": dict(self.market.rejected),
         }
 
-    # --- plumbing ---
+    def _errors(self) -> list[str]:
+        """Return what each host of REST and of the streams had last."""
+        return [*self.rest.errors(), *self.stream_hosts.errors()]
+
+    # --- asking ---
 
     def _exchange_ms(self) -> int:
         """Return what the exchange's clock shows now, as far as is known: never less than its newest event."""

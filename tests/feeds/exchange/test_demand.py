@@ -160,8 +160,8 @@ def sizes(context: Context) -> dict[str, int]:
         **context.hub.sizes(),
         "started": len(demand.started),
         "accounts": len(demand.by_account),
-        "wanted": len(feed.wanted),
-        "followed": len(feed.keys),
+        "wanted": len(feed.candles.wanted),
+        "followed": len(feed.candles.keys),
         "series": len(context.exchange.series),
         "addresses": len(context.clients.by_address),
     }
