@@ -39,10 +39,9 @@ export function mountProviders(client, truth, status) {
 
   function summaryOf(known) {
     if (!known.length) return "none reported";
-    const count = (...states) => known.filter(({ state }) => states.includes(state)).length;
-    const off = count("disabled");
-    const active = count("active");
-    return [`${active} of ${known.length - off} active`, off && `${off} disabled`].filter(Boolean).join(", ");
+    const count = (state) => known.filter((provider) => stateOf(provider) === state).length;
+    const [active, idle, off] = [count("active"), count("not_asked"), count("disabled")];
+    return [`${active} of ${known.length - off} active`, idle && `${idle} not asked`, off && `${off} disabled`].filter(Boolean).join(", ");
   }
 
   function writeProvider(provider) {

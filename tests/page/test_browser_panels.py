@@ -376,7 +376,7 @@ async def test_the_provider_panel_shows_health_pools_and_disagreements(stage: St
         provider("coingecko_pro", "disabled", **off),
     ]
     stage.publish("status", report | {"providers": well, "disagreements": []}, "stream_server")
-    await expect(page.locator("#providers .summary")).to_have_text("2 of 2 active, 1 disabled")
+    await expect(page.locator("#providers .summary")).to_have_text("1 of 2 active, 1 not asked, 1 disabled")
     await expect(rows.nth(1).locator("td.state")).to_have_text("not asked")
     await expect(page.locator(".disagreements")).to_have_text("None: sources agree.")
 
