@@ -286,7 +286,6 @@ def test_the_close_codes_are_those_of_the_contract_and_say_whether_to_come_back(
         1011: True,
         4001: True,
         4008: True,
-        4010: True,
         4012: True,
         4013: True,
         4500: False,

@@ -20,7 +20,6 @@ class Closing:
 FAULT = Closing(1011, "a fault of ours; the client can resume from its last id")
 SHUTTING_DOWN = Closing(4001, "the server is shutting down")
 TOO_SLOW = Closing(4008, "the client does not read fast enough; it can resume from its last id")
-STATE_LOST = Closing(4010, "the server lost its state; reconnect for a new snapshot")
 NO_PONG = Closing(4012, "no pong came back in time")
 TOO_MANY_REQUESTS = Closing(4013, "too many requests or streams now; come back later")
 UNAUTHORISED = Closing(4500, "not authorised, or the token's time is over")
@@ -32,7 +31,6 @@ CLOSINGS = (
     FAULT,
     SHUTTING_DOWN,
     TOO_SLOW,
-    STATE_LOST,
     NO_PONG,
     TOO_MANY_REQUESTS,
     UNAUTHORISED,
