@@ -1,7 +1,7 @@
-"""Whose request it is, by address, and how much one address may ask.
+"""Find the address that a request comes from, and count what each address asks and holds.
 
-`X-Forwarded-For` is believed from right to left, and only as long as the hop that wrote it is one of
-`TRUSTED_PROXIES`: what stands further left anybody can write.
+`X-Forwarded-For` is read from right to left, as long as the hop that wrote an entry is one of `TRUSTED_PROXIES`.
+Anybody can write what stands further left.
 """
 
 import ipaddress
@@ -18,9 +18,9 @@ from stream_server.wire.refusals import Refusal
 
 CONNECTIONS_PER_IP = 256
 REST_RATE_PER_S = 50.0
-"""What one address may have and ask where the settings do not say: many visitors behind one router, or a dashboard."""
+"""The limits of one address if the settings do not set any: enough for many visitors behind one router."""
 SLACK = 8
-"""Connections of an address above its limit that are listened to, so that each is refused in a way that it can read."""
+"""Connections of an address above its limit that we still read from, so that each gets a refusal it understands."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -28,11 +28,11 @@ BUCKETS_KEPT = 10_000
 BURST_S = 2.0
 """An address that was quiet may ask for this many seconds' worth at once."""
 ADDRESS = web.RequestKey("address", str)
-"""The address that limits count a request by."""
+"""The address that limits count a request by; the guard sets it."""
 LOOPBACK_NETWORK = "::/64"
-"""How `::1` is counted."""
+"""The address that `::1` is counted as."""
 IPV6_PREFIX = 64
-"""One subscriber has a whole network of this size."""
+"""Bits of an IPv6 address that count. One subscriber has the whole network behind them."""
 
 
 NEAR = tuple(
@@ -42,12 +42,12 @@ NEAR = tuple(
         *("::1/128", "fc00::/7", "fe80::/10"),
     )
 )
-"""This machine and private networks. What comes from there may be a proxy that nobody has named, with everybody behind
-it: limits that nobody has set do not count it."""
+"""This machine and private networks. A peer there may be a proxy that no setting names, with every client behind it, so
+default limits do not count it."""
 
 
 def scheme_of(peer: str, forwarded: Sequence[str], trusted: Sequence[Network]) -> str:
-    """Return the scheme that a page was asked for by: `X-Forwarded-Proto` of a trusted proxy, else that of ours."""
+    """Return the scheme of the URL of a page: `X-Forwarded-Proto` of a trusted proxy, or else `http`."""
     nearest = read_address(peer)
     if nearest is None or not forwarded or not any(nearest in network for network in trusted):
         return "http"
@@ -55,28 +55,29 @@ def scheme_of(peer: str, forwarded: Sequence[str], trusted: Sequence[Network]) -
 
 
 def is_exempt(peer: str, address: str, trusted: Sequence[Network]) -> bool:
-    """Return whether the limits that nobody has set leave out a connection from `peer` that asks for `address`."""
+    """Return whether default limits do not count a connection from `peer` whose client has this `address`."""
     nearest = read_address(peer)
     if nearest is None:
-        return True  # no address, as of a Unix socket
+        return True  # a Unix socket has no address
     return _counted(nearest, peer) == address and any(nearest in network for network in (*NEAR, *trusted))
 
 
 @dataclass(slots=True)
 class Connections:
-    """Every connection from its acceptance on, by the address at its other end; `most` of one, 0 for no limit."""
+    """Count connections by the address at their other end, from their acceptance on."""
 
     most: int
+    """Connections of one address; 0 for no limit."""
     trusted: Sequence[Network]
     spares_near: bool
-    """Whether private networks have no limit, as where nobody has set one."""
+    """Whether private networks have no limit, which is so if the settings do not set one."""
     by_peer: Counter[str] = field(default_factory=Counter)
     refused: int = 0
 
     def enter(self, peername: object) -> str:
-        """Count a connection in; returns what `leave` wants to know of it, empty if it is not counted.
+        """Count a connection in. Return what `leave` needs; an empty text if the connection is not counted.
 
-        A trusted proxy brings many clients.
+        A trusted proxy is not counted, because it brings many clients.
         """
         peer = str(peername[0]) if isinstance(peername, tuple) else ""
         found = read_address(peer)
@@ -88,11 +89,11 @@ class Connections:
         return key
 
     def excess(self, key: str) -> int:
-        """Return by how many an address is above its limit."""
+        """Return how many connections an address has above its limit."""
         return max(0, self.by_peer[key] - self.most) if key else 0
 
     def leave(self, key: str) -> None:
-        """Count a connection out."""
+        """Count a connection out; `key` is what `enter` returned."""
         if key:
             self.by_peer[key] -= 1
             if not self.by_peer[key]:
@@ -100,7 +101,7 @@ class Connections:
 
 
 def address_of(peer: str, forwarded: Sequence[str], trusted: Sequence[Network]) -> str:
-    """The address that limits count by. `forwarded` are the `X-Forwarded-For` headers in order."""
+    """Return the address that limits count by. `forwarded` are the `X-Forwarded-For` headers in order."""
     nearest = read_address(peer)
     if nearest is None or not trusted:
         return _counted(nearest, peer)
@@ -114,7 +115,7 @@ def address_of(peer: str, forwarded: Sequence[str], trusted: Sequence[Network]) 
 
 
 def read_address(text: str) -> Address | None:
-    """An IP address, with or without port and brackets; None for anything else."""
+    """Parse an IP address with or without port and brackets; return None for anything else."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
@@ -143,26 +144,27 @@ def _counted(address: Address | None, otherwise: str) -> str:
 
 @dataclass(slots=True)
 class RequestRates:
-    """A token bucket for each address that has asked lately; `per_s` requests a second, 0 for no limit."""
+    """Limit the requests of each address by a token bucket; forget the addresses that have been quiet longest."""
 
     per_s: float
+    """Requests a second; 0 for no limit."""
     clock: Clock
     burst_s: float = BURST_S
     what: str = "requests"
-    """What is counted, in the words of a refusal."""
+    """What is counted, as a refusal names it."""
     buckets: dict[str, TokenBucket] = field(default_factory=dict)
     refused: int = 0
 
     def check(self, address: str, cost: int = 1) -> None:
-        """Count a request, or one that costs as much as several.
+        """Count a request, which may cost as much as several. An empty address has no limit.
 
-        Raises Refusal 429 when this address asks too often; an empty one has no limit.
+        Raises: Refusal 429 if this address asks too often.
         """
         if not self.per_s or not address:
             return
         burst = max(1.0, self.burst_s * self.per_s)
         bucket = self.buckets.pop(address, None) or TokenBucket(self.per_s, burst, self.clock)
-        self.buckets[address] = bucket  # the last one now: who has long been silent is forgotten first
+        self.buckets[address] = bucket  # now the last one: the first ones are forgotten first
         if len(self.buckets) > BUCKETS_KEPT:
             del self.buckets[next(iter(self.buckets))]
         if not bucket.take(min(cost, burst)):
@@ -173,13 +175,13 @@ class RequestRates:
             raise Refusal("rate_limited", message, 429, retry_after_s=wait_s, headers=headers)
 
     def exhausted(self, address: str) -> bool:
-        """Whether `check` would refuse this address now; counts nothing."""
+        """Return whether `check` would refuse this address now, without counting a request."""
         bucket = self.buckets.get(address)
         return bucket is not None and bucket.wait_s() > 0
 
 
 def rate_headers(policy: str, limit: float, reset_s: float, of_what: str) -> dict[str, str]:
-    """What a refusal tells of the limit that was met. `of_what` is the policy's window or unit.
+    """Return the headers that describe the limit behind a refusal. `of_what` is the window or unit of the policy.
 
     Source: draft-ietf-httpapi-ratelimit-headers-10 for the first two, and -06 for those that more clients read.
     """

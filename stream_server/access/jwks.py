@@ -1,6 +1,6 @@
-"""Which public key a JSON Web Token was signed with: the keys of a JWKS file, read again when it changes.
+"""Find the public key that a JSON Web Token was signed with, in a JWKS file that is read again when it changes.
 
-A key serves one algorithm, the one it was made for, whatever a token says of itself.
+A key serves one algorithm, the one it was made for, whatever a token says about itself.
 """
 
 import logging
@@ -22,7 +22,7 @@ Keys = Mapping[tuple[str, str | None], jwt.PyJWK]
 
 
 def read_keys(path: Path) -> Keys:
-    """The keys of a JWKS file that can check signatures.
+    """Return the keys of a JWKS file that can check signatures.
 
     Keys for encryption, of other algorithms or too short ones are left out. Source: RFC 7517, RFC 7518, RFC 8037.
     Raises: ValueError that says what would be right.
@@ -55,7 +55,7 @@ def _read_key(entry: object) -> jwt.PyJWK | None:
     try:
         key = jwt.PyJWK(entry)
         too_short = key.Algorithm.check_key_length(key.Algorithm.prepare_key(key.key))
-    except (jwt.PyJWTError, ValueError, TypeError, AttributeError):  # the library trusts the types in a file
+    except (jwt.PyJWTError, ValueError, TypeError, AttributeError):  # the library does not check the types in a file
         return None
     return None if too_short or key.algorithm_name not in ALGORITHMS else key
 
@@ -65,7 +65,10 @@ Stamp = tuple[int, int, int]
 
 @dataclass(slots=True)
 class KeyFile:
-    """The keys of a file as it is now. Raises ValueError if it cannot be read at first; later the last ones stay."""
+    """Hold the keys of a file as it is now. If it cannot be read, the last ones stay.
+
+    Raises: ValueError if it cannot be read the first time.
+    """
 
     path: Path
     keys: Keys = field(init=False)
@@ -76,7 +79,7 @@ class KeyFile:
         self.keys = read_keys(self.path)
 
     def key_for(self, algorithm: str, kid: str | None) -> jwt.PyJWK | None:
-        """The key of this id; without one the only key of its algorithm."""
+        """Return the key with this id; without an id the only key for the algorithm."""
         self._read_if_changed()
         if kid is not None:
             return self.keys.get((algorithm, kid))
@@ -91,7 +94,7 @@ class KeyFile:
         try:
             self.keys = read_keys(self.path)
         except ValueError as error:
-            # Perhaps half written: who reads now shall not be sent away for it.
+            # The file may be half written. Its owner is writing new keys, and the old ones are still good.
             log.warning("jwks_unreadable", extra={"file": str(self.path), "cause": str(error)})
         else:
             log.info("jwks_read", extra={"file": str(self.path), "keys": len(self.keys)})

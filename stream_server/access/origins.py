@@ -1,4 +1,4 @@
-"""Origins of pages: one spelling for each, and which of them a list allows. Source: RFC 6454."""
+"""Give each origin of a page one spelling, and decide which origins a list allows. Source: RFC 6454."""
 
 import re
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def canonical(text: str) -> str:
 
 
 def read_allowed(text: str) -> str:
-    """Return an entry of a list in its one spelling: `*`, an origin, or `https://*.example.org` for every subdomain.
+    """Return an entry of a list in canonical spelling: `*`, an origin, or `https://*.example.org` for all subdomains.
 
     Raises: ValueError that says what would be right.
     """
@@ -43,7 +43,7 @@ def read_allowed(text: str) -> str:
 
 
 def is_allowed(origin: str, allowed: Sequence[str]) -> bool:
-    """Return whether one of the entries, other than `*`, means this origin."""
+    """Return whether an entry other than `*` matches this origin."""
     try:
         origin = canonical(origin)
     except ValueError:
@@ -52,7 +52,7 @@ def is_allowed(origin: str, allowed: Sequence[str]) -> bool:
 
 
 def is_same(origin: str, scheme: str, host: str) -> bool:
-    """Return whether a page of this origin is one that was asked for by `host` (as of the header) over `scheme`."""
+    """Return whether an origin is our own: `host` is the Host header of the request, `scheme` that of its URL."""
     try:
         return canonical(origin) == canonical(f"{scheme}://{host}")
     except ValueError:

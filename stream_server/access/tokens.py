@@ -1,4 +1,4 @@
-"""Who may read what: named tokens, JSON Web Tokens and one-use tickets. Knows no socket and no HTTP.
+"""Decide what a caller may read, by named tokens, JSON Web Tokens and one-use tickets. Does no I/O.
 
 Open to everyone unless `AUTH_TOKENS`, `AUTH_JWT_SECRET` or `AUTH_JWKS_FILE` is set. A token itself is never kept: named
 tokens are held as SHA-256 digests, and what leaves this module is a name.
@@ -22,44 +22,44 @@ from stream_server.wire.refusals import Refusal
 
 TICKET_S = 30
 LEEWAY_S = 10
-"""How far the clock of who issued a JWT may be from ours."""
+"""How far the clock of the issuer of a JWT may be from ours."""
 MAX_TOKEN_CHARS = 4096
 USED_KEPT = 100_000
 REALM = {"WWW-Authenticate": 'Bearer realm="stream-server"'}
 
-# The library looks at its own clock; ours is given.
+# We check the times ourselves: the library would use the system clock instead of ours.
 _UNTIMED: jwt.types.Options = {"verify_exp": False, "verify_nbf": False, "verify_iat": False}
 
 
 LATEST_S = 10**12
-"""Of a time in a token, in Unix seconds. What lies beyond is a mistake, such as milliseconds."""
+"""The latest time in a token, in Unix seconds. A later one is a mistake, such as milliseconds."""
 _PATTERN = re.compile(r"(?:(?:\*|[^\s.*>]+)(?:\.(?:\*|[^\s.*>]+))*(?:\.>)?|>)")
-"""Parts between dots: `*` is a whole one, and `>` the last."""
+"""Parts with dots between them. `*` is a whole part, and `>` is the last one."""
 
 
 class TokenError(ValueError):
-    """A token that is not ours, has been tampered with, or whose time is over. The text never holds any of it."""
+    """A token that we do not accept. The message never contains any part of the token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a caller may read: patterns of topics, until a time in Unix seconds (None: for ever)."""
+    """What a caller may read: patterns of topics, until a time in Unix seconds (None: without end)."""
 
     name: str
     topics: tuple[str, ...] = (">",)
     expires_at_s: float | None = None
 
     def allow(self, selector: str) -> bool:
-        """Whether every topic that a topic or pattern can mean may be read."""
+        """Return whether the caller may read every topic that a topic or pattern matches."""
         return any(covers(pattern, selector) for pattern in self.topics)
 
     def meets(self, prefix: str) -> bool:
-        """Whether any topic that begins with these parts may be read."""
+        """Return whether the caller may read any topic that begins with these parts."""
         return any(_meets(pattern.split("."), prefix.split(".")) for pattern in self.topics)
 
     @property
     def everything(self) -> bool:
-        """Whether nothing is withheld."""
+        """Return whether the caller may read every topic."""
         return ">" in self.topics
 
 
@@ -67,7 +67,7 @@ ANYONE = Claims("anyone")
 
 
 def covers(pattern: str, selector: str) -> bool:
-    """Whether a pattern means all that a topic or another pattern can mean."""
+    """Return whether a pattern matches every topic that a topic or another pattern matches."""
     wanted, words = words_of(pattern), words_of(selector)
     for place, want in enumerate(wanted):
         if place >= len(words):
@@ -89,17 +89,17 @@ def _meets(wanted: Sequence[str], words: Sequence[str]) -> bool:
 
 
 def digest_of(token: str) -> bytes:
-    """What is kept of a named token."""
+    """Return the digest by which a named token is recognised."""
     return hashlib.sha256(token.encode()).digest()
 
 
 @dataclass(slots=True)
 class Access:
-    """Reads what a caller shows. `tokens` gives the digest of each named token.
+    """Read the credentials of callers. `tokens` holds the digest of each named token.
 
     A JWT is signed with `jwt_secret` or a key of `jwt_keys`, and names one of `audiences` and of `issuers` if there are
-    any. Tickets are signed, with a key made from `jwt_secret` where there is one, so that every instance with the same
-    secret takes them; that one was used before is known only to the instance that took it.
+    any. If there is a `jwt_secret`, the key that signs tickets is made from it, so that every instance with the same
+    secret accepts them. Only the instance that accepted a ticket knows that it is spent.
     """
 
     tokens: Mapping[str, bytes]
@@ -109,18 +109,18 @@ class Access:
     audiences: Sequence[str] | None = None
     issuers: Sequence[str] | None = None
     takes_endless: bool = False
-    """Whether a JWT may lack `exp`: it cannot be called back."""
+    """Whether a JWT may have no `exp`. Such a token is valid as long as its key is."""
     ticket_key: bytes = field(init=False)
     used: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # Not from the named tokens: whoever holds a ticket could then try out at home which weak ones made its key.
+        # The named tokens are not used: somebody with a ticket could find out by trial which weak ones made its key.
         root = self.jwt_secret.encode() if self.jwt_secret is not None else secrets.token_bytes(32)
         self.ticket_key = hmac.digest(root, b"stream-server ticket", "sha256")
 
     @property
     def is_open(self) -> bool:
-        """Whether everybody may read everything."""
+        """Return whether everybody may read everything."""
         return not self.tokens and not self._takes_jwts
 
     @property
@@ -128,7 +128,10 @@ class Access:
         return self.jwt_secret is not None or self.jwt_keys is not None
 
     def claims_of(self, authorization: str | None, ticket: str | None = None) -> Claims:
-        """Who shows this `Authorization` header or ticket. Raises Refusal 401; a ticket is spent by asking."""
+        """Return the claims behind an `Authorization` header or a ticket, which is spent by that.
+
+        Raises: Refusal 401 if neither is good.
+        """
         if self.is_open:
             return ANYONE
         try:
@@ -144,11 +147,11 @@ class Access:
         raise Refusal("unauthorised", "a token is needed: Authorization: Bearer <token>", 401, headers=REALM)
 
     def left_s(self, claims: Claims) -> float | None:
-        """How long these claims still hold; None for ever."""
+        """Return how many seconds these claims are still valid; None if that does not end."""
         return None if claims.expires_at_s is None else claims.expires_at_s + LEEWAY_S - self.clock.wall_ms() / 1000
 
     def issue_ticket(self, claims: Claims) -> str:
-        """A ticket with the rights of these claims, good once within `TICKET_S`."""
+        """Return a ticket with the rights of these claims. It is good once, within `TICKET_S`."""
         expires_at_s = self.clock.wall_ms() / 1000 + TICKET_S
         body: dict[str, object] = {
             "sub": claims.name,
@@ -163,7 +166,7 @@ class Access:
         if len(token) > MAX_TOKEN_CHARS or not token.isascii():
             raise TokenError("the token is not known")
         shown = digest_of(token)
-        # Every one is compared, so that the time tells nothing of which comes close.
+        # Every digest is compared, so that the time taken does not show which one comes close.
         names = [name for name, digest in self.tokens.items() if hmac.compare_digest(digest, shown)]
         if names:
             return Claims(names[0])
@@ -173,7 +176,7 @@ class Access:
             claims = self._verified(token)
         except jwt.PyJWTError as error:
             raise TokenError(_cause(error)) from None
-        # The library trusts the types of what it has decoded, and the depth of what it has not.
+        # The library checks neither the types in what it has decoded nor the depth of what it decodes.
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             if isinstance(error, TokenError):
                 raise
@@ -183,11 +186,14 @@ class Access:
         return _read(claims, self.clock.wall_ms() / 1000)
 
     def _verified(self, token: str) -> dict[str, object]:
-        """The claims of a JWT. Raises TokenError or PyJWTError unless it is signed with a key of ours, for us."""
+        """Return the claims of a JWT that is signed with a key of ours and meant for us.
+
+        Raises: TokenError, PyJWTError.
+        """
         header = jwt.get_unverified_header(token)
         algorithm = str(header.get("alg"))
         key: str | jwt.PyJWK | None = None
-        # A key never serves another algorithm than its own: else our public keys would be everybody's HMAC secrets.
+        # A key is used with its own algorithm alone. Otherwise anybody could use our public keys as HMAC secrets.
         if algorithm == "HS256":
             key = self.jwt_secret
         elif algorithm in jwks.ALGORITHMS and self.jwt_keys is not None:
@@ -197,7 +203,7 @@ class Access:
         claims: dict[str, object] = jwt.decode(
             token, key, algorithms=[algorithm], options=_UNTIMED, audience=self.audiences, issuer=self.issuers
         )
-        _audience(claims)  # the library takes an `aud` of null, 0 or [] for none
+        _audience(claims)  # the library treats an `aud` of null, 0 or [] as missing
         return claims
 
     def _spend(self, ticket: str) -> Claims:
@@ -217,7 +223,7 @@ class Access:
         return Claims(claims.name, claims.topics, until if isinstance(until, int | float) else None)
 
     def _remember(self, number: str, until_s: int, now_s: float) -> None:
-        """Tickets are spent about in the order of their ends, so the first ones are over first."""
+        """Remember that a ticket is spent, and forget two that have expired: the first ones expire first."""
         for spent, end_s in list(self.used.items())[:2]:
             if end_s < now_s or len(self.used) >= USED_KEPT:
                 del self.used[spent]
@@ -228,7 +234,7 @@ class Access:
 
 
 def _cause(error: jwt.PyJWTError) -> str:
-    """What is wrong with a JWT, without any of it."""
+    """Return what is wrong with a JWT, without any part of it."""
     match error:
         case jwt.MissingRequiredClaimError(claim=claim):
             return f"the token has no {claim}"
@@ -242,7 +248,7 @@ def _cause(error: jwt.PyJWTError) -> str:
 
 
 def _read(claims: Mapping[str, object], now_s: float) -> Claims:
-    """Return what the claims grant. Raises TokenError if one of them is not what it must be: nothing is guessed.
+    """Return what the claims grant. Raises TokenError if one of them is malformed: nothing is guessed.
 
     Source: RFC 7519, section 4.1; `topics` is ours.
     """
@@ -287,7 +293,7 @@ def _time(claims: Mapping[str, object], name: str) -> float | None:
     if name not in claims:
         return None
     value = claims[name]
-    # Compared before it is converted: a whole number may be too large for a float.
+    # The bounds come before the conversion: a whole number may be too large for a float.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= LATEST_S:
         raise TokenError(f"the token's {name} must be a time in Unix seconds")
     return float(value)

@@ -1,8 +1,8 @@
-"""aiohttp's end of a connection, where what it does by itself is not enough.
+"""Change what aiohttp does with a connection in two respects.
 
-What is no HTTP is refused in the same words as everything else: the envelope, and what keeps browsers in bounds.
-aiohttp answers such requests itself, before any handler or middleware, with a text that repeats them. And it parses the
-frames of a WebSocket as they come, all of them, also those that come after the client has been sent away.
+A request that is not HTTP gets our envelope and our headers. aiohttp would answer it before any handler or middleware,
+with a text that repeats the request. And the frames of a WebSocket are parsed a few at a time. aiohttp would parse all
+of them as they arrive, even after the client has been sent away.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ SHOWN_CHARS = 100
 
 
 HEAD_WITHIN_S = 15.0
-"""From its first byte to its last."""
+"""The time for the head of a request, from its first byte to its last."""
 BREACHES = {1002: b"\x83\x80\0\0\0\0", 1009: b"\x81\xff\x40" + bytes(7)}
-"""Frames for which aiohttp's parser ends a connection with these codes: a reserved opcode, and far too many bytes."""
+"""Frames that make aiohttp's parser end a connection with these codes: a reserved opcode, and far too many bytes."""
 
 
 class Metered(Inflow):
-    """The frames of a WebSocket on their way to aiohttp's parser, a few in a turn as in the light shell."""
+    """Pass the frames of a WebSocket to aiohttp's parser, a few in a turn as in the light shell."""
 
     __slots__ = ("close", "parser", "parts", "pipe", "session")
 
@@ -38,22 +38,22 @@ class Metered(Inflow):
         self, context: Context, transport: asyncio.Transport, parser: WebSocketReader, close: Callable[[], None]
     ) -> None:
         """`close` ends the connection for aiohttp."""
-        # Whether frames may be compressed is for the parser to say, which knows what was agreed on.
+        # The parser refuses compressed frames if compression was not agreed on.
         super().__init__(FrameHeads(MAX_MESSAGE_BYTES, deflate=True), transport, context.messages)
         self.parser = parser
         self.close = close
         self.pipe: SocketPipe | None = None
-        """Set when the handshake is over, as is the session."""
+        """Set when the handshake is over, like the session."""
         self.session: Session | None = None
         self.parts = 0
 
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
-        """Take what has come, in the words of a parser."""
+        """Take bytes that have arrived. This is the interface of a parser of aiohttp."""
         self.put(data)
         return False, b""
 
     def feed_eof(self) -> None:
-        """Nothing more will come."""
+        """Pass on that nothing more will arrive."""
         self.stop_listening()
         self.parser.feed_eof()
 
@@ -80,21 +80,21 @@ class Metered(Inflow):
 
 
 class Connection(web.RequestHandler):
-    """One connection of aiohttp's server."""
+    """Handle one connection of aiohttp's server."""
 
     __slots__ = ("context", "head_limit", "inflow", "peer")
 
     def __init__(self, context: Context, server: web.Server, peer: str, **options: Any) -> None:
-        """`peer` is what its place is counted by, `options` are those of aiohttp."""
+        """`peer` is the key that `Connections` counts the connection by, `options` are those of aiohttp."""
         super().__init__(server, **options)
         self.context = context
         self.peer = peer
         self.head_limit: asyncio.TimerHandle | None = None
         self.inflow: Metered | None = None
-        """The frames of a WebSocket, once it is one."""
+        """Set once the connection is a WebSocket."""
 
     def data_received(self, data: bytes) -> None:
-        """Give a head that has begun its time, apart from that of an idle connection and of a body."""
+        """Take bytes. The head of a request has a time limit of its own, unlike idle connections and bodies."""
         heads = self._request_count
         super().data_received(data)
         if self._request_count != heads or self._upgraded:
@@ -114,13 +114,13 @@ class Connection(web.RequestHandler):
             self.head_limit = None
 
     def set_parser(self, parser: WebSocketReader, data_received_cb: Callable[[], None] | None = None) -> None:
-        """Put our gate before the parser of a WebSocket."""
+        """Put our flow control before the parser of a WebSocket."""
         assert self.transport is not None  # noqa: S101 - aiohttp has just answered its handshake
         self.inflow = Metered(self.context, self.transport, parser, self.close)
         super().set_parser(cast(WebSocketReader, self.inflow), data_received_cb)
 
     def log_exception(self, *facts: Any, exc_info: BaseException | None = None, **more: Any) -> None:
-        """A body that cannot be read is a client's fault and was refused; what is left of it is nobody's."""
+        """Log a fault of ours. A body that cannot be read is the client's fault, and was refused."""
         if not isinstance(exc_info, web.RequestPayloadError):
             super().log_exception(*facts, exc_info=exc_info, **more)
 
@@ -131,12 +131,12 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """Refuse a request that cannot be read, or own up to a fault of ours that no handler has seen."""
+        """Refuse a request that cannot be read, or report a fault of ours that happened outside of a handler."""
         super().handle_error(request, status, exc, message)  # it logs, and raises if an answer has begun
         if status < 500:
-            # The first line says what is wrong, those after it where in the request.
+            # The first line says what is wrong, the others where in the request.
             said = (message or "").strip().partition("\n")[0].rstrip(":")[:SHOWN_CHARS]
-            refusal = Refusal("bad_request", f"this is no HTTP request: {said}", status)
+            refusal = Refusal("bad_request", f"this is not an HTTP request: {said}", status)
             self.context.refusals[MALFORMED] += 1
         else:
             refusal = Refusal("internal", "a fault of ours", status)

@@ -1,7 +1,7 @@
-"""The bodies of requests: which endpoint takes one, how large, how long it may take, and how much of all is held.
+"""Read the bodies of requests within limits of size and time, and within a budget for all of them together.
 
-A body is read as it was sent, never inflated, and only where an endpoint takes one. Elsewhere nothing of it is held
-but what aiohttp buffers of a connection.
+A body is read as it was sent, never inflated, and only if the endpoint takes one. Otherwise only the part is held that
+aiohttp buffers for each connection.
 """
 
 import asyncio
@@ -18,14 +18,14 @@ from stream_server.wire.refusals import Refusal
 BODY_WITHIN_S = 10.0
 BUSY_AGAIN_S = 2.0
 IN_FLIGHT_BYTES = 32 * 1024 * 1024
-"""Held of bodies that are still coming or being answered, of all clients together."""
+"""The most bytes held of bodies that are still arriving or being answered, for all clients together."""
 IN_FLIGHT_BYTES_OF_ADDRESS = IN_FLIGHT_BYTES // 4
 BODY = web.RequestKey("body", bytes)
 CLOSES = {"Connection": "close"}
 
 
 def check_body(request: web.BaseRequest, most_bytes: int | None) -> None:
-    """Refuse a body that need not be read to be refused; `most_bytes` is None where none is taken. Raises Refusal."""
+    """Refuse a body by its headers. `most_bytes` is None if the endpoint takes no body. Raises Refusal."""
     if is_body_behind_upgrade(request):
         message = "a request with an Upgrade header takes no body; send it without that header"
         raise Refusal("bad_request", message, headers=CLOSES)
@@ -44,28 +44,28 @@ def check_body(request: web.BaseRequest, most_bytes: int | None) -> None:
 
 
 def is_body_behind_upgrade(request: web.BaseRequest) -> bool:
-    """Whether aiohttp would take the body of this request for the next one: it is told of an upgrade to come."""
+    """Return whether aiohttp would read the body of this request as the next request, because of its Upgrade header."""
     upgrades = "Upgrade" in request.headers
     return upgrades and (request.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in request.headers)
 
 
 def too_big(most_bytes: int) -> Refusal:
-    """The refusal of a body over its limit."""
+    """Return the refusal of a body over its limit."""
     return Refusal("bad_request", f"the body has more than {most_bytes} bytes", 413, headers=CLOSES)
 
 
 @dataclass(slots=True)
 class Bodies:
-    """What is held of bodies now, in bytes."""
+    """Count the bytes of bodies that are held now."""
 
     held_bytes: int = 0
     by_address: Counter[str] = field(default_factory=Counter)
 
     @asynccontextmanager
     async def reading(self, request: web.Request, address: str, most_bytes: int) -> AsyncIterator[None]:
-        """Read the whole body into `request[BODY]`, and count it until the request has been answered. Raises Refusal.
+        """Read the whole body into `request[BODY]`, and count it until the request is answered. Raises Refusal.
 
-        aiohttp itself would wait for it for ever.
+        aiohttp itself would wait for a body forever.
         """
         parts: list[bytes] = []
         size = 0

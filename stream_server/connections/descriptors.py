@@ -1,7 +1,6 @@
-"""How many connections the system lets this process have, and keeping some of them for what keeps it alive.
+"""Find out how many descriptors this process may open, and keep some of them for everything but clients.
 
-The system gives out the lowest free descriptor. So the number of a new connection tells how many are open, and none
-need be counted.
+The system gives out the lowest free descriptor, so the number of a new connection's descriptor shows how many are open.
 """
 
 import asyncio
@@ -11,18 +10,18 @@ import sys
 log = logging.getLogger(__name__)
 
 HEADROOM = 128
-"""Kept for sources, logs and the state on disk."""
+"""Descriptors for sources, logs and the state on disk."""
 ACCEPTS_A_TURN = 16
-"""asyncio takes as many new connections in one turn of its loop, before any can be refused."""
+"""New connections that asyncio accepts in one turn of its loop, before any can be refused."""
 TURNS_TO_REFUSE = 4
-"""From the turn that takes a connection to the one that has closed it."""
+"""Turns from the acceptance of a connection to its end if it is refused."""
 NO_DESCRIPTOR = "no_descriptor"
-"""What connections are counted by that got no descriptor."""
+"""The code that counts connections which were refused for want of descriptors."""
 KEPT = HEADROOM + ACCEPTS_A_TURN * TURNS_TO_REFUSE
 
 
 def limit_for(wanted: int) -> int | None:
-    """Ask the system for room for so many connections; how many descriptors there may be now, None if unknown."""
+    """Raise the limit of descriptors for this many connections; return the limit now, None if it is unknown."""
     if sys.platform == "win32":
         return None
     import resource
@@ -42,7 +41,7 @@ def limit_for(wanted: int) -> int | None:
 
 
 def connections_within(limit: int | None, wanted: int) -> int:
-    """How many clients are taken: what is wanted, or what the limit has room for, and says so."""
+    """Return how many clients fit, which is logged if it is less than `wanted`."""
     if limit is None:
         return wanted
     room = max(1, limit - _kept(limit))
@@ -52,13 +51,13 @@ def connections_within(limit: int | None, wanted: int) -> int:
 
 
 def scarce(transport: asyncio.BaseTransport, limit: int | None) -> bool:
-    """Whether this new connection took a descriptor that is kept for other things."""
+    """Return whether this new connection took a descriptor that is kept for other things."""
     connection = transport.get_extra_info("socket")
     return limit is not None and connection is not None and connection.fileno() >= limit - _kept(limit)
 
 
 def getting_scarce(transport: asyncio.BaseTransport, limit: int | None) -> bool:
-    """Whether less than a quarter of the descriptors is left behind this new connection."""
+    """Return whether less than a quarter of the descriptors is left after this new connection."""
     connection = transport.get_extra_info("socket")
     return limit is not None and connection is not None and connection.fileno() >= (limit - _kept(limit)) * 3 // 4
 

@@ -1,4 +1,4 @@
-"""The envelope of every error over HTTP, and the headers that every answer carries.
+"""Send every error over HTTP in one envelope, and set the headers of every answer.
 
 Errors of handlers, refusals, and requests that aiohttp cannot read all leave in the same shape.
 """
@@ -22,16 +22,16 @@ from stream_server.wire.refusals import Refusal
 log = logging.getLogger(__name__)
 
 STARTED = web.RequestKey("started", float)
-"""When work on a request began, by `time.perf_counter`."""
+"""The time when work on a request began, by `time.perf_counter`."""
 REQUEST_ID = web.RequestKey("request_id", str)
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 MALFORMED = "malformed_request"
-"""The code that counts requests which are not HTTP, apart from bad requests that could be read."""
+"""The code that counts requests which are not HTTP; other bad requests have the codes of their refusals."""
 
 
 def refused(refusal: Refusal, now_ms: int, request_id: str) -> web.Response:
     """Return the answer that carries a refusal."""
-    # It may repeat a header, in which what is not UTF-8 is a lone surrogate, and no JSON.
+    # A message may repeat a header, in which bytes that are not UTF-8 are lone surrogates. JSON cannot hold those.
     message = refusal.message.encode(errors="replace").decode()
     error = {"code": refusal.code, "message": message, "details": refusal.details}
     headers = {"Cache-Control": "no-store"}
@@ -74,7 +74,7 @@ async def envelope_errors(request: web.Request, handler: Handler) -> web.StreamR
             raise
         refusal = _refusal_of(error, request)
     except ConnectionResetError:
-        # The client went before its stream began. Raised on, aiohttp would log a fault; this reaches nobody.
+        # The client left before its stream began. This answer reaches nobody; without it aiohttp would log a fault.
         return web.Response(status=499)
     if refusal is not None:
         context.refusals[refusal.code] += 1
@@ -87,7 +87,7 @@ async def envelope_errors(request: web.Request, handler: Handler) -> web.StreamR
 
 
 async def finish(request: web.Request, response: web.StreamResponse) -> None:
-    """Set the headers that every answer carries, also streams and the answers that aiohttp gives by itself.
+    """Set the headers of every answer, including streams and the answers that aiohttp gives by itself.
 
     The `X-Request-Id` is that of the request if it had one. Pages of allowed origins may read the answer.
     """
@@ -103,7 +103,7 @@ async def finish(request: web.Request, response: web.StreamResponse) -> None:
 
 
 def keep_safe(context: Context, response: web.StreamResponse, request_id: str) -> None:
-    """Set the request id and the headers that keep a browser safe. A page of ours keeps its own policy."""
+    """Set the request id and the headers that restrict browsers. A page of ours keeps its own policy."""
     response.headers["X-Request-Id"] = request_id
     response.headers.update(SERVER)
     for name, value in context.safe_headers.items():
@@ -116,12 +116,12 @@ def _id_of(request: web.Request, context: Context) -> str:
 
 
 def new_request_id(context: Context) -> str:
-    """Return an id for a request that brought none."""
+    """Return an id for a request that has none."""
     return f"{context.rng.getrandbits(64):016x}"
 
 
 def _refusal_of(error: web.HTTPException, request: web.Request) -> Refusal:
-    # Where only a preflight would be answered, there is nothing behind it.
+    # A path that only answers preflights does not exist for other methods.
     only_preflight = isinstance(error, web.HTTPMethodNotAllowed) and error.allowed_methods == {"OPTIONS"}
     if error.status == 404 or only_preflight:
         return Refusal("not_found", f"no such path: {request.path[:200]}", status=404)

@@ -26,19 +26,19 @@ from stream_server.context import Context
 
 FIRST_BYTE_WITHIN_S = 75.0
 FIRST_BYTE_SOON_S = 5.0
-"""The same while descriptors are scarce, and for an address that has more connections than it may."""
+"""The same time while descriptors are scarce, and for an address with more connections than its limit."""
 SILENT_CUT_A_TURN = 16
 ENTER_A_TURN = 16
-"""A handshake costs some 300 µs."""
+"""Connections that are handed on in one turn of the loop. A handshake takes about 300 µs."""
 TURNED_AWAY_WITHIN_S = 0.5
 TURNED_AWAY_AT_ONCE = 32
-"""How many refused connections may show whether they are an EventSource; further ones are closed at once."""
+"""Refused connections from which we read whether they are an EventSource; further ones are closed at once."""
 
 Factory = Callable[[str], asyncio.Protocol]
 
 
 def no_room(safe_headers: dict[str, str], status: str = "503 Service Unavailable") -> bytes:
-    """Return the answer to a connection that is closed before it could ask."""
+    """Return the answer to a connection that is closed before it sends a request."""
     lines = (
         f"HTTP/1.1 {status}",
         "Retry-After: 30",
@@ -94,7 +94,7 @@ class Front(asyncio.Protocol):
             self.limit = asyncio.get_running_loop().call_later(TURNED_AWAY_WITHIN_S, self._turn_away)
 
     def _turn_away(self) -> None:
-        """Answer that there is no room. An EventSource gets no status, because it would not come back after one."""
+        """Answer that there is no room. An EventSource gets no status, because it would not reconnect after one."""
         assert self.transport is not None  # noqa: S101 - set when the connection was made
         if not asks_for_events(self.buffer):
             self.transport.write(self.refusal)

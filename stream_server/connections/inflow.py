@@ -1,7 +1,7 @@
-"""How much of what clients send is worked on in one turn of the event loop, by each of them and by all together.
+"""Bound how much of what clients send is read in one turn of the event loop, of each client and of all together.
 
-A limit that is met only after the work is done does not stop anybody: frames wait here, whole, and are read a few at a
-time. After a client has been sent away nothing of it is read but the closing frame that answers ours.
+A limit that is checked after the work does not stop anybody. So whole frames wait here, and are read a few at a time.
+After a client has been sent away, only the closing frame that answers ours is read.
 """
 
 import asyncio
@@ -10,19 +10,19 @@ from stream_server.connections.turnstile import Turnstile
 from stream_server.wire.frames import FrameError, FrameHeads, Opcode
 
 STEPS_A_TURN = 64
-"""Messages of all clients together in one turn."""
+"""Messages that are read of all clients together in one turn."""
 FRAMES_A_STEP = 32
-"""Parts of a message that one client has read in its turn, if that does not end before."""
+"""Frames that are read of one client in its turn, unless a message ends before."""
 HEADS_A_STEP = 64
 DROPPED_BYTES = 1024 * 1024
-"""What a client that was sent away may still send before we stop taking it from the kernel. To leave it there at once
-would reset the connection, and some systems then forget what they have not read of ours: the close code."""
+"""Bytes that a client may still send after it was sent away, before we stop reading from its socket. If we stopped at
+once, the connection would be reset, and some systems then drop what they have not read of ours, as the close code."""
 
 
 class Inflow:
-    """The bytes of one WebSocket client that nobody has read yet. What reads its frames inherits from it."""
+    """Hold the unread bytes of one WebSocket client. A class that reads its frames inherits from this one."""
 
-    __slots__ = ("at", "deaf", "dropped", "heads", "paused", "transport", "turnstile", "unread", "waits")
+    __slots__ = ("at", "dropped", "heads", "paused", "stopped", "transport", "turnstile", "unread", "waits")
 
     def __init__(self, heads: FrameHeads, transport: asyncio.Transport, turnstile: Turnstile) -> None:
         self.heads = heads
@@ -32,29 +32,29 @@ class Inflow:
         self.at = 0
         self.waits = False
         self.paused = False
-        self.deaf = False
+        self.stopped = False
         self.dropped = 0
 
     def take(self, frame: bytes) -> bool:
-        """Read one whole frame with a good head; returns whether a message ends with it. Raises FrameError."""
+        """Read one whole frame with a good head. Return whether a message ends with it. Raises FrameError."""
         raise NotImplementedError
 
     def breach(self, error: FrameError) -> None:
-        """The client broke the protocol: nothing more of it is read."""
+        """End the connection of a client that broke the protocol; nothing more of it is read."""
         raise NotImplementedError
 
     def sent_away(self) -> bool:
-        """Whether our last word has gone out."""
+        """Return whether our closing frame has been sent."""
         raise NotImplementedError
 
     def put(self, data: bytes) -> None:
-        """Take what has come. It is read when its turn comes."""
-        if self.sent_away() or self.deaf:
+        """Take bytes that have arrived. They are read when their turn comes."""
+        if self.sent_away() or self.stopped:
             self.dropped += len(data)
             if self.dropped > DROPPED_BYTES:
                 self.stop_listening()
                 self._pause()
-            if self.deaf:
+            if self.stopped:
                 return
         self.unread = self.unread[self.at :] + data if self.at < len(self.unread) else data
         self.at = 0
@@ -62,8 +62,8 @@ class Inflow:
             self.turnstile.arrive(self)
 
     def stop_listening(self) -> None:
-        """Read nothing more, also of what has come already."""
-        self.deaf = True
+        """Read nothing more, not even what has arrived already."""
+        self.stopped = True
         self.unread, self.at = b"", 0
 
     def enter(self) -> None:
@@ -78,7 +78,7 @@ class Inflow:
                 self.breach(error)
             more = False
         if self.at >= len(self.unread):
-            self.unread, self.at = b"", 0  # most clients are silent, and shall hold nothing
+            self.unread, self.at = b"", 0  # most clients are silent, and should hold no memory
         if more:
             self.waits = True
             self._pause()
@@ -106,12 +106,12 @@ class Inflow:
             frame = self._next()
             if frame is None:
                 return False
-            if self.take(frame) or self.deaf:
+            if self.take(frame) or self.stopped:
                 break
         return self.at < len(self.unread)
 
     def _skip(self) -> bool:
-        """Look for the frame that closes, by heads alone: nothing is unmasked or inflated."""
+        """Look for the closing frame by the heads alone: nothing is unmasked or inflated."""
         for _ in range(HEADS_A_STEP):
             frame = self._next()
             if frame is None:

@@ -98,7 +98,7 @@ class LightWebSocket(asyncio.Protocol, Inflow):
         linger(self.transport)
 
     def _end(self, last_frame: bytes) -> None:
-        """Count the client out. Send it one last frame first, unless our last word has gone out."""
+        """Count the client out. Send it one last frame first, unless our closing frame has been sent."""
         if not self.client.outbox.closed:
             self.client.outbox.pipe.write(last_frame)
         self.context.clients.leave(self.client)

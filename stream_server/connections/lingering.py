@@ -1,4 +1,4 @@
-"""Close a connection so that the peer can still read our last words.
+"""Close a connection so that the peer can still read our last bytes.
 
 Closing a socket that holds unread bytes resets the connection, and some systems then drop what they have not read of
 ours, such as a close code. So we end our side, keep reading for a moment, and abort if the peer has not closed by then.
@@ -19,6 +19,6 @@ def linger(transport: asyncio.Transport) -> None:
 
 
 def close(transport: asyncio.Transport) -> None:
-    """Close a connection whose peer has said its last word; it may already be closed."""
+    """Close a connection whose peer has sent its closing frame; it may already be closed."""
     with contextlib.suppress(RuntimeError, OSError):
         transport.close()

@@ -1,4 +1,4 @@
-"""Open the port, on every address that the setting `HOST` means, and make what serves each connection."""
+"""Open the port on every address that the setting `HOST` stands for, and create the protocol of each connection."""
 
 import asyncio
 import errno
@@ -21,20 +21,20 @@ NO_SUCH_FAMILY = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 BACKLOG = 4096
 """The default of 128 would turn a storm of reconnects into refusals."""
 KEEPALIVE_S = 75.0
-"""Of an idle connection. Longer than proxies keep a connection to us, on purpose."""
+"""How long an idle connection stays open. Proxies close theirs to us sooner, so none is closed under a request."""
 LINGERING_S = 2.0
-"""For what is left of a body that nobody reads."""
+"""How long the rest of a body is read that nobody wants."""
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """The open port: a server for each address family."""
+    """Hold the servers of the open port, one for each address family."""
 
     servers: Sequence[asyncio.Server]
 
     @property
     def sockname(self) -> tuple[str, int]:
-        """The address and the port of the first socket."""
+        """Return the address and the port of the first socket."""
         host, port, *_ = self.servers[0].sockets[0].getsockname()
         return host, port
 
@@ -67,7 +67,7 @@ async def listen(runner: web.AppRunner, context: Context, ports: Sequence[socket
         server = await loop.create_server(
             lambda: Front(context, heavy, turnstile), sock=port, backlog=descriptors.ACCEPTS_A_TURN
         )
-        # asyncio takes one number for both; the queue of those that wait may be longer than what is taken in one turn.
+        # asyncio takes one number for both: how many wait in the kernel, and how many are accepted in one turn.
         port.listen(BACKLOG)
         servers.append(server)
     listener = Listener(servers)
@@ -94,7 +94,7 @@ def open_ports(host: str, port: int) -> list[socket.socket]:
                 for each in opened:
                     each.close()
                 raise
-            missing = error  # as where `localhost` is also an address of IPv6, which is switched off
+            missing = error  # for example, `localhost` has an address of IPv6, which is switched off
     if not opened and missing is not None:
         raise missing
     return opened
@@ -103,7 +103,7 @@ def open_ports(host: str, port: int) -> list[socket.socket]:
 def _addresses(host: str, port: int) -> list[tuple[int, tuple[object, ...]]]:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except UnicodeError:  # as of a name with an empty part
+    except UnicodeError:  # for example a name with an empty part
         raise OSError(errno.EINVAL, "is not a host name") from None
     return [(family, address) for family, _, _, _, address in found]
 

@@ -1,7 +1,7 @@
-"""Read the first bytes of a connection: whose they are, and the handshake of a light WebSocket. Does no I/O.
+"""Recognise by its first bytes what a connection is, and read the handshake of a light WebSocket. Does no I/O.
 
-Only a well-formed upgrade of `/ws` is for the light layer. Everything else, every odd upgrade included, is for aiohttp,
-which gets the bytes as they came.
+The light layer takes only well-formed handshakes for `/ws`. Everything else, including every odd handshake, is for
+aiohttp, which gets the bytes unchanged.
 """
 
 import zlib
@@ -63,7 +63,7 @@ class Handshake:
         if not isinstance(request, Request):
             return None
         if "websocket" in words_of(request.headers.get_all("Upgrade")):
-            # The library takes no handshake that offers another protocol too, as `h2c, websocket`.
+            # The library refuses a handshake that offers another protocol too, such as `h2c, websocket`.
             del request.headers["Upgrade"]
             request.headers["Upgrade"] = "websocket"
         response = protocol.accept(request)
@@ -73,7 +73,7 @@ class Handshake:
 
     @property
     def url(self) -> URL:
-        """The path and the query that were asked for."""
+        """Return the path and the query of the request."""
         return URL(self.request.path, encoded=True)
 
     def header(self, name: str) -> Sequence[str]:
@@ -88,12 +88,12 @@ class Handshake:
 
     @property
     def deflates(self) -> bool:
-        """Whether the client may compress its messages."""
+        """Return whether the client may compress its messages."""
         return self._deflate is not None
 
     @property
     def inflates(self) -> bool:
-        """Whether the client reads what zlib compresses with its usual window.
+        """Return whether the client can read what zlib compresses with its default window.
 
         A smaller window would need a compressor for this client alone; such a client gets plain frames.
         """

@@ -1,7 +1,7 @@
-"""The SSE shell: headers, where the client stands, and then the same outbox as a WebSocket's.
+"""Serve `/sse`: read the parameters, send the headers, and attach the client to the hub through an outbox.
 
-An EventSource gives up for good at any status but 200. So what only time can cure is refused to it by a stream that
-says when to come back, and ends.
+An EventSource gives up for good at any status but 200. So a refusal that does not last is sent to it as a stream that
+says when to reconnect, and ends.
 """
 
 from aiohttp import HttpVersion11, web
@@ -22,13 +22,13 @@ from stream_server.wire.refusals import SHUTTING_DOWN, TOO_MANY_REQUESTS
 
 NEVER_S = 1e9
 KERNEL_LATER_S = 5.0
-"""The kernel gives up a peer that takes nothing for longer than STALL_S by this: it says no goodbye, the hub does."""
+"""The kernel drops a peer that reads nothing this much later than STALL_S, because the hub says goodbye first."""
 RETRY_MS = (1000, 4000)
 """Each client gets its own delay, so that a restart does not bring them all back at once."""
 FAULT_AGAIN_S = 5.0
 PATH = "/sse"
 HEADERS = {
-    # Nobody may hold an event back to compress it with the next ones.
+    # No proxy may hold an event back to compress it with the next ones.
     "Cache-Control": "no-store, no-transform",
     "X-Accel-Buffering": "no",
     # Source: RFC 10036.
@@ -37,23 +37,23 @@ HEADERS = {
 
 
 async def sse(request: web.Request) -> web.StreamResponse:
-    """`GET /sse?topics=…&interval_ms=…`; the position comes from `Last-Event-ID`, header or parameter, or `since`."""
+    """Answer `GET /sse`. The position comes from `Last-Event-ID`, as a header or a parameter, or from `since`."""
     context = request.app[CONTEXT]
     parameters = Parameters(request)
     selectors = parameters.selectors(context.symbols)
     interval_ms = parameters.read(INTERVAL_MS)
     since = parameters.cursor(_header_of(request))
-    parameters.text("ticket")  # the door has read it; what is wrong with it is named here
+    parameters.text("ticket")  # the door has read it; a problem with it is reported here
     parameters.check()
-    # aiohttp-sse gives the headers, the wait for the end, and a kernel that notices a host that has vanished
-    # (TCP_USER_TIMEOUT); pings come from the one heartbeat of all clients.
+    # aiohttp-sse sets the headers, waits for the end, and lets the kernel notice a host that has vanished
+    # (TCP_USER_TIMEOUT). The comments that keep the stream alive come from the one heartbeat of all clients.
     response = EventSourceResponse(ping_interval=NEVER_S, send_timeout=context.settings.stall_s + KERNEL_LATER_S)
     response.headers.update(HEADERS)
-    raw_transport(request)  # what follows takes for granted that there is one
+    raw_transport(request)  # raises if the client has left
     await response.prepare(request)
     wire = Wire.SSE if request.version >= HttpVersion11 else Wire.SSE_UNCHUNKED
-    async with response:  # it has a task by now, that only leaving this block ends
-        # Through aiohttp once, which sends the headers with it; from here on bytes go straight to the transport.
+    async with response:  # it has a task, which ends only with this block
+        # aiohttp sends the headers together with this. Everything after it goes straight to the transport.
         greeting = hello(context.hub.epoch, context.settings.heartbeat_s, context.clock.wall_ms()).sse()
         await response.write(b"retry: %d\n%b" % (context.rng.randint(*RETRY_MS), greeting))
         outbox = Outbox(SocketPipe(raw_transport(request), on_close=response.stop_streaming), wire)
@@ -67,12 +67,12 @@ async def sse(request: web.Request) -> web.StreamResponse:
     return response
 
 
-# --- what an EventSource is told instead of a refusal that it would never come back from ---
+# --- refusals that an EventSource comes back from ---
 
 
 @web.middleware
 async def keep_event_sources(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let an EventSource come back after a refusal that does not last: too many, going down, or a fault of ours."""
+    """Let an EventSource reconnect after a refusal that does not last: too many, shutting down, or a fault of ours."""
     response = await handler(request)
     lasts = response.status != 429 and response.status < 500
     if lasts or response.prepared or request.path != PATH or not _is_event_source(request):
@@ -88,12 +88,12 @@ async def keep_event_sources(request: web.Request, handler: Handler) -> web.Stre
 
 
 def _is_event_source(request: web.Request) -> bool:
-    """Whether the client says, as the standard has it, that it reads streams of events; others read the status."""
+    """Return whether the client accepts streams of events, as the standard demands; other clients read the status."""
     return "text/event-stream" in words(request.headers, "Accept")
 
 
 def _drained_in_s(context: Context) -> float:
-    """How long this process goes on answering at most, when it is going down; 0 when it is not."""
+    """Return how long this process still answers if it is shutting down; 0 if it is not."""
     if not context.draining:
         return 0.0
     gone_by = context.clients.gone_by
@@ -101,6 +101,6 @@ def _drained_in_s(context: Context) -> float:
 
 
 def _header_of(request: web.Request) -> list[str]:
-    # What is not UTF-8 arrives as lone surrogates, which no answer could repeat.
+    # Bytes that are not UTF-8 arrive as lone surrogates, which no answer could repeat.
     values = request.headers.getall("Last-Event-ID", [])
     return [value.encode(errors="surrogateescape").decode(errors="replace") for value in values]

@@ -1,7 +1,7 @@
-"""The pipe under an outbox: raw bytes onto a connection that aiohttp has accepted and upgraded.
+"""Write the raw bytes of an outbox to the connection of its client.
 
-Frames go to the transport as they are, joined, in one write: aiohttp's own writers would frame them again for each
-client, and await.
+Frames go to the transport unchanged, joined, in one write. The writers of aiohttp would frame them again for each
+client, and would have to be awaited.
 """
 
 import asyncio
@@ -18,17 +18,17 @@ from stream_server.wire.refusals import Closing
 
 NOTSENT_LOWAT_BYTES = 16 * 1024
 
-# Python names it only where the headers it was built with did; Linux has had it since 3.12.
+# Python has this name only if the headers that it was built with had it; Linux has the option since 3.12.
 _TCP_NOTSENT_LOWAT = getattr(socket, "TCP_NOTSENT_LOWAT", 25 if sys.platform == "linux" else None)
 
 
 class SocketPipe:
-    """One client's connection. `on_close` runs once, when the server has decided to end it."""
+    """Write to the connection of one client. `on_close` runs once, when the server decides to end the connection."""
 
     __slots__ = ("closes_by_frame", "ended", "loop", "on_close", "transport")
 
     def __init__(self, transport: asyncio.Transport, on_close: Callable[[], None] | None = None) -> None:
-        """A WebSocket, or with `on_close` the body of a response."""
+        """Without `on_close` this is a WebSocket, with it the body of a response."""
         self.transport = transport
         self.closes_by_frame = on_close is None
         self.on_close = on_close
@@ -37,23 +37,26 @@ class SocketPipe:
         _keep_little_in_the_kernel(transport)
 
     def write(self, data: bytes) -> None:
-        """Hand bytes to the transport. Nothing after the end, and nothing raised for a peer that has gone."""
+        """Hand bytes to the transport. Write nothing after the end, and raise nothing if the peer has left."""
         if self.ended or self.transport.is_closing():
             return
-        # uvloop raises on a transport that closed in this very turn; one dead client must not stop the others.
+        # uvloop raises if the transport was closed in this turn. One dead client must not stop the others.
         with contextlib.suppress(RuntimeError, OSError):
             self.transport.write(data)
 
     def buffered(self) -> int:
-        """Bytes that the kernel has not taken yet."""
+        """Return how many bytes the kernel has not taken yet."""
         return 0 if self.transport.is_closing() else self.transport.get_write_buffer_size()
 
     def close(self, closing: Closing, stuck_s: float = CLOSE_GRACE_S) -> None:
-        """End the stream in its own way; abort if the peer has taken none of it after `stuck_s`, or has not closed."""
+        """End the stream by a close frame or the end of the body.
+
+        Abort the connection if the peer has read nothing after `stuck_s`, or has not closed after `CLOSE_GRACE_S`.
+        """
         if self.closes_by_frame:
             self.write(messages.close_frame(closing.code, closing.reason))
         self.ended = True
-        # Closing now could reset the connection under the goodbye: the peer's own close, or the time, ends it.
+        # Closing now could reset the connection before the peer has read the goodbye.
         self.loop.call_later(CLOSE_GRACE_S, self.abort)
         waiting = self.buffered()
         if waiting and stuck_s < CLOSE_GRACE_S:
@@ -66,18 +69,18 @@ class SocketPipe:
             self.abort()
 
     def end_answered(self) -> None:
-        """Close the connection if it has ended by a frame of ours: after the peer's answer nothing more is sent."""
+        """Close the connection if we have sent a close frame, because the peer has answered it."""
         if self.ended and self.closes_by_frame:
             self.transport.close()
 
     def abort(self) -> None:
-        """End the connection now, whatever was still to be sent."""
+        """End the connection now, and drop what was not sent."""
         if not self.transport.is_closing():
             self.transport.abort()
 
 
 def raw_transport(request: web.BaseRequest) -> asyncio.Transport:
-    """The connection under a request. Raises ConnectionResetError if the peer has gone."""
+    """Return the transport of a request. Raises ConnectionResetError if the peer has left."""
     transport = request.transport
     if transport is None or transport.is_closing():
         raise ConnectionResetError("the client has gone")
@@ -85,7 +88,7 @@ def raw_transport(request: web.BaseRequest) -> asyncio.Transport:
 
 
 def _keep_little_in_the_kernel(transport: asyncio.Transport) -> None:
-    """Without this the kernel swallows megabytes for a slow client before the write buffer shows a byte."""
+    """Let the kernel hold little unsent data. By default it takes megabytes before the write buffer fills."""
     connection = transport.get_extra_info("socket")
     if connection is None or _TCP_NOTSENT_LOWAT is None:
         return

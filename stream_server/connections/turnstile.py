@@ -1,4 +1,4 @@
-"""Spread work over turns of the event loop: a few of those that wait may enter in each turn.
+"""Spread work over turns of the event loop: in each turn a few of those that wait may enter.
 
 The front uses one turnstile for handshakes, and all WebSocket clients share another for the messages that they send.
 """
@@ -8,18 +8,18 @@ from collections import deque
 from typing import Protocol
 
 TURN_S = 0.005
-"""Seconds that those who enter in one turn may hold up the loop; the others wait for the next turn."""
+"""Seconds that all entrants of one turn may hold up the loop; further ones wait for the next turn."""
 
 
 class Entrant(Protocol):
-    """What waits before a turnstile."""
+    """Something that waits at a turnstile."""
 
     def enter(self) -> None:
-        """Its turn has come."""
+        """Do the work of one turn."""
 
 
 class Turnstile:
-    """Lets some enter in each turn of the loop: thousands in one would hold up everyone inside."""
+    """Let a few enter in each turn of the loop. Thousands in one turn would delay every client."""
 
     __slots__ = ("due", "left", "loop", "most", "spent_s", "waiting")
 
@@ -32,7 +32,7 @@ class Turnstile:
         self.due = False
 
     def arrive(self, entrant: Entrant) -> None:
-        """It enters now if nobody waits and this turn has room, else when its turn comes."""
+        """Let it enter now if nobody waits and this turn has room, or else when its turn comes."""
         if self.waiting or not self._has_room():
             self.queue(entrant)
             return
@@ -40,7 +40,7 @@ class Turnstile:
         self._let_in(entrant)
 
     def queue(self, entrant: Entrant) -> None:
-        """It enters when its turn comes, in the next turn of the loop at the soonest."""
+        """Let it enter when its turn comes, in the next turn of the loop at the earliest."""
         self.waiting.append(entrant)
         self._be_due()
 
@@ -52,7 +52,7 @@ class Turnstile:
                 if not self._has_room():
                     break
                 self._let_in(self.waiting.popleft())
-        finally:  # one that stumbles must not hold up those behind it for ever
+        finally:  # an exception in one of them must not block the others
             if self.waiting:
                 self._be_due()
 

@@ -1,7 +1,7 @@
-"""The WebSocket shell on aiohttp: upgrade, pump messages into the session, answer pings. All else is session and hub.
+"""Serve a WebSocket client through aiohttp: check the handshake, pass messages to the session, answer pings.
 
-Most clients take the lighter way in `light.py`; this one serves what that one hands over, and everything when it is
-switched off.
+Most clients are served by `light_websocket`. This module serves those that the front hands over to aiohttp, and all of
+them with `LIGHT_CONNECTIONS=0`.
 """
 
 import zlib
@@ -28,14 +28,14 @@ from stream_server.wire.refusals import CONNECTION_LIMIT, UNAUTHORISED, Closing,
 
 UPGRADE = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
 SUBPROTOCOLS = (Subprotocol("stream-server.v1"), Subprotocol("json"))
-"""Names that clients may offer for what is spoken here; none is needed."""
+"""Names of our protocol that clients may offer; they need not."""
 DEFLATE = "permessage-deflate"
 BINARY = Refusal("binary_refused", "binary frames are refused; send JSON as text")
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What the URL of a WebSocket asks for, and what of it makes no sense."""
+    """What the URL of a WebSocket asks for, and the refusal of what is wrong in it."""
 
     topics: list[str]
     since: str | None
@@ -49,7 +49,7 @@ class Opening:
         parameters = Parameters(asked)
         topics, interval_ms, batch = parameters.topics(), parameters.read(INTERVAL_MS), parameters.read(BATCH)
         since = parameters.cursor(last_event_id)
-        parameters.text("ticket")  # the door has read it; what is wrong with it is named here
+        parameters.text("ticket")  # the door has read it; a problem with it is reported here
         problem = None
         try:
             parameters.check()
@@ -58,7 +58,7 @@ class Opening:
         return cls(topics, since, interval_ms, batch, problem)
 
     def begin(self, talk: Session) -> None:
-        """Greet the client, subscribe what it asked for, and name what made no sense."""
+        """Greet the client, subscribe to what it asked for, and report what was wrong."""
         talk.batch(self.batch)
         talk.open(self.topics, self.since, self.interval_ms)
         if self.problem is not None:
@@ -66,7 +66,7 @@ class Opening:
 
 
 async def websocket(request: web.Request) -> web.StreamResponse:
-    """`GET /ws?topics=…&since=…&interval_ms=…&batch=1`"""
+    """Answer `GET /ws`."""
     check_handshake(request)
     context = request.app[CONTEXT]
     clients = context.clients
@@ -79,7 +79,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         if closing is None or clients.refusing >= REFUSALS_WITH_A_CODE:
             raise
         context.refusals[refusal.code] += 1
-    # One more than allowed: aiohttp refuses a message that reaches its limit.
+    # One byte more than we allow, because aiohttp refuses a message that reaches its limit.
     ws = web.WebSocketResponse(
         protocols=SUBPROTOCOLS,
         autoping=False,
@@ -99,7 +99,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         return ws
     outbox = Outbox(pipe, Wire.WEBSOCKET)
     client = context.new_client(outbox, caller.stream_address, claims)
-    # A smaller window than zlib's would need a compressor of its own; such a client gets plain frames.
+    # A window smaller than zlib's default would need a compressor for this client alone; it gets plain frames.
     talk = context.new_session(outbox, claims, inflates=ws.compress == zlib.MAX_WBITS)
     inflow.session = talk
     try:
@@ -130,7 +130,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
 
 
 def check_handshake(request: web.BaseRequest) -> None:
-    """Raises Refusal unless this asks for a WebSocket by the letter of RFC 6455, section 4.2.1; aiohttp takes more."""
+    """Check a handshake by RFC 6455, section 4.2.1, which is stricter than aiohttp. Raises Refusal."""
     headers = request.headers
     if "upgrade" not in words(headers, "Connection") or "websocket" not in words(headers, "Upgrade"):
         raise Refusal("upgrade_required", "this path speaks WebSocket", 426, headers=UPGRADE)
@@ -150,12 +150,12 @@ def check_handshake(request: web.BaseRequest) -> None:
 
 
 def subprotocol_of(offered: Iterable[str]) -> Subprotocol | None:
-    """Return the first of the client's subprotocols that means what we speak; browsers close without one."""
+    """Return the first offered subprotocol that is ours. Browsers close the connection if they offered one in vain."""
     return next((ours for each in offered for ours in SUBPROTOCOLS if each == ours), None)
 
 
 def _handshake_of(request: web.Request) -> web.Request:
-    """Return the handshake with what we choose of each list: aiohttp reads one line, and splits it at any comma."""
+    """Return the handshake with only what we choose of each list. aiohttp reads one line, and splits at every comma."""
     headers = {name: request.headers[name] for name in ("Sec-WebSocket-Version", "Sec-WebSocket-Key")}
     headers["Upgrade"] = "websocket"
     subprotocol = subprotocol_of(members(request.headers, "Sec-WebSocket-Protocol"))
@@ -169,17 +169,17 @@ def _handshake_of(request: web.Request) -> web.Request:
 
 
 def _closing_of(refusal: Refusal, caller: Caller) -> Closing | None:
-    """The close code that says this refusal to a page, which cannot read a status; None if the status must do."""
+    """Return the close code of a refusal for clients that cannot read a status; None if the status must do."""
     if refusal.code == "unauthorised" and caller.origin is not None:
         return UNAUTHORISED
     return CONNECTION_LIMIT if refusal.code == "connection_limit" else None
 
 
 async def _refuse(ws: web.WebSocketResponse, pipe: SocketPipe, clients: Clients, closing: Closing, wire: Wire) -> None:
-    """Tell a client why it may not enter by the close code that it can read."""
+    """Accept a WebSocket only to end it with a close code that says why."""
     clients.begin_refusal()
     try:
-        # It was never in the hub, which says goodbye to its members.
+        # The hub says goodbye only to its members.
         pipe.write(wire.payload([messages.goodbye(closing, 0)]))
         pipe.close(closing)
         while (await ws.receive()).type in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG):

@@ -195,7 +195,7 @@ def _read_by_us(data: bytes, deflate: bool, cut: int) -> tuple[ReadMessages, str
         for at in range(0, len(data), cut):
             reader.feed(data[at : at + cut])
             collect()
-            if reader.deaf:
+            if reader.stopped:
                 return messages, "closed"
     except FrameError as error:
         collect()
