@@ -84,12 +84,12 @@ def test_a_named_token_is_known_by_its_digest_and_names_its_owner() -> None:
 @pytest.mark.parametrize(
     "shown", [None, "", "Bearer", "Bearer rye", "Basic c2VzYW1l", "sesame", "Bearer " + "x" * 5000, "Bearer \udcff"]
 )
-def test_what_is_no_token_of_ours_is_refused_and_never_repeated(shown: str | None) -> None:
+def test_an_unknown_token_is_refused_and_never_repeated(shown: str | None) -> None:
     refusal = refused(access(alice="sesame"), shown)
     assert not any(word in refusal.message for word in ("rye", "sesame", "xxx"))
 
 
-def test_a_jwt_brings_its_name_its_topics_and_its_end() -> None:
+def test_a_jwt_gives_its_name_its_topics_and_its_expiry() -> None:
     clock = ManualClock()
     now_s = clock.wall_ms() / 1000
     token = jwt(sub="carol", topics=["price.*"], exp=now_s + 60, nbf=now_s - 60)
@@ -121,7 +121,7 @@ def test_a_jwt_brings_its_name_its_topics_and_its_end() -> None:
     ],
     ids=lambda token: hashlib.md5(token.encode(), usedforsecurity=False).hexdigest()[:6],
 )
-def test_a_jwt_that_is_not_right_in_every_part_is_refused(token: str) -> None:
+def test_a_jwt_with_any_bad_part_is_refused(token: str) -> None:
     refused(access(), f"Bearer {token}")
 
 
@@ -145,7 +145,7 @@ RIGHT = {
 
 @pytest.mark.parametrize("claim", RIGHT)
 @pytest.mark.parametrize("endless", [False, True])
-def test_a_claim_that_is_not_what_it_must_be_refuses_the_token(claim: str, endless: bool) -> None:
+def test_a_malformed_claim_refuses_the_token(claim: str, endless: bool) -> None:
     who = access()
     who.takes_endless = endless
     others = {"exp": "4000000000", "topics": '["news"]'}
@@ -165,7 +165,7 @@ AUDIENCES = [None, ["us"], ["1", "us", "x"]]
 
 
 @pytest.mark.parametrize("audiences", AUDIENCES, ids=str)
-def test_an_audience_that_is_not_what_it_must_be_refuses_the_token(audiences: list[str] | None) -> None:
+def test_a_malformed_audience_refuses_the_token(audiences: list[str] | None) -> None:
     who = access()
     who.audiences = audiences
     named = set(audiences or ())
@@ -195,7 +195,9 @@ def test_an_audience_that_is_not_what_it_must_be_refuses_the_token(audiences: li
     ),
     st.booleans(),
 )
-def test_no_claims_at_all_grant_more_than_their_topics_say_or_raise(claims: dict[str, Any], endless: bool) -> None:
+def test_no_claims_grant_more_than_their_topics_or_raise_anything_but_a_refusal(
+    claims: dict[str, Any], endless: bool
+) -> None:
     who = access()
     who.takes_endless = endless
     claims.setdefault("topics", ["price.BTC"])
@@ -211,7 +213,7 @@ def test_no_claims_at_all_grant_more_than_their_topics_say_or_raise(claims: dict
 
 
 @given(st.text(st.sampled_from("*>.abBTC \n"), max_size=12), st.text(st.sampled_from("abBTC."), max_size=8))
-def test_a_pattern_that_is_granted_covers_no_topic_that_it_does_not_mean(pattern: str, topic: str) -> None:
+def test_a_granted_pattern_covers_only_the_topics_that_it_matches(pattern: str, topic: str) -> None:
     token = jwt(topics=[pattern])
     try:
         granted = access().claims_of(f"Bearer {token}")
@@ -238,7 +240,7 @@ def test_a_header_of_any_shape_is_refused_with_401(header: str) -> None:
     refused(access(), f"Bearer {token}")
 
 
-def test_a_token_without_an_end_is_taken_only_where_the_settings_say_so() -> None:
+def test_a_token_without_expiry_is_accepted_only_if_a_setting_allows_it() -> None:
     who, token = access(), "Bearer " + signed(HS256, '{"sub":"carol"}')
     assert "AUTH_JWT_ENDLESS" in refused(who, token).message
     who.takes_endless = True
@@ -247,7 +249,7 @@ def test_a_token_without_an_end_is_taken_only_where_the_settings_say_so() -> Non
 
 @given(st.text(max_size=60), st.text(max_size=60))
 @settings(max_examples=100)
-def test_whatever_is_shown_is_taken_or_refused_and_raises_nothing_else(authorization: str, ticket: str) -> None:
+def test_any_credentials_are_accepted_or_refused_and_raise_nothing_else(authorization: str, ticket: str) -> None:
     refused(access(alice="sesame"), authorization, ticket)
     refused(access(alice="sesame"), None, ticket)
 
@@ -267,14 +269,14 @@ def test_a_ticket_is_good_once_within_its_time_and_has_the_rights_it_was_issued_
     assert "over" in refused(who, None, late).message
 
 
-def test_a_ticket_is_no_token_and_a_token_no_ticket() -> None:
+def test_a_ticket_does_not_work_as_a_token_nor_a_token_as_a_ticket() -> None:
     who = access(alice="sesame")
     refused(who, f"Bearer {who.issue_ticket(Claims('alice'))}")
     refused(who, None, "sesame")
     refused(who, None, jwt(sub="carol", jti="1", exp=4_000_000_000))
 
 
-def test_instances_with_the_same_secret_take_each_others_tickets_and_others_do_not() -> None:
+def test_only_instances_with_the_same_secret_accept_each_others_tickets() -> None:
     clock = ManualClock()
     ticket = access(clock).issue_ticket(Claims("carol"))
     assert access(clock).claims_of(None, ticket).name == "carol"
@@ -282,7 +284,7 @@ def test_instances_with_the_same_secret_take_each_others_tickets_and_others_do_n
     refused(Access(alone, None, clock), None, Access(alone, None, clock).issue_ticket(Claims("alice")))
 
 
-def test_spent_tickets_are_forgotten_when_their_time_is_over() -> None:
+def test_spent_tickets_are_forgotten_when_they_have_expired() -> None:
     clock = ManualClock()
     who = access(clock)
     for _ in range(200):
@@ -313,7 +315,7 @@ def test_spent_tickets_are_forgotten_when_their_time_is_over() -> None:
         ("news.>", "news", False),
     ],
 )
-def test_a_right_covers_a_pattern_only_if_it_covers_all_that_it_can_mean(
+def test_a_right_covers_a_pattern_only_if_it_covers_all_that_it_matches(
     pattern: str, selector: str, covered: bool
 ) -> None:
     assert covers(pattern, selector) is covered
@@ -341,7 +343,7 @@ async def closed(tmp_path: Path) -> AsyncIterator[Running]:
         yield service
 
 
-async def test_rest_sse_and_metrics_want_a_token_and_say_how(closed: Running) -> None:
+async def test_rest_sse_and_metrics_need_a_token_and_say_how_to_send_it(closed: Running) -> None:
     for path in ("/api/status", "/api/ticket", "/api/nowhere", "/metrics", "/sse?topics=price.BTC"):
         async with closed.http.get(closed.url + path) as answer:
             body = await answer.json()
@@ -403,7 +405,7 @@ async def test_a_ticket_opens_one_stream_where_headers_cannot_be_set(closed: Run
     assert status == 401, "REST can set headers, and URLs end up in logs"
 
 
-async def test_without_tokens_a_ticket_is_given_and_not_needed(tmp_path: Path) -> None:
+async def test_without_tokens_a_ticket_is_issued_although_none_is_needed(tmp_path: Path) -> None:
     async with running(None, tmp_path) as service:
         async with websocket(service, f"topics=price.BTC&ticket={await ticket_of(service)}") as client:
             await client.until("synced")
@@ -414,7 +416,7 @@ async def test_without_tokens_a_ticket_is_given_and_not_needed(tmp_path: Path) -
 PRICES = {"Authorization": f"Bearer {jwt(sub='carol', topics=['price.*', 'ohlcv.BTC.>'])}"}
 
 
-async def test_a_token_with_topics_subscribes_to_those_and_is_told_of_the_others(closed: Running) -> None:
+async def test_a_token_with_topics_subscribes_to_those_and_gets_an_error_for_the_others(closed: Running) -> None:
     async with websocket(closed, additional_headers=PRICES) as client:
         await client.send(op="subscribe", topics=["price.BTC", "news", "ohlcv.*.1m", ">"], req=1)
         error = await client.one("error")
@@ -459,7 +461,7 @@ async def test_a_token_with_topics_reads_those_over_rest_and_no_others(closed: R
 NOTHING = {"Authorization": f"Bearer {jwt(topics=[])}"}
 
 
-async def test_a_token_that_covers_nothing_is_answered_with_nothing_on_every_path(closed: Running) -> None:
+async def test_a_token_without_topics_reads_nothing_on_any_path(closed: Running) -> None:
     fill(closed)
     answered = set()
     for path, operations in openapi.document()["paths"].items():
@@ -474,7 +476,7 @@ async def test_a_token_that_covers_nothing_is_answered_with_nothing_on_every_pat
     assert answered == {"/api/topics", "/api/sentiment/analyze", "/api/ticket"}
 
 
-async def test_the_topics_and_symbols_that_are_listed_are_those_that_the_token_covers(closed: Running) -> None:
+async def test_only_the_topics_and_symbols_that_the_token_covers_are_listed(closed: Running) -> None:
     fill(closed)
     wanted = {
         ("price.BTC",): (["price.BTC"], ["BTC"]),
@@ -499,12 +501,12 @@ def fill(service: Running) -> None:
         service.context.hub.publish(Event(topic, 1, 1, "binance", {"price": 86000}))
 
 
-async def test_a_ticket_has_the_topics_of_the_token_it_was_changed_for(closed: Running) -> None:
+async def test_a_ticket_has_the_topics_of_the_token_it_was_issued_for(closed: Running) -> None:
     async with websocket(closed, f"topics=price.BTC,news&ticket={await ticket_of(closed, **PRICES)}") as client:
         assert (await client.one("error"))["topics"] == ["news"]
 
 
-async def test_a_connection_ends_with_the_token_it_was_opened_with(closed: Running) -> None:
+async def test_a_connection_ends_when_its_token_expires(closed: Running) -> None:
     token = jwt(exp=closed.context.clock.wall_ms() / 1000 - LEEWAY_S + 0.2)
     async with websocket(closed, additional_headers={"Authorization": f"Bearer {token}"}) as client:
         _, code = await client.end()
@@ -545,7 +547,7 @@ async def test_no_token_and_no_ticket_is_in_any_log(closed: Running, caplog: pyt
         ("", ["203.0.113.7"], ""),
     ],
 )
-def test_forwarded_addresses_are_believed_from_right_to_left_through_trusted_proxies(
+def test_forwarded_addresses_are_read_from_right_to_left_through_trusted_proxies(
     peer: str, forwarded: list[str], address: str
 ) -> None:
     trusted = (ipaddress.ip_network("10.0.0.0/8"),)
@@ -554,7 +556,7 @@ def test_forwarded_addresses_are_believed_from_right_to_left_through_trusted_pro
 
 @given(st.lists(st.text(max_size=30), max_size=3))
 @settings(max_examples=100)
-def test_without_trusted_proxies_nothing_that_is_written_changes_the_address(forwarded: list[str]) -> None:
+def test_without_trusted_proxies_no_header_changes_the_address(forwarded: list[str]) -> None:
     assert address_of("203.0.113.9", forwarded, ()) == "203.0.113.9"
     address_of("10.0.0.1", forwarded, (ipaddress.ip_network("10.0.0.0/8"),))
 
@@ -576,7 +578,7 @@ def test_an_address_may_ask_at_its_rate_and_addresses_are_forgotten(monkeypatch:
     assert len(rates.buckets) == 100
 
 
-async def test_too_many_requests_from_one_address_are_429_with_when_to_come_back(tmp_path: Path) -> None:
+async def test_too_many_requests_from_one_address_get_429_with_the_time_to_wait(tmp_path: Path) -> None:
     async with running(None, tmp_path, REST_RATE_PER_S="1", TRUSTED_PROXIES="127.0.0.1") as service:
         near = {"X-Forwarded-For": "203.0.113.7"}
         statuses = [(await service.get("/api/topics", **near))[0] for _ in range(3)]
@@ -633,7 +635,7 @@ async def test_streams_count_as_requests_of_their_address_each_once(tmp_path: Pa
 
 
 @pytest.mark.parametrize("light", ["1", "0"])
-async def test_who_holds_all_its_streams_is_told_the_limit_by_status_where_a_close_code_is_not_to_be_had(
+async def test_an_address_with_all_its_streams_gets_the_limit_in_headers_if_it_gets_a_status(
     tmp_path: Path, light: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(websocket_shell, "REFUSALS_WITH_A_CODE", 0)
@@ -709,7 +711,7 @@ ORIGINS = {
 
 
 @pytest.mark.parametrize("light", ["1", "0"])
-async def test_every_spelling_of_an_allowed_origin_may_and_nothing_beside_it(tmp_path: Path, light: str) -> None:
+async def test_every_spelling_of_an_allowed_origin_is_allowed_and_no_other_origin(tmp_path: Path, light: str) -> None:
     settings = {"ALLOWED_ORIGINS": "HTTPS://Good.Example:443,https://*.wide.example", "LIGHT_CONNECTIONS": light}
     async with running(None, tmp_path, None, **settings) as service:
         for origin, may in ORIGINS.items():
@@ -720,7 +722,7 @@ async def test_every_spelling_of_an_allowed_origin_may_and_nothing_beside_it(tmp
 
 
 @pytest.mark.parametrize("light", ["1", "0"])
-async def test_our_own_page_is_known_by_scheme_and_host_as_a_trusted_proxy_says_them(
+async def test_our_own_page_is_recognised_by_the_scheme_and_host_that_a_trusted_proxy_gives(
     tmp_path: Path, light: str
 ) -> None:
     plain = {"http://%s": True, "HTTP://%s": True, "https://%s": False, "ftp://%s": False, "http://%s1": False}
@@ -756,7 +758,7 @@ async def hold_to(service: Running, headers: dict[str, str], may: bool) -> None:
             assert (answer.status != 403) is may, (path, headers)
 
 
-async def test_cors_follows_the_same_setting(tmp_path: Path) -> None:
+async def test_cors_follows_the_allowed_origins(tmp_path: Path) -> None:
     async with running(None, tmp_path, ALLOWED_ORIGINS="https://good.example") as service:
         allowed = {}
         for origin in ("https://good.example", "https://evil.example", "null"):
@@ -809,7 +811,7 @@ async def test_a_preflight_allows_the_headers_that_libraries_add(tmp_path: Path,
             assert "Authorization" in answer.headers["Access-Control-Allow-Headers"]
 
 
-async def test_every_answer_keeps_browsers_from_sniffing_framing_and_telling(tmp_path: Path) -> None:
+async def test_every_answer_forbids_browsers_to_sniff_frame_or_send_referrers(tmp_path: Path) -> None:
     async with running(None, tmp_path) as service:
         for path in ("/", "/static/app.js", "/api/topics", "/api/nowhere", "/health/live", "/metrics"):
             async with service.http.get(service.url + path) as answer:

@@ -35,7 +35,9 @@ def test_the_url_has_brackets_where_the_host_has_colons(host: str, sockname: tup
 @pytest.mark.skipif(not DUAL, reason="this machine has no IPv6")
 @pytest.mark.parametrize("host", ["*", "::", "[::]"])
 @pytest.mark.parametrize("light", ["1", "0"])
-async def test_every_address_is_one_of_either_family(tmp_path: Path, host: str, light: str) -> None:
+async def test_the_host_that_means_every_address_listens_on_both_families(
+    tmp_path: Path, host: str, light: str
+) -> None:
     async with running(None, tmp_path, HOST=host, LIGHT_CONNECTIONS=light, MAX_CONNECTIONS_PER_IP="50") as service:
         port = service.url.rpartition(":")[2]
         for address in ("127.0.0.1", "[::1]"):
@@ -51,13 +53,15 @@ async def test_every_address_is_one_of_either_family(tmp_path: Path, host: str, 
         assert set(service.context.connections.by_peer) == {"127.0.0.1", "::/64"}
 
 
-async def test_without_ipv6_every_address_is_one_of_ipv4(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_ipv6_the_host_that_means_every_address_listens_on_ipv4(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(listener, "both_families", lambda port: None)
     async with running(None, tmp_path, HOST="*") as service:
         assert (await service.get("/health/live"))[0] == 200
 
 
-def test_the_image_asks_for_its_health_whatever_family_and_proxy_it_has() -> None:
+def test_the_health_check_of_the_image_works_with_either_family_and_any_proxy() -> None:
     dockerfile = (ROOT / "Dockerfile").read_text()
     assert "@sha256:" in next(line for line in dockerfile.splitlines() if line.startswith("FROM "))
     assert "ProxyHandler({})" in dockerfile

@@ -96,7 +96,7 @@ def cause(who: Access, token: str) -> str:
 
 
 @pytest.mark.parametrize("name", ["RS256", "ES256", "EdDSA"])
-def test_a_token_is_taken_by_the_key_that_it_names_with_its_topics_and_its_end(keys: Path, name: str) -> None:
+def test_a_token_is_checked_with_the_key_that_it_names(keys: Path, name: str) -> None:
     clock = ManualClock()
     end_s = clock.wall_ms() / 1000 + 60
     who = access(keys, clock)
@@ -107,7 +107,7 @@ def test_a_token_is_taken_by_the_key_that_it_names_with_its_topics_and_its_end(k
     assert "over" in cause(who, token)
 
 
-def test_a_token_that_another_key_has_signed_or_that_names_another_is_refused(keys: Path) -> None:
+def test_a_token_signed_with_another_key_or_naming_another_key_is_refused(keys: Path) -> None:
     who = access(keys)
     for token in (
         signed("RS256-other", "RS256"),
@@ -118,13 +118,13 @@ def test_a_token_that_another_key_has_signed_or_that_names_another_is_refused(ke
         assert "not known" in cause(who, token) or "not signed" in cause(who, token)
 
 
-def test_without_a_key_id_the_only_key_of_its_algorithm_is_meant(keys: Path, tmp_path: Path) -> None:
+def test_a_token_without_a_key_id_is_checked_with_the_only_key_of_its_algorithm(keys: Path, tmp_path: Path) -> None:
     assert access(keys).claims_of(f"Bearer {signed('EdDSA', None, sub='carol')}").name == "carol"
     two = write(tmp_path / "two.json", public("EdDSA"), public("EdDSA-other"))
     assert "not signed" in cause(access(two), signed("EdDSA", None))
 
 
-def test_no_public_key_is_taken_for_a_secret_and_nothing_unsigned_for_signed(keys: Path) -> None:
+def test_a_public_key_is_never_used_as_a_secret_and_an_unsigned_token_is_refused(keys: Path) -> None:
     key = private("RS256").public_key()
     shown = [
         key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
@@ -142,7 +142,7 @@ def test_no_public_key_is_taken_for_a_secret_and_nothing_unsigned_for_signed(key
                 assert cause(who, token.rpartition(".")[0] + ".")
 
 
-def test_a_secret_and_a_key_file_go_together_each_for_its_own_algorithm(keys: Path) -> None:
+def test_a_secret_and_a_key_file_work_side_by_side_each_with_its_own_algorithm(keys: Path) -> None:
     who = access(keys, secret=SECRET)
     assert who.claims_of(f"Bearer {by_hand({'alg': 'HS256'}, SECRET.encode(), sub='dave')}").name == "dave"
     assert who.claims_of(f"Bearer {signed('ES256', sub='carol')}").name == "carol"
@@ -151,7 +151,7 @@ def test_a_secret_and_a_key_file_go_together_each_for_its_own_algorithm(keys: Pa
 
 @given(st.text(max_size=40), st.recursive(st.none() | st.text(max_size=4) | st.integers(), st.lists, max_leaves=5))
 @settings(max_examples=60)
-def test_whatever_a_header_says_the_token_is_refused_and_nothing_else_is_raised(text: str, value: object) -> None:
+def test_a_token_with_any_bad_header_is_refused_and_raises_nothing_else(text: str, value: object) -> None:
     who = Access({}, SECRET, ManualClock())
     for token in (text, f"{text}.{text}.{text}", by_hand({"alg": value, "kid": value, "crit": value}, b"k")):
         cause(who, token)
@@ -162,7 +162,7 @@ def test_whatever_a_header_says_the_token_is_refused_and_nothing_else_is_raised(
 # --- for whom
 
 
-def test_a_token_must_be_meant_for_us_and_come_from_whom_we_trust(keys: Path) -> None:
+def test_a_token_must_name_our_audience_and_a_trusted_issuer(keys: Path) -> None:
     who = access(keys, audiences=("stream", "feed"), issuers=("https://issuer.example",))
     right: dict[str, Any] = {"aud": ["web", "feed"], "iss": "https://issuer.example"}
     assert who.claims_of(f"Bearer {signed('ES256', **right, sub='carol')}").name == "carol"
@@ -173,7 +173,7 @@ def test_a_token_must_be_meant_for_us_and_come_from_whom_we_trust(keys: Path) ->
     assert "no iss" in cause(who, signed("ES256", aud="feed"))
 
 
-def test_where_no_audience_is_set_a_token_that_has_one_is_meant_for_somebody_else(keys: Path) -> None:
+def test_a_token_with_an_audience_is_refused_if_no_audience_is_configured(keys: Path) -> None:
     assert "audience" in cause(access(keys), signed("ES256", aud="web"))
     assert access(keys).claims_of(f"Bearer {signed('ES256', iss='https://any.example')}").everything
 
@@ -183,7 +183,7 @@ def test_a_ticket_needs_no_audience_of_its_own(keys: Path) -> None:
     assert who.claims_of(None, who.issue_ticket(Claims("carol", ("news",)))) == Claims("carol", ("news",))
 
 
-def test_a_ticket_holds_as_many_topics_as_the_token_it_was_changed_for(keys: Path) -> None:
+def test_a_ticket_holds_as_many_topics_as_the_token_it_was_issued_for(keys: Path) -> None:
     clock = ManualClock()
     who = access(keys, clock)
     token = signed("EdDSA", None, sub="c", topics=[f"price.COIN{number}" for number in range(190)])
@@ -196,7 +196,7 @@ def test_a_ticket_holds_as_many_topics_as_the_token_it_was_changed_for(keys: Pat
 # --- the file
 
 
-def test_a_changed_file_counts_at_once_and_one_that_cannot_be_read_changes_nothing(
+def test_a_changed_key_file_is_used_at_once_and_an_unreadable_one_is_ignored(
     keys: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -217,7 +217,7 @@ def test_a_changed_file_counts_at_once_and_one_that_cannot_be_read_changes_nothi
     assert told == ["jwks_read", "jwks_unreadable", "jwks_unreadable", "jwks_unreadable", "jwks_read"]
 
 
-def test_of_a_file_only_keys_that_can_check_a_signature_are_taken(tmp_path: Path) -> None:
+def test_only_keys_that_can_check_a_signature_are_used(tmp_path: Path) -> None:
     useless: list[Any] = [
         public("RS256-short"),
         public("RS256", use="enc"),
@@ -271,7 +271,7 @@ def test_without_the_package_that_checks_signatures_the_start_says_which_extra_h
 
 
 @pytest.mark.parametrize("light", ["1", "0"])
-async def test_the_service_takes_such_a_token_on_every_transport(keys: Path, tmp_path: Path, light: str) -> None:
+async def test_such_a_token_works_on_every_transport(keys: Path, tmp_path: Path, light: str) -> None:
     bearer = {"Authorization": f"Bearer {signed('ES256', sub='carol', topics=['price.*'], aud='feed')}"}
     options = {"AUTH_JWKS_FILE": str(keys), "AUTH_JWT_AUDIENCE": "feed", "LIGHT_CONNECTIONS": light}
     async with running(None, tmp_path, None, **options) as service:

@@ -33,7 +33,7 @@ HOST = "elsewhere.example"
 SECOND_ADDRESS = "127.0.0.2"
 
 
-def told(kind: str) -> str:
+def documented(kind: str) -> str:
     """The configuration that the documentation shows."""
     found = re.search(rf"```{kind}\n(.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL)
     assert found is not None
@@ -42,7 +42,7 @@ def told(kind: str) -> str:
 
 def nginx(folder: Path, port: int, upstream: str) -> list[str]:
     certificate = f"ssl_certificate {TLS}/elsewhere.pem; ssl_certificate_key {TLS}/key.pem;"
-    text = told("nginx").replace("127.0.0.1:7860", upstream)
+    text = documented("nginx").replace("127.0.0.1:7860", upstream)
     return nginx_configuration(folder, text.replace("listen 443 ssl;", f"listen 127.0.0.1:{port} ssl; {certificate}"))
 
 
@@ -60,7 +60,7 @@ def nginx_configuration(folder: Path, text: str) -> list[str]:
 
 def caddy(folder: Path, port: int, upstream: str) -> list[str]:
     site = f"{HOST}:{port} {{\n bind 127.0.0.1\n tls {TLS}/elsewhere.pem {TLS}/key.pem\n"
-    text = told("caddy").replace("127.0.0.1:7860", upstream).replace(f"{HOST} {{\n", site)
+    text = documented("caddy").replace("127.0.0.1:7860", upstream).replace(f"{HOST} {{\n", site)
     (folder / "Caddyfile").write_text(f"{{\n admin off\n auto_https disable_redirects\n}}\n{text}")
     return ["run", "--adapter", "caddyfile", "--config", str(folder / "Caddyfile")]
 
@@ -80,7 +80,7 @@ PROXIES: dict[str, Callable[[Path, int, str], list[str]]] = {
     "caddy": caddy,
     "nginx compressing": compressing_nginx,
 }
-AS_TOLD = ["nginx", "caddy"]
+AS_DOCUMENTED = ["nginx", "caddy"]
 
 
 class Here(AbstractResolver):
@@ -115,7 +115,7 @@ class Public:
         return websockets.connect(url, host="127.0.0.1", port=self.port, ssl=self.tls, proxy=None, **options)  # type: ignore[arg-type]
 
 
-@pytest.fixture(params=AS_TOLD)
+@pytest.fixture(params=AS_DOCUMENTED)
 async def public(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Public]:
     program = shutil.which(request.param.partition(" ")[0], path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
@@ -151,7 +151,7 @@ async def listening(process: asyncio.subprocess.Process, port: int) -> None:
         await asyncio.sleep(0.05)
 
 
-async def test_each_event_passes_at_once_on_both_transports(public: Public) -> None:
+async def test_each_event_passes_the_proxy_at_once_on_both_transports(public: Public) -> None:
     async with (
         public.http() as http,
         http.get(f"{public.url}/sse?topics=price.BTC") as stream,
@@ -167,7 +167,7 @@ async def test_each_event_passes_at_once_on_both_transports(public: Public) -> N
 
 
 @pytest.mark.parametrize("public", list(PROXIES), indirect=True)
-async def test_each_event_passes_at_once_also_to_a_client_that_takes_gzip(public: Public) -> None:
+async def test_each_event_passes_the_proxy_at_once_to_a_client_that_accepts_gzip(public: Public) -> None:
     async with (
         public.http() as http,
         http.get(f"{public.url}/sse?topics=price.BTC", headers={"Accept-Encoding": "gzip"}) as stream,
@@ -180,7 +180,7 @@ async def test_each_event_passes_at_once_also_to_a_client_that_takes_gzip(public
 
 
 @pytest.mark.parametrize("public", list(PROXIES), indirect=True)
-async def test_a_stream_that_begins_with_much_is_not_held_back_to_be_compressed(
+async def test_a_stream_with_a_long_first_message_is_not_held_back_to_be_compressed(
     public: Public, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A proxy may decide by the size of what it reads first: by chance that is more than the greeting.

@@ -63,7 +63,7 @@ async def test_nothing_that_is_compressed_is_taken_or_inflated_on_any_route_even
     assert running_service.context.bodies == bodies.Bodies()
 
 
-async def test_only_where_an_endpoint_takes_a_body_is_one_waited_for(running_service: Running, tmp_path: Path) -> None:
+async def test_a_body_is_waited_for_only_if_the_endpoint_takes_one(running_service: Running, tmp_path: Path) -> None:
     for line, path in await every_route(tmp_path / "other"):
         for head, start in ((CHUNKED, chunk(b"{")), (b"Content-Length: 1000\r\n", b"{")):
             data = request(line, head) + start
@@ -77,7 +77,7 @@ async def test_only_where_an_endpoint_takes_a_body_is_one_waited_for(running_ser
     await until(lambda: running_service.context.bodies == bodies.Bodies())
 
 
-async def test_a_body_of_no_bytes_is_none(running_service: Running) -> None:
+async def test_an_empty_body_is_allowed_everywhere(running_service: Running) -> None:
     for head, body in ((b"Content-Length: 0\r\n", b""), (CHUNKED, b"0\r\n\r\n"), (b"Content-Encoding: gzip\r\n", b"")):
         assert (await said(running_service, request(b"GET /api/topics", head) + body)).status == 200
     identity = b"Content-Encoding: identity\r\nContent-Length: 20\r\n"

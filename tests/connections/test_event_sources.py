@@ -34,7 +34,7 @@ async def refused(service: Running, source: EventSource) -> dict[str, object]:
     return goodbye
 
 
-async def test_sources_stay_while_the_server_drains_and_are_there_after_the_restart(tmp_path: Path) -> None:
+async def test_event_sources_reconnect_during_a_drain_and_are_open_after_the_restart(tmp_path: Path) -> None:
     async with running(None, tmp_path, SHUTDOWN_S="30") as service:
         url, gate = f"{service.url}/sse?topics=status", Gate()
         async with event_source(service.http, url, gate) as source:
@@ -56,7 +56,7 @@ async def test_sources_stay_while_the_server_drains_and_are_there_after_the_rest
     assert (resumed["resumed"], resumed["from"]) == (True, here)
 
 
-async def test_a_full_server_lets_sources_in_when_there_is_room(tmp_path: Path) -> None:
+async def test_event_sources_that_a_full_server_refused_get_in_when_there_is_room(tmp_path: Path) -> None:
     async with running(None, tmp_path, MAX_CONNECTIONS="1") as service:
         url, gate = f"{service.url}/sse?topics=status", Gate()
         async with service.http.get(url) as first, event_source(service.http, url, gate) as source:
@@ -72,7 +72,7 @@ async def test_a_full_server_lets_sources_in_when_there_is_room(tmp_path: Path) 
 @pytest.mark.parametrize(
     "settings", [{"REST_RATE_PER_S": "1"}, {"MAX_CONNECTIONS_PER_IP": "1"}], ids=["rate", "per address"]
 )
-async def test_a_busy_address_is_told_to_wait_and_its_programs_read_the_status(
+async def test_an_event_source_over_the_rate_waits_and_other_programs_get_a_status(
     tmp_path: Path, settings: dict[str, str]
 ) -> None:
     async with running(None, tmp_path, None, **settings) as service:
@@ -84,7 +84,7 @@ async def test_a_busy_address_is_told_to_wait_and_its_programs_read_the_status(
                 assert (await refused(service, source))["code"] == 4013
 
 
-async def test_a_source_that_gets_no_descriptor_comes_back_and_others_read_the_status(
+async def test_an_event_source_without_a_descriptor_reconnects_and_other_programs_get_a_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running(None, tmp_path) as service:
@@ -107,7 +107,7 @@ async def test_a_source_that_gets_no_descriptor_comes_back_and_others_read_the_s
         await until(lambda: not service.context.turned_away)
 
 
-async def test_a_fault_of_ours_does_not_end_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_fault_of_ours_does_not_end_an_event_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stumble(*_: object) -> None:
         raise RuntimeError("a fault")
 
@@ -117,7 +117,7 @@ async def test_a_fault_of_ours_does_not_end_a_source(tmp_path: Path, monkeypatch
             assert (await refused(service, source))["code"] == 4013
 
 
-async def test_what_will_not_change_ends_a_source(tmp_path: Path) -> None:
+async def test_a_lasting_refusal_ends_an_event_source(tmp_path: Path) -> None:
     async with running(None, tmp_path, AUTH_TOKENS=f"desk:{SECRET}") as service:
         shown = {"Authorization": f"Bearer {SECRET}"}
         for path, headers, status in (

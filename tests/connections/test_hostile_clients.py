@@ -123,7 +123,7 @@ SSE = b"GET /sse%b HTTP/1.1\r\nHost: x\r\n\r\n"
         pytest.param(SSE, "1", SSE % b"?topics=price.BTC", id="C2-sse"),
     ],
 )
-async def test_a_client_that_never_reads_is_gone_when_stall_s_is_over_also_while_it_talks(
+async def test_a_client_that_never_reads_is_cut_after_stall_s_even_if_it_sends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opening: bytes, light: str, word: bytes
 ) -> None:
     # The time to read a goodbye is for those who read: whoever waits for it here waits in vain.
@@ -153,7 +153,7 @@ async def test_a_client_that_never_reads_is_gone_when_stall_s_is_over_also_while
     assert held < 1_000_000, "of 400 prices only the newest need be held"
 
 
-async def test_a_half_closed_client_is_gone_and_frees_what_it_had(either: Running) -> None:
+async def test_a_half_closed_client_is_dropped_and_frees_what_it_had(either: Running) -> None:
     async with raw_websocket(either, b"?topics=price.BTC") as client:
         await until(lambda: len(either.context.clients.connected) == 1)
         client.writer.write_eof()
@@ -193,7 +193,7 @@ async def test_a_flood_of_pongs_that_nobody_asked_for_ends_with_4013(either: Run
 # --- connections
 
 
-async def test_a_storm_of_connections_is_refused_at_once_and_those_inside_go_on(tmp_path: Path) -> None:
+async def test_a_storm_of_connections_is_refused_at_once_and_clients_go_on(tmp_path: Path) -> None:
     async with (
         FakeBinance() as exchange,
         serving(exchange, tmp_path, MAX_CONNECTIONS="5") as service,
@@ -241,7 +241,7 @@ class Newcomer:
             raise RuntimeError("stumbled")
 
 
-async def test_of_many_who_come_at_once_a_few_enter_in_each_turn_of_the_loop_and_all_in_the_end() -> None:
+async def test_of_many_connections_at_once_a_few_enter_in_each_turn_of_the_loop() -> None:
     loop, stumbled = asyncio.get_running_loop(), []
     loop.set_exception_handler(lambda _, context: stumbled.append(context))
     entered: list[int] = []
@@ -259,7 +259,7 @@ async def test_of_many_who_come_at_once_a_few_enter_in_each_turn_of_the_loop_and
     assert len(stumbled) == 1
 
 
-async def test_what_never_ends_its_request_is_cut_head_or_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_whose_head_or_body_never_ends_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(aiohttp_connection, "HEAD_WITHIN_S", 0.4)
     monkeypatch.setattr(front, "HEAD_WITHIN_S", 0.4)
@@ -317,7 +317,7 @@ CURSORS = [
 ]  # fmt: skip
 
 
-async def test_no_last_event_id_gets_anything_but_a_snapshot(service: Running) -> None:
+async def test_any_odd_last_event_id_gets_a_snapshot(service: Running) -> None:
     for cursor in CURSORS:
         async with raw(service) as client:
             client.send(b"GET /sse?topics=price.BTC HTTP/1.1\r\nHost: x\r\nLast-Event-ID: %b\r\n\r\n" % cursor)
@@ -344,7 +344,7 @@ async def test_the_same_garbage_as_since_of_a_websocket_is_a_bad_cursor(either: 
 
 
 @pytest.mark.parametrize("moment", ["prepare", "write"])
-async def test_an_sse_client_that_goes_before_its_first_byte_leaves_no_task_and_no_traceback(
+async def test_an_sse_client_that_leaves_before_its_first_byte_leaves_no_task_and_no_traceback(
     service: Running, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, moment: str
 ) -> None:
     of_aiohttp, left = getattr(EventSourceResponse, moment), []
@@ -376,9 +376,7 @@ async def test_an_sse_client_that_goes_before_its_first_byte_leaves_no_task_and_
 @pytest.mark.parametrize(
     "header", [b"Sec-WebSocket-Version: 1\xff3", b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub2\x80jZQ==", b"Upgrade: \xe9"]
 )
-async def test_a_handshake_with_headers_of_odd_bytes_is_a_mistake_of_the_client(
-    service: Running, header: bytes
-) -> None:
+async def test_a_handshake_with_odd_bytes_in_its_headers_is_a_bad_request(service: Running, header: bytes) -> None:
     name = header.partition(b":")[0]
     kept = [line for line in (UPGRADE % b"").split(b"\r\n") if line and not line.startswith(name)]
     async with raw(service) as client:
@@ -434,7 +432,7 @@ async def test_a_body_that_is_too_big_is_413(service: Running) -> None:
 # --- coming back
 
 
-async def test_clients_are_spread_when_they_come_back(service: Running) -> None:
+async def test_clients_get_different_times_to_reconnect(service: Running) -> None:
     retries = set()
     for _ in range(12):
         async with sse(service, "topics=price.BTC") as stream:

@@ -98,7 +98,7 @@ HANDSHAKES = {
 }
 
 
-async def test_a_handshake_that_is_not_by_the_letter_is_refused_with_what_would_be_right(service: Running) -> None:
+async def test_an_incorrect_handshake_is_refused_with_what_would_be_right(service: Running) -> None:
     for name, (data, status) in HANDSHAKES.items():
         heard = await said(service, data)
         assert heard.status == status, name
@@ -191,7 +191,7 @@ async def test_every_list_of_a_handshake_is_read_as_a_list(service: Running) -> 
     await until(lambda: not service.context.clients.connected)
 
 
-async def test_a_client_that_offers_more_than_a_websocket_talks_as_any_other(service: Running) -> None:
+async def test_a_client_that_offers_other_protocols_too_is_served_as_any_other(service: Running) -> None:
     host, _, port = service.url.removeprefix("http://").partition(":")
     for line in (b"Upgrade: h2c, websocket\r\n", b"Upgrade: websocket\r\nUpgrade: h2c\r\n"):
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -216,7 +216,7 @@ async def test_a_handshake_may_name_the_whole_address(service: Running, authorit
             assert heard.status == 101, (scheme, number)
 
 
-async def test_a_client_that_has_an_answer_is_told_so_however_it_says_it(service: Running) -> None:
+async def test_a_client_that_has_the_answer_gets_304_in_every_spelling_of_its_tag(service: Running) -> None:
     # Without an exchange these stay as they are.
     for path in (
         b"/api/snapshot?topics=price.BTC",
@@ -241,7 +241,7 @@ async def test_a_client_that_has_an_answer_is_told_so_however_it_says_it(service
             assert heard.status == 200, (path, unknown)
 
 
-async def test_of_two_tokens_in_one_request_none_is_taken(tmp_path: Path) -> None:
+async def test_two_tokens_in_one_request_are_refused(tmp_path: Path) -> None:
     async with running(None, tmp_path, AUTH_TOKENS="alice:sesame-of-alice") as guarded:
         token = b"Authorization: Bearer sesame-of-alice\r\n"
         assert (await said(guarded, request(b"GET /api/topics", token))).status == 200
@@ -266,7 +266,7 @@ UNREADABLE = {
 }
 
 
-async def test_what_is_no_http_is_refused_in_the_envelope_without_its_bytes(service: Running) -> None:
+async def test_a_request_that_is_not_http_is_refused_in_the_envelope_without_its_bytes(service: Running) -> None:
     for name, data in UNREADABLE.items():
         heard = await said(service, data)
         assert (heard.status, heard.code) == (400, "bad_request"), name
@@ -297,7 +297,7 @@ ANSWERS = {
 }
 
 
-async def test_every_answer_keeps_browsers_from_sniffing_framing_and_telling(service: Running) -> None:
+async def test_every_answer_forbids_browsers_to_sniff_frame_or_send_referrers(service: Running) -> None:
     for name, (data, status) in ANSWERS.items():
         heard = await said(service, data)
         assert heard.status == status, name
@@ -349,7 +349,7 @@ def assert_safe(heard: Heard, name: str, framing: tuple[str, str | None] = BY_DE
     assert (ancestors, heard.headers.get("x-frame-options")) == framing, name
 
 
-async def test_a_request_behind_a_refused_upgrade_or_in_front_of_one_gets_its_answer(service: Running) -> None:
+async def test_requests_before_and_after_a_refused_upgrade_get_their_answers(service: Running) -> None:
     host, _, port = service.url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     probe = request(b"GET /health/live")
@@ -372,7 +372,7 @@ FRONT = [path for path in page.static_folder().rglob("*") if path.suffix in (".j
 
 
 @pytest.mark.parametrize("path", FRONT, ids=lambda path: str(path.name))
-def test_our_pages_make_html_of_no_text_and_keep_to_the_policy_without_inline_code(path: Path) -> None:
+def test_our_pages_never_turn_text_into_html_and_have_no_inline_code(path: Path) -> None:
     text = path.read_text()
     html = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|createContextualFragment|DOMParser|srcdoc|setHTML"
     code = r"\beval\(|new Function|javascript:|\bimport\([^)]*http|set(?:Timeout|Interval)\(\s*[\"'`]"

@@ -72,7 +72,7 @@ ACTS: dict[str, Callable[[HubRig, HubClient], object]] = {
 
 
 @pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
-def test_what_an_act_costs_does_not_grow_with_clients_and_their_patterns(
+def test_the_cost_of_an_operation_does_not_grow_with_clients_and_their_patterns(
     act: Callable[[HubRig, HubClient], object],
 ) -> None:
     few, many = crowded(FEW), crowded(MANY)

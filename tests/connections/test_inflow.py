@@ -45,7 +45,7 @@ BOMB = frame(0x1, b" " * LIMIT, deflated=True)
 
 
 @given(st.lists(st.sampled_from([frame(0x1, b"{}"), frame(0xA), BOMB]), max_size=40), st.integers(1, 500))
-def test_whatever_comes_after_the_last_word_is_dropped_unread_up_to_the_close(frames: list[bytes], cut: int) -> None:
+def test_frames_after_our_close_frame_are_dropped_unread_up_to_the_close(frames: list[bytes], cut: int) -> None:
     reader = Framing(LIMIT, deflate=True)
     reader.away = True
     stream = b"".join(frames)
@@ -55,7 +55,7 @@ def test_whatever_comes_after_the_last_word_is_dropped_unread_up_to_the_close(fr
     assert close.opcode is Opcode.CLOSE
 
 
-def test_a_client_that_goes_on_after_the_last_word_is_not_even_taken_from_the_kernel(
+def test_the_socket_of_a_client_that_keeps_sending_after_our_close_frame_is_not_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(inflow, "DROPPED_BYTES", 1000)
@@ -101,7 +101,7 @@ async def test_the_parts_of_one_message_are_read_in_turns_too() -> None:
     assert client.messages[0].parts == 902
 
 
-async def test_who_takes_long_leaves_the_rest_of_the_turn_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_entrant_that_takes_long_ends_the_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     turnstile, entered = Turnstile(STEPS_A_TURN), []
     now = [0.0]
 
@@ -157,7 +157,7 @@ ENDINGS: dict[str, tuple[bytes, int]] = {
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-async def test_after_the_last_word_nothing_more_of_a_client_is_read(
+async def test_after_our_close_frame_nothing_more_of_a_client_is_read(
     either: Running, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opening, code = ENDINGS[ending]

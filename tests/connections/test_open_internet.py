@@ -53,7 +53,7 @@ def test_connections_are_counted_by_peer_from_the_first_to_the_last() -> None:
         ("2001:db8::1", "2001:db8::/64", False),
     ],
 )
-def test_limits_that_nobody_has_set_leave_out_near_peers_but_not_those_whom_they_relay(
+def test_default_limits_spare_near_peers_but_not_the_clients_that_they_relay(
     peer: str, address: str, exempt: bool
 ) -> None:
     assert is_exempt(peer, address, [ipaddress.ip_network("203.0.113.0/24")]) is exempt
@@ -64,7 +64,7 @@ async def silent(service: Running, stack: AsyncExitStack, count: int) -> list[Ra
 
 
 @pytest.mark.parametrize("light_too", ["1", "0"])
-async def test_connections_that_say_nothing_count_and_those_far_over_the_limit_are_refused_at_once(
+async def test_silent_connections_count_and_those_far_over_the_limit_are_refused_at_once(
     tmp_path: Path, light_too: str
 ) -> None:
     async with running(None, tmp_path, MAX_CONNECTIONS_PER_IP="3", LIGHT_CONNECTIONS=light_too) as service:
@@ -84,7 +84,7 @@ async def test_connections_that_say_nothing_count_and_those_far_over_the_limit_a
         assert not service.context.silent
 
 
-async def test_who_is_over_the_limit_has_less_time_to_say_what_it_wants(
+async def test_a_connection_over_the_limit_has_less_time_for_its_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(front, "FIRST_BYTE_SOON_S", 0.2)
@@ -114,7 +114,7 @@ async def test_however_a_connection_ends_its_place_is_free_again(tmp_path: Path,
         await until(lambda: not by_peer)
 
 
-async def test_where_descriptors_are_few_who_says_nothing_has_less_time(
+async def test_silent_connections_have_less_time_while_descriptors_are_scarce(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(front, "FIRST_BYTE_SOON_S", 0.2)
@@ -128,7 +128,7 @@ async def test_where_descriptors_are_few_who_says_nothing_has_less_time(
                 assert await early.rest() == b""
 
 
-async def test_by_default_strangers_are_limited_and_this_machine_is_not(tmp_path: Path) -> None:
+async def test_default_limits_apply_to_strangers_and_not_to_this_machine(tmp_path: Path) -> None:
     burst = int(2 * REST_RATE_PER_S)
     async with running(None, tmp_path, None, **BEHIND) as service:
         assert service.context.clients.per_address == CONNECTIONS_PER_IP
@@ -176,7 +176,7 @@ async def test_metrics_are_for_this_machine_unless_a_setting_or_a_token_says_so(
             assert answer.status == status
 
 
-async def test_a_body_that_comes_slowly_has_its_own_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_body_has_its_own_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aiohttp_connection, "HEAD_WITHIN_S", 0.3)
     async with running(None, tmp_path) as service, raw(service) as client:
         client.send(b"POST /api/ticket HTTP/1.1\r\nHost: x\r\nContent-Length: 8\r\n\r\n")

@@ -148,7 +148,7 @@ async def test_synced_and_pos_move_the_cursor_so_that_a_quiet_stream_resumes_too
 
 
 @pytest.mark.parametrize("cursor", ["rubbish", "x" * 4000, "a-b-c", "ö-1", "0-99999999999999999999999"])
-async def test_a_cursor_that_is_none_gets_a_snapshot_never_an_error(service: Running, cursor: str) -> None:
+async def test_a_bad_cursor_gets_a_snapshot_and_never_an_error(service: Running, cursor: str) -> None:
     async with sse(service, "topics=price.BTC", Last_Event_ID=cursor) as client:
         _, subscribed, update, _ = await client.until("synced")
     assert subscribed.json["resumed"] is False
@@ -227,7 +227,7 @@ async def test_a_client_that_leaves_while_nothing_happens_is_noticed(tmp_path: P
         assert not service.context.hub.members.by_outbox
 
 
-async def test_a_half_closed_client_is_gone(tmp_path: Path) -> None:
+async def test_a_half_closed_sse_client_is_dropped(tmp_path: Path) -> None:
     async with running(None, tmp_path) as service:
         reader, writer = await _raw_get(service, "/sse?topics=price.BTC", "HTTP/1.1")
         await reader.readuntil(b"\r\n\r\n")
@@ -309,7 +309,7 @@ async def test_an_sse_client_that_does_not_read_is_cut_with_a_goodbye_and_anothe
     assert (goodbye["code"], goodbye["reconnect"]) == (4008, True)
 
 
-async def test_the_kernel_does_not_cut_a_client_that_stands_still_before_the_hub_has_said_goodbye(
+async def test_the_hub_says_goodbye_to_a_stuck_client_before_the_kernel_cuts_it(
     tmp_path: Path,
 ) -> None:
     async with (
@@ -324,7 +324,7 @@ async def test_the_kernel_does_not_cut_a_client_that_stands_still_before_the_hub
         assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) > 3000
 
 
-async def test_a_stream_that_the_server_ends_is_ended_properly(service: Running) -> None:
+async def test_a_stream_that_the_server_ends_has_a_proper_end(service: Running) -> None:
     """A chunked body without its last chunk is an error to every client library."""
     async with service.http.get(f"{service.url}/sse?topics=price.BTC") as answer:
         await answer.content.readuntil(b"event: synced")

@@ -135,7 +135,7 @@ async def test_subscriptions_may_come_by_message_and_each_answer_repeats_its_req
     assert (error["code"], error["req"]) == ("unknown_op", 10)
 
 
-async def test_after_unsubscribe_nothing_of_that_topic_comes_any_more(service: Running, exchange: FakeBinance) -> None:
+async def test_after_unsubscribe_nothing_of_that_topic_arrives(service: Running, exchange: FakeBinance) -> None:
     async with websocket(service, "topics=price.BTC,price.ETH") as client:
         await client.until("synced")
         await client.send(op="unsubscribe", topics=["price.BTC"])
@@ -147,7 +147,7 @@ async def test_after_unsubscribe_nothing_of_that_topic_comes_any_more(service: R
     assert not updates(heard, "price.BTC")
 
 
-async def test_a_symbol_may_be_spelled_as_people_do(service: Running) -> None:
+async def test_usual_spellings_of_a_symbol_are_understood(service: Running) -> None:
     async with websocket(service) as client:
         for spelling in ("price.btc", "price.BTCUSDT", "price.BTC-USDT", "price.BTC/USDT", "price.bitcoin"):
             await client.send(op="subscribe", topics=[spelling])
@@ -164,7 +164,7 @@ async def test_a_symbol_may_be_spelled_as_people_do(service: Running) -> None:
         (">", "status"),
     ],
 )
-async def test_a_pattern_brings_the_topics_it_means(service: Running, pattern: str, wanted: str) -> None:
+async def test_a_pattern_brings_the_topics_it_matches(service: Running, pattern: str, wanted: str) -> None:
     async with websocket(service, f"topics={pattern}") as client:
         heard = updates(await client.until("synced"))
     assert wanted in {message["topic"] for message in heard}
@@ -172,7 +172,7 @@ async def test_a_pattern_brings_the_topics_it_means(service: Running, pattern: s
         assert {message["topic"].partition(".")[0] for message in heard} == {wanted.partition(".")[0]}
 
 
-async def test_a_topic_that_two_subscriptions_mean_comes_once(service: Running, exchange: FakeBinance) -> None:
+async def test_a_topic_in_two_subscriptions_arrives_once(service: Running, exchange: FakeBinance) -> None:
     async with websocket(service, "topics=price.BTC,price.*,price.BTC") as client:
         await client.send(op="subscribe", topics=["price.BTC", ">"])
         first = await client.until("synced")
@@ -233,7 +233,7 @@ async def test_a_cursor_whose_events_are_gone_gets_a_gap_and_a_whole_snapshot(
     assert {message["topic"] for message in updates(snapshot)} == {"price.BTC", "ohlcv.BTC.1m"}
 
 
-async def test_a_cursor_of_another_epoch_gets_a_snapshot_and_is_told_why(service: Running) -> None:
+async def test_a_cursor_of_another_epoch_gets_a_snapshot_with_the_reason(service: Running) -> None:
     async with websocket(service, "topics=price.BTC&since=other1-5") as client:
         _, subscribed, *snapshot, _ = await client.until("synced")
     assert (subscribed["resumed"], subscribed["reason"], subscribed["from"]) == (False, "epoch", "other1-5")
@@ -241,7 +241,7 @@ async def test_a_cursor_of_another_epoch_gets_a_snapshot_and_is_told_why(service
 
 
 @pytest.mark.parametrize("since", ["rubbish", "-", "a-b", "-5", "%00", "9" * 400, "{epoch}-999999999", "{epoch}--1"])
-async def test_a_cursor_that_is_none_gets_a_snapshot_and_is_told_so(service: Running, since: str) -> None:
+async def test_a_bad_cursor_gets_a_snapshot_with_the_reason(service: Running, since: str) -> None:
     cursor = since.format(epoch=service.context.hub.epoch)
     async with websocket(service, f"topics=price.BTC&since={cursor}") as client:
         _, subscribed, update, _ = await client.until("synced")
@@ -397,7 +397,7 @@ async def test_pings_of_the_frame_layer_count_as_operations(either: Running) -> 
     assert code == 4013
 
 
-async def test_nothing_but_nonsense_ends_the_connection_with_4501(
+async def test_a_hundred_bad_messages_end_the_connection_with_4501(
     either: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session, "MAX_STRIKES", 5)
@@ -462,7 +462,7 @@ async def test_a_ping_is_answered_with_its_own_payload(either: Running) -> None:
         await (await client.connection.ping(b"are you there?"))
 
 
-async def test_the_server_pings_and_who_answers_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_answers_pings_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clients, "PONG_WITHIN_S", 0.75)
     async with running(None, tmp_path, HEARTBEAT_S="1") as service, raw_websocket(service) as raw:
         for _ in range(2):
@@ -472,7 +472,7 @@ async def test_the_server_pings_and_who_answers_stays(tmp_path: Path, monkeypatc
         assert b"pong" in await raw.frame(opcode=1, having=b'"req"')
 
 
-async def test_who_does_not_answer_a_ping_is_cut_with_4012_even_while_talking(
+async def test_a_client_that_does_not_answer_a_ping_is_cut_with_4012_even_if_it_sends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(clients, "PONG_WITHIN_S", 0.3)
@@ -554,7 +554,7 @@ async def test_a_broken_frame_ends_its_own_connection_by_the_rfc_and_no_other(
     assert int.from_bytes(close[:2], "big") == code
 
 
-async def test_clients_that_vanish_are_forgotten(either: Running) -> None:
+async def test_clients_that_vanish_are_counted_out(either: Running) -> None:
     async with websocket(either, "topics=price.*") as client:
         await client.until("synced")
         assert len(either.context.clients.connected) == 1
@@ -621,7 +621,7 @@ async def test_more_than_the_outbox_may_hold_cuts_with_4008_before_any_stall(
     assert heard[-1]["type"] == "goodbye"
 
 
-async def test_a_client_that_was_slow_gets_the_newest_values_by_id_and_is_told_what_was_merged(
+async def test_a_client_that_was_slow_gets_the_newest_values_by_id_and_the_counts_of_merged_ones(
     crowded: FakeBinance, tmp_path: Path
 ) -> None:
     async with serving(crowded, tmp_path) as service, lazy_reader(service, "topics=price.*") as lazy:
@@ -700,7 +700,7 @@ async def test_a_page_may_connect_only_from_an_allowed_origin_or_our_own(
             assert refused.value.response.status_code == 403
 
 
-async def test_a_plain_get_of_ws_is_told_in_the_envelope_to_upgrade(service: Running) -> None:
+async def test_a_plain_get_of_ws_is_refused_in_the_envelope_with_426(service: Running) -> None:
     status, body = await service.get("/ws")
     assert (status, body["success"]) == (426, False)
 

@@ -18,7 +18,7 @@ def head(*lines: bytes) -> bytes:
     return b"".join(line + b"\r\n" for line in lines) + b"\r\n"
 
 
-def test_every_beginning_of_a_handshake_may_become_one_and_the_whole_is_one() -> None:
+def test_every_beginning_of_a_handshake_is_waited_for_and_the_whole_is_read() -> None:
     whole = head(*LINES)
     assert all(may_become_handshake(whole[:length]) for length in range(len(whole)))
     assert not any(Handshake.read(whole[:length]) for length in range(len(whole)))
@@ -31,7 +31,7 @@ def test_every_beginning_of_a_handshake_may_become_one_and_the_whole_is_one() ->
 
 
 @pytest.mark.parametrize("start", [b"GET /wsx", b"POST /ws ", b"GET /sse ", b"GET /", b"\x16\x03\x01", b"get /ws "])
-def test_what_begins_in_another_way_goes_to_aiohttp(start: bytes) -> None:
+def test_bytes_that_begin_in_another_way_go_to_aiohttp(start: bytes) -> None:
     data = head(start + b" HTTP/1.1", *LINES[1:])
     assert not may_become_handshake(data)
     assert Handshake.read(data) is None
@@ -60,13 +60,13 @@ def test_a_head_that_does_not_end_is_given_up() -> None:
         (b"permessage-deflate; server_max_window_bits=10", True, False),
     ],
 )
-def test_compression_is_what_the_client_offers(offer: bytes | None, deflates: bool, inflates: bool) -> None:
+def test_compression_follows_the_offer_of_the_client(offer: bytes | None, deflates: bool, inflates: bool) -> None:
     extensions = () if offer is None else (b"Sec-WebSocket-Extensions: " + offer,)
     handshake = Handshake.read(head(*LINES, *extensions))
     assert handshake is not None
     assert (handshake.deflates, handshake.inflates) == (deflates, inflates)
 
 
-def test_an_event_source_is_known_by_its_first_bytes() -> None:
+def test_an_event_source_is_recognised_by_its_first_bytes() -> None:
     assert asks_for_events(b"GET /sse?topics=news HTTP/1.1\r\n")
     assert not asks_for_events(b"GET /sse")

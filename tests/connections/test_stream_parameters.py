@@ -70,13 +70,13 @@ async def test_all_that_is_wrong_is_named_at_once(service: Running) -> None:
             assert name in message["message"], value
 
 
-async def test_of_two_positions_neither_is_taken_for_the_one_that_was_meant(service: Running) -> None:
+async def test_two_different_positions_are_a_bad_cursor(service: Running) -> None:
     here = service.context.hub.position
     answer = one(await over_ws(service, f"topics=news&since={here}&since=other-1"), "subscribed")
     assert (answer["resumed"], answer["reason"]) == (False, "bad_cursor")
 
 
-async def test_an_empty_parameter_is_not_given(service: Running) -> None:
+async def test_an_empty_parameter_counts_as_not_given(service: Running) -> None:
     for heard in (
         await over_ws(service, "topics=news&since=&last_event_id=&interval_ms=&batch=&ticket="),
         await over_sse(service, "topics=news&since=&last_event_id=&interval_ms=&ticket="),
