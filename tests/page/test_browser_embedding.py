@@ -15,7 +15,7 @@ import pytest_asyncio
 from playwright.async_api import Page, Route, expect
 
 from tests.browser import Complaints, is_live
-from tests.connections.test_behind_proxies import ROOT, listening, nginx_configuration, told
+from tests.connections.test_behind_proxies import ROOT, documented, listening, nginx_configuration
 from tests.harness import Running, running
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session", loop_factories=["asyncio"])]
@@ -38,7 +38,7 @@ async def below(service: Running, tmp_path: Path) -> AsyncIterator[str]:
     operations = (ROOT / "docs" / "operations.md").read_text()
     found = re.search(r"```nginx\n(    location /stream/ .*?)```", operations, re.DOTALL)
     assert found is not None
-    text, count = re.subn(r"    location .*(?=\n}\n)", found[1], told("nginx"), flags=re.DOTALL)
+    text, count = re.subn(r"    location .*(?=\n}\n)", found[1], documented("nginx"), flags=re.DOTALL)
     assert count == 1
     text = text.replace("listen 443 ssl;", f"listen 127.0.0.1:{port};")
     arguments = nginx_configuration(tmp_path, text.replace("127.0.0.1:7860", service.url.removeprefix("http://")))
