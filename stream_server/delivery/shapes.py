@@ -1,7 +1,8 @@
 """The shapes of the messages between this service and the clients of its streams.
 
 `docs/protocol.md` explains them. The docstring of a shape is its summary in `/asyncapi.json`, which derives its schemas
-from this module. The values that updates carry are in `feeds/shapes.py`.
+from this module. The values that updates carry are in `feeds/shapes.py`, the status of the service in
+`status_shapes.py`.
 """
 
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from feeds.intervals import INTERVALS
 from feeds.shapes import EventId, Source
 from stream_server import PROTOCOL, __version__
 from stream_server.delivery.fields import MAX_INTERVAL_MS, MAX_REQ_CHARS
+from stream_server.delivery.status_shapes import Status
 from stream_server.delivery.topic_history import NO_UPDATE
 from stream_server.wire.refusals import CLOSINGS
 
@@ -124,7 +126,7 @@ class ChainStatsUpdate(UpdateOfTopic):
 
 class StatusUpdate(UpdateOfTopic):
     topic: Annotated[str, topic_of(topics.STATUS)]
-    data: shapes.Status
+    data: Status
 
 
 UPDATES: Mapping[str, type] = {

@@ -11,13 +11,17 @@ from feeds.identity import Identities
 from feeds.model import Coin
 from feeds.queries import TABLE
 from feeds.symbols import UnknownSymbolError
-from stream_server.access.parameter_kinds import Names
+from stream_server.access.parameter_kinds import Flag, Names
 from stream_server.access.parameters import SHOWN_CHARS
 from stream_server.context import Context
 from stream_server.rest.source_queries import Asking
 from stream_server.wire.refusals import Refusal
 
+STRICT = Flag(
+    "strict", "With 1, a ticker shared by several coins is refused with 409; otherwise it means the largest of them"
+)
 MAX_STRICT = 10
+"""The most tickers that `strict` checks, because each is a question to the sources."""
 _TICKER = re.compile(r"[A-Z0-9]{1,20}")
 
 

@@ -23,13 +23,12 @@ from feeds.shapes import (
     IndexDay,
     IndexValue,
     Price,
-    Provider,
-    Readiness,
     SentimentScore,
     Source,
     Symbol,
 )
 from stream_server.delivery.shapes import STALE_REASONS, ReceivedAt, TrueAt
+from stream_server.delivery.status_shapes import Provider, Readiness
 from stream_server.wire.refusals import CODES
 
 T = TypeVar("T")

@@ -11,13 +11,13 @@ from feeds import topics
 from feeds.disagreements import Disagreement, SaidPrice, disagreements
 from feeds.exchange.market import ExchangeMarket
 from feeds.queries import TABLE
-from feeds.shapes import Status
 from orchestrator.upstream import Upstream
 from stream_server import __version__
 from stream_server.access.parameter_kinds import MAX_AGE
 from stream_server.access.parameters import only_max_age
 from stream_server.connections.envelope import iso_time
 from stream_server.context import CONTEXT, Context
+from stream_server.delivery.status_shapes import Status
 from stream_server.rest.answers import OURS, Answer, respond
 from stream_server.rest.endpoints import Endpoint, Tag
 from stream_server.rest.rights import only

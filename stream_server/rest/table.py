@@ -13,6 +13,7 @@ from stream_server.rest import (
     metrics,
     news,
     page,
+    prices,
     sentiment,
     snapshot,
     status,
@@ -27,8 +28,9 @@ from stream_server.rest.source_queries import ASK_LIMITS, AskLimits
 from stream_server.wire.headers import members
 
 ENDPOINTS: tuple[Endpoint, ...] = (
-    *market.ENDPOINTS,
+    *prices.ENDPOINTS,
     *candles.ENDPOINTS,
+    *market.ENDPOINTS,
     *news.ENDPOINTS,
     *sentiment.ENDPOINTS,
     *chain.ENDPOINTS,

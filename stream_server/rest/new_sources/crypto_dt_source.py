@@ -17,8 +17,8 @@ from stream_server.rest.answers import ANSWERS, Answer, respond
 from stream_server.rest.candles import INTERVAL_OF, SYMBOL, candle_row
 from stream_server.rest.coins import bases, coin_names
 from stream_server.rest.endpoints import Endpoint, Tag
-from stream_server.rest.market import quote_row
 from stream_server.rest.new_sources.health import HEALTH_WITHIN_S, answer_health
+from stream_server.rest.prices import quote_row
 from stream_server.rest.sentiment import index_with_history, scored
 from stream_server.rest.shapes import (
     MAX_TEXT_CHARS,

@@ -10,12 +10,12 @@ from feeds import dt_requests
 from feeds.dt_requests import DtQuery
 from feeds.providers import crypto_api_clean, crypto_dt_source
 from feeds.queries import CATALOGUE, HEALTH, STATS
-from feeds.shapes import Provider
 from orchestrator.pool import Pool
 from orchestrator.recent import Recent
 from stream_server.access.parameter_kinds import MAX_AGE
 from stream_server.access.parameters import only_max_age
 from stream_server.context import Context
+from stream_server.delivery.status_shapes import Provider
 from stream_server.rest.answers import OURS, Answer, respond
 from stream_server.rest.endpoints import Endpoint, Tag
 from stream_server.rest.new_sources.crypto_api_clean import PREFIX as CLEAN

@@ -15,9 +15,9 @@ from stream_server.context import Context
 from stream_server.rest.answers import OURS, respond
 from stream_server.rest.coins import bases
 from stream_server.rest.endpoints import Endpoint, Tag
-from stream_server.rest.market import PRICE_SYMBOLS, from_hub, quotes_meant, with_quotes
 from stream_server.rest.new_sources.crypto_api_clean import CATEGORY, LIMIT, OFFSET, Page
 from stream_server.rest.new_sources.health import HEALTH_WITHIN_S
+from stream_server.rest.prices import SYMBOLS, from_hub, quotes_meant, with_quotes
 from stream_server.rest.shapes import EnvelopedPage, EnvelopedPrices, PriceRow
 from stream_server.rest.shapes import Resource as ResourceRow
 from stream_server.rest.source_queries import Asking, asking_of
@@ -31,7 +31,7 @@ async def unified_prices(request: web.Request) -> web.Response:
     asking = asking_of(request)
     context = asking.context
     parameters = Parameters(request)
-    names = parameters.read(PRICE_SYMBOLS)
+    names = parameters.read(SYMBOLS)
     limit = parameters.read(PRICE_LIMIT)
     max_age_ms = parameters.read(MAX_AGE)
     parameters.check()
@@ -115,7 +115,7 @@ ENDPOINTS = (
         summary="Prices from all sources that have them, most traded first",
         tag=Tag.SOURCES,
         answer=EnvelopedPrices[list[PriceRow]],
-        parameters=(PRICE_SYMBOLS, PRICE_LIMIT, MAX_AGE),
+        parameters=(SYMBOLS, PRICE_LIMIT, MAX_AGE),
         asks_sources=True,
         refuses=(404,),
     ),
