@@ -10,9 +10,15 @@ from collections.abc import Callable, Iterable, Sequence
 import orjson
 import pytest
 
+from feeds.exchange import venue
 from feeds.exchange.link import SocketPolicy
+from feeds.exchange.market import ExchangeMarket
+from feeds.exchange.venue import Opened, Prices
 from feeds.intervals import MINUTE_MS
+from feeds.model import Candle
+from feeds.venues.binance import frames
 from feeds.venues.binance.streams import ALL_MINI_TICKERS, kline_stream
+from orchestrator import tolerant
 from tests.fakes.binance import FakeBinance, Frame, Stall, SubscribeFault, silence
 from tests.lab import KLINES, TOPIC, lab
 
@@ -174,7 +180,26 @@ def behind(pushes: int) -> Callable[[Sequence[Frame]], Iterable[Frame]]:
     return tamper
 
 
-async def test_fifty_rotations_lose_no_event_and_double_none() -> None:
+async def test_fifty_rotations_lose_no_event_and_double_none_and_parse_each_frame_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parsed = 0
+    reached_the_market: Counter[type] = Counter()
+
+    def counted(raw: bytes) -> object:
+        nonlocal parsed
+        parsed += 1
+        return tolerant.read_json(raw)
+
+    take = ExchangeMarket.part
+
+    def part(self: ExchangeMarket, opened: Opened, start: int = 0, end: int | None = None) -> venue.Frame | None:
+        taken = take(self, opened, start, end)
+        reached_the_market[type(taken)] += 1
+        return taken
+
+    monkeypatch.setattr(frames, "read_json", counted)
+    monkeypatch.setattr(ExchangeMarket, "part", part)
     # Every other connection is a second behind, so candles may well come three seconds apart.
     quick = SocketPolicy(life_jitter_s=3.0, overlap_s=6.0)
     async with lab(socket=quick, life_s=8.0, candle_cadence_s=2.5) as it:
@@ -207,6 +232,8 @@ async def test_fifty_rotations_lose_no_event_and_double_none() -> None:
         assert len(it.exchange.requests_to("klines")) == 1, "nothing was ever missing"
         assert Counter(each.status for each in it.exchange.handshakes) == {101: report.connects}
         assert it.exchange.violations == []
+        assert parsed == report.frames > 100
+        assert reached_the_market.keys() == {Prices, Candle}, "answers to messages end in the link"
 
 
 async def test_an_announced_shutdown_costs_neither_an_event_nor_a_second() -> None:
