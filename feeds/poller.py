@@ -1,7 +1,7 @@
-"""Asks a pool on a schedule: jittered, faster while somebody listens, and gently while it cannot be answered.
+"""Ask a pool on a schedule: with jitter, faster while somebody listens, and more slowly while no provider answers.
 
-What comes of an answer is the pool's listener's business (`Pool.received`): whoever asks, a poller or a REST client, a
-new value is published once.
+The poller does not handle the answers. The pool passes each new value to its listener (`Pool.received`), which
+publishes it once, whether a poller or a REST client has asked for it.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from orchestrator.errors import ProviderError
 from orchestrator.fetched import Exhausted
 from orchestrator.pool import Pool
 from orchestrator.retry import Backoff
+from orchestrator.waiting import first_of
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ T = TypeVar("T")
 
 STANDING_BY = "standing by"
 IDLE = 5.0
-"""While nobody listens, asking so many times more slowly keeps values fairly young at a fraction of the calls."""
+"""How many times more slowly to ask while nobody listens: values stay fairly young at a fraction of the calls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +38,11 @@ class Pace:
     idle_s: float
     """While nobody does."""
     jitter: float = 0.1
-    """Each wait is stretched by up to this part, so that many servers do not ask in step."""
+    """Each wait grows by up to this part, so that many servers do not ask in step."""
 
 
 class Poller(Generic[Q, T]):
-    """A feed of one question. `serves` names the topics it brings;"""
+    """A feed that asks one question. `serves` names the topics that it brings."""
 
     def __init__(
         self,
@@ -80,11 +81,11 @@ class Poller(Generic[Q, T]):
             self.woken.set()
 
     def drop(self, topic: str) -> bool:
-        """It goes on, slower."""
+        """Return False: the poller goes on asking, more slowly."""
         return False
 
     async def run(self) -> None:
-        """Ask for ever."""
+        """Ask until cancelled."""
         backoff = Backoff(min(2.0, self.pace.every_s), max(self.pace.every_s, 60.0), self.rng)
         while True:
             if not self.due():
@@ -97,7 +98,7 @@ class Poller(Generic[Q, T]):
             except (Exhausted, ProviderError) as error:
                 self._become("failing", str(error))
                 wait_s = error.retry_after_s if isinstance(error, Exhausted) else 0.0
-                # A provider may ask for hours of peace; the pool looks again meanwhile whether another is back.
+                # A provider may ask for hours of rest. The pool is asked again before that, as another may be back.
                 await self._rest(max(backoff.next_delay_s(), min(wait_s, self.pace.every_s)))
                 continue
             backoff.reset()
@@ -123,15 +124,9 @@ class Poller(Generic[Q, T]):
                 due = min(due, self.asked_at + self.pace.every_s)
 
     async def _nap(self, seconds: float) -> None:
-        """Sleep, unless `want` wakes us."""
+        """Sleep until `want` is called, or for this long."""
         self.woken.clear()
-        sleeping = asyncio.ensure_future(self.clock.sleep(seconds))
-        waking = asyncio.ensure_future(self.woken.wait())
-        try:
-            await asyncio.wait((sleeping, waking), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (sleeping, waking):
-                task.cancel()
+        await first_of(self.clock.sleep(seconds), self.woken.wait())
 
     def _become(self, state: str, error: str | None) -> None:
         if (state, error) != (self.state, self.last_error):
@@ -143,14 +138,14 @@ class Poller(Generic[Q, T]):
             self.on_change()
 
     def readiness(self) -> dict[str, str | None]:
-        """A value, a known failure, or None for neither yet; nothing while it only stands by."""
+        """Return `value`, a known failure, or None for neither yet, by topic; nothing while it stands by."""
         if self.state == STANDING_BY:
             return {}
         word = "value" if self.answered_at is not None else self.last_error
         return dict.fromkeys(self.serves, word)
 
     def report(self) -> dict[str, object]:
-        """How it goes."""
+        """Return the state of the poller, for people."""
         answered_s = None if self.answered_at is None else round(self.clock.now() - self.answered_at, 1)
         return {
             "name": self.name,

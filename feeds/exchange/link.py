@@ -8,7 +8,7 @@ these messages, and the announcement that the server is about to close. All othe
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 
 import websockets
@@ -22,6 +22,7 @@ from orchestrator.errors import Malformed, ProviderError, Unavailable
 from orchestrator.hosts import Host
 from orchestrator.http import HttpResponse, os_words, refusal
 from orchestrator.silence import SILENT
+from orchestrator.waiting import first_of, until_one_ends
 
 log = logging.getLogger(__name__)
 
@@ -189,23 +190,19 @@ class Link:
             raise Unavailable(self.venue.name, f"cannot connect ({os_words(error)})") from None
 
     async def _converse(self, connection: ClientConnection) -> None:
-        tasks = [
-            asyncio.create_task(self._read(connection), name=f"{self.name}:read"),
-            asyncio.create_task(self._control(connection), name=f"{self.name}:control"),
-            asyncio.create_task(self._test_silence(connection), name=f"{self.name}:silence"),
-            asyncio.create_task(self._watch_the_time(), name=f"{self.name}:time"),
-        ]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
+            await until_one_ends(
+                {
+                    f"{self.name}:read": self._read(connection),
+                    f"{self.name}:control": self._control(connection),
+                    f"{self.name}:silence": self._test_silence(connection),
+                    f"{self.name}:time": self._watch_the_time(),
+                }
+            )
         except websockets.ConnectionClosed as closed:
             raise Unavailable(self.venue.name, f"connection closed ({_close_words(closed)})") from None
         finally:
             connection.transport.abort()  # no closing handshake: the peer may be the reason why we leave
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _read(self, connection: ClientConnection) -> None:
         """Read every frame that comes. A frame may be worked off in slices; nothing else downstream delays reading."""
@@ -300,7 +297,7 @@ class Link:
         answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         self.acks[number] = answer
         self.asked = set(command.streams) if act is Act.SUBSCRIBE else set()
-        gap = asyncio.ensure_future(self.clock.sleep(self.venue.streams.command_gap_s))
+        next_at = self.clock.now() + self.venue.streams.command_gap_s
         try:
             await connection.send(command.message, text=True)
             await first_of(answer, self.clock.sleep(self.policy.ack_timeout_s))
@@ -313,9 +310,8 @@ class Link:
                 self._confirm(set(self.asked))
             else:
                 self.active.difference_update(command.streams)
-            await gap
+            await self.clock.sleep(next_at - self.clock.now())
         finally:
-            gap.cancel()
             self.acks.pop(number, None)
         return command.streams
 
@@ -331,17 +327,6 @@ class Link:
         response = HttpResponse(answer.status_code, headers, bytes(answer.body or b""), self.clock.wall_ms())
         meant = refusal(self.venue.name, response)
         return meant or Malformed(self.venue.name, f"handshake answered with status {answer.status_code}")
-
-
-async def first_of(*waits: Awaitable[object]) -> None:
-    """Wait until one of them has ended. The other coroutines are cancelled then; tasks and futures are left alone."""
-    futures = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for future, wait in zip(futures, waits, strict=True):
-            if future is not wait:
-                future.cancel()
 
 
 class _Connect(connect):

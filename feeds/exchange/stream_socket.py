@@ -14,13 +14,14 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass
 
 from feeds.exchange.handover import Arrival, Handover
-from feeds.exchange.link import Link, SocketPolicy, SocketReport, first_of
+from feeds.exchange.link import Link, SocketPolicy, SocketReport
 from feeds.exchange.slices import SlicedWork, Work
 from feeds.exchange.venue import Opened, Venue
 from orchestrator.clock import Clock
 from orchestrator.errors import ProviderError, Unavailable
 from orchestrator.hosts import Host, Hosts
 from orchestrator.retry import Backoff
+from orchestrator.waiting import first_of
 
 log = logging.getLogger(__name__)
 
