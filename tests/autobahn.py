@@ -58,7 +58,7 @@ async def run(wstest: Path, out: Path, sections: tuple[str, ...]) -> None:
             await suite.wait()
 
 
-def judged(out: Path, raised: bool) -> bool:
+def report_deviations(out: Path, raised: bool) -> bool:
     """Print the cases that did not end as the suite expects; return whether all of them are known deviations."""
     results = json.loads((out / "index.json").read_text())
     fine = True
@@ -94,7 +94,7 @@ def main() -> int:
             vars(module)["MAX_MESSAGE_BYTES"] = options.limit_bytes
     options.out.mkdir(parents=True, exist_ok=True)
     asyncio.run(run(options.wstest, options.out.resolve(), tuple(options.sections.split(","))))
-    return 0 if judged(options.out, bool(options.limit_bytes)) else 1
+    return 0 if report_deviations(options.out, bool(options.limit_bytes)) else 1
 
 
 if __name__ == "__main__":

@@ -165,7 +165,7 @@ class Live:
     transport: CountingTransport
 
 
-def filling(it: Live) -> set[tuple[str, str]]:
+def series_in_backfill(it: Live) -> set[tuple[str, str]]:
     """Return the series that are being fetched."""
     return it.feed.backfills.running if it.feed.backfills is not None else set()
 

@@ -128,12 +128,12 @@ def sweep(case: Case) -> Figures:
                 figures.mutations += 1
                 row = _row(case, case.body, number)
                 before = _set(row, path, value)
-                _hold(case, sound, path, label, case.response(case.body), before, figures)
+                _check(case, sound, path, label, case.response(case.body), before, figures)
                 _set(row, path, before)
     return figures
 
 
-def _hold(
+def _check(
     case: Case,
     sound: list[object],
     path: tuple[str | int, ...],
@@ -267,12 +267,12 @@ def _frame(response: HttpResponse) -> Sequence[object]:
     return frame.rows.good if isinstance(frame, Prices) else [frame]
 
 
-def _twice(rows: list[Any], **changes: object) -> list[Any]:
+def _at_least_two(rows: list[Any], **changes: object) -> list[Any]:
     """Return a list of at least two rows, so that one of them can be lost."""
     return rows if len(rows) > 1 else [*rows, {**copy.deepcopy(rows[0]), **changes}]
 
 
-def _of(
+def _case(
     provider: str, name: str, body: Any, read: Callable[[HttpResponse], Sequence[object]], essential: str, **more: Any
 ) -> Case:
     return Case(provider, name, body, read, frozenset(essential.split()), **more)
@@ -334,7 +334,7 @@ def cases() -> tuple[Case, ...]:
     listed = _load("reddit/listing.json")["data"]["children"]
     posts = [each for each in listed if not each["data"].get("stickied") and not each["data"].get("over_18")]
     full = _load("cryptopanic/posts_v2_full_plan.json")["results"]
-    panic = _twice(full, id=9, title="Other", url="https://cryptopanic.com/9", original_url=None)
+    panic = _at_least_two(full, id=9, title="Other", url="https://cryptopanic.com/9", original_url=None)
     one_category = answered({"categories": [{"name": "a"}]})
     hour_ms = 3_600_000
 
@@ -344,11 +344,11 @@ def cases() -> tuple[Case, ...]:
             row = body["data"][0]
             body["data"] = [row | {"timestamp": row["timestamp"] - number * hour_ms} for number in (3, 2, 1, 0)]
         elif rows == ("data",):
-            body["data"] = _twice(body["data"], symbol="ETH", id="other2")
-        return _of("crypto_dt_source", name, body, _steps(lambda: ask(query)), essential, rows=rows, at_ms=DT_MS)
+            body["data"] = _at_least_two(body["data"], symbol="ETH", id="other2")
+        return _case("crypto_dt_source", name, body, _steps(lambda: ask(query)), essential, rows=rows, at_ms=DT_MS)
 
     return (
-        _of(
+        _case(
             "coingecko",
             "coins",
             gecko["coins_markets"],
@@ -356,7 +356,7 @@ def cases() -> tuple[Case, ...]:
             "id symbol current_price",
             at_ms=GECKO_MS,
         ),
-        _of(
+        _case(
             "coingecko",
             "global",
             gecko["global_2024"],
@@ -365,7 +365,7 @@ def cases() -> tuple[Case, ...]:
             rows=None,
             at_ms=1000 * gecko["global_2024"]["data"]["updated_at"] + 5000,
         ),
-        _of(
+        _case(
             "coingecko",
             "trending",
             trending["body"],
@@ -374,7 +374,7 @@ def cases() -> tuple[Case, ...]:
             rows=("coins",),
             at_ms=GECKO_MS,
         ),
-        _of(
+        _case(
             "coingecko",
             "ohlc",
             ohlc["body"],
@@ -382,7 +382,7 @@ def cases() -> tuple[Case, ...]:
             "0 1 2 3 4",
             at_ms=ohlc["body"][-1][0] + 1_200_000,
         ),
-        _of(
+        _case(
             "alternative_me",
             "days",
             days,
@@ -391,7 +391,7 @@ def cases() -> tuple[Case, ...]:
             rows=("data",),
             at_ms=1000 * int(days["data"][0]["timestamp"]) + hour_ms,
         ),
-        _of(
+        _case(
             "blockscout",
             "gas",
             _load("blockscout/stats.json"),
@@ -400,10 +400,10 @@ def cases() -> tuple[Case, ...]:
             rows=None,
             at_ms=date_ms("Sun, 22 Nov 2026 00:00:00 GMT"),
         ),
-        _of(
+        _case(
             "blockscout", "stats", _load("blockscout/stats.json"), _steps(blockscout.Blockscout().stats), "", rows=None
         ),
-        _of(
+        _case(
             "etherscan",
             "gas",
             _load("etherscan/gasoracle_2025.json"),
@@ -411,7 +411,7 @@ def cases() -> tuple[Case, ...]:
             "status message result",
             rows=None,
         ),
-        _of(
+        _case(
             "ethereum_rpc",
             "gas",
             batch,
@@ -420,7 +420,7 @@ def cases() -> tuple[Case, ...]:
             rows=None,
             at_ms=block_ms + 4000,
         ),
-        _of(
+        _case(
             "huggingface",
             "scores",
             scored,
@@ -428,7 +428,7 @@ def cases() -> tuple[Case, ...]:
             "0",
             rows=None,
         ),
-        _of(
+        _case(
             "cryptopanic",
             "posts",
             {"results": panic},
@@ -436,7 +436,7 @@ def cases() -> tuple[Case, ...]:
             "",
             rows=("results",),
         ),
-        _of(
+        _case(
             "newsapi",
             "everything",
             _load("newsapi/everything.json"),
@@ -444,7 +444,7 @@ def cases() -> tuple[Case, ...]:
             "",
             rows=("articles",),
         ),
-        _of(
+        _case(
             "reddit",
             "listing",
             {"data": {"children": posts}},
@@ -452,7 +452,7 @@ def cases() -> tuple[Case, ...]:
             "data removed_by_category removed_by",
             rows=("data", "children"),
         ),
-        _of(
+        _case(
             "rss",
             "items",
             FEED,
@@ -460,7 +460,7 @@ def cases() -> tuple[Case, ...]:
             "",
             encode=_xml_feed,
         ),
-        _of(
+        _case(
             "crypto_api_clean",
             "resources",
             resources,
@@ -468,7 +468,7 @@ def cases() -> tuple[Case, ...]:
             "id",
             rows=("resources",),
         ),
-        _of(
+        _case(
             "crypto_api_clean",
             "categories",
             categories,
@@ -476,7 +476,7 @@ def cases() -> tuple[Case, ...]:
             "name",
             rows=("categories",),
         ),
-        _of(
+        _case(
             "crypto_api_clean",
             "health",
             _load("crypto_api_clean/health.json"),
@@ -484,7 +484,7 @@ def cases() -> tuple[Case, ...]:
             "status",
             rows=None,
         ),
-        _of(
+        _case(
             "crypto_api_clean",
             "stats",
             _load("crypto_api_clean/stats.json"),
@@ -492,21 +492,21 @@ def cases() -> tuple[Case, ...]:
             "categories",
             rows=None,
         ),
-        _of(
+        _case(
             "binance",
             "klines",
             _load("binance/rest_klines.json"),
             _steps(lambda: rest.candles(CandleQuery("BTC", "BTCUSDT", "1m", 10))),
             "0 1 2 3 4 6",
         ),
-        _of(
+        _case(
             "binance",
             "tickers",
             _load("binance/rest_tickers_mini.json"),
             lambda response: rest.read_tickers_24h(response).good,
             "symbol lastPrice",
         ),
-        _of(
+        _case(
             "binance",
             "pairs",
             _load("binance/rest_exchange_info.json"),
@@ -514,8 +514,10 @@ def cases() -> tuple[Case, ...]:
             "symbol baseAsset quoteAsset",
             rows=("symbols",),
         ),
-        _of("binance", "mini tickers", _load("binance/ws_mini_tickers_combined.json"), _frame, "s c E", rows=("data",)),
-        _of(
+        _case(
+            "binance", "mini tickers", _load("binance/ws_mini_tickers_combined.json"), _frame, "s c E", rows=("data",)
+        ),
+        _case(
             "binance",
             "kline",
             _load("binance/ws_kline_combined.json"),

@@ -12,7 +12,7 @@ from pathlib import Path
 from bench import tools
 from bench.continuity import page, trials
 from bench.continuity.contestants import CONTESTANTS, Contestant
-from bench.continuity.page import Results, Seen
+from bench.continuity.page import ContestantFigures, Results
 from bench.continuity.trials import TRIALS, Effort, Figure
 from bench.processes import ROOT, Failed, scratch_folder
 from bench.tools import Absent
@@ -85,7 +85,7 @@ def _available() -> tuple[list[Contestant], dict[str, str]]:
 
 async def _measure(
     contestants: Sequence[Contestant], seeds: Sequence[int], effort: Effort, folder: Path
-) -> dict[str, Seen]:
+) -> dict[str, ContestantFigures]:
     """Run all trials at once; they compute little and wait for the same clock."""
     todo = [(kind, seed, contestant) for kind in TRIALS for seed in seeds for contestant in contestants]
     start_ms = trials.wall_ms() // 1000 * 1000
@@ -116,7 +116,7 @@ async def _measure(
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(one(*each)) for each in todo]
-    seen = {contestant.name: Seen() for contestant in contestants}
+    seen = {contestant.name: ContestantFigures() for contestant in contestants}
     for (kind, seed, contestant), task in zip(todo, tasks, strict=True):
         figure = task.result()
         if isinstance(figure, Failed):

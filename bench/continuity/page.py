@@ -20,7 +20,7 @@ BESIDE = ("aiohttp", "websockets", "uvloop")
 
 
 @dataclass(slots=True)
-class Seen:
+class ContestantFigures:
     """Every figure of one contestant by trial and seed; `failures` are the reasons for missing ones."""
 
     calm: list[Continuity] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Results:
 
     effort: Effort
     seeds: Sequence[int]
-    seen: Mapping[str, Seen]
+    seen: Mapping[str, ContestantFigures]
     absent: Mapping[str, str]
     command: str
     quick: bool
@@ -165,7 +165,7 @@ def raw(results: Results) -> dict[str, object]:
     }
 
 
-def _shown(results: Results) -> Iterable[tuple[str, Seen]]:
+def _shown(results: Results) -> Iterable[tuple[str, ContestantFigures]]:
     for each in results.present:
         yield f"**{each.name}**" if each.name == OURS else each.name, results.seen[each.name]
 

@@ -19,7 +19,7 @@ BREATH_S = 0.00005
 """Real time for the kernel to carry bytes between loopback sockets before virtual time jumps."""
 
 
-class _Patient(selectors.DefaultSelector):
+class _VirtualSelector(selectors.DefaultSelector):
     """Poll for I/O without waiting; when there is none, advance the clock instead."""
 
     def __init__(self) -> None:
@@ -46,22 +46,22 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop on virtual time."""
 
     def __init__(self) -> None:
-        self.patient = _Patient()
-        super().__init__(self.patient)
+        self.virtual_selector = _VirtualSelector()
+        super().__init__(self.virtual_selector)
 
     def time(self) -> float:
         """Return the virtual time in seconds."""
-        return self.patient.seconds
+        return self.virtual_selector.seconds
 
     def run_in_executor(self, executor: Executor | None, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
         """Run in a thread; virtual time stands still until it is done."""
-        self.patient.threads += 1
+        self.virtual_selector.threads += 1
         future = super().run_in_executor(executor, func, *args)
         future.add_done_callback(self._thread_done)
         return future
 
     def _thread_done(self, _: object) -> None:
-        self.patient.threads -= 1
+        self.virtual_selector.threads -= 1
 
 
 class VirtualClock:

@@ -1,8 +1,8 @@
-"""The command, run again and again by one process that has imported it: its imports take a second, a fork takes none.
+"""A process that has imported the command and forks for each run: importing takes a second, forking almost nothing.
 
     python -m tests.journeys.forked
 
-Each line on stdin is a run as JSON; the answer to each is a line with its exit status.
+Each line on stdin is a run as JSON; the answer is a line with its exit status.
 """
 
 import json
@@ -22,7 +22,7 @@ WITHIN_S = 60
 
 @dataclass(slots=True)
 class Forked:
-    """The process that forks, and the folder for what its children print."""
+    """The forking process, and the folder for the output of its children."""
 
     process: subprocess.Popen[str]
     folder: Path

@@ -22,7 +22,7 @@ def candle(minute: int, close: float = 1.0, state: str = "closed") -> dict[str, 
 TRUTH = {TOPIC: {START + minute * MINUTE: orjson.dumps(candle(minute)) for minute in range(5)}}
 
 
-class Story:
+class Timeline:
     """Build a client's transcript message by message. Time passes only in `later`."""
 
     def __init__(self, name: str = "steady ws", restless: bool = False) -> None:
@@ -31,16 +31,16 @@ class Story:
         self.seq = 0
         self.epoch = "e1"
 
-    def later(self, ms: int) -> "Story":
+    def later(self, ms: int) -> "Timeline":
         self.at_ms += ms
         return self
 
-    def receive(self, **message: Any) -> "Story":
+    def receive(self, **message: Any) -> "Timeline":
         text = orjson.dumps(message)
         self.transcript.visits[-1].messages.append(Message(self.at_ms, text, message))
         return self
 
-    def visit(self, resumed: bool = False, reason: str | None = None) -> "Story":
+    def visit(self, resumed: bool = False, reason: str | None = None) -> "Timeline":
         since = self.transcript.position
         if self.transcript.visits:
             self.transcript.visits[-1].is_open = False
@@ -48,68 +48,70 @@ class Story:
         self.receive(type="hello", epoch=self.epoch)
         return self.receive(type="subscribed", resumed=resumed, reason=reason)
 
-    def synced(self) -> "Story":
+    def synced(self) -> "Timeline":
         return self.receive(type="synced", id=f"{self.epoch}-{self.seq}")
 
-    def price(self, received: int | None = None, seq: int | None = None) -> "Story":
+    def price(self, received: int | None = None, seq: int | None = None) -> "Timeline":
         return self.update("price.BTC", {"price": 1.0}, received, seq)
 
-    def update(self, topic: str, data: dict[str, Any], received: int | None = None, seq: int | None = None) -> "Story":
+    def update(
+        self, topic: str, data: dict[str, Any], received: int | None = None, seq: int | None = None
+    ) -> "Timeline":
         self.seq = self.seq + 1 if seq is None else seq
         received = self.at_ms if received is None else received
         return self.receive(
             type="update", topic=topic, id=f"{self.epoch}-{self.seq}", ts=received, received=received, data=data
         )
 
-    def closed(self, minute: int, **changes: Any) -> "Story":
+    def closed(self, minute: int, **changes: Any) -> "Timeline":
         data = candle(minute, **changes)
         self.update(TOPIC, data)
         self.transcript.closed.setdefault(TOPIC, {})[data["open_time"]] = orjson.dumps(data)
         return self
 
-    def asked(self, *minutes: int) -> "Story":
+    def asked(self, *minutes: int) -> "Timeline":
         """Add candles that were fetched by REST."""
         for minute in minutes:
             self.transcript.closed.setdefault(TOPIC, {})[START + minute * MINUTE] = orjson.dumps(candle(minute))
         return self
 
-    def ended(self) -> "Story":
+    def ended(self) -> "Timeline":
         self.transcript.visits[-1].is_open = False
         return self
 
 
-def findings_of(*stories: Story) -> list[str]:
-    return findings([story.transcript for story in stories], Expected(TRUTH, TTL_MS, START + 5 * MINUTE))
+def findings_of(*stories: Timeline) -> list[str]:
+    return findings([timeline.transcript for timeline in stories], Expected(TRUTH, TTL_MS, START + 5 * MINUTE))
 
 
-def holding_all_but(*missing: int) -> Story:
+def holding_all_but(*missing: int) -> Timeline:
     """Return a transcript of one connection with all candles but these."""
-    story = Story().visit().synced()
+    timeline = Timeline().visit().synced()
     for minute in range(5):
         if minute not in missing:
-            story.closed(minute)
-    return story.ended()
+            timeline.closed(minute)
+    return timeline.ended()
 
 
-def again() -> Story:
+def again() -> Timeline:
     """Return the flawless transcript, connected once more."""
     return good().visit(resumed=True)
 
 
-def good() -> Story:
+def good() -> Timeline:
     """Return a transcript of two connections with each candle once."""
-    story = Story().visit(reason="no_cursor").synced().closed(0).closed(1).closed(2).visit(resumed=True)
-    return story.closed(3).synced().closed(4).ended()
+    timeline = Timeline().visit(reason="no_cursor").synced().closed(0).closed(1).closed(2).visit(resumed=True)
+    return timeline.closed(3).synced().closed(4).ended()
 
 
 def test_a_flawless_history_has_no_findings() -> None:
     assert findings_of(good()) == []
 
 
-def away_after(minutes: int) -> Story:
+def away_after(minutes: int) -> Timeline:
     """Return the transcript of a restless client that left after so many minutes and has the first candle."""
-    story = Story("restless ws", restless=True).visit().synced().later(MINUTE).closed(0)
-    return story.later((minutes - 1) * MINUTE).price().ended()
+    timeline = Timeline("restless ws", restless=True).visit().synced().later(MINUTE).closed(0)
+    return timeline.later((minutes - 1) * MINUTE).price().ended()
 
 
 def test_a_restless_client_needs_only_the_candles_that_closed_while_it_was_connected() -> None:
@@ -117,13 +119,13 @@ def test_a_restless_client_needs_only_the_candles_that_closed_while_it_was_conne
     assert any("has nothing after" in each for each in findings_of(away_after(4)))
 
 
-BROKEN: dict[str, tuple[Callable[[], Story], str]] = {
-    "a hole": (lambda: Story().visit().synced().closed(0).closed(2).asked(1, 3, 4).ended(), "without a gap"),
+BROKEN: dict[str, tuple[Callable[[], Timeline], str]] = {
+    "a hole": (lambda: Timeline().visit().synced().closed(0).closed(2).asked(1, 3, 4).ended(), "without a gap"),
     "a hole that stays": (lambda: holding_all_but(2), "lacks the candle"),
-    "an early end": (lambda: Story().visit().synced().closed(0).closed(1).ended(), "has nothing after"),
-    "nothing at all": (lambda: Story().visit().synced().ended(), "no closed candle"),
+    "an early end": (lambda: Timeline().visit().synced().closed(0).closed(1).ended(), "has nothing after"),
+    "nothing at all": (lambda: Timeline().visit().synced().ended(), "no closed candle"),
     "a double": (lambda: again().synced().closed(4).ended(), "and again as"),
-    "an untruth": (lambda: Story().visit().synced().closed(0, close=2.0).asked(1, 2, 3, 4).ended(), "true is"),
+    "an untruth": (lambda: Timeline().visit().synced().closed(0, close=2.0).asked(1, 2, 3, 4).ended(), "true is"),
     "an untrue correction": (lambda: good().closed(3, close=2.0, state="corrected").asked(3), "true is"),
     "an id that falls": (lambda: again().price(seq=90).price(seq=89).synced().ended(), "after e1-90"),
     "an id of another epoch": (
@@ -165,7 +167,7 @@ def test_each_fault_of_a_service_is_found(name: str) -> None:
 
 
 def test_events_that_explain_each_other_are_not_findings() -> None:
-    restarted = Story().visit().synced().closed(0).closed(1)
+    restarted = Timeline().visit().synced().closed(0).closed(1)
     restarted.epoch, restarted.seq = "e2", 0
     restarted.visit(reason="epoch").receive(type="gap", topic=TOPIC, reason="epoch", **{"from": "e1-2", "to": "e2-1"})
     restarted.closed(3).synced().asked(2).closed(4).ended()

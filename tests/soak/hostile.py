@@ -15,7 +15,7 @@ RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 STORM = 150
 
 
-class Plug:
+class RawConnection:
     """A raw TCP connection to the service."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -23,14 +23,14 @@ class Plug:
         self.writer = writer
 
     @classmethod
-    async def open(cls, port: int, buffer_bytes: int | None = None) -> "Plug":
+    async def open(cls, port: int, buffer_bytes: int | None = None) -> "RawConnection":
         """Connect; with a small receive buffer, unread bytes stay with the server."""
-        plug = socket.socket()
+        connection = socket.socket()
         if buffer_bytes is not None:
-            plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
-        plug.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(plug, ("127.0.0.1", port))
-        reader, writer = await asyncio.open_connection(sock=plug, limit=2048)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
+        reader, writer = await asyncio.open_connection(sock=connection, limit=2048)
         return cls(reader, writer)
 
     async def upgrade(self, query: bytes = b"") -> None:
@@ -48,104 +48,104 @@ class Plug:
 
     def close(self, *, reset: bool = False) -> None:
         """Close the connection, with a TCP reset if `reset`."""
-        plug = self.writer.get_extra_info("socket")
-        if reset and plug is not None and plug.fileno() >= 0:
-            plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        connection = self.writer.get_extra_info("socket")
+        if reset and connection is not None and connection.fileno() >= 0:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self.writer.transport.abort()
 
 
-Attack = Callable[[Plug, random.Random], Awaitable[None]]
+Attack = Callable[[RawConnection, random.Random], Awaitable[None]]
 
 
-async def _random_bytes(plug: Plug, rng: random.Random) -> None:
-    plug.writer.write(rng.randbytes(rng.randrange(1, 5000)))
+async def _random_bytes(connection: RawConnection, rng: random.Random) -> None:
+    connection.writer.write(rng.randbytes(rng.randrange(1, 5000)))
     await asyncio.sleep(rng.random())
 
 
-async def _half_a_handshake(plug: Plug, rng: random.Random) -> None:
-    plug.writer.write(UPGRADE[: rng.randrange(1, 100)])
+async def _half_a_handshake(connection: RawConnection, rng: random.Random) -> None:
+    connection.writer.write(UPGRADE[: rng.randrange(1, 100)])
     await asyncio.sleep(rng.uniform(0.0, 12.0))
 
 
-async def _slow_head(plug: Plug, rng: random.Random) -> None:
+async def _slow_head(connection: RawConnection, rng: random.Random) -> None:
     for byte in b"GET /api/status HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 30:
-        if plug.writer.is_closing():
+        if connection.writer.is_closing():
             return
-        plug.writer.write(bytes([byte]))
+        connection.writer.write(bytes([byte]))
         await asyncio.sleep(0.3)
 
 
-async def _slow_body(plug: Plug, rng: random.Random) -> None:
-    plug.writer.write(b"POST /api/sentiment/analyze HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n{")
+async def _slow_body(connection: RawConnection, rng: random.Random) -> None:
+    connection.writer.write(b"POST /api/sentiment/analyze HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n{")
     await asyncio.sleep(rng.uniform(1.0, 13.0))
 
 
-async def _bad_frames(plug: Plug, rng: random.Random) -> None:
-    await plug.upgrade(b"?topics=price.BTC")
+async def _bad_frames(connection: RawConnection, rng: random.Random) -> None:
+    await connection.upgrade(b"?topics=price.BTC")
     match rng.randrange(6):
         case 0:
-            plug.frame(0x81, b"{}", masked=False)
+            connection.frame(0x81, b"{}", masked=False)
         case 1:
-            plug.frame(0x81, b"x" * 70_000)
+            connection.frame(0x81, b"x" * 70_000)
         case 2:
-            plug.frame(rng.randrange(256), rng.randbytes(rng.randrange(100)))
+            connection.frame(rng.randrange(256), rng.randbytes(rng.randrange(100)))
         case 3:
-            plug.writer.write(b"\x81\xff" + (1 << 62).to_bytes(8, "big") + bytes(4))
+            connection.writer.write(b"\x81\xff" + (1 << 62).to_bytes(8, "big") + bytes(4))
         case 4:
-            plug.frame(0x81, b"\xff\xfe")
+            connection.frame(0x81, b"\xff\xfe")
         case _:
-            plug.writer.write(rng.randbytes(300))
+            connection.writer.write(rng.randbytes(300))
     await asyncio.sleep(rng.random())
 
 
-async def _nonsense(plug: Plug, rng: random.Random) -> None:
-    await plug.upgrade()
+async def _nonsense(connection: RawConnection, rng: random.Random) -> None:
+    await connection.upgrade()
     for _ in range(rng.randrange(1, 120)):
-        plug.frame(0x81, rng.choice(MESSAGES))
+        connection.frame(0x81, rng.choice(MESSAGES))
         await asyncio.sleep(0.02)
 
 
-async def _flood(plug: Plug, rng: random.Random) -> None:
-    await plug.upgrade()
+async def _flood(connection: RawConnection, rng: random.Random) -> None:
+    await connection.upgrade()
     for number in range(200):
-        plug.frame(rng.choice((0x81, 0x89, 0x8A)), b'{"op":"ping","req":%d}' % number)
+        connection.frame(rng.choice((0x81, 0x89, 0x8A)), b'{"op":"ping","req":%d}' % number)
     await asyncio.sleep(0.5)
 
 
-async def _many_topics(plug: Plug, rng: random.Random) -> None:
-    await plug.upgrade()
+async def _many_topics(connection: RawConnection, rng: random.Random) -> None:
+    await connection.upgrade()
     names = b",".join(b'"ohlcv.%b.%b"' % (rng.choice(BASES), rng.choice(SPANS)) for _ in range(40))
-    plug.frame(0x81, b'{"op":"subscribe","topics":[%b]}' % names)
+    connection.frame(0x81, b'{"op":"subscribe","topics":[%b]}' % names)
     await asyncio.sleep(rng.uniform(0.1, 3.0))
-    plug.frame(0x81, b'{"op":"unsubscribe","topics":[%b]}' % names)
+    connection.frame(0x81, b'{"op":"unsubscribe","topics":[%b]}' % names)
     await asyncio.sleep(rng.uniform(0.0, 3.0))
 
 
-async def _bad_cursor(plug: Plug, rng: random.Random) -> None:
+async def _bad_cursor(connection: RawConnection, rng: random.Random) -> None:
     cursor = rng.choice((b"x", b"zzzzzz-1", b"%00", b"-1", b"a-99999999999999999", b"1" * 8000, b"%0d%0aX:%20y"))
     path = rng.choice((b"/sse?topics=news&since=", b"/sse?topics=price.BTC&last_event_id="))
-    plug.writer.write(b"GET %b%b HTTP/1.1\r\nHost: x\r\nLast-Event-ID: %b\r\n\r\n" % (path, cursor, cursor[:100]))
+    connection.writer.write(b"GET %b%b HTTP/1.1\r\nHost: x\r\nLast-Event-ID: %b\r\n\r\n" % (path, cursor, cursor[:100]))
     await asyncio.sleep(rng.uniform(0.1, 2.0))
 
 
-async def _many_headers(plug: Plug, rng: random.Random) -> None:
+async def _many_headers(connection: RawConnection, rng: random.Random) -> None:
     headers = b"".join(b"X-%d: %b\r\n" % (number, b"y" * rng.randrange(200)) for number in range(200))
-    plug.writer.write(b"GET /api/status HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n")
+    connection.writer.write(b"GET /api/status HTTP/1.1\r\nHost: x\r\n" + headers + b"\r\n")
     await asyncio.sleep(0.2)
 
 
-async def _reads_nothing(plug: Plug, rng: random.Random) -> None:
+async def _reads_nothing(connection: RawConnection, rng: random.Random) -> None:
     """Read nothing, and perhaps send requests all the time."""
-    await plug.upgrade(b"?topics=%3E")
+    await connection.upgrade(b"?topics=%3E")
     sends_requests = rng.random() < 0.5
     for _ in range(rng.randrange(5, 40)):
         if sends_requests:
-            plug.frame(0x81, b'{"op":"snapshot","topics":["price.*"]}')
+            connection.frame(0x81, b'{"op":"snapshot","topics":["price.*"]}')
         await asyncio.sleep(0.5)
 
 
-async def _sse_reads_nothing(plug: Plug, rng: random.Random) -> None:
-    plug.writer.write(b"GET /sse?topics=%3E HTTP/1.1\r\nHost: x\r\n\r\n")
+async def _sse_reads_nothing(connection: RawConnection, rng: random.Random) -> None:
+    connection.writer.write(b"GET /sse?topics=%3E HTTP/1.1\r\nHost: x\r\n\r\n")
     await asyncio.sleep(rng.uniform(3.0, 25.0))
 
 
@@ -186,12 +186,14 @@ async def attack_forever(port: int, rng: random.Random) -> None:
     while True:
         attack = rng.choice(ATTACKS)
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
-            plug = await Plug.open(port, 4096 if attack in (_reads_nothing, _sse_reads_nothing) else None)
+            connection = await RawConnection.open(
+                port, 4096 if attack in (_reads_nothing, _sse_reads_nothing) else None
+            )
             try:
                 async with asyncio.timeout(45):
-                    await attack(plug, rng)
+                    await attack(connection, rng)
             finally:
-                plug.close(reset=rng.random() < 0.5)
+                connection.close(reset=rng.random() < 0.5)
         await asyncio.sleep(rng.uniform(0.0, 1.0))
 
 
@@ -200,13 +202,13 @@ async def connection_storms(port: int, rng: random.Random, every_s: float) -> No
 
     async def one() -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
-            plug = await Plug.open(port)
+            connection = await RawConnection.open(port)
             try:
                 async with asyncio.timeout(5):
-                    await plug.upgrade(b"?topics=price.*,news")
+                    await connection.upgrade(b"?topics=price.*,news")
                     await asyncio.sleep(rng.uniform(0.0, 3.0))
             finally:
-                plug.close(reset=rng.random() < 0.5)
+                connection.close(reset=rng.random() < 0.5)
 
     while True:
         await asyncio.sleep(rng.uniform(0.5, 1.5) * every_s)

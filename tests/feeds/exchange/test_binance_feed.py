@@ -29,7 +29,7 @@ from tests.fakes.binance import (
     synthetic_pairs,
     withhold_closes,
 )
-from tests.feeding import Live, MarketClock, filling, limits, live
+from tests.feeding import Live, MarketClock, limits, live, series_in_backfill
 from tests.harness import until
 
 MINUTE = 60_000
@@ -264,7 +264,7 @@ async def test_an_answer_that_is_late_is_overtaken_by_the_stream_and_corrects_no
         await exchange.until(lambda: len(exchange.requests_to("klines")) == 2)
         exchange.advance(20)  # candle 0 closes while the answer, in which it is forming, is on its way
         await closes(exchange, it, START_MS)
-        await until(lambda: not filling(it))
+        await until(lambda: not series_in_backfill(it))
         check_closed(exchange, it)
 
 
@@ -462,7 +462,7 @@ async def test_dropped_during_a_backfill_stays_dropped(exchange: FakeBinance) ->
         it.feed.want("ohlcv.ETH.1m")
         await exchange.until(lambda: exchange.requests_to("klines", symbol="ETHUSDT"))
         it.feed.drop("ohlcv.ETH.1m")
-        await until(lambda: not filling(it))
+        await until(lambda: not series_in_backfill(it))
         assert ("ETHUSDT", "1m") not in it.market.series
         assert it.sink.of("ohlcv.ETH.1m") == []
         assert len(exchange.requests_to("klines", symbol="ETHUSDT")) == 1

@@ -19,7 +19,7 @@ def stand_still(seconds: float) -> None:
     """Hold up the whole loop: time passes, and nobody does anything."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
-    loop.patient.seconds += seconds
+    loop.virtual_selector.seconds += seconds
 
 
 @pytest.mark.parametrize("stalls_s", [(1.2, 1.2), (2.3, 2.3), (3.7, 3.7), (4.4, 4.4), (8.6,)])

@@ -22,7 +22,7 @@ from orchestrator.clock import SystemClock
 from orchestrator.http import HttpRequest, HttpResponse
 from tests.fakes.binance import FakeBinance, RestFault, Spoil
 from tests.fakes.clock import ManualClock
-from tests.feeding import RecordingSink, answer, filling, limits, live
+from tests.feeding import RecordingSink, answer, limits, live, series_in_backfill
 from tests.harness import until
 
 START = 1_795_305_600_000
@@ -118,7 +118,7 @@ async def test_a_recorded_session_gives_the_same_events_whenever_it_is_played(tm
                 exchange.advance(5)
                 await asyncio.sleep(0.03)
             await until(lambda: START + 3 * MINUTE in it.sink.opens("ohlcv.BTC.1m"))
-            await until(lambda: not filling(it))
+            await until(lambda: not series_in_backfill(it))
         recorder.close()
         lived = it.sink
 
