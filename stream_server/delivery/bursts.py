@@ -1,7 +1,7 @@
-"""What was published since the last round of writes, for each group to pick its own out of.
+"""Collect what was published since the last round of writes, so that each group can pick its own.
 
-An event is not handed to the groups that want it: with thousands of them that would hold up the loop. It is put into
-a burst, and a group picks from that when its turn to be written comes.
+An event is not handed to the groups that want it: with thousands of them that would hold up the loop. It is added to
+a burst, and a group picks from the burst when its turn comes.
 """
 
 from collections.abc import Mapping
@@ -10,16 +10,16 @@ from stream_server.wire.messages import Frame
 
 
 class Numbers(dict[str, int]):
-    """The number of each topic that has spoken. A topic that is forgotten gives its number to the next new one.
+    """The number of each topic that has appeared. A topic that is forgotten gives its number to the next new one.
 
-    A `dict` itself, because a burst looks up the number of every event.
+    It is a `dict` itself, because a burst looks up the number of every event.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.free: list[int] = []
         self.given = 0
-        """How many topics have got a number so far."""
+        """Number of topics that have got a number so far."""
 
     @property
     def size(self) -> int:
@@ -40,10 +40,10 @@ class Numbers(dict[str, int]):
 
 
 class Burst:
-    """What was published, in order. A place in it counts from the start of all bursts.
+    """What was published, in order. Places count from the start of all bursts.
 
-    Topics have numbers in the order in which they first spoke. A feed that publishes them in the same order again
-    makes a `rising` burst, of which a group takes its own from a table by number: neither searched nor sorted.
+    Topics have numbers in the order in which they appeared. A feed that publishes them in the same order again makes a
+    `rising` burst: a group takes its frames from a table by number, without a search and without sorting.
     """
 
     __slots__ = (
@@ -65,7 +65,7 @@ class Burst:
     def __init__(self, first: int, numbers: Numbers) -> None:
         self.first = first
         self.began_at: float | None = None
-        """When the first of what is written with it was published; None while there is nothing."""
+        """When the first of what is written with the burst was published; None while there is nothing."""
         self.numbers = numbers
         self.frames: list[Frame] = []
         self.topics: list[str] = []
@@ -88,7 +88,7 @@ class Burst:
         self.began_at = now
 
     def add(self, topic: str, frame: Frame) -> None:
-        """Publish a frame to all who listen to a topic."""
+        """Add a frame for all that listen to a topic."""
         number = self.numbers.get(topic, -1)
         self.rising = self.rising and number > self.highest
         self.highest = number
@@ -100,8 +100,8 @@ class Burst:
         start = max(0, place - self.first)
         frames = self.frames
         if start or len(frames) <= 2 * len(listens):
-            told = zip(self.topics[start:], frames[start:], strict=True)
-            return [frame for topic, frame in told if topic in listens]
+            published = zip(self.topics[start:], frames[start:], strict=True)
+            return [frame for topic, frame in published if topic in listens]
         places = self._places()
         return [frames[each] for each in sorted([each for topic in listens for each in places.get(topic, ())])]
 
@@ -125,7 +125,7 @@ class Burst:
         return self.newest if self.calm else None
 
     def by_number(self) -> list[bytes]:
-        """Return the WebSocket frame of each topic by its number, of a rising burst to which no more is added."""
+        """Return the WebSocket frame of each topic by its number. Only for a rising burst to which nothing is added."""
         if len(self.table) < self.numbers.size:
             self.table = [b""] * self.numbers.size
             for topic, frame in zip(self.topics, self.frames, strict=True):

@@ -1,4 +1,4 @@
-"""Who is connected: admission, and the one heartbeat of all clients."""
+"""Count the connected clients, and send all of them their heartbeat."""
 
 import asyncio
 import random
@@ -18,9 +18,9 @@ from stream_server.wire.refusals import NO_PONG, SHUTTING_DOWN, UNAUTHORISED
 PONG_WITHIN_S = 10.0
 SSE_HEARTBEAT_S = 15.0
 LATE_S = 1.0
-"""A turn of the heartbeat this late says that we stood still, not the clients."""
+"""A turn of the heartbeat this late means that our process stood still, not the clients."""
 REFUSALS_WITH_A_CODE = 100
-"""A browser cannot read the status of a refused upgrade, so this many above the limit are told by close code."""
+"""A browser cannot read the status of a refused upgrade, so this many clients above the limit get a close code."""
 
 
 @dataclass(slots=True, eq=False)
@@ -43,7 +43,7 @@ class Clients:
     limit: int
     heartbeat_s: float
     per_address: int = 0
-    """How many one address may have; 0 for no limit."""
+    """Number of connections that one address may have; 0 for no limit."""
     connected: dict[Client, None] = field(default_factory=dict)
     by_address: dict[str, int] = field(default_factory=dict)
     refusing: int = 0
@@ -53,14 +53,14 @@ class Clients:
     ended: Counter[tuple[str, int | None]] = field(default_factory=Counter)
     """By transport, and by the close code that we ended it with; None where the client left by itself."""
     gone_by: float | None = None
-    """When the last client will be cut off, once everyone is dismissed; in monotonic seconds."""
+    """When the last client is cut off, once all are dismissed; in monotonic seconds."""
 
     def full(self) -> bool:
-        """Whether no further client may be served."""
+        """Return whether no further client may be served."""
         return len(self.connected) >= self.limit
 
     def full_for(self, address: str) -> bool:
-        """Whether this address may have no further one."""
+        """Return whether this address may have no further connection."""
         return bool(address) and 0 < self.per_address <= self.by_address.get(address, 0)
 
     def turn_away(self) -> None:
@@ -79,7 +79,7 @@ class Clients:
         return client
 
     def leave(self, client: Client) -> None:
-        """Count it out, and forget what it wanted. Safe to call twice."""
+        """Count a connection out, and forget what its client wanted. Safe to call twice."""
         if client in self.connected:
             del self.connected[client]
             transport = client.outbox.wire.transport
@@ -95,9 +95,9 @@ class Clients:
             del self.by_address[address]
 
     def answered(self, client: Client) -> bool:
-        """A pong has come. One that took long shows a client that reads what is long past.
+        """Take a pong; return False if no ping had asked for it.
 
-        False if nobody had asked for it.
+        A pong that took long shows that the client reads old values.
         """
         asked = client.pinged_at is not None or client.outbox.pacer.is_waiting
         if client.pinged_at is not None:
@@ -116,11 +116,11 @@ class Clients:
         self.refusing -= 1
 
     def count(self) -> dict[str, int]:
-        """Clients by transport."""
+        """Return the number of clients by transport."""
         return dict(self.counts)
 
     async def heartbeat(self) -> None:
-        """Ping all WebSocket clients and comment to all SSE clients, for ever; cut those that don't answer."""
+        """Ping all WebSocket clients and comment to all SSE clients, forever; cut those that do not answer."""
         next_ping = self.clock.now() + self.heartbeat_s
         next_comment = self.clock.now() + SSE_HEARTBEAT_S
         turn_s = min(1.0, self.heartbeat_s / 4)
@@ -139,9 +139,9 @@ class Clients:
                 await self._each_in_turn(self._comment)
 
     async def _each_in_turn(self, act: Callable[[Client], None]) -> None:
-        """Some hundred clients a loop turn: thousands of writes in one would hold up everything else."""
+        """Act on some hundred clients a turn of the loop: thousands of writes in one would hold up everything else."""
         for number, client in enumerate(list(self.connected), 1):
-            # To a client that is behind the data itself is the question, and STALL_S its time to answer.
+            # For a client that lags, taking the data is the answer, and STALL_S the time for it.
             if not client.outbox.lagging and not client.outbox.closed:
                 act(client)
             if number % WRITES_A_TURN == 0:
@@ -159,7 +159,7 @@ class Clients:
             self.hub.members.write(client.outbox, messages.http_chunk(beat) if wire is Wire.SSE else beat)
 
     def _forgive(self, late_s: float) -> None:
-        """Pongs have waited for us as long as we stood still."""
+        """Give clients as much more time for their pongs as our process stood still."""
         for client in self.connected:
             if client.pinged_at is not None:
                 client.pinged_at += late_s
@@ -171,16 +171,16 @@ class Clients:
             if client.pinged_at is None:
                 continue
             if client.outbox.lagging:
-                client.pinged_at = now  # the ping may be behind much else; STALL_S is its time to answer
+                client.pinged_at = now  # its ping may wait behind other bytes; STALL_S is its time to answer
             elif now - client.pinged_at >= PONG_WITHIN_S:
                 client.pinged_at = None
                 if not client.outbox.closed:
                     self.hub.members.close(client.outbox, NO_PONG)
 
     async def dismiss(self, within_s: float) -> None:
-        """Say goodbye to everyone, in random order and each with its own time to come back; wait until they left.
+        """Send goodbyes in random order, each with its own time to come back, and wait until the clients have left.
 
-        Who has not by then is cut off.
+        Abort the connections that are left after `within_s`.
         """
         deadline = self.gone_by = self.clock.now() + within_s
         everyone = list(self.connected)

@@ -1,4 +1,4 @@
-"""Which topics clients have started upstream, on whose account, and how many more may be started.
+"""Limit the topics that clients start upstream, in all and for each address.
 
 What the feeds bring anyway costs nothing and is not counted: prices, and candles that the settings name. Any other
 series that a client names starts a stream and asks for its history, or is a name that was invented while the exchange's
@@ -12,30 +12,30 @@ from typing import Protocol
 
 
 class Feeds(Protocol):
-    """Who brings topics."""
+    """The feeds, which bring topics."""
 
     def want(self, topic: str) -> None:
-        """Somebody listens to this topic."""
+        """Bring a topic, because somebody listens to it."""
 
     def drop(self, topic: str) -> bool:
-        """Nobody listens any more; True if it is no longer brought."""
+        """Drop a topic to which nobody listens any more; return whether it is no longer brought."""
 
 
 @dataclass(slots=True)
 class Demands:
-    """The hub's end of the feeds, which need the hub themselves: `feeds` are there a little later.
+    """The hub's end of the feeds. The feeds need the hub themselves, so `feeds` is set a little later.
 
-    `starts(topic)` tells whether bringing a topic takes something upstream that is not brought anyway.
+    `starts(topic)` returns whether bringing a topic takes something upstream that is not brought anyway.
     """
 
     most: int
-    """Topics on demand in all."""
+    """Number of topics that may be started on demand in all."""
     most_an_address: int = 0
-    """Topics on demand that one address may have started; 0 for no limit."""
+    """Number of topics that one address may start; 0 for no limit."""
     feeds: Feeds | None = None
     starts: Callable[[str], bool] = lambda topic: False
     started: dict[str, str] = field(default_factory=dict)
-    """By topic: the account of who started it, empty for one that is not limited by itself."""
+    """By topic, the account that started it; empty for one without a limit of its own."""
     by_account: Counter[str] = field(default_factory=Counter)
     refused: int = 0
 
@@ -45,7 +45,7 @@ class Demands:
             self.feeds.want(topic)
 
     def drop(self, topic: str) -> bool:
-        """Bring it no longer; True if that ends it."""
+        """Drop a topic; return whether it is no longer brought."""
         account = self.started.pop(topic, None)
         if account:
             self.by_account[account] -= 1
@@ -54,11 +54,11 @@ class Demands:
         return self.feeds.drop(topic) if self.feeds is not None else False
 
     def is_full(self) -> bool:
-        """Whether no further topic may be started now."""
+        """Return whether no further topic may be started now."""
         return len(self.started) >= self.most
 
     def charge(self, topics: Iterable[str], account: str) -> list[str]:
-        """Put on an account what these topics start. Returns those that may not be started now."""
+        """Charge an account for what these topics start; return those that may not be started now."""
         refused = []
         for topic in topics:
             if topic in self.started or not self.starts(topic):

@@ -1,4 +1,4 @@
-"""Which values are stale, and the values that have outlived their time, in the order in which they were received."""
+"""Find the values that have outlived their time, and announce which topics become stale and fresh."""
 
 from collections.abc import Callable
 
@@ -8,25 +8,25 @@ from stream_server.wire import messages
 from stream_server.wire.messages import Frame
 
 IN_ORDER_S = 1.0
-"""A value that was received no longer ago is not sorted in: it is found stale by so much too late at most."""
+"""A value that was received at most this long ago is not sorted in: it is found stale too late by this at most."""
 
 
 class Freshness:
-    """Watches the values that age, and announces which topics become stale and fresh."""
+    """Watches the values that age. Each topic is announced as stale or fresh once."""
 
     def __init__(self, clock: Clock, announce: Callable[[str, Frame], None]) -> None:
-        """`announce` sends a message to those who listen to a topic."""
+        """`announce` sends a message to the clients that listen to a topic."""
         self.clock = clock
         self.announce = announce
         self.aged = 0
-        """How often a value went stale or was forgotten."""
+        """Number of times that a value went stale or was forgotten."""
         self.expiring: dict[float, dict[str, TopicHistory]] = {}
-        """By TTL: the topics with a good value, the longest received first, but for those of `disordered`."""
+        """By TTL, the topics with a good value, the one received first at the front unless the TTL is `disordered`."""
         self.disordered: set[float] = set()
         self.expired_at = clock.now()
 
     def renew(self, topic: TopicHistory, waited_s: float) -> bool:
-        """Watch a new value, received so long ago. Return False if it has outlived its time already."""
+        """Watch a new value that was received some time ago; return False if it has outlived its time already."""
         ttl_s = topic.ttl_s
         if ttl_s is None:
             return True
@@ -41,13 +41,13 @@ class Freshness:
         return True
 
     def forget(self, topic: TopicHistory) -> None:
-        """Watch a topic no longer: its value has been dropped."""
+        """Stop watching a topic, because its value has been dropped."""
         self.aged += 1
         if topic.ttl_s is not None:
             self.expiring.get(topic.ttl_s, {}).pop(topic.name, None)
 
     def expire(self) -> None:
-        """Find the values that have outlived their time."""
+        """Mark the values that have outlived their time as stale."""
         self.expired_at = now = self.clock.now()
         for ttl_s in self.disordered:
             in_order = sorted(self.expiring[ttl_s].items(), key=lambda entry: entry[1].updated_at)
@@ -62,12 +62,12 @@ class Freshness:
                 self.outlive(topic)
 
     def outlive(self, topic: TopicHistory) -> None:
-        """Mark a topic as stale whose value has outlived its time. A reason that is known already stays."""
+        """Mark a topic as stale because its value has outlived its time. A reason that is known already stays."""
         if not topic.stale:
             self.make_stale(topic, NO_UPDATE)
 
     def make_stale(self, topic: TopicHistory, reason: str) -> None:
-        """Mark a topic as stale, and announce it unless that is known, for the same reason."""
+        """Mark a topic as stale, and announce it unless it is stale for the same reason already."""
         if topic.become_stale(reason):
             self.aged += 1
             self.announce(topic.name, self.message(topic, "stale", reason))

@@ -1,4 +1,4 @@
-"""All groups, and for each topic who listens to it."""
+"""Keep all groups, and for each topic what listens to it."""
 
 from collections.abc import Callable, Mapping
 
@@ -12,7 +12,7 @@ from stream_server.wire.messages import Wire
 
 
 class Listeners:
-    """Who listens to one topic: the groups that name it, and after its first event the patterns that match it."""
+    """The listeners of one topic: the groups that name it, and after its first event the patterns that match it."""
 
     __slots__ = ("naming", "patterns")
 
@@ -144,7 +144,7 @@ class Groups:
                     patterns.update(listeners.patterns)
         listening += [pattern.groups for pattern in patterns]
         if sum(map(len, listening)) >= len(self.by_key):
-            return dict.fromkeys(self.by_key.values())  # each once; asking who exactly would cost more
+            return dict.fromkeys(self.by_key.values())  # each once; finding the exact ones would cost more
         found: dict[Group, None] = {}
         for groups in listening:
             found.update(groups)

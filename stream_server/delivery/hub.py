@@ -1,6 +1,6 @@
-"""The hub of one process: the one order of all events, and the parts that remember and deliver them.
+"""The hub of one process: it gives all events one order, and connects the parts that remember and deliver them.
 
-Nothing here waits. `publish` costs one encode and one append, however many listen: the rounds write it to the clients.
+Nothing here waits. `publish` costs one encoding and one append, however many clients listen: the rounds write to them.
 """
 
 import logging
@@ -36,9 +36,9 @@ POS_AFTER_S = 30.0
 
 
 class Hub:
-    """The pub/sub heart of one process. A feed's `Sink`.
+    """Publishes events and answers subscriptions. It is the `Sink` of the feeds.
 
-    What concerns the connection of one client is done by `members`.
+    Everything about the connection of one client is in `members`.
     """
 
     def __init__(self, epoch: str, clock: Clock, scheduler: Scheduler, demand: Demand, policy: HubPolicy) -> None:
@@ -84,12 +84,12 @@ class Hub:
 
     @property
     def delivered(self) -> int:
-        """Messages handed to clients' connections."""
+        """Number of messages that were handed to clients' connections."""
         return sum(tally.messages for tally in self.sent.values())
 
     @property
     def sent(self) -> Mapping[str, Tally]:
-        """What went out, by transport."""
+        """What was sent, by transport."""
         return self.rounds.sent
 
     @property
@@ -99,7 +99,7 @@ class Hub:
 
     @property
     def conflated(self) -> int:
-        """How many values were merged for clients that lag."""
+        """Number of values that were merged for clients that lag."""
         return self.laggards.conflated
 
     @property
@@ -108,7 +108,7 @@ class Hub:
         return Counter(upstream=self.holes) + self.subscriptions.gaps
 
     def sizes(self) -> dict[str, int]:
-        """Return how many names each map holds whose keys clients choose."""
+        """Return the size of each map whose keys clients choose."""
         groups = self.groups
         return {
             "topics": len(self.topics),
@@ -124,15 +124,15 @@ class Hub:
     # --- what feeds publish ---
 
     def publish(self, event: Event) -> None:
-        """Give an event its place in the order, for every group that listens."""
+        """Give an event its id, remember it, and let every group that listens have it."""
         now = self.clock.now()
         if now - self.freshness.expired_at >= PAUSED_S:
-            self.freshness.expire()  # what waited in the sockets comes before housekeeping: first what has grown old
+            self.freshness.expire()  # after a standstill values expire before new events from the sockets come
         name = event.topic
         self.seq = seq = self.seq + 1
         frame = messages.update(event, f"{self.epoch}-{seq}", seq)
         if len(frame.json) > MAX_EVENT_BYTES:
-            # A fault of ours: readers of upstreams bound what they let in. The topic goes stale, the clients stay.
+            # A fault of ours: readers of upstreams bound their values. The topic goes stale; clients stay connected.
             log.error("event_too_long", extra={"topic": name, "source": event.source, "bytes": len(frame.json)})
             return
         topic = self.topics.get(name) or self.store.of(name)
@@ -142,7 +142,7 @@ class Hub:
         topic.append(frame, event, now - waited_s)
         is_good = self.freshness.renew(topic, waited_s)
         listeners = self.groups.listeners[name]
-        if listeners.patterns or listeners.naming:  # asking for its truth would take a call more
+        if listeners.patterns or listeners.naming:  # `if listeners` would take one more call
             self.rounds.publish(name, frame)
         if not is_good:
             self.freshness.outlive(topic)
@@ -150,12 +150,12 @@ class Hub:
             self.freshness.make_fresh(topic)
 
     def stale(self, topic: str, reason: str) -> None:
-        """Mark a topic as stale until its next value; a topic that is unknown and that nobody waits for stays so."""
+        """Mark a topic as stale until its next value. A topic that is unknown and that nobody names stays unknown."""
         if topic in self.topics or topic in self.interest.counts:
             self.freshness.make_stale(self.store.of(topic), reason)
 
     def gap(self, topic: str, start_ms: int, end_ms: int) -> None:
-        """Publish that the source has nothing between two times; the feed publishes its newest value after it."""
+        """Publish that the source has nothing between two times. The feed publishes its newest value after that."""
         self.holes += 1
         self.seq += 1
         frame = messages.hole(topic, self.position, self.seq, start_ms, end_ms)
@@ -164,7 +164,7 @@ class Hub:
             self.rounds.publish(topic, frame)
 
     def refuse(self, topic: str, reason: str) -> None:
-        """Send an error to those who wait for a topic that nobody can feed, and take it off their selections."""
+        """Send an error to the clients that name a topic that no feed can bring, and unsubscribe them from it."""
         message = f"topic {topic!r}: {reason}"
         for outbox in [outbox for group in self.groups.naming(topic) for outbox in group.members]:
             fields = {"code": "unknown_topic", "message": message, "topics": [topic]}
@@ -173,7 +173,7 @@ class Hub:
         self.interest.drop(topic)
 
     def broadcast_control(self, topic: str, frame: Frame) -> None:
-        """Send a control message to those who listen to a topic. It takes no id, and is not remembered."""
+        """Send a control message to the clients that listen to a topic. It takes no id, and is not remembered."""
         frame.stand_after(self.seq)
         if self.groups.listeners.get(topic):
             self.rounds.publish(topic, frame)
@@ -196,23 +196,23 @@ class Hub:
         self.subscriptions.subscribe(outbox, selectors, since, interval_ms, req)
 
     def unsubscribe(self, outbox: Outbox, selectors: Iterable[str]) -> list[str]:
-        """Take selectors off a client's selection; return those that were on it."""
+        """Remove selectors from a client's selection; return those that were in it."""
         return self.subscriptions.unsubscribe(outbox, selectors)
 
     def current_topics(self) -> Mapping[str, TopicHistory]:
-        """Return every topic that is known, by name, its freshness brought up to date."""
+        """Return all topics that are known, by name, with their freshness brought up to date."""
         self.expire()
         return self.topics
 
     def snapshot(self, selectors: Iterable[str]) -> list[TopicHistory]:
-        """Return the topics with a value among those selected, by id, their freshness brought up to date."""
+        """Return the selected topics that have a value, by id, with their freshness brought up to date."""
         self.expire()
         return self.store.selected(selectors)
 
     # --- housekeeping, about four times a second ---
 
     def tick(self) -> None:
-        """Expire values, drop idle topics, keep quiet clients' cursors fresh, find clients that are stuck."""
+        """Expire values, drop idle topics, and send positions to clients that have been quiet for long."""
         now = self.clock.now()
         self.expire()
         self._drop_idle(now)
@@ -224,7 +224,7 @@ class Hub:
                 self._send_position(group)
 
     def _send_position(self, group: Group) -> None:
-        """Send the position to a group that has got nothing for long, unless it lacks what is held for it."""
+        """Send its position to a group that has got nothing for long, unless something is still held for it."""
         self.rounds.pick(group)
         group.learn()
         if group.listens and not group.holds_anything():

@@ -1,4 +1,4 @@
-"""Which topics clients name, and what feeds are asked for because of it."""
+"""Count which topics clients name, and ask the feeds for them."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -11,26 +11,26 @@ log = logging.getLogger(__name__)
 
 
 class Demand(Protocol):
-    """Who is told which topics somebody listens to."""
+    """The side of the feeds that is asked for topics."""
 
     def want(self, topic: str) -> None:
-        """The first client has subscribed to this very topic."""
+        """Bring a topic: the first client has subscribed to it by name."""
 
     def drop(self, topic: str) -> bool:
-        """No client has listened to it for a while; True if it is no longer brought from now on."""
+        """Drop a topic to which no client has listened for a while; return whether it is no longer brought."""
 
     def is_full(self) -> bool:
-        """Whether no further topic may be started on demand."""
+        """Return whether no further topic may be started on demand."""
 
     def charge(self, topics: Iterable[str], account: str) -> list[str]:
-        """Put on an account what these topics start upstream. Returns those that may not be started now."""
+        """Charge an account for what these topics start upstream; return those that may not be started now."""
 
 
 class Interest:
-    """Counts the clients that name each topic. A feed that fails when it is asked harms neither client nor hub."""
+    """Counts the clients that name each topic. A feed that fails when it is asked harms no client."""
 
     def __init__(self, clock: Clock, demand: Demand, idle_topic_s: float, is_listened: Callable[[str], bool]) -> None:
-        """A topic to which nobody `is_listened` any more is dropped after `idle_topic_s`."""
+        """A topic that no client names and that nobody `is_listened` to is dropped after `idle_topic_s`."""
         self.clock = clock
         self.demand = demand
         self.idle_topic_s = idle_topic_s
@@ -39,7 +39,7 @@ class Interest:
         self.idle_since: dict[str, float] = {}
 
     def gain(self, topic: str) -> bool:
-        """Count one more client. True if the topic has to be brought again, because it was not even idle."""
+        """Count one more client; return whether the topic has to be brought again, because it was not even idle."""
         count = self.counts.get(topic, 0)
         self.counts[topic] = count + 1
         return not count and self.idle_since.pop(topic, None) is None
@@ -54,7 +54,7 @@ class Interest:
             log.error("want_failed", extra={"topic": topic}, exc_info=asking.fault)
 
     def lose(self, topics: Iterable[str]) -> None:
-        """Count one client less for each of these."""
+        """Count one client less for each of these topics."""
         for topic in topics:
             count = self.counts.get(topic)
             if count == 1:
@@ -64,7 +64,7 @@ class Interest:
                 self.counts[topic] = count - 1
 
     def drop(self, topic: str) -> bool:
-        """Tell the feeds that nobody wants a topic; True if it is no longer brought."""
+        """Let the feeds drop a topic; return whether it is no longer brought."""
         self.idle_since.pop(topic, None)
         with Contained() as asking:  # a fault of a feed must not stop the housekeeping
             return self.demand.drop(topic)
@@ -72,7 +72,7 @@ class Interest:
         return False
 
     def drop_idle(self, now: float) -> list[str]:
-        """Drop the topics that have been idle for too long. Returns those that are no longer brought."""
+        """Drop the topics that have been idle for too long; return those that are no longer brought."""
         idle = [
             topic
             for topic, since in self.idle_since.items()

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class Order(Protocol):
-    """The one order of all events."""
+    """The order of all events."""
 
     seq: int
     """The number of the newest event."""
@@ -70,9 +70,9 @@ class Members:
         self.unwanted = unwanted
         self.by_outbox: dict[Outbox, Member] = {}
         self.cut = 0
-        """Number of clients that were ended as too slow."""
+        """Number of clients that were closed as too slow."""
 
-    # --- who is here ---
+    # --- membership ---
 
     def join(self, outbox: Outbox) -> None:
         """Take in a client that has no subscriptions yet."""
@@ -87,7 +87,7 @@ class Members:
         if member is not None:
             self._leave_group(outbox, member)
             self.unwanted(member.selection)
-        self.laggards.forget(outbox)  # last, because its group's farewell may have found it lagging
+        self.laggards.forget(outbox)  # last, because delivering to its group may have found it lagging
 
     def selection_of(self, outbox: Outbox) -> Mapping[str, int]:
         """Return what a client has selected, with intervals in ms; nothing for one that has left."""
@@ -95,7 +95,7 @@ class Members:
         return member.selection if member is not None else {}
 
     def reach(self, outbox: Outbox) -> int:
-        """Return how many topics a client gets: a change of its selection has to look at them all."""
+        """Return the number of topics that a client gets, which is the work of changing its selection."""
         member = self.by_outbox.get(outbox)
         return len(member.group.listens) if member is not None and member.group is not None else 0
 
@@ -110,7 +110,7 @@ class Members:
     # --- groups ---
 
     def select(self, outbox: Outbox, selection: Mapping[str, int]) -> Group:
-        """Move a client to the group with this selection, and send it first what its old group still holds for it.
+        """Move a client to the group with this selection, and first send it what its old group still holds for it.
 
         Raises KeyError for a client that is not here.
         """
@@ -118,7 +118,7 @@ class Members:
         unseen = self._leave_group(outbox, member)
         group = self.groups.of(outbox.wire, selection, self.clock.now(), self.rounds.place)
         if isinstance(group, ThrottledGroup):
-            # A beat whose timer is late belongs to those who waited for it, not to one that joins now.
+            # A beat whose timer is late belongs to the members that waited for it, not to a client that joins now.
             self.beats.take_due()
         self.rounds.deliver_now(group)
         group.join(outbox, self.order.seq)
@@ -129,7 +129,7 @@ class Members:
         return group
 
     def _leave_group(self, outbox: Outbox, member: Member) -> list[Frame]:
-        """Take a client out of its group; return what the group held back that this client has not seen."""
+        """Take a client out of its group; return what the group holds and the client has not seen."""
         group, member.group = member.group, None
         if group is None:
             return []
@@ -155,7 +155,7 @@ class Members:
     # --- messages ---
 
     def send_to(self, outbox: Outbox, frames: Sequence[Frame]) -> None:
-        """Send frames to one client, after all that its group was given before."""
+        """Send frames to one client, after everything that was published for its group before."""
         member = self.by_outbox.get(outbox)
         if member is None:
             return
@@ -164,7 +164,7 @@ class Members:
         self.laggards.send_or_hold(outbox, frames, as_answer_at=self.order.seq)
 
     def let_out(self, outbox: Outbox) -> None:
-        """Send a client what is held for its beats: it is about to get a position, which must not pass over them."""
+        """Send a client what is held for its beats, because it is about to get a position past that."""
         member = self.by_outbox.get(outbox)
         if member is None or member.group is None:
             return
@@ -187,7 +187,7 @@ class Members:
             self.laggards.answered(outbox)
 
     def pace(self, outbox: Outbox) -> None:
-        """Pace a client that took long to answer a ping: what it is sent grows old on the way."""
+        """Pace a client that took long to answer a ping, because values grow old on the way to it."""
         if outbox in self.by_outbox and not outbox.lagging:
             self.laggards.fall_behind(outbox, paced=True)
 
@@ -199,7 +199,7 @@ class Members:
     # --- the end ---
 
     def close(self, outbox: Outbox, closing: Closing, after_ms: int = 0) -> None:
-        """End a client's connection. Nothing is sent after its goodbye."""
+        """Close a client's connection with a goodbye. Nothing is sent after it."""
         if outbox.closed:
             return
         if closing is TOO_SLOW:
@@ -215,7 +215,7 @@ class Members:
                 outbox.pipe.abort()
 
     def dismiss(self, outbox: Outbox, closing: Closing, after_ms: int) -> None:
-        """Close the connection of a client that has done nothing wrong: if it reads, it gets first what is held."""
+        """Close the connection of a client that has done nothing wrong. If it reads, it first gets what is held."""
         member = self.by_outbox.get(outbox)
         if member is not None:
             self.laggards.send_or_hold(outbox, self._leave_group(outbox, member))

@@ -1,4 +1,4 @@
-"""What the parts of delivery need from outside: bounds, times, and something that runs things later."""
+"""The bounds and times of the hub, and the scheduler it runs on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,17 +8,17 @@ FAREWELL_S = 2.0
 """How long a client has to begin to read its goodbye."""
 FAREWELL_SHARE = 0.25
 PAUSED_S = 1.0
-"""Housekeeping this late says that the whole process stood still."""
+"""Housekeeping this late means that the whole process stood still."""
 
 
 class Scheduler(Protocol):
-    """Runs things later, on the thread of the hub."""
+    """Runs calls later, on the thread of the hub."""
 
     def soon(self, call: Callable[[], None]) -> None:
-        """Run it in the next turn of the loop."""
+        """Run a call in the next turn of the loop."""
 
     def later(self, delay_s: float, call: Callable[[], None]) -> None:
-        """Run it after a delay."""
+        """Run a call after a delay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ class HubPolicy:
     stall_s: float = 30.0
     idle_topic_s: float = 60.0
     outbox_total_bytes: int = 512 * 1024 * 1024
-    """What may be held for all clients together, with what their transports have not been able to send."""
+    """Bound of what is held for all clients together, with the bytes that their transports could not send yet."""
 
     @property
     def farewell_s(self) -> float:
-        """The last part of `stall_s`: what is left to a client after its goodbye, should it read again."""
+        """The last part of `stall_s`: the time in which a client that reads again can still get its goodbye."""
         return min(FAREWELL_S, FAREWELL_SHARE * self.stall_s)

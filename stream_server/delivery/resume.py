@@ -1,4 +1,4 @@
-"""What a client lacks that comes back with the position it has reached."""
+"""Find what a client lacks that comes back with the position it has reached."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,14 +15,14 @@ _CURSOR = re.compile(r"([0-9a-z]{1,20})-([0-9]{1,18})", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where a client stands: a position, or the reason why that is not known."""
+    """The position of a client, or the reason why it is not known."""
 
     seq: int | None
     reason: str | None
 
     @classmethod
     def read(cls, since: str | None, epoch: str, newest: int) -> "Cursor":
-        """Read what a client gives as its position, in an epoch of which this is the newest one."""
+        """Read the position that a client gives; `newest` is the newest one of the epoch."""
         if since is None or since == "":
             return cls(None, "no_cursor")
         if since == EARLIEST:
@@ -37,15 +37,15 @@ class Cursor:
 
     @property
     def or_start(self) -> int:
-        """The position, or the one before all events."""
+        """The position, or the one before all events if it is not known."""
         return self.seq or 0
 
 
 def since(added: Iterable[TopicHistory], listens: Mapping[str, int], epoch: str, seq: int) -> list[Frame]:
-    """Return what a client lacks that has seen everything up to `seq`, and what was held back for it below that.
+    """Return what a client lacks that has seen everything up to `seq`, and values that were held back below that.
 
-    Such a value comes under the client's own position: an older id would take the client back there. `listens` holds
-    the interval in ms of each topic.
+    A value that was held back gets the client's own position as its id, because an older id would take the client back
+    there. `listens` holds the interval in ms of each topic.
     """
     frames: list[Frame] = []
     for topic in added:
@@ -62,7 +62,7 @@ def first_after_gap(
 ) -> dict[str, str]:
     """Return the topics of which a log event may be missing, with the id at which each goes on.
 
-    `unheard` are those that have not spoken in this epoch, or are forgotten.
+    `unheard` are the topics without an event in this epoch, and forgotten ones.
     """
     firsts = {
         topic.name: topic.last.cursor if topic.last is not None else position

@@ -1,6 +1,6 @@
-"""Reads the topics and patterns that a client names, within one limit for all ways to name them.
+"""Read the topics and patterns that a client names, within one limit for all ways to name them.
 
-Subscriptions, snapshots, `/sse`, the URL of `/ws` and REST all read here, so none of them takes more than another.
+Subscriptions, snapshots, `/sse`, the URL of `/ws` and REST all read here, so that all accept the same.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -13,7 +13,7 @@ from stream_server.wire.refusals import Refusal
 MAX_TOPICS = 1000
 MAX_PATTERNS = 16
 NAMES_AN_OP = 100
-"""This many topics in one question cost as much as another question; each pattern costs one."""
+"""This many topics in one request cost as much as another request; each pattern costs one."""
 SENTENCES = 10
 
 
@@ -43,7 +43,7 @@ def check_limit(selectors: Collection[str]) -> None:
 
 
 def extra_cost(selectors: Collection[str]) -> int:
-    """Return what naming these costs beyond the question itself, in questions."""
+    """Return what naming these costs beyond the request itself, in requests."""
     return len(selectors) // NAMES_AN_OP + _patterns(selectors)
 
 

@@ -1,4 +1,4 @@
-"""One WebSocket client's protocol: message in, answers into its outbox. Knows no socket."""
+"""The protocol of one WebSocket client: messages in, answers into its outbox. It knows no socket."""
 
 import codecs
 from collections import Counter
@@ -22,20 +22,20 @@ MAX_MESSAGE_BYTES = 16 * 1024
 OPS_PER_S = 20.0
 OPS_BURST = 50.0
 TOPICS_AN_OP = 1000
-"""As many topics that an answer is about, or that a changed selection brings, cost as much as another message."""
+"""This many topics in an answer, or in a changed selection, cost as much as another message."""
 PARTS_AN_OP = 100
-"""As many parts of one message cost as much as another message."""
+"""This many parts of one message cost as much as another message."""
 MAX_STRIKES = 100
-"""Messages in a row that make no sense."""
+"""Number of wrong messages in a row that end the connection."""
 
 PING_TEXTS = ("ping", b"ping")
-"""How clients of other services ask for a sign of life."""
+"""The pings that clients of other services send as text."""
 
 OPS = ("subscribe", "unsubscribe", "snapshot", "ping")
 
 
 def hello(epoch: str, heartbeat_s: float, now_ms: int) -> Frame:
-    """The first message of every stream; `now` lets a client reckon ages by our clock."""
+    """Return the first message of every stream; its `now` lets a client compute ages by our clock."""
     fields = {
         "protocol": PROTOCOL,
         "server": f"stream-server/{__version__}",
@@ -47,7 +47,7 @@ def hello(epoch: str, heartbeat_s: float, now_ms: int) -> Frame:
 
 
 class Session:
-    """Reads one client's messages. A message that makes no sense costs an `error`, and nothing else."""
+    """Reads one client's messages. A wrong message costs an `error`, and nothing else."""
 
     __slots__ = (
         "bucket",
@@ -73,7 +73,7 @@ class Session:
         may_read: Callable[[str], bool] | None = None,
         refusals: Counter[str] | None = None,
     ) -> None:
-        """`may_read` tells which topics and patterns this client may have; None for all. `refusals` counts by code."""
+        """`may_read` returns whether the client may have a topic or pattern (None: all). `refusals` counts by code."""
         self.hub = hub
         self.outbox = outbox
         self.symbols = symbols
@@ -86,7 +86,7 @@ class Session:
         self.strikes = 0
 
     def batch(self, wanted: bool) -> None:
-        """From now on send one JSON array a flush, or one frame a message; compressed if the client inflates."""
+        """Send one JSON array a flush from now on, or one frame a message; compressed if the client inflates."""
         batched = Wire.WEBSOCKET_DEFLATE if self.inflates else Wire.WEBSOCKET_BATCH
         self.hub.members.rewire(self.outbox, batched if wanted else Wire.WEBSOCKET)
 
@@ -102,7 +102,7 @@ class Session:
         if not self.admit(parts):
             return
         if text.strip() in PING_TEXTS:
-            # As it was asked, also to a client that gets arrays.
+            # As plain text, as it was asked, also to a client that gets arrays.
             self.hub.members.write(self.outbox, messages.websocket_frame(0x81, b"pong"))
             self.strikes = 0
             return
@@ -130,11 +130,11 @@ class Session:
             self.refuse(refusal, req)
 
     def admit(self, parts: int = 1) -> bool:
-        """Count one message or ping against the client's rate; False, and the end of it, when over."""
+        """Count one message or ping against the client's rate; over it close the connection and return False."""
         if self.outbox.closed:
             return False
         if self.outbox.held_bytes > self.hub.policy.outbox_bytes:
-            # The hub looks fifty times a second; of messages that came together each could ask for everything.
+            # The hub checks that fifty times a second, and each of many messages that arrive together may ask for all.
             self.hub.members.close(self.outbox, TOO_SLOW)
             return False
         return self._pay(1.0 + parts // PARTS_AN_OP)
@@ -146,7 +146,7 @@ class Session:
         return True
 
     def refuse(self, refusal: Refusal, req: object = None) -> None:
-        """Answer with an error; too many in a row end the connection."""
+        """Answer with an error; close the connection after too many in a row."""
         self.refusals[refusal.code] += 1
         fields: dict[str, object] = {"code": refusal.code, "message": refusal.message, "req": req}
         self._send(messages.control("error", fields | refusal.details))
@@ -184,7 +184,7 @@ class Session:
             self.refuse(Refusal("unknown_topic", sentences(bad), details={"topics": list(bad)}), req)
 
     def _permitted(self, selectors: list[str], req: object) -> list[str]:
-        """Those that this client may read; the others are named in an error."""
+        """Return the selectors that this client may read; an error names the others."""
         if self.may_read is None or self.outbox.closed:
             return selectors
         denied = dict.fromkeys(selector for selector in selectors if not self.may_read(selector))

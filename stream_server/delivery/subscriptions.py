@@ -1,7 +1,7 @@
-"""Subscribing: what a client lacks of the topics it adds comes first, and from there on all that is published.
+"""Subscribe clients: send what a client lacks of the topics it adds, and from there on all that is published.
 
 `subscribe` is one synchronous block that registers, reads the snapshot and its position, and enqueues both. No event
-can fall between snapshot and live, nor into both, because nothing else runs in that block: a property test holds it.
+can fall between snapshot and live, or into both, because nothing else runs in that block. A property test checks it.
 """
 
 import math
@@ -36,7 +36,7 @@ class Subscriptions:
         members: Members,
         drop_idle: Callable[[float], None],
     ) -> None:
-        """`drop_idle` drops the topics that are idle at a time: it makes room for new ones on demand."""
+        """`drop_idle` drops the topics that are idle at a time, which makes room for new ones on demand."""
         self.order = order
         self.store = store
         self.freshness = freshness
@@ -44,9 +44,9 @@ class Subscriptions:
         self.members = members
         self.drop_idle = drop_idle
         self.resumes: Counter[str] = Counter()
-        """How subscriptions with a cursor came out: `resumed`, or the reason why not."""
+        """Number of subscriptions with a cursor by outcome: `resumed`, or the reason why not."""
         self.gaps: Counter[str] = Counter()
-        """Number of gaps that clients were told of, by reason: once for each client and topic."""
+        """Number of gaps that clients were sent, by reason: once for each client and topic."""
 
     def subscribe(
         self, outbox: Outbox, selectors: Sequence[str], since: str | None, interval_ms: int, req: object
@@ -96,7 +96,7 @@ class Subscriptions:
         self._gain_interest(gained)
 
     def unsubscribe(self, outbox: Outbox, selectors: Iterable[str]) -> list[str]:
-        """Take selectors off a client's selection; return those that were on it."""
+        """Remove selectors from a client's selection; return those that were in it."""
         selection = self.members.selection_of(outbox)
         gone = {selector: None for selector in selectors if selector in selection}
         if gone:

@@ -8,7 +8,7 @@ from stream_server.delivery.policy import HubPolicy
 from stream_server.delivery.topic_history import TopicHistory
 
 DROPPED_KEPT = 1000
-"""Number of dropped topics with a past that are still known, so that a client learns what it has missed."""
+"""Number of dropped topics with events that are kept, so that a client learns that it has missed something."""
 
 
 class TopicStore:
@@ -21,7 +21,7 @@ class TopicStore:
         self.dropped: dict[str, None] = {}
         """Topics that no feed brings any more, the one dropped longest ago first."""
         self.forgotten_at = -1
-        """The position at which a topic was last forgotten. A cursor from before may lack events of an unknown one."""
+        """The position at which a topic was last forgotten: a client from before may lack its events."""
 
     def of(self, name: str) -> TopicHistory:
         """Return the history of a topic, an empty one for a new topic."""

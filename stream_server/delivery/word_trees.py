@@ -1,7 +1,7 @@
-"""Which patterns match a topic, and which topics match a pattern, without comparing each with each.
+"""Find the patterns that match a topic, and the topics that match a pattern, without comparing each with each.
 
 Both are trees of the words that `topics.words_of` gives, three at most, so that a search takes some fifteen steps
-however many patterns there are. `topics.matches` defines what a match is; a property test holds the trees to it.
+however many patterns there are. `topics.matches` defines what a match is; a property test compares the trees with it.
 """
 
 from typing import Generic, TypeVar
@@ -19,7 +19,7 @@ class _Node(Generic[V]):
         self.value: V | None = None
 
     def reach(self, text: str) -> "_Node[V]":
-        """Return the node of a dotted text below this one, grown where it was missing."""
+        """Return the node of a dotted text below this one; add the nodes that are missing."""
         node = self
         for word in topics.words_of(text):
             child = node.children.get(word)
@@ -29,7 +29,7 @@ class _Node(Generic[V]):
         return node
 
     def cut(self, text: str) -> None:
-        """Take the value of a dotted text away, and the branches that only it needed."""
+        """Remove the value of a dotted text, and the branches that only it needed."""
         path = [self]
         words = topics.words_of(text)
         for word in words:
@@ -42,7 +42,7 @@ class _Node(Generic[V]):
 
 
 class PatternTree(Generic[V]):
-    """Values by pattern."""
+    """A map from patterns to values."""
 
     __slots__ = ("root",)
 
@@ -50,18 +50,18 @@ class PatternTree(Generic[V]):
         self.root: _Node[V] = _Node()
 
     def put(self, pattern: str, value: V) -> None:
-        """Keep a value under a pattern, which replaces the one before."""
+        """Set the value of a pattern."""
         self.root.reach(pattern).value = value
 
     def get(self, pattern: str) -> V | None:
-        """Return the value under exactly this pattern."""
+        """Return the value of exactly this pattern; None if there is none."""
         node: _Node[V] | None = self.root
         for word in topics.words_of(pattern):
             node = None if node is None else node.children.get(word)
         return None if node is None else node.value
 
     def remove(self, pattern: str) -> None:
-        """Forget a pattern."""
+        """Remove a pattern."""
         self.root.cut(pattern)
 
     def matching(self, topic: str) -> list[V]:
@@ -94,11 +94,11 @@ class TopicTree:
         self.root: _Node[str] = _Node()
 
     def add(self, topic: str) -> None:
-        """Take in a topic."""
+        """Add a topic."""
         self.root.reach(topic).value = topic
 
     def remove(self, topic: str) -> None:
-        """Take out a topic."""
+        """Remove a topic."""
         self.root.cut(topic)
 
     def matching(self, pattern: str) -> list[str]:

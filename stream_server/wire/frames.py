@@ -1,4 +1,4 @@
-"""Reads what WebSocket clients send: the server's half of RFC 6455's framing, strict and small.
+"""Read what WebSocket clients send: the server's half of RFC 6455's framing, strict and small.
 
 A connection that sends nothing holds no parser, no task and no buffer, which is most of what an idle client costs
 elsewhere. Whole messages come out; everything the RFC forbids ends in `FrameError` with the close code it asks for.
@@ -22,16 +22,16 @@ class Opcode(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A whole message; the text of TEXT is known to be UTF-8."""
+    """A whole message; a TEXT message is valid UTF-8."""
 
     opcode: Opcode
     payload: bytes
     parts: int = 1
-    """Frames that it came in."""
+    """Number of frames that it came in."""
 
 
 class FrameError(Exception):
-    """The client broke the protocol; close with `code`."""
+    """The client has broken the protocol; close with `code`."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -41,14 +41,14 @@ class FrameError(Exception):
 
 RSV1 = 0x40
 MAX_PARTS = 1024
-"""Parts may be empty, so the size of a message alone does not bound how many it can have."""
+"""Bounds the parts of one message, because parts may be empty and the size does not bound their number."""
 CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
 _OPCODES = {int(opcode): opcode for opcode in Opcode}
 _EMPTY_BLOCK = b"\x00\x00\xff\xff"
 
 
 class FrameHeads:
-    """Finds where frames end and checks their heads, without a look at what they carry.
+    """Finds where frames end and checks their heads, without reading their payload.
 
     `max_bytes` bounds a message in all its parts.
     """
@@ -59,14 +59,14 @@ class FrameHeads:
         self.max_bytes = max_bytes
         self.deflate = deflate
         self.opcode: Opcode | None = None
-        """Of the message that has begun, None between two."""
+        """The kind of the message that has begun; None between two messages."""
         self.size = 0
         self.parts = 0
 
     def end_of(self, data: bytes, at: int) -> int | None:
-        """Return where the frame at `at` ends, None if it is not all here. Ask once for each whole frame.
+        """Return where the frame at `at` ends; None if it is incomplete. Call it once for each whole frame.
 
-        Raises FrameError as soon as its head is wrong; nothing more may be asked then.
+        Raises FrameError as soon as its head is wrong; do not call it again then.
         """
         if len(data) - at < 2:
             return None
@@ -121,7 +121,7 @@ class FrameHeads:
 
 
 class FrameReader(FrameHeads):
-    """Makes messages of whole frames. `max_bytes` bounds a message also after inflating."""
+    """Makes messages from whole frames. `max_bytes` bounds a message after inflating, too."""
 
     __slots__ = ("begun", "compressed", "payloads")
 
@@ -133,7 +133,7 @@ class FrameReader(FrameHeads):
         self.payloads: list[bytes] | None = None
 
     def read(self, frame: bytes) -> Message | None:
-        """Return the message that ends with a frame that `end_of` has found, None if more parts follow.
+        """Return the message that ends with a frame that `end_of` has found; None if more parts follow.
 
         Raises FrameError.
         """
@@ -176,7 +176,7 @@ class FrameReader(FrameHeads):
 
 
 def unmask(payload: bytes, mask: bytes) -> bytes:
-    """XOR with the repeated mask, as one big number."""
+    """Return the payload XORed with the repeated mask, computed as one big number."""
     size = len(payload)
     if not size:
         return b""

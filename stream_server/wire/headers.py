@@ -28,7 +28,7 @@ def members_of(lines: Iterable[str]) -> Iterator[str]:
 
 
 def words(headers: Headers, name: str) -> list[str]:
-    """Return the members of a list that is read in any case, in lower case and without their parameters."""
+    """Return the members of a case-insensitive list, in lower case and without their parameters."""
     return words_of(headers.getall(name, []))
 
 
@@ -39,6 +39,6 @@ def words_of(lines: Iterable[str]) -> list[str]:
 
 
 def is_known(headers: Headers, tag: str) -> bool:
-    """Return whether the client has what this `ETag` names, by its `If-None-Match`; weak and strong tags are alike."""
+    """Return whether the client's `If-None-Match` names this `ETag`; weak and strong tags are equal."""
     known = {member.removeprefix("W/") for member in members(headers, "If-None-Match")}
     return "*" in known or tag.removeprefix("W/") in known

@@ -1,4 +1,4 @@
-"""The wire format: one JSON text an event, and the bytes it becomes on each transport.
+"""The wire format: one JSON text for each event, and its bytes on each transport.
 
 A `Frame` is encoded once, however many clients get it. Its wire forms are made when first asked for and kept.
 """
@@ -13,25 +13,25 @@ from feeds.model import Event
 from stream_server.wire.refusals import Closing
 
 MAX_MESSAGE_BYTES = 512 * 1024
-"""Of any message to a client. Client libraries take 1 MiB, and close the connection over a longer message."""
+"""Bound of any message to a client. Client libraries accept 1 MiB, and close the connection over a longer message."""
 MAX_EVENT_BYTES = MAX_MESSAGE_BYTES - 32 * 1024
-"""Of one event: the rest is for what goes around it, such as the topics that a `snapshot` names."""
+"""Bound of one event: the rest is for what goes around it, such as the topics that a `snapshot` names."""
 MAX_BATCH_BYTES = 256 * 1024
-"""Of several events in one message."""
+"""Bound of several events in one message."""
 
 MIN_DEFLATE_BYTES = 1024
 DEFLATE_LEVEL = 1
-"""The names repeat in every message: higher levels save a tenth of the bytes for twice the time."""
+"""The names repeat in every message, so that higher levels save a tenth of the bytes for twice the time."""
 
 
 class Wire(StrEnum):
-    """How bytes travel to one kind of client."""
+    """The form in which bytes travel to one kind of client."""
 
     WEBSOCKET = "websocket"
     WEBSOCKET_BATCH = "websocket-batch"
     """One JSON array a write instead of a frame a message."""
     WEBSOCKET_DEFLATE = "websocket-deflate"
-    """The same, compressed: once for all who get it."""
+    """The same, compressed once for all clients that get it."""
     SSE = "sse"
     SSE_UNCHUNKED = "sse-unchunked"
     """For HTTP/1.0, which knows no chunks: the body ends with the connection."""
@@ -47,7 +47,7 @@ class Wire(StrEnum):
         return "websocket" if self.is_websocket else "sse"
 
     def payload(self, frames: Iterable["Frame"]) -> bytes:
-        """The bytes of one write that carries all these frames, in order."""
+        """Return the bytes of one write that carries all these frames, in order."""
         if self is Wire.WEBSOCKET:
             return b"".join([frame._websocket or frame.websocket() for frame in frames])
         match self:
@@ -62,10 +62,10 @@ class Wire(StrEnum):
 
 
 class Frame:
-    """One message. What belongs to a topic's history has a `topic`; what is no update has the name of its `event`.
+    """One message. It has a `topic` if it belongs to a topic's history, and an `event` name if it is not an update.
 
-    `cursor` is the position of who has read it, if it moves that. One that was `overtaken` was held back where later
-    ids could go out before it: somebody's position may be past it though it has not come.
+    `cursor` is the position of a client that has read the message, if it moves the position. A message that was
+    `overtaken` was held back where later ids could go out before it.
     """
 
     __slots__ = ("_sse", "_websocket", "cursor", "event", "json", "log", "overtaken", "seq", "topic")
@@ -99,13 +99,13 @@ class Frame:
         self.overtaken = True
 
     def websocket(self) -> bytes:
-        """An unmasked text frame. Source: RFC 6455, section 5.2."""
+        """Return an unmasked text frame. Source: RFC 6455, section 5.2."""
         if self._websocket is None:
             self._websocket = websocket_frame(0x81, self.json)
         return self._websocket
 
     def sse(self) -> bytes:
-        """An event of `text/event-stream`. Its JSON holds no line break, so one `data:` line carries it."""
+        """Return an event of `text/event-stream`. Its JSON holds no line break, so one `data:` line carries it."""
         if self._sse is None:
             cursor = b"id: %b\n" % self.cursor.encode() if self.cursor else b""
             event = b"event: %b\n" % self.event.encode() if self.event else b""
@@ -114,7 +114,7 @@ class Frame:
 
 
 def update(event: Event, event_id: str, seq: int) -> Frame:
-    """The frame of an event."""
+    """Return the frame of an event."""
     json = orjson.dumps(
         {
             "type": "update",
@@ -130,7 +130,7 @@ def update(event: Event, event_id: str, seq: int) -> Frame:
 
 
 def control(kind: str, fields: Mapping[str, object], cursor: str = "") -> Frame:
-    """The frame of a control message; `req` is left out where it is None."""
+    """Return the frame of a control message; `req` is left out if it is None."""
     body = {"type": kind, **fields}
     if body.get("req", 0) is None:
         del body["req"]
@@ -138,19 +138,19 @@ def control(kind: str, fields: Mapping[str, object], cursor: str = "") -> Frame:
 
 
 def hole(topic: str, event_id: str, seq: int, start_ms: int, end_ms: int) -> Frame:
-    """The `gap` of a source: a log event like those around it, so that who was away is told of it when back."""
+    """Return the `gap` of a source. It is a log event, so that a client that was away gets it when it comes back."""
     body = {"type": "gap", "topic": topic, "id": event_id, "reason": "upstream", "from": start_ms, "to": end_ms}
     return Frame(orjson.dumps(body), seq=seq, topic=topic, log=True, event="gap", cursor=event_id)
 
 
 def goodbye(closing: Closing, after_ms: int) -> Frame:
-    """The last message before we close."""
+    """Return the last message before we close."""
     fields = {"code": closing.code, "reason": closing.reason, "reconnect": closing.reconnect, "after_ms": after_ms}
     return control("goodbye", fields)
 
 
 def websocket_frame(head: int, payload: bytes) -> bytes:
-    """A whole unmasked WebSocket frame; `head` holds FIN and opcode."""
+    """Return a whole unmasked WebSocket frame; `head` holds FIN and opcode."""
     size = len(payload)
     if size < 126:
         return b"%c%c%b" % (head, size, payload)
@@ -181,7 +181,7 @@ def portions(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
 
 
 def deflated_frame(payload: bytes) -> bytes:
-    """A text frame, compressed where that pays. Source: RFC 7692, section 7.2.1.
+    """Return a text frame, compressed where that pays. Source: RFC 7692, section 7.2.1.
 
     Each has a fresh context, so that all clients can share its bytes and none costs us a compressor.
     """
@@ -193,13 +193,13 @@ def deflated_frame(payload: bytes) -> bytes:
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
-    """A WebSocket close frame; the reason is cut to what a control frame holds."""
+    """Return a WebSocket close frame; the reason is cut to what a control frame holds."""
     text = reason.encode()[:120].decode(errors="ignore").encode()
     return websocket_frame(0x88, code.to_bytes(2, "big") + text)
 
 
 def http_chunk(payload: bytes) -> bytes:
-    """One chunk of a chunked HTTP body; empty for nothing, because an empty chunk would end the body."""
+    """Return one chunk of a chunked HTTP body; no bytes for no payload, because an empty chunk would end the body."""
     return b"%x\r\n%b\r\n" % (len(payload), payload) if payload else b""
 
 

@@ -1,4 +1,4 @@
-"""Every error code and close code that a client can meet, with its sentence. The one table of them."""
+"""The one table of every error code and close code that a client can get, with its sentence."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """Why we end a connection. Codes below 4500 mean that reconnecting helps."""
+    """The reason why we close a connection. Codes below 4500 mean that reconnecting helps."""
 
     code: int
     reason: str
@@ -41,7 +41,7 @@ CLOSINGS = (
 
 
 class Refusal(Exception):
-    """A request that is not granted: `code` for programs, the text for people, `status` and `headers` for HTTP."""
+    """A request that is refused: `code` for programs, the text for people, `status` and `headers` for HTTP."""
 
     def __init__(
         self,
@@ -88,4 +88,4 @@ CODES = {
     "shutting_down": "the server is going down",
     "internal": "a fault of ours",
 }
-"""Error codes with their meaning, for documentation and for the test that holds them complete."""
+"""Error codes with their meaning, for the documentation and for the test that checks that none is missing."""

@@ -130,8 +130,8 @@ MUTANTS = (
     Mutant(
         "a snapshot says what was fresh a while ago",
         "delivery/hub.py",
-        'those selected, by id, their freshness brought up to date."""\n        self.expire()\n',
-        'those selected, by id, their freshness brought up to date."""\n',
+        'that have a value, by id, with their freshness brought up to date."""\n        self.expire()\n',
+        'that have a value, by id, with their freshness brought up to date."""\n',
         "11",
     ),
     Mutant(
