@@ -20,6 +20,7 @@ from stream_server.access.door import Door, DoorPolicy
 from stream_server.access.tokens import Access, Claims
 from stream_server.connections.bodies import Bodies
 from stream_server.connections.inflow import STEPS_A_TURN
+from stream_server.connections.newcomers import Newcomers
 from stream_server.connections.turnstile import Turnstile
 from stream_server.delivery.clients import Client, Clients
 from stream_server.delivery.demand import Demands
@@ -62,8 +63,7 @@ class Context:
     refusals: Counter[str] = field(default_factory=Counter)
     """What was refused, to whomever and over whatever, by its code."""
     bodies: Bodies = field(default_factory=Bodies)
-    silent: dict[object, None] = field(default_factory=dict)
-    """Connections that have not sent a byte, the oldest first."""
+    newcomers: Newcomers = field(default_factory=Newcomers)
     messages: Turnstile = field(default_factory=lambda: Turnstile(STEPS_A_TURN))
     """Where what WebSocket clients send waits to be read."""
     safe_headers: dict[str, str] = field(init=False)
@@ -82,9 +82,6 @@ class Context:
             spares_near_requests=self.settings.rest_rate_per_s is None,
         )
         self.door = Door(policy, self.access, self.rates, self.clients, lambda: self.draining, self.probe.claims_of)
-
-    turned_away: int = 0
-    """Connections that are one too many, and wait for their first bytes to be told so."""
 
     def trouble(self) -> str | None:
         """Return why this process should get no new clients now; None if it should."""

@@ -47,6 +47,11 @@ class Metered(Inflow):
         self.session: Session | None = None
         self.parts = 0
 
+    def begin(self, pipe: SocketPipe, session: Session | None) -> None:
+        """Set what serves the client, after its handshake; there is no session for one that is refused."""
+        self.pipe = pipe
+        self.session = session
+
     def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         """Take bytes that have arrived. This is the interface of a parser of aiohttp."""
         self.put(data)

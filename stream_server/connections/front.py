@@ -27,12 +27,10 @@ from stream_server.context import Context
 FIRST_BYTE_WITHIN_S = 75.0
 FIRST_BYTE_SOON_S = 5.0
 """The same time while descriptors are scarce, and for an address with more connections than its limit."""
-SILENT_CUT_A_TURN = 16
 ENTER_A_TURN = 16
 """Connections that are handed on in one turn of the loop. A handshake takes about 300 µs."""
 TURNED_AWAY_WITHIN_S = 0.5
-TURNED_AWAY_AT_ONCE = 32
-"""Refused connections from which we read whether they are an EventSource; further ones are closed at once."""
+
 
 Factory = Callable[[str], asyncio.Protocol]
 
@@ -59,7 +57,7 @@ class Front(asyncio.Protocol):
         self.stock = stock
         self.turnstile = turnstile
         self.buffer = b""
-        self.transport: asyncio.Transport | None = None
+        self.transport: asyncio.Transport
         self.limit: asyncio.TimerHandle | None = None
         self.peer = ""
         self.refusal = b""
@@ -76,49 +74,42 @@ class Front(asyncio.Protocol):
             self._refuse("connection_limit", "429 Too Many Requests")
         else:
             few_left = getting_scarce(transport, self.context.descriptors)
-            if few_left:
-                self._cut_the_silent()
             self.since = asyncio.get_running_loop().time()
-            self.context.silent[self] = None
+            if few_left:
+                self.context.newcomers.cut_silent(self.since - FIRST_BYTE_SOON_S)
+            self.context.newcomers.wait_for(self)
             self._within(FIRST_BYTE_SOON_S if few_left or excess else FIRST_BYTE_WITHIN_S)
 
     def _refuse(self, code: str, status: str) -> None:
-        assert self.transport is not None  # noqa: S101 - set when the connection was made
         self.context.clients.turn_away()
         self.context.refusals[code] += 1
         self.refusal = no_room(self.context.safe_headers, status)
-        self.context.turned_away += 1
-        if self.context.turned_away > TURNED_AWAY_AT_ONCE:
-            self._turn_away()
-        else:
+        if self.context.newcomers.refuse():
             self.limit = asyncio.get_running_loop().call_later(TURNED_AWAY_WITHIN_S, self._turn_away)
+        else:
+            self._turn_away()
 
     def _turn_away(self) -> None:
         """Answer that there is no room. An EventSource gets no status, because it would not reconnect after one."""
-        assert self.transport is not None  # noqa: S101 - set when the connection was made
         if not asks_for_events(self.buffer):
             self.transport.write(self.refusal)
         self.transport.close()
 
-    def _cut_the_silent(self) -> None:
-        """Abort the oldest connections that have sent nothing for `FIRST_BYTE_SOON_S`."""
-        late = asyncio.get_running_loop().time() - FIRST_BYTE_SOON_S
-        for front in [front for front, _ in zip(self.context.silent, range(SILENT_CUT_A_TURN), strict=False)]:
-            if isinstance(front, Front) and front.since <= late and front.transport is not None:
-                front.transport.abort()
+    def abort(self) -> None:
+        """End the connection at once."""
+        self.transport.abort()
 
     def _within(self, seconds: float) -> None:
         if self.limit is not None:
             self.limit.cancel()
-        assert self.transport is not None  # noqa: S101 - set when the connection was made
         self.limit = asyncio.get_running_loop().call_later(seconds, self.transport.abort)
 
     def connection_lost(self, error: Exception | None) -> None:
         if self.limit is not None:
             self.limit.cancel()
         if self.refusal:
-            self.context.turned_away -= 1
-        self.context.silent.pop(self, None)
+            self.context.newcomers.end_refusal()
+        self.context.newcomers.forget(self)
         self.context.connections.leave(self.peer)
 
     def data_received(self, data: bytes) -> None:
@@ -127,17 +118,15 @@ class Front(asyncio.Protocol):
             self._turn_away()
             return
         if not self.buffer:
-            self.context.silent.pop(self, None)
+            self.context.newcomers.forget(self)
             self._within(HEAD_WITHIN_S)
         self.buffer += data
         if not (self.context.settings.light_connections and may_become_handshake(self.buffer)):
-            assert self.transport is not None  # noqa: S101 - data came after the connection
             self.transport.pause_reading()
             self.turnstile.queue(self)
 
     def enter(self) -> None:
         """Hand the connection on, now that its first bytes show what it is."""
-        assert self.transport is not None  # noqa: S101 - data came after the connection
         if self.transport.is_closing():
             return
         self.transport.resume_reading()
@@ -158,7 +147,6 @@ class Front(asyncio.Protocol):
             stock.data_received(data)
 
     def _release(self) -> tuple[asyncio.Transport, bytes]:
-        assert self.transport is not None  # noqa: S101 - the connection has been made
         if self.limit is not None:
             self.limit.cancel()
         data, self.buffer = self.buffer, b""
@@ -166,7 +154,6 @@ class Front(asyncio.Protocol):
 
     def _upgrade(self, handshake: Handshake) -> bool:
         """Serve the connection as a light WebSocket; return False if aiohttp has to refuse it."""
-        assert self.transport is not None  # noqa: S101 - data came after the connection
         url, peer = handshake.url, self.transport.get_extra_info("peername")
         caller = self.context.door.caller(peer, handshake.header, ticket_of(url))
         claims = self.context.door.try_admit(caller, WEBSOCKET)

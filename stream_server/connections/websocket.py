@@ -92,7 +92,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     await ws.prepare(_handshake_of(request))
     pipe = SocketPipe(raw_transport(request))
     inflow = inflow_of(request)
-    inflow.pipe = pipe
+    inflow.begin(pipe, None)
     if closing is not None:
         batched = Opening.read(request).batch
         await _refuse(ws, pipe, clients, closing, Wire.WEBSOCKET_BATCH if batched else Wire.WEBSOCKET)
@@ -101,7 +101,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     client = context.new_client(outbox, caller.stream_address, claims)
     # A window smaller than zlib's default would need a compressor for this client alone; it gets plain frames.
     talk = context.new_session(outbox, claims, inflates=ws.compress == zlib.MAX_WBITS)
-    inflow.session = talk
+    inflow.begin(pipe, talk)
     try:
         Opening.read(request, request.headers.getall("Last-Event-ID", [])).begin(talk)
         while True:

@@ -1,4 +1,4 @@
-"""An EventSource comes back after whatever passes, and gives up only at what lasts."""
+"""Tests that an EventSource reconnects after a passing refusal, and ends after a lasting one."""
 
 import asyncio
 from pathlib import Path
@@ -13,7 +13,7 @@ SECRET = "s" * 32
 
 
 class Gate:
-    """Holds a source back from coming again, until it is let through once."""
+    """Hold an event source back from reconnecting until it is let through once."""
 
     def __init__(self) -> None:
         self.asked: list[float] = []
@@ -25,7 +25,7 @@ class Gate:
 
 
 async def refused(service: Running, source: EventSource) -> dict[str, object]:
-    """The goodbye of a source that is refused; fails if it gave up."""
+    """Return the goodbye of an event source that is refused; fail if it gave up."""
     await until(lambda: source.waits_ms or source.state is State.CLOSED)
     assert source.state is State.CONNECTING, source.statuses
     goodbye = source.heard[-1]
@@ -43,7 +43,7 @@ async def test_event_sources_reconnect_during_a_drain_and_are_open_after_the_res
             service.context.draining = True
             await service.context.clients.dismiss(within_s=20.0)
             await until(lambda: gate.asked)
-            # It comes back at once, and is told to stay away as long as there may be somebody who has not left.
+            # It reconnects at once, and gets a `retry:` beyond the end of the drain.
             gate.turns.release()
             await until(lambda: len(gate.asked) > 1)
             goodbye = await refused(service, source)
@@ -95,7 +95,7 @@ async def test_an_event_source_without_a_descriptor_reconnects_and_other_program
                 assert answer.status == 503
             host, _, port = service.url.removeprefix("http://").partition(":")
             reader, writer = await asyncio.open_connection(host, int(port))
-            async with asyncio.timeout(30):  # without a word of its own it is told after a moment
+            async with asyncio.timeout(30):  # a client that sends nothing gets its answer after a moment
                 assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
             writer.close()
             async with event_source(service.http, url, gate) as source:
@@ -104,7 +104,7 @@ async def test_an_event_source_without_a_descriptor_reconnects_and_other_program
                 scarcity.undo()
                 gate.turns.release()
                 await until(lambda: source.state is State.OPEN)
-        await until(lambda: not service.context.turned_away)
+        await until(lambda: not service.context.newcomers.refused)
 
 
 async def test_a_fault_of_ours_does_not_end_an_event_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

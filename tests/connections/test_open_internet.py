@@ -1,4 +1,4 @@
-"""What one address may have and ask where nobody has set anything, and from its first packet on."""
+"""Tests of the default limits for the connections and requests of one address."""
 
 import asyncio
 import ipaddress
@@ -45,7 +45,7 @@ def test_connections_are_counted_by_peer_from_the_first_to_the_last() -> None:
     [
         ("127.0.0.1", "127.0.0.1", True),
         ("10.0.0.7", "10.0.0.7", True),
-        ("203.0.113.9", "203.0.113.9", True),  # a proxy that is trusted, asking for itself
+        ("203.0.113.9", "203.0.113.9", True),  # a trusted proxy that asks for itself
         ("203.0.113.9", "198.51.100.7", False),
         ("203.0.113.9", "10.0.0.7", False),
         ("127.0.0.1", "198.51.100.7", False),
@@ -81,7 +81,7 @@ async def test_silent_connections_count_and_those_far_over_the_limit_are_refused
             inside[0].send(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
             assert await inside[0].status() == 200
         await until(lambda: not connections.by_peer)
-        assert not service.context.silent
+        assert not service.context.newcomers.silent
 
 
 async def test_a_connection_over_the_limit_has_less_time_for_its_request(
@@ -90,10 +90,10 @@ async def test_a_connection_over_the_limit_has_less_time_for_its_request(
     monkeypatch.setattr(front, "FIRST_BYTE_SOON_S", 0.2)
     async with running(None, tmp_path, MAX_CONNECTIONS_PER_IP="2") as service, AsyncExitStack() as stack:
         inside = await silent(service, stack, 2)
-        await until(lambda: len(service.context.silent) == 2)
+        await until(lambda: len(service.context.newcomers.silent) == 2)
         for client in await silent(service, stack, 2):
             assert await client.rest() == b""
-        assert len(service.context.silent) == 2
+        assert len(service.context.newcomers.silent) == 2
         inside[0].send(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
         assert await inside[0].status() == 200
 
@@ -119,12 +119,12 @@ async def test_silent_connections_have_less_time_while_descriptors_are_scarce(
 ) -> None:
     monkeypatch.setattr(front, "FIRST_BYTE_SOON_S", 0.2)
     async with running(None, tmp_path) as service, raw(service) as early:
-        await until(lambda: service.context.silent)
+        await until(lambda: service.context.newcomers.silent)
         monkeypatch.setattr(front, "getting_scarce", lambda transport, limit: True)
         async with raw(service) as late:
             assert await late.rest() == b""
-            assert len(service.context.silent) == 1
-            async with raw(service):  # only the next one that comes makes room
+            assert len(service.context.newcomers.silent) == 1
+            async with raw(service):  # the old one is cut when the next one arrives
                 assert await early.rest() == b""
 
 
@@ -132,7 +132,7 @@ async def test_default_limits_apply_to_strangers_and_not_to_this_machine(tmp_pat
     burst = int(2 * REST_RATE_PER_S)
     async with running(None, tmp_path, None, **BEHIND) as service:
         assert service.context.clients.per_address == CONNECTIONS_PER_IP
-        service.context.rates.clock = ManualClock()  # it stands still, however slow this machine is
+        service.context.rates.clock = ManualClock()  # the time stands still, however slow this machine is
         statuses = [(await service.get("/api/topics", **STRANGER))[0] for _ in range(burst + 60)]
         assert statuses[:burst] == [200] * burst
         assert statuses[burst:] == [429] * 60
