@@ -1,4 +1,4 @@
-"""Who may read what: tokens, JWTs, tickets, origins, addresses, and what a browser is told to keep to."""
+"""Tests of access: tokens, JWTs, tickets, origins, addresses, and the headers that restrict browsers."""
 
 import base64
 import hashlib
@@ -41,13 +41,13 @@ def access(clock: ManualClock | None = None, **tokens: str) -> Access:
 
 
 def jwt(key: str = SECRET, header: dict[str, object] | None = None, **claims: object) -> str:
-    """A token as any library would make it, with an end unless it is given another."""
+    """Return a token as any library would make it, with an `exp` unless one is given."""
     claims = {"exp": 4_000_000_000} | claims
     return signed(json.dumps(header or {"alg": "HS256", "typ": "JWT"}), json.dumps(claims), key)
 
 
 def signed(header: str, claims: str, key: str = SECRET) -> str:
-    """A token of these JSON texts, however odd they are."""
+    """Return a token made of these JSON texts, however odd they are."""
 
     def part(value: str) -> str:
         return base64.urlsafe_b64encode(value.encode()).rstrip(b"=").decode()
@@ -140,7 +140,7 @@ RIGHT = {
     "topics": ["[]", '["price.BTC"]', '["*.BTC.>", "news"]', '[">"]', '["ohlcv.*.1m"]', '["price.币安人生"]'],
     "jti": ['""', '"1"', '"x"', '"price.*"'],
 }
-"""For each claim that is looked at what it may be, as JSON."""
+"""Good values of each claim that is checked, as JSON."""
 
 
 @pytest.mark.parametrize("claim", RIGHT)
@@ -338,7 +338,7 @@ def test_no_topic_of_a_covered_pattern_is_outside_the_right(right: str, pattern:
 
 @pytest.fixture
 async def closed(tmp_path: Path) -> AsyncIterator[Running]:
-    """A service that wants tokens."""
+    """Run a service that needs tokens."""
     async with running(None, tmp_path, AUTH_TOKENS=TOKENS, AUTH_JWT_SECRET=SECRET) as service:
         yield service
 
@@ -495,7 +495,7 @@ async def test_only_the_topics_and_symbols_that_the_token_covers_are_listed(clos
 
 
 def fill(service: Running) -> None:
-    """Some values, of two coins."""
+    """Publish some values of two coins."""
     service.context.symbols.learn([Pair("BTCUSDT", "BTC", "USDT"), Pair("ETHUSDT", "ETH", "USDT")])
     for topic in ("price.BTC", "price.ETH", "ohlcv.ETH.1m"):
         service.context.hub.publish(Event(topic, 1, 1, "binance", {"price": 86000}))
@@ -601,7 +601,7 @@ async def test_too_many_requests_from_one_address_get_429_with_the_time_to_wait(
 
 
 def limits_of(headers: Mapping[str, str]) -> dict[str, str]:
-    """What a refusal says of the limit that was met."""
+    """Return the headers of a refusal that describe its limit."""
     named = {name.lower(): value for name, value in headers.items()}
     return {name: value for name, value in named.items() if name.startswith("ratelimit") or name == "retry-after"}
 
@@ -674,7 +674,7 @@ async def test_one_address_has_its_share_of_streams_and_others_have_theirs(tmp_p
     assert (status, body["error"]["code"]) == (429, "connection_limit")  # type: ignore[index]
 
 
-# --- what browsers keep to
+# --- browsers
 
 
 @pytest.mark.parametrize("light", ["1", "0"])
@@ -744,7 +744,7 @@ async def test_our_own_page_is_recognised_by_the_scheme_and_host_that_a_trusted_
 
 
 async def hold_to(service: Running, headers: dict[str, str], may: bool) -> None:
-    """A page of this origin may open a WebSocket and post a text, or neither."""
+    """Check that a page of this origin may open a WebSocket and post a text, or neither."""
     try:
         async with websocket(service, additional_headers=headers):
             opened = True

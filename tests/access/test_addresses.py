@@ -1,4 +1,4 @@
-"""Where the service listens, and the URL that it gives."""
+"""Tests of where the service listens, and of the URL in its log."""
 
 import socket
 from pathlib import Path
@@ -49,7 +49,7 @@ async def test_the_host_that_means_every_address_listens_on_both_families(
                 assert answer.status == 200
             async with service.http.get(f"http://{address}:{port}/metrics", headers=STRANGER) as answer:
                 assert answer.status == 403
-        # An IPv4 client is counted as one, also where it comes to a socket of IPv6.
+        # A client over IPv4 is counted by its IPv4 address, also on a socket of IPv6.
         assert set(service.context.connections.by_peer) == {"127.0.0.1", "::/64"}
 
 

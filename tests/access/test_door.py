@@ -1,4 +1,4 @@
-"""The door refuses for the same reason in the same order, whichever way a caller comes."""
+"""Tests that the door refuses for the same reason in the same order, whichever way a caller comes."""
 
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -29,7 +29,7 @@ TOKENS = {
 }
 ROOMS = ("free", "draining", "full")
 BY_CLOSE_CODE = {4500: "unauthorised", 4504: "connection_limit"}
-"""What a page cannot read as a status is a close code."""
+"""The refusals that a WebSocket gets as a close code, because a page cannot read a status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ SHELLS = {
     "/api/snapshot?topics=price.BTC": PRICES,
     "/api/ticket": Purpose(is_open_to_pages=False),
 }
-"""Every way in, and what for."""
+"""Every way in, and its purpose."""
 
 
 async def outcome(service: Running, way: str, headers: dict[str, str]) -> str | None:
@@ -113,7 +113,7 @@ async def test_every_way_in_refuses_for_the_same_reason_and_counts_it_once(tmp_p
             context = service.context
             for case in cases():
                 if case.token == "wrong" or (case.origin == GOOD and purpose.is_open_to_pages):
-                    continue  # as without a token, and as without an origin; the test below has both
+                    continue  # these are like no token and no origin here; the test below has them
                 context.draining, context.clients.limit = case.room == "draining", 0 if case.room == "full" else 1000
                 context.rates.per_s = 1e-9 if case.exceeded else 0.0
                 context.rates.buckets.clear()

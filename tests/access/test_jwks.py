@@ -1,4 +1,4 @@
-"""JSON Web Tokens signed with a private key: which are taken with the public keys of a JWKS file, and which are not."""
+"""Tests of JSON Web Tokens that are checked with the public keys of a JWKS file."""
 
 import base64
 import hashlib
@@ -35,7 +35,7 @@ SECRET = "a-secret-that-is-long-enough-for-it"
 
 @cache
 def private(name: str) -> Any:
-    """A private key. Names: the algorithm, and what tells it from others of its kind."""
+    """Return a private key. Its name is an algorithm and a word that tells it from others."""
     match name.partition("-")[0]:
         case "RS256":
             return rsa_key(65537, 1024 if name.endswith("short") else 2048)
@@ -46,21 +46,21 @@ def private(name: str) -> Any:
 
 
 def public(name: str, **more: object) -> dict[str, Any]:
-    """The entry of a JWKS file for a key, its name as `kid`."""
+    """Return the entry of a JWKS file for a key, with its name as `kid`."""
     key = private(name).public_key()
     writer: Any = {"RS": RSAAlgorithm, "ES": ECAlgorithm, "Ed": OKPAlgorithm}[name[:2]]
     return {"kid": name, **writer.to_jwk(key, as_dict=True), **more}
 
 
 def signed(name: str, kid: str | None = "", **claims: object) -> str:
-    """A token of the owner of that key; `kid` None leaves it out."""
+    """Return a token signed with that key; `kid` None leaves the key id out."""
     claims.setdefault("exp", 4_000_000_000)
     headers = {"kid": kid or name} if kid is not None else None
     return jwt.encode(claims, private(name), algorithm=name.partition("-")[0], headers=headers)
 
 
 def by_hand(header: dict[str, object], key: bytes, **claims: object) -> str:
-    """A token whose header says whatever it likes, with an HMAC for a signature."""
+    """Return a token with any header, signed by HMAC."""
 
     def part(data: bytes) -> str:
         return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
@@ -85,7 +85,7 @@ def access(keys: Path, clock: ManualClock | None = None, secret: str | None = No
 
 
 def cause(who: Access, token: str) -> str:
-    """Why a token is refused."""
+    """Return why a token is refused."""
     with pytest.raises(Refusal) as caught:
         who.claims_of(f"Bearer {token}")
     assert caught.value.status == 401

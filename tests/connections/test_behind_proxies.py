@@ -1,4 +1,4 @@
-"""The proxies of docs/operations.md, run with the very text that stands there. Skipped where they are not installed."""
+"""Tests behind the proxies of docs/operations.md, run with the text in there. Skipped if they are not installed."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ SECOND_ADDRESS = "127.0.0.2"
 
 
 def documented(kind: str) -> str:
-    """The configuration that the documentation shows."""
+    """Return the configuration that the documentation shows."""
     found = re.search(rf"```{kind}\n(.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL)
     assert found is not None
     return found[1].replace("stream.example.org", HOST)
@@ -66,7 +66,7 @@ def caddy(folder: Path, port: int, upstream: str) -> list[str]:
 
 
 def compressing_nginx(folder: Path, port: int, upstream: str) -> list[str]:
-    """The same as somebody has it who does not think of event streams: buffering, and compressing whatever is text."""
+    """Return the arguments of nginx with buffering and compression of all text, as without a thought of streams."""
     arguments = nginx(folder, port, upstream)
     config = folder / "nginx.conf"
     packing = "gzip on; gzip_proxied any; gzip_min_length 1; gzip_types text/event-stream application/json;"
@@ -84,7 +84,7 @@ AS_DOCUMENTED = ["nginx", "caddy"]
 
 
 class Here(AbstractResolver):
-    """Every name is this machine's."""
+    """Resolve every name to this machine."""
 
     async def resolve(self, host: str, port: int = 0, family: int = socket.AF_INET) -> list[ResolveResult]:
         return [ResolveResult(hostname=host, host="127.0.0.1", port=port, family=family, proto=0, flags=0)]
@@ -94,7 +94,7 @@ class Here(AbstractResolver):
 
 @dataclass(slots=True)
 class Public:
-    """The service as the world sees it: over TLS, through a proxy."""
+    """The service as clients on the internet see it: over TLS, through a proxy."""
 
     service: Running
     exchange: FakeBinance
@@ -106,7 +106,7 @@ class Public:
         return f"https://{HOST}:{self.port}"
 
     def http(self, address: str = "127.0.0.1") -> aiohttp.ClientSession:
-        """A client at an address of this machine."""
+        """Return a client that connects from an address of this machine."""
         connector = aiohttp.TCPConnector(resolver=Here(), ssl=self.tls, local_addr=(address, 0))
         return aiohttp.ClientSession(connector=connector)
 
@@ -139,7 +139,7 @@ async def public(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 
 async def listening(process: asyncio.subprocess.Process, port: int) -> None:
-    """Wait until the proxy takes connections."""
+    """Wait until the proxy accepts connections."""
     deadline = time.monotonic() + 30
     while True:
         assert process.returncode is None, "it did not start: see proxy.log"
@@ -161,7 +161,7 @@ async def test_each_event_passes_the_proxy_at_once_on_both_transports(public: Pu
         events, client = SseClient(stream.content.readline), WebSocketClient(connection)
         for _ in range(5):
             public.exchange.advance(1)
-            # The next second is not let begin before this one has come: nothing can push it through.
+            # The next second begins after this one has arrived, so that no later event can push it through.
             await events.until("update", topic="price.BTC", ts=public.exchange.now_ms)
             await client.until("update", topic="price.BTC", ts=public.exchange.now_ms)
 

@@ -1,4 +1,4 @@
-"""Bodies are taken where an endpoint takes one, as they are, and all together within a budget."""
+"""Tests of request bodies: which endpoints take one, and the budget for all of them together."""
 
 import asyncio
 import gzip
@@ -33,7 +33,7 @@ def chunk(data: bytes) -> bytes:
 
 
 async def every_route(state_dir: Path) -> list[tuple[bytes, str]]:
-    """A request line for each route, with the path as it is mounted."""
+    """Return a request line for each route, with its canonical path."""
     found = []
     async with service(Settings.parse({**ELSEWHERE, "STATE_DIR": str(state_dir)}), Run()) as (app, _):
         for route in app.router.routes():

@@ -1,4 +1,4 @@
-"""Clients that break rules, on purpose or not: each is refused or closed, and no other client notices.
+"""Tests of clients that break rules: each is refused or closed, and no other client notices.
 
 Faults that need no socket are in `test_session.py`, `test_frames.py`, `test_clients.py`, `test_service_websocket.py`
 and `test_service_sse.py`.
@@ -34,7 +34,7 @@ UPGRADE = (
 
 
 class Raw:
-    """Bytes by hand."""
+    """A client that sends raw bytes."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -44,12 +44,12 @@ class Raw:
         self.writer.write(data)
 
     def frame(self, head: int, payload: bytes = b"") -> None:
-        """A masked frame; the mask is zero, so that the payload is readable."""
+        """Send a frame with a mask of zeros, so that the payload is readable."""
         assert len(payload) < 126
         self.send(bytes([head, 0x80 | len(payload)]) + bytes(4) + payload)
 
     async def rest(self) -> bytes:
-        """All that still comes, until the server ends the connection."""
+        """Return all that still arrives until the server ends the connection."""
         data = b""
         async with asyncio.timeout(30):
             try:
@@ -60,7 +60,7 @@ class Raw:
         return data
 
     async def status(self) -> int:
-        """The status of the next answer."""
+        """Return the status of the next answer."""
         async with asyncio.timeout(30):
             return int((await self.reader.readuntil(b"\r\n")).split()[1])
 
@@ -73,7 +73,7 @@ async def raw(service: Running, buffer_bytes: int | None = None) -> AsyncIterato
         plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
     plug.setblocking(False)
     await asyncio.get_running_loop().sock_connect(plug, (host, int(port)))
-    # Who shall not read has so low a limit that the reader does not read ahead of who asks it.
+    # The limit is so low that the stream reader does not read ahead.
     reader, writer = await asyncio.open_connection(sock=plug, limit=65536 if buffer_bytes is None else 2048)
     try:
         yield Raw(reader, writer)
@@ -91,7 +91,7 @@ async def raw_websocket(service: Running, query: bytes = b"", buffer_bytes: int 
 
 @pytest.fixture(params=["light", "aiohttp"])
 async def either(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Running]:
-    """A service without an exchange, by each of its two ways to serve a WebSocket."""
+    """Run a service without an exchange, with each of the two WebSocket layers."""
     async with running(None, tmp_path, LIGHT_CONNECTIONS=str(int(request.param == "light"))) as service:
         yield service
 
@@ -103,7 +103,7 @@ async def service(tmp_path: Path) -> AsyncIterator[Running]:
 
 
 def closed_with(data: bytes, code: int) -> bool:
-    """Whether the last frame is a close frame with this code."""
+    """Return whether the last frame is a close frame with this code."""
     return any(data[at + 2 : at + 4] == code.to_bytes(2, "big") for at in range(len(data)) if data[at] == 0x88)
 
 
@@ -126,7 +126,7 @@ SSE = b"GET /sse%b HTTP/1.1\r\nHost: x\r\n\r\n"
 async def test_a_client_that_never_reads_is_cut_after_stall_s_even_if_it_sends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opening: bytes, light: str, word: bytes
 ) -> None:
-    # The time to read a goodbye is for those who read: whoever waits for it here waits in vain.
+    # This client never reads, so the time that it would have to read a goodbye is as short as can be.
     monkeypatch.setattr(transport, "CLOSE_GRACE_S", 3600.0)
     async with (
         FakeBinance(synthetic_pairs(400)) as exchange,
@@ -217,7 +217,7 @@ async def test_a_storm_of_connections_is_refused_at_once_and_clients_go_on(tmp_p
             await inside.until("update", topic="price.BTC", ts=exchange.now_ms)
             worst_s = max(worst_s, time.monotonic() - said)
             await asyncio.sleep(0.05)
-            # Those that got in would stay; the storm shall pass.
+            # Those that got in would stay.
             for client in list(service.context.clients.connected)[1:]:
                 client.outbox.pipe.transport.abort()  # type: ignore[attr-defined]
         statuses = {status: sum(1 for task in storm if task.result() == status) for status in (101, 503)}
@@ -230,7 +230,7 @@ async def test_a_storm_of_connections_is_refused_at_once_and_clients_go_on(tmp_p
 
 @dataclass
 class Newcomer:
-    """Waits to enter; may stumble."""
+    """Waits to enter, and may raise."""
 
     entered: list[int]
     stumbles: bool = False
@@ -267,7 +267,7 @@ async def test_a_request_whose_head_or_body_never_ends_is_cut(tmp_path: Path, mo
     monkeypatch.setattr(bodies, "BODY_WITHIN_S", 0.4)
 
     async def dripped(service: Running, start: bytes) -> bytes:
-        """A byte of a header each 50 ms, for ever."""
+        """Send a byte of a header every 50 ms, forever."""
         async with raw(service) as client:
             client.send(start)
             rest = asyncio.create_task(client.rest())
@@ -406,7 +406,7 @@ async def test_a_request_that_is_too_big_is_refused_and_a_flood_of_them_is_one_l
 
 @contextmanager
 def logged_to(stream: TextIO, monkeypatch: pytest.MonkeyPatch, form: str = "text") -> Iterator[None]:
-    """The log set up as the command does it, and as it was after that."""
+    """Set up the log as the command does, and restore it afterwards."""
     monkeypatch.setattr(sys, "stderr", stream)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
@@ -429,7 +429,7 @@ async def test_a_body_that_is_too_big_is_413(service: Running) -> None:
     assert (await service.get("/api/topics"))[0] == 200
 
 
-# --- coming back
+# --- reconnecting
 
 
 async def test_clients_get_different_times_to_reconnect(service: Running) -> None:

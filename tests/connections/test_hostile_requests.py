@@ -1,4 +1,4 @@
-"""Requests at the edge of HTTP and of the WebSocket handshake, and what every answer tells a browser to keep to."""
+"""Tests of requests at the edge of HTTP and of the WebSocket handshake, and of the headers that restrict browsers."""
 
 import asyncio
 import json
@@ -34,12 +34,12 @@ class Heard:
 
     @property
     def code(self) -> str:
-        """Of an error in the envelope."""
+        """Return the code of an error in the envelope."""
         return str(json.loads(self.body)["error"]["code"])
 
 
 async def said(service: Running, data: bytes) -> Heard:
-    """Send bytes; the head of the first answer, and its body as far as its length says."""
+    """Send bytes; return the head of the first answer, and its body up to its declared length."""
     host, _, port = service.url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
@@ -57,13 +57,13 @@ async def said(service: Running, data: bytes) -> Heard:
 
 
 def request(line: bytes, *headers: bytes) -> bytes:
-    """A request with a Host."""
+    """Return a request with a Host."""
     return line + b" HTTP/1.1\r\nHost: stream.example\r\n" + b"".join(headers) + b"\r\n"
 
 
 @pytest.fixture(params=["light", "aiohttp"])
 async def service(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Running]:
-    """A service without an exchange, by each of its two ways to serve a WebSocket."""
+    """Run a service without an exchange, with each of the two WebSocket layers."""
     settings = {"LIGHT_CONNECTIONS": str(int(request.param == "light")), "ALLOWED_ORIGINS": "https://good.example"}
     async with running(None, tmp_path, None, **settings) as running_service:
         yield running_service
@@ -148,14 +148,14 @@ OFFERS = {
     "Sec-WebSocket-Protocol": ("mqtt", "json", "v12.stomp"),
     "Sec-WebSocket-Extensions": ('x-nope; a="b, c"', 'permessage-deflate; server_max_window_bits="15"', "x-more"),
 }
-"""For each list of a handshake members of which one is what we take."""
+"""For each list of a handshake members of which we choose exactly one."""
 DECOYS = {
     "Connection": ('"x, Upgrade, y"', "Upgraded", "close"),
     "Upgrade": ('"x, websocket, y"', "websockets", "websoc\u212aet"),
     "Sec-WebSocket-Protocol": ('"x, json, y"', "json2", "JSON"),
     "Sec-WebSocket-Extensions": ('x-nope; a="x, permessage-deflate, y"', "permessage-deflate2"),
 }
-"""The same with what we do not take."""
+"""For each list members that look like the one that we choose, and are not."""
 
 
 def lines_of(header: str, members: tuple[str, ...]) -> Iterator[bytes]:
@@ -168,7 +168,7 @@ def lines_of(header: str, members: tuple[str, ...]) -> Iterator[bytes]:
 
 
 def chosen(heard: Heard) -> dict[str, str | None]:
-    """Return what a handshake was answered of its lists, without parameters."""
+    """Return what the answer to a handshake chose of each list, without parameters."""
     answered = {name: heard.headers.get(f"sec-websocket-{name}") for name in ("protocol", "extensions")}
     return {name: text and text.partition(";")[0] for name, text in answered.items()}
 
@@ -217,7 +217,7 @@ async def test_a_handshake_may_name_the_whole_address(service: Running, authorit
 
 
 async def test_a_client_that_has_the_answer_gets_304_in_every_spelling_of_its_tag(service: Running) -> None:
-    # Without an exchange these stay as they are.
+    # Without an exchange these answers do not change.
     for path in (
         b"/api/snapshot?topics=price.BTC",
         b"/openapi.json",
@@ -316,7 +316,7 @@ FRAMING = {
     "*": ("*", None),
     "self,https://*.example.org": ("'self' https://*.example.org", None),
 }
-"""A setting, and the policy and the `X-Frame-Options` that say it."""
+"""A setting, and the policy and the `X-Frame-Options` that follow from it."""
 
 
 @pytest.mark.parametrize("setting", FRAMING)
@@ -334,7 +334,7 @@ async def test_every_answer_names_the_pages_that_may_frame_it_in_headers_that_ag
 
 
 def answer_without_room(service: Running) -> Heard:
-    """What a connection is answered that takes one of the last descriptors."""
+    """Return the answer to a connection that takes one of the last descriptors."""
     answer = front.no_room(service.context.safe_headers)
     assert answer.endswith(b"\r\n\r\n")
     head = answer.decode().split("\r\n")

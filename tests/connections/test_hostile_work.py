@@ -1,4 +1,4 @@
-"""What one message or one new topic costs does not grow with the number of clients and their patterns.
+"""Tests that the cost of a message or a new topic does not grow with the number of clients and their patterns.
 
 Work is counted in executed lines, because seconds depend on the machine.
 """
@@ -18,7 +18,7 @@ NEW = [f"ohlcv.N{number}.1m" for number in range(300)]
 
 
 def lines_of(act: Callable[[], object]) -> int:
-    """How many lines of Python an act executes, rounds of a loop counted each."""
+    """Return how many lines of Python a call executes; each round of a loop counts."""
     count = 0
 
     def local(frame: FrameType, event: str, argument: Any) -> Any:
@@ -36,7 +36,7 @@ def lines_of(act: Callable[[], object]) -> int:
 
 
 def crowded(clients: int) -> tuple[HubRig, HubClient]:
-    """A hub with so many clients of sixteen patterns each, most of them their own, and one more without."""
+    """Return a hub with this many clients of sixteen patterns each, most of them unique, and one without patterns."""
     rig = HubRig()
     for number in range(20):
         rig.publish(f"price.T{number}")
@@ -49,7 +49,7 @@ def crowded(clients: int) -> tuple[HubRig, HubClient]:
 
 
 def turns(rig: HubRig) -> int:
-    """Let everything be written; returns the most lines of one turn."""
+    """Let everything be written; return the most lines of one turn."""
     most = 0
     while rig.clock.next_turn:
         most = max(most, lines_of(rig.clock.turn))

@@ -1,4 +1,4 @@
-"""What clients send is worked on a little at a time, and not at all after they have been sent away."""
+"""Tests that what clients send is read a little at a time, and not at all after they have been sent away."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ HANDSHAKE = (
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, deflated: bool = False) -> bytes:
-    """A client's frame with a mask of zeros."""
+    """Return a client's frame with a mask of zeros."""
     if deflated:
         deflater = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
         payload = (deflater.compress(payload) + deflater.flush(zlib.Z_SYNC_FLUSH))[:-4]
@@ -41,7 +41,7 @@ def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, deflated: bool
 
 
 BOMB = frame(0x1, b" " * LIMIT, deflated=True)
-"""Forty bytes that inflate to all that a message may have."""
+"""Forty bytes that inflate to the longest message that is allowed."""
 
 
 @given(st.lists(st.sampled_from([frame(0x1, b"{}"), frame(0xA), BOMB]), max_size=40), st.integers(1, 500))
@@ -82,7 +82,7 @@ async def test_in_one_turn_few_messages_are_read_of_each_client_and_of_all_toget
         heard = [len(client.messages) for client in clients]
         taken.append(sum(heard))
         assert taken[-1] - taken[-2] <= STEPS_A_TURN
-        # What waits to be read is not added to.
+        # Nothing is added to the bytes that wait.
         assert not any(client.wire.reading for client in clients if client.at < len(client.unread))
     assert all(client.wire.reading for client in clients)
 
@@ -128,7 +128,7 @@ async def test_an_entrant_that_takes_long_ends_the_turn(monkeypatch: pytest.Monk
 
 @pytest.fixture(params=["light", "aiohttp"])
 async def either(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Running]:
-    """A service without an exchange, by each of its two ways to serve a WebSocket."""
+    """Run a service without an exchange, with each of the two WebSocket layers."""
     async with running(None, tmp_path, LIGHT_CONNECTIONS=str(int(request.param == "light"))) as service:
         yield service
 
@@ -185,7 +185,7 @@ async def test_after_our_close_frame_nothing_more_of_a_client_is_read(
 
 
 async def ended(client: Raw) -> bytes:
-    """All that the service sent until it ended the connection, which may be by a reset."""
+    """Return all that the service sent until it ended the connection, perhaps by a reset."""
     try:
         return await client.rest()
     except ConnectionError:

@@ -1,4 +1,4 @@
-"""What an EventSource, curl, or any HTTP client meets at `/sse`."""
+"""Tests of `/sse` with the clients of strangers: EventSource, curl, HTTP libraries."""
 
 import asyncio
 import json
@@ -156,7 +156,7 @@ async def test_a_bad_cursor_gets_a_snapshot_and_never_an_error(service: Running,
     assert update.json["topic"] == "price.BTC"
 
 
-# --- what is refused before the stream begins
+# --- refusals before the stream begins
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ async def test_head_and_post_open_no_stream(service: Running) -> None:
     await until(lambda: not service.context.clients.connected)
 
 
-# --- the line
+# --- the connection
 
 
 async def test_silence_is_broken_by_a_comment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

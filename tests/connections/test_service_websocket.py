@@ -1,4 +1,4 @@
-"""What a WebSocket client meets at `/ws`."""
+"""Tests of `/ws` with a WebSocket library that is not ours."""
 
 import asyncio
 import base64
@@ -47,14 +47,14 @@ async def service(exchange: FakeBinance, tmp_path: Path) -> AsyncIterator[Runnin
 
 @pytest.fixture(params=["1", "0"], ids=["light", "aiohttp"])
 async def either(exchange: FakeBinance, tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Running]:
-    """The service, once for each of the two shells that a WebSocket may meet."""
+    """Run the service, with each of the two WebSocket layers."""
     async with serving(exchange, tmp_path, LIGHT_CONNECTIONS=request.param) as running_service:
         yield running_service
 
 
 @pytest.fixture
 async def alone(tmp_path: Path) -> AsyncIterator[Running]:
-    """The service without an exchange: it takes any plausible symbol, and brings nothing."""
+    """Run the service without an exchange: it accepts any plausible symbol, and publishes nothing."""
     async with running(None, tmp_path) as running_service:
         yield running_service
 
@@ -259,7 +259,7 @@ async def test_earliest_replays_all_that_is_held(service: Running, exchange: Fak
     assert closed == sorted(set(closed))
 
 
-# --- what is refused
+# --- refusals
 
 
 NONSENSE = [
@@ -405,7 +405,7 @@ async def test_a_hundred_bad_messages_end_the_connection_with_4501(
         await client.until("hello")
         for _ in range(4):
             await client.connection.send("{")
-        await client.send(op="ping")  # a sensible message forgives those before it
+        await client.send(op="ping")  # a good message resets the count
         for _ in range(5):
             await client.connection.send("{")
         heard, code = await client.end()
@@ -486,7 +486,7 @@ async def test_a_client_that_does_not_answer_a_ping_is_cut_with_4012_even_if_it_
 
 
 class RawWebSocket:
-    """Frames by hand: it answers nothing by itself."""
+    """A client that sends raw frames, and answers nothing by itself."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -499,7 +499,7 @@ class RawWebSocket:
         self.writer.write(bytes([head | opcode, len(payload) | (0x80 if mask else 0)]) + key + body)
 
     async def frame(self, opcode: int, having: bytes = b"") -> bytes:
-        """The payload of the next frame of this kind that holds these bytes."""
+        """Return the payload of the next frame of this kind that contains these bytes."""
         async with asyncio.timeout(30):
             while True:
                 head, size = await self.reader.readexactly(2)
@@ -528,7 +528,7 @@ async def raw_websocket(service: Running) -> AsyncIterator[RawWebSocket]:
     writer.close()
 
 
-# --- one client's trouble is its own
+# --- clients that trouble no other client
 
 
 @pytest.mark.parametrize(
@@ -565,14 +565,14 @@ async def test_clients_that_vanish_are_counted_out(either: Running) -> None:
 
 @pytest.fixture
 async def crowded() -> AsyncIterator[FakeBinance]:
-    """An exchange with enough symbols to fill the buffers of who does not read."""
+    """Run an exchange with enough symbols to fill the buffers of a client that does not read."""
     async with FakeBinance(synthetic_pairs(400)) as running_exchange:
         yield running_exchange
 
 
 @asynccontextmanager
 async def lazy_reader(service: Running, query: str) -> AsyncIterator[WebSocketClient]:
-    """A client with small buffers that reads only when it is asked to."""
+    """Open a client with small buffers that reads only on demand."""
     host, _, port = service.url.removeprefix("http://").partition(":")
     plug = socket.socket()
     plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -794,7 +794,7 @@ CLOSE = 0x88
 
 
 async def after_our_close(service: Running, headers: str, leave: Callable[[], Awaitable[object]]) -> tuple[int, bytes]:
-    """Answer the server's Close as a browser does: its code, and what still came before the end."""
+    """Answer the server's close frame as a browser does; return its code, and what arrived before the end."""
     port = int(service.url.rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     key = base64.b64encode(bytes(16)).decode()

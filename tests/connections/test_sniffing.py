@@ -1,4 +1,4 @@
-"""Whose a connection is, by its first bytes."""
+"""Tests of how a connection is recognised by its first bytes."""
 
 import pytest
 

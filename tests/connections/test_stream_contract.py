@@ -1,4 +1,4 @@
-"""Queries drawn from what `/openapi.json` says about `/sse` and `/ws`, and from what it does not allow."""
+"""Tests of `/sse` and `/ws` with queries drawn from their description in `/openapi.json`, and with bad ones."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from tests.harness import Running, running
 QUERIES = 25
 TEXTS = ("x-1", "earliest", "ü", "%", "a b", "a\n b", "\0", "💥", "x" * 300, "1,2;3")
 ODD_BYTES = (b"\xff", b"\xed\xa0\x80", b"x\xc3")
-"""What is not UTF-8."""
+"""Bytes that are not UTF-8."""
 TOPICS = ("price.BTC", "news", "ohlcv.BTC.1m", "price.*", "ohlcv.*.1m,status", "price.btc", ">")
 UNKNOWN_TOPICS = ("weather.BTC", "ohlcv.BTC.7m", "price.B*", ">.BTC", "price", "\0", "price." + "x" * 120)
 NO_WHOLE = ("1_000", "٣", "+5", "5.0", "1e3", "-1", "soon", " ", "½")

@@ -1,4 +1,4 @@
-"""What the URLs of `/sse` and `/ws` ask for is read alike, by the rules of REST: lists, numbers, cursors and limits."""
+"""Tests that `/sse` and `/ws` read their parameters by the rules of REST: lists, numbers, cursors and limits."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -22,19 +22,19 @@ NO_INTERVALS = ("1_000", "٣", "+5", "5.0", "1e3", "0x10", "-1", "3600001", "soo
 
 @pytest.fixture(params=["1", "0"], ids=["light", "aiohttp"])
 async def service(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Running]:
-    """A service without an exchange, by each of its two ways to serve a WebSocket."""
+    """Run a service without an exchange, with each of the two WebSocket layers."""
     async with running(None, tmp_path, LIGHT_CONNECTIONS=request.param) as running_service:
         yield running_service
 
 
 async def over_ws(service: Running, query: str, **options: Any) -> list[Message]:
-    """Everything that a WebSocket is told at its beginning."""
+    """Return every message that a WebSocket gets at its beginning."""
     async with websocket(service, query, **options) as client:
         return await client.so_far()
 
 
 async def over_sse(service: Running, query: str, **headers: str) -> list[Message]:
-    """Everything that a stream is told up to its `synced`."""
+    """Return every message that a stream gets up to its `synced`."""
     async with sse(service, query, **headers) as client:
         return [event.json for event in await client.until("synced")]
 
@@ -111,7 +111,7 @@ async def test_no_candle_is_lost_whatever_the_position_is_called(tmp_path: Path,
         header = {"additional_headers": {"Last-Event-ID": here}}
         held(await over_sse(service, f"{TOPICS}&since=x-1&lastEventId=x-2", Last_Event_ID=here), "header")
         held(await over_ws(service, f"{TOPICS}&since=x-1&lastEventId=x-2", **header), "header")
-        # A library appends what it knows to a URL that had a position already.
+        # A library appends its position to a URL that has one already.
         for first, last in product(SPELLINGS[:3], SPELLINGS[2:]):
             if first != last:
                 held(await over_sse(service, f"{TOPICS}&{first}=x-1&{last}={here}"), (first, last))
@@ -131,7 +131,7 @@ LISTS: list[tuple[list[str], str | None]] = [
     (["price.BTC", "weather.>"], "'weather.>' matches no topic"),
     (["price.BTC", "price." + "x" * 100], "longer than 100"),
 ]
-"""What may be named at once, and what is wrong with it."""
+"""Lists of topics, and what is wrong with each; None for nothing."""
 
 
 async def test_every_way_to_name_topics_has_the_same_limit(service: Running) -> None:
@@ -170,7 +170,7 @@ def assert_as_expected(heard: list[Message], wrong: str | None) -> None:
 
 
 async def over_ws_or_its_end(service: Running, query: str, **message: object) -> list[Message]:
-    """What is told up to the answer to a ping, or to the end of a connection over the limit."""
+    """Return every message up to the answer to a ping, or to the end of a connection over the limit."""
     async with websocket(service, query) as client:
         heard: list[Message] = []
         with contextlib.suppress(websockets.ConnectionClosed):
