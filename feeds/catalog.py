@@ -28,6 +28,7 @@ from orchestrator.clock import Clock
 from orchestrator.http import Transport
 from orchestrator.persistence import AnswerStore
 from orchestrator.pool import Pool
+from orchestrator.spending import SpendingFile
 from orchestrator.upstream import Upstream
 
 
@@ -50,7 +51,8 @@ class Sources:
         on_change: Callable[[], None],
     ) -> None:
         store = AnswerStore(state_dir / "answers") if state_dir is not None else None
-        self.upstreams = Upstreams(policy, exchange_rest, transport, clock, rng, bans, on_change)
+        spending = SpendingFile(state_dir / "allowances.json", clock) if state_dir is not None else None
+        self.upstreams = Upstreams(policy, exchange_rest, transport, clock, rng, bans, spending, on_change)
         self.identities = Identities(
             exchange.symbols, coingecko.IDS, exchange.exchange_price, exchange.last.get, clock, store
         )

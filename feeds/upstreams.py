@@ -30,6 +30,7 @@ from orchestrator.errors import ProviderError
 from orchestrator.hosts import Hosts
 from orchestrator.http import HttpResponse, Transport
 from orchestrator.limiter import Allowance, spread
+from orchestrator.spending import SpendingFile
 from orchestrator.upstream import Upstream, UpstreamPolicy
 
 HOUR_S = 3600.0
@@ -75,6 +76,7 @@ class Upstreams(Mapping[str, Upstream]):
         clock: Clock,
         rng: random.Random,
         bans: BanFile | None,
+        spending: SpendingFile | None,
         on_change: Callable[[], None],
     ) -> None:
         self.policy = policy
@@ -82,6 +84,7 @@ class Upstreams(Mapping[str, Upstream]):
         self.clock = clock
         self.rng = rng
         self.bans = bans
+        self.spending = spending
         self.on_change = on_change
         self.rss = [
             rss.RssFeed(name, url, "social" if name.startswith(reddit.NAME) else "news")
@@ -129,6 +132,7 @@ class Upstreams(Mapping[str, Upstream]):
                 disabled=f"set {setting} to enable it" if missing else None,
                 keyed=bool(self.key(setting or optional or "")),
                 bans=self.bans,
+                spending=self.spending,
                 on_change=self.on_change,
             )
         )

@@ -53,6 +53,9 @@ GRAINS = 100
 EPSILON = 1e-9
 """Below this, a difference of weights or seconds is rounding."""
 
+LONG_S = 6 * 3600.0
+"""An allowance of at least this is remembered over a restart."""
+
 UNSAID_RESET_S = 60.0
 """How long a provider's remaining calls count if it does not say until when, and has no allowance."""
 
@@ -152,6 +155,34 @@ class Limiter:
     def cool_down(self, seconds: float) -> None:
         """Give nothing for so long. A longer cooldown that was asked for before stays."""
         self.cooldown_until = max(self.cooldown_until, self.clock.now() + seconds)
+
+    # --- over a restart ---
+
+    @property
+    def lasts_long(self) -> bool:
+        """Whether an allowance lasts for hours, so that a restart must not give it again."""
+        return self._longest is not None
+
+    @property
+    def _longest(self) -> "_Window | None":
+        longest = max(self._windows, key=lambda window: window.allowance.per_s, default=None)
+        return longest if longest is not None and longest.allowance.per_s >= LONG_S else None
+
+    def long_given(self) -> list[tuple[float, float]]:
+        """Return what was given of the longest allowance: seconds until it comes back, and weight."""
+        now = self._forget()
+        return [] if self._longest is None else [(each.until - now, each.weight) for each in self._longest.given]
+
+    def restore_long(self, given: Sequence[tuple[float, float]]) -> None:
+        """Take what an earlier run has used of the longest allowance, as `long_given` returned it."""
+        window, now = self._longest, self.clock.now()
+        if window is not None:
+            # A clock may have been set: no call comes back later than one that is given now.
+            held_s = window.allowance.held_s
+            rows = sorted((min(back_s, held_s), weight) for back_s, weight in given if back_s > 0)
+            window.given.extend(
+                _Grain(now + back_s - held_s, now + back_s, weight) for back_s, weight in rows[-GRAINS:]
+            )
 
     def _forget(self) -> float:
         """Let go of what has run out; returns the time."""

@@ -39,6 +39,7 @@ from orchestrator.judgement import judge
 from orchestrator.limit_headers import correct_by_headers, header_number
 from orchestrator.limiter import Allowance, Limiter
 from orchestrator.skew import TheirClock
+from orchestrator.spending import NoSpending, Spending
 from orchestrator.track_record import TrackRecord
 
 log = logging.getLogger(__name__)
@@ -119,6 +120,7 @@ class Upstream:
         keyed: bool = False,
         limiter: Limiter | None = None,
         bans: Bans | None = None,
+        spending: Spending | None = None,
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
@@ -135,12 +137,14 @@ class Upstream:
         self.limiter = limiter or Limiter(self.policy.allowances, clock, self.policy.reserve)
         self.breaker = Breaker(self.policy.breaker, clock, rng)
         self.bans = bans or NoBans()
+        self.spending = spending or NoSpending()
         self.on_change = on_change
         self.record = TrackRecord(name, clock)
         self.moved_to: str | None = None
         """Where its answers led us for good, without a query; a setting should name that place."""
         self.their_clock = TheirClock(clock)
         self.shown: ProviderState | None = None
+        self.spending.restore(name, self.limiter)
         self._cool_down_after_a_restart()
 
     def _cool_down_after_a_restart(self) -> None:
@@ -325,6 +329,7 @@ class Upstream:
                 raise Throttled(self.name, wait_s)
             await self.clock.sleep(wait_s)
         self.record.request()
+        self.spending.note(self.name, self.limiter)
         if request.referred:
             self._follows(base_url + request.path)
         started = self.clock.now()

@@ -82,7 +82,7 @@ def _accounts() -> dict[str, Upstream]:
     urls["cryptopanic"] = ["https://provider.test/api/developer/v2"]
     policy = SourcesPolicy(urls, {"outlet": "https://provider.test/rss"}, dict.fromkeys(KEYS, "key-for-tests"))
     binance = exchange_account(BINANCE, Hosts(["https://provider.test"], clock), transport, clock, rng)
-    return Upstreams(policy, binance, transport, clock, rng, None, lambda: None).by_name
+    return Upstreams(policy, binance, transport, clock, rng, None, None, lambda: None).by_name
 
 
 ACCOUNTS = {name: each for name, each in _accounts().items() if each.hosts is not None}
