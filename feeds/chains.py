@@ -1,4 +1,4 @@
-"""Which chains have a name here: `ethereum`, its id, its coin, and who serves it for nothing. Pure.
+"""The chains that have a name here: `ethereum`, its id, its coin, and the sources that serve it without a key. Pure.
 
 Source: Etherscan API V2, supported chains and free plan (2026-11); block times from each chain's own documentation.
 """
@@ -16,7 +16,7 @@ class Chain:
     free_on_etherscan: bool
     """One Etherscan key reads every chain, but a free key only some of them."""
     block_time_s: float | None
-    """What its protocol aims at; None where that varies or has changed too often to be relied on."""
+    """The block time that its protocol aims at; None where that varies or changes often."""
     aliases: tuple[str, ...] = ()
     testnet: bool = False
     """Its coin is worth nothing, whatever it is called."""

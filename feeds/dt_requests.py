@@ -1,4 +1,4 @@
-"""What can be asked of Crypto DT Source by itself, past the pools in which it is one of several."""
+"""The questions to Crypto DT Source alone, beside the pools in which it is one of several providers."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ from orchestrator.errors import BadQuery
 from orchestrator.provider import Steps
 
 NEWEST = "new"
-"""The period of Reddit's newest posts, which are not ranked by votes."""
+"""The period that stands for Reddit's newest posts, which are not ranked by votes."""
 PERIODS = (NEWEST, *dt.PERIODS)
 LATEST, ALL_FEEDS = "latest", "all"
 FEEDS = (LATEST, ALL_FEEDS, *dt.FEEDS)
@@ -26,7 +26,7 @@ class DtQuery:
     text: str = ""
     model: str = dt.MODELS[0]
     name: str = ""
-    """Of a subreddit or feed."""
+    """The name of a subreddit or feed."""
     period: str = "day"
 
 

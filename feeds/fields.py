@@ -33,7 +33,7 @@ MAX_DIGITS = 64
 
 
 class BadFieldError(ValueError):
-    """One field that the row cannot do without is missing or makes no sense; only its row is lost."""
+    """A field without which its row has no meaning is missing or nonsense; only the row is lost."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"bad field {name!r}")
@@ -42,7 +42,7 @@ class BadFieldError(ValueError):
 
 @dataclass(slots=True)
 class Rows(Generic[T]):
-    """What could be read, and how many rows could not, by the field at fault."""
+    """The rows that could be read, and the number of those that could not, by the field at fault."""
 
     good: list[T] = field(default_factory=list)
     rejected: Counter[str] = field(default_factory=Counter)

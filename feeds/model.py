@@ -11,7 +11,8 @@ from typing import Protocol
 
 TRADING = "TRADING"
 UNLISTED = "UNLISTED"
-"""Of a pair that the newest list lacks for the first time. A list may be cut short: only the next one makes it gone."""
+"""The status of a pair that the newest list lacks for the first time: a list may be cut short, so the next one decides.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +215,7 @@ class Article:
     published_estimated: bool = False
     """The source gave no time; the time of receipt stands in."""
     key: tuple[str, str] | None = field(default=None, compare=False)
-    """Who names the row, and a hash of its lasting name there: a feed's guid, a post's id. Not for clients."""
+    """The source of the row, and a hash of its lasting name there: a feed's guid, a post's id. Not sent to clients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,12 +282,12 @@ class Event:
     data: Mapping[str, object]
     log: bool = False
     lag_ms: int | None = field(default=None, compare=False)
-    """How old it was on receipt, where the feed knows better than by `ts`: the source's clock is off, or the value is
+    """The age on receipt, where the feed knows it better than by `ts`: the source's clock is off, or the value is
     true for a while, as the index of a day is. No part of what is said."""
 
 
 class Sink(Protocol):
-    """Where a feed's events go. No method waits, so that no consumer can hold up a reader."""
+    """The receiver of a feed's events. No method waits, so that no consumer can hold up a reader."""
 
     def publish(self, event: Event) -> None:
         """Hand on one event."""

@@ -1,4 +1,4 @@
-"""Which questions are asked all the time, and how often: the pollers behind the topics."""
+"""Makes the pollers behind the topics: which questions are asked all the time, and how often."""
 
 import random
 from collections.abc import Callable, Hashable, Sequence
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Pollers:
-    """Makes pollers that share a clock, a rate of idling and those who want to know."""
+    """Makes pollers that share paces, a clock and listeners."""
 
     def __init__(
         self,

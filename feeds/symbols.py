@@ -88,7 +88,7 @@ DOLLARS = frozenset(("USDT", "USDC", "FDUSD", "BUSD", "TUSD", "DAI", "USD"))
 
 NOT_IN_A_SYMBOL = frozenset("*>,&?# \t\r\n\0\"'<\\")
 MARKS = ("-", "/", "_", ".")
-"""What may stand between base and quote in a client's spelling. A base may hold some of them, too."""
+"""Marks that may stand between base and quote in a client's spelling. A base may contain some of them, too."""
 ENDED = "BREAK"
 """A pair in this state may never trade again, so that another one of its base goes before it."""
 LONGEST_NAME = 50

@@ -27,7 +27,7 @@ WORDS = {
     "chain": (2,),
     "status": (1,),
 }
-"""How many words the topics of each category have."""
+"""The numbers of words that the topics of each category may have."""
 
 TEMPLATES = (
     "price.<SYM>",
@@ -50,7 +50,7 @@ class UnknownTopicError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class CandleTopic:
-    """What an `ohlcv` topic names."""
+    """The base asset and interval that an `ohlcv` topic names."""
 
     base: str
     interval: str

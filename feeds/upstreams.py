@@ -48,10 +48,10 @@ class SourcesPolicy:
     """Addresses, keys and paces. URLs are base URLs in the order they are tried; times in seconds."""
 
     urls: Mapping[str, Sequence[str]]
-    """By provider."""
+    """The base URLs of each provider, by its name."""
     rss_feeds: Mapping[str, str]
     keys: Mapping[str, str | None] = field(default_factory=dict, repr=False)
-    """By the name of the setting."""
+    """The keys, by the name of the setting."""
     market_poll_s: float = 30.0
     news_poll_s: float = 120.0
     sentiment_poll_s: float = 600.0

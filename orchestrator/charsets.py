@@ -1,4 +1,4 @@
-"""Which characters the bytes of an answer mean: by its header, its byte-order mark, its declaration, or its looks.
+"""Finds the charset of an answer: by its header, its byte-order mark, its declaration, or its looks.
 
 Source: WHATWG Encoding Standard (labels: what is called ISO-8859-1 is Windows-1252).
 """

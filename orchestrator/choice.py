@@ -1,4 +1,4 @@
-"""Which providers of a pool are asked, in which order, and why the others are not."""
+"""Chooses which providers of a pool are asked, in which order, and says why the others are not."""
 
 import math
 from collections.abc import Hashable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""How an upstream can fail us, and what that means for the next question.
+"""The ways in which an upstream can fail, and what each means for the next question.
 
 Each error carries its facts; the message is built from them and never holds a URL's query, where keys travel.
 """

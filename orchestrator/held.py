@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class PoolPolicy:
-    """How long answers live and how long a question may take. Times in seconds."""
+    """The times for which answers live, and the time that a question may take. In seconds."""
 
     ttl_s: float = 60.0
     stale_while_revalidate_s: float = 0.0

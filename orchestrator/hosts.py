@@ -1,4 +1,4 @@
-"""Which of several hosts of one provider to ask next: the first that is not cooling down.
+"""Chooses which host of a provider to ask next: the first that is not cooling down.
 
 A host cools down after a failure: for as long as it asked (429, 418), for an hour when it blocks us (451, 403). The
 others are tried in turn, and the choice stays with the one that works.

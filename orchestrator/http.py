@@ -1,4 +1,4 @@
-"""One HTTP question and its answer. The border where the library's exceptions become ours."""
+"""Sends one HTTP request and reads its answer. Exceptions of the library become ours here."""
 
 import asyncio
 import re
@@ -47,7 +47,7 @@ class HttpRequest:
     base_url: str | None = None
     """Instead of the provider's own, where one step of a conversation goes elsewhere."""
     weight: float = 1.0
-    """What it costs of the provider's allowance."""
+    """The part of the provider's allowance that it costs."""
     may_be: tuple[int, ...] = ()
     """Statuses beside 2xx that are answers to this request, such as 304."""
     max_body_bytes: int | None = None

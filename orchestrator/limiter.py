@@ -48,7 +48,7 @@ class TokenBucket:
 
 SHARE_S = 3600.0
 GRAINS = 100
-"""Into how many parts a window is divided at most; what is given within one part comes back at once."""
+"""Maximum number of parts of a window; calls that are given within one part come back at once."""
 
 EPSILON = 1e-9
 """Below this, a difference of weights or seconds is rounding."""

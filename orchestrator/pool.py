@@ -43,7 +43,7 @@ class _Flight(Generic[T]):
 
 @dataclass(slots=True)
 class Counts:
-    """What became of the questions."""
+    """Counts of questions, by their outcome."""
 
     asked: int = 0
     cache_hits: int = 0

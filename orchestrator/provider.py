@@ -1,4 +1,4 @@
-"""What a provider is: whom to ask and how to read the answer, without doing either.
+"""Describes a provider: which upstream to ask and how to read its answer, without doing either.
 
 A provider's knowledge is a generator: it yields requests, is sent their answers, and returns the value. It is pure, so
 a test drives it with recorded bodies, and a conversation of several steps (a token first, then the list) reads from

@@ -1,4 +1,4 @@
-"""What was repaired in an answer, and which of its rows were lost: the notes of one conversation.
+"""Notes what was repaired in the answers of one conversation, and which rows were lost.
 
 Readers are pure functions deep inside a conversation, and a repair is not part of the value they return. They note it
 here; the driver of the conversation (`Upstream`, or the market that takes a stream's frames) collects the notes of its

@@ -23,16 +23,16 @@ _BAD_ESCAPE = re.compile(r'(?<!\\)((?:\\\\)*+)\\(?!["\\/bfnrt]|u[0-9a-fA-F]{4})'
 _NO_NUMBER = re.compile(
     r"(?<=[\[,:\s])[-+]?(?:nan|inf|infinity|undefined|none)(?=\s*[,\]}]|\s*\Z)", re.IGNORECASE | re.ASCII
 )
-"""How programs in other languages write what is no number; Python's parser knows `NaN` and `Infinity` itself."""
+"""Spellings of other languages for what is not a number; Python's parser knows `NaN` and `Infinity` itself."""
 _WHOLE_DIGITS = 18
 """A longer whole number may not fit into 64 bits and is read as a float, as the strict parser does."""
 _REPAIRS = 200_000
-"""Of one kind in one answer; what is damaged more often than this isn't damaged JSON."""
+"""Maximum number of repairs of one kind in one answer; a text with more damage is not JSON."""
 _WIDE = {(False, True, False, True): "utf-16-le", (True, False, True, False): "utf-16-be"}
 """Charsets without a mark, by which of the first four bytes are 0. Source: RFC 4627, section 3."""
 _SPACE = "".join(map(chr, range(0x21)))
 _OUTLINE = '{["-0123456789tfnNI'
-"""What a JSON value begins with, damaged ones included."""
+"""The characters with which a JSON value begins, damaged ones included."""
 
 
 def read_json(raw: bytes | str, charset: str | None = None) -> object:

@@ -1,4 +1,4 @@
-"""One account with one provider: sends what may be sent, and keeps what is known of its health.
+"""Sends requests to one provider as far as its limits allow, and knows its health.
 
 Decides whether it may be asked now (switched off, resting after a refusal, out of allowance, circuit open), classifies
 every answer, corrects the allowance by the provider's own headers, and counts. Which provider to ask is `Pool`'s
@@ -55,7 +55,7 @@ limiter holds for somewhat longer."""
 
 
 class ProviderState(StrEnum):
-    """How a provider stands, in the words of the contract."""
+    """The state of a provider, in the words of the contract."""
 
     ACTIVE = "active"
     RATE_LIMITED = "rate_limited"
@@ -67,10 +67,10 @@ class ProviderState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class UpstreamPolicy:
-    """What one provider allows and how patient we are with it. Times in seconds."""
+    """The limits of one provider, and how long we wait for it. Times in seconds."""
 
     timeout_s: float = 8.0
-    """For one request, all hosts together."""
+    """The time for one request, all hosts together."""
     allowances: tuple[Allowance, ...] = ()
     reserve: float = 0.0
     """The part of the allowance that only urgent requests may use: the service's own, not its clients'."""

@@ -35,7 +35,7 @@ R = TypeVar("R")
 MAX_TITLE = 300
 MAX_SUMMARY = 600
 MAX_STAND_IN = 120
-"""Of a title that is made of the summary."""
+"""Maximum length of a title that is made of the summary."""
 FIRST_MS = 1_230_768_000_000
 """2009-01-01. No article on crypto is older; an earlier date is a broken clock or an empty field."""
 SKEW_MS = 60_000
@@ -44,7 +44,8 @@ SKEW_MS = 60_000
 
 @dataclass(frozen=True, slots=True)
 class NewsQuery:
-    """Which articles: `filter` is `latest`, `hot` or `important`; `symbol` an upper-case coin, None for all.
+    """The articles that are asked for: `filter` is `latest`, `hot` or `important`; `symbol` an upper-case coin, None
+    for all.
 
     A source without votes knows neither `hot` nor `important` and gives its latest.
     """
@@ -55,7 +56,7 @@ class NewsQuery:
 
 
 LATEST = NewsQuery(limit=100)
-"""What every outlet is asked."""
+"""The question that every outlet is asked."""
 
 
 def newest(rows: Rows[Article], query: NewsQuery) -> Rows[Article]:
@@ -143,7 +144,7 @@ def kept_article(row: Mapping[str, object]) -> Article:
 KINDS = ("news", "social")
 MAX_VOTES = 10**9
 WITHDRAWN = re.compile(r"\[ ?(?:removed|deleted)(?: by (?:reddit|user|moderators?|author))? ?\]", re.IGNORECASE)
-"""What stands for a title or text that its author, its outlet or a moderator has taken back."""
+"""Words in place of a title or text that its author, its outlet or a moderator has withdrawn."""
 
 
 def article_id(url: str | None, key: tuple[str, str] | None, title: str, published_ms: int | None) -> str:

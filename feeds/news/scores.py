@@ -1,4 +1,4 @@
-"""What texts feel like: the question put to a model, how a score gets its label, and what a coin's news come to.
+"""The sentiment of texts: the question to a model, the label of a score, and the mean of a coin's articles.
 
 A model is a provider like any other, in one file of `feeds/providers` with three names:
 

@@ -9,7 +9,7 @@ from feeds.news.articles import article_id, by_itself
 
 
 class Novelty(StrEnum):
-    """What an article is to one who has read the ones before."""
+    """Whether an article is new, rewritten or known to a reader of the ones before."""
 
     NEW = "new"
     UPDATED = "updated"
@@ -21,7 +21,7 @@ class _Versions:
     titles: set[str]
     published_at: int
     keys: dict[str, str] = field(default_factory=dict)
-    """By who names it: its name there."""
+    """The names of the article, by source."""
 
 
 MAX_TITLES = 16

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 REACH = 5
-"""How many words may lie between a verb and what it turns."""
+"""The number of words that may lie between a verb and what it turns."""
 BETTER, WORSE = "turned_better", "turned_worse"
-"""What stands in the text for something that was turned."""
+"""The words that replace something that was turned."""
 MARKS = ".,;:!?\"'()[]“”‘’…"
 
 
@@ -26,7 +26,7 @@ FADES = _words(
     "vanished dim dims dimmed end ends ended falter falters faltered dissipate dissipates dissipated "
     "loses_steam pushed_back"
 )
-"""What a thing does that comes to its end: the opposite of what it was follows."""
+"""Verbs of a thing that ends: the opposite of what it was follows."""
 
 UNDOES = _words(
     "pare pares pared trim trims trimmed erase erases erased snap snaps snapped end ends ended halt halts "
@@ -37,13 +37,13 @@ UNDOES = _words(
     "relinquish relinquishes drop drops dropped dismiss dismisses dismissed reject rejects rejected deny "
     "denies denied block blocks blocked curb curbs curbed limit limits limited"
 )
-"""What somebody does to a thing so that it is no more, or does not come."""
+"""Verbs of a person who ends or prevents a thing."""
 
 UNDONE_ONLY_IF_LEGAL = _words(
     "drop drops dropped dismiss dismisses dismissed lift lifts lifted reject rejects rejected deny denies "
     "denied block blocks blocked overturn overturns overturned curb curbs curbed limit limits limited"
 )
-"""Of these only what an authority does to an order or a claim: a price drops by itself."""
+"""Verbs that count only for what an authority does to an order or a claim: a price drops by itself."""
 LEGAL = _words(
     "ban bans charges claims lawsuit lawsuits case suit fraud sanctions penalty fine probe investigation "
     "approval approvals restrictions allegations complaint withdrawals losses"
@@ -74,19 +74,19 @@ LOWS = _words("lowest lows low period_low all_time_low")
 HIGHS = _words("highest highs high period_high all_time_high record")
 
 CONCEDES = _words("despite although though even_as notwithstanding")
-"""What comes in spite of something is the news; the rest is only conceded."""
+"""Words of concession: what comes in spite of something is the news."""
 BACKGROUND = _words("after before following amid as while when since")
-"""What it came after, or with."""
+"""Words of circumstance: what the news came after, or with."""
 CONTRASTS = _words("but yet however nevertheless")
 CONCEDED, BEHIND, BEFORE_BUT, AFTER_BUT = 0.0, 0.35, 0.35, 1.4
-"""How much of such a clause counts."""
+"""The weight of such a clause."""
 ALONE = 0.8
-"""How much the background counts where the news itself says nothing good or bad."""
+"""The weight of the background where the news itself is neither good nor bad."""
 
 ASKS = _words("how why what which when who where whether can will is are could should would did does do has have")
 EXPLAINS = _words("look_back explained explains explain explainer guide lessons recap explainers timeline faq")
 ASKED, EXPLAINED = 0.12, 0.3
-"""How much of a text counts that asks, or explains."""
+"""The weight of a text that asks or explains."""
 
 
 @dataclass(frozen=True, slots=True)

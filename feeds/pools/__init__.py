@@ -1,1 +1,1 @@
-"""Which providers answer a question together, and in which order: one file a subject."""
+"""Plans which providers answer a question together, and in which order: one file for each subject."""

@@ -42,7 +42,7 @@ SPAN_BLOCKS = 100
 
 GWEI = 10**9
 LARGEST_WEI = 10**18
-"""For one unit of gas: a whole coin."""
+"""Maximum price of one unit of gas: a whole coin."""
 
 NO_BATCH = (400, 405, 413, 415, 422, 501)
 """Statuses by which nodes say that they take no batches."""

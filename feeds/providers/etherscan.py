@@ -34,7 +34,7 @@ PATH = "/v2/api"
 DAY_MS = 24 * 3600 * 1000
 PER_SECOND_COOLDOWN_S = 1.0
 BAD_KEYS_COOLDOWN_S = 30.0
-"""How long an address is shut out for asking with bad keys; it may have been the other key's doing."""
+"""The time for which an address is shut out because of bad keys; the other key may have been the bad one."""
 
 LARGEST_GWEI = 1e9
 """A whole coin for one unit of gas."""

@@ -39,7 +39,7 @@ WORDS_AT_ONCE = 40
 NORM = 15
 """VADER's own constant between the sum of all words and a score from -1 to 1."""
 EMOJI_AT_MOST = 20
-"""Of these too: it spells out each in several words, and thousands of them would take it seconds."""
+"""Maximum number of emoji too: the library spells out each in several words, and thousands would take seconds."""
 
 MONEY = r"\$[\d.,]+ ?(?:thousand|million|billion|[kmb]\b)?"
 

@@ -39,9 +39,9 @@ NAME = "crypto_api_clean"
 BASE_URL = "https://really-amin-crypto-api-clean-fixed.hf.space"
 MAX_CATEGORIES = 50
 MAX_ROWS = 1000
-"""Of one category; there are 106 in the largest."""
+"""Maximum number of rows that are read of a category; the largest has 106."""
 MAX_ENDPOINTS_BYTES = 32 * 1024
-"""Of one row, as JSON."""
+"""Maximum size of the endpoints of one row, as JSON."""
 COSTS_ITSELF = (400, 404, 500)
 """Statuses of a category's call that say nothing of the others."""
 _CATEGORY = re.compile(r"[A-Za-z0-9_\-]{1,64}")
@@ -58,7 +58,7 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """How many rows the server counts, duplicates included."""
+    """The number of rows that the server counts, duplicates included."""
 
     resources: int
     categories: Mapping[str, int]

@@ -26,7 +26,7 @@ _STAND_IN = re.compile(
     r"\{[A-Za-z_][\w\s\-]{0,40}\}|<[A-Za-z_][\w\s\-]{0,40}>|\[[A-Za-z_][\w\s\-]{0,40}\]|\$\{?[A-Z_]{1,40}\}?|"
     r"YOUR[_\-A-Z]{0,40}|[xX]{2,}|\*{2,}|\.{2,}"
 )
-"""What documentation writes where a key belongs."""
+"""Words that documentation writes in place of a key."""
 _HARMLESS = re.compile(
     r"required|optional|needed|necessary|none|free|no|yes|true|false|recommended|unlimited|based|only|available|"
     r"authentication|header|query|path|null|not",
@@ -46,10 +46,10 @@ _PREFIXED = re.compile(r"(?:(?:hf|sk|pk|ghp|gho|pat|pub|proapi|rnd|xox[bp]|CG)[_
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SHORTEST_SECRET = 6
 _LONGEST_SECRET = 400
-"""What is longer is no key, and looking for it in every text would take seconds."""
+"""A longer value is not a key, and a search for it in every text would take seconds."""
 _MOST_SECRETS = 5000
 _OF_AUTH = ("type", "param_name", "header_name", "name", "in")
-"""What describes a key and is none."""
+"""Words that describe a key."""
 
 
 def without_keys(value: object, secrets: re.Pattern[str] | None, depth: int, under_key: bool = False) -> object:

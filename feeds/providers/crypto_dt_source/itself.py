@@ -16,7 +16,7 @@ from orchestrator.errors import (
 from orchestrator.provider import Steps
 
 MAX_ENTRIES = 500
-"""Of its own lists: endpoints, models, data sets."""
+"""Maximum number of entries that are read of a list of endpoints, models or data sets."""
 
 
 def service() -> Steps[dict[str, object]]:

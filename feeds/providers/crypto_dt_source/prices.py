@@ -127,7 +127,7 @@ def _coin(row: Mapping[str, object], response: HttpResponse, by_symbol: bool) ->
 
 
 def _of_symbols(coins: Iterable[Coin], symbols: Iterable[str]) -> list[Coin]:
-    """For each ticker asked for (without any: for all) the coin of the highest market cap, in the answer's order."""
+    """Return one coin for each ticker that was asked for: that of the highest market cap, in the answer's order."""
     asked = {symbol.upper() for symbol in symbols}
     best: dict[str, Coin] = {}
     for coin in coins:

@@ -55,12 +55,12 @@ KEPT: Mapping[tuple[str, str], tuple[str, int]] = {
 """The elements an article is made of, those in the item's own namespace under an empty one: what they are called when
 written again, and how much of their text is kept."""
 AT_MOST: Mapping[str, int] = {"": 0, "category": 30, "dc:subject": 30, "link": 8}
-"""Of elements that an item may have several of; of the others the first that is not empty."""
+"""Elements that an item may have several of; of all others the first that is not empty is read."""
 ADDRESSES = ("link", "guid", "id")
 DATES = ("pubDate", "published", "updated", "dc:date")
 KEPT_ATTRIBUTES = ("href", "rel", "term", "isPermaLink")
 MISLEADING = re.compile(r"\s*(?:(?:javascript|vbscript|data|file):|[\w+.-]*:?//[^/?#]*@)", re.IGNORECASE)
-"""What no outlet means by a link to its article."""
+"""Links that are never the link of an article."""
 
 
 def read_feed(response: HttpResponse, name: str, outlet: str, kind: str = "news", url: str = "") -> Rows[Article]:

@@ -72,7 +72,7 @@ class RssFeed:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a feed is. As a text it lacks the query, in which keys travel."""
+    """The address of a feed. As a text it lacks the query, because that may hold keys."""
 
     base_url: str
     path: str
