@@ -276,15 +276,6 @@ def test_every_folder_of_tests_stands_for_one_of_the_product() -> None:
     assert folders <= wings | others
 
 
-def test_only_the_settings_read_the_environment() -> None:
-    readers = set()
-    for path in MODULES:
-        for node in ast.walk(tree_of(path)):
-            if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv"):
-                readers.add(path.name)
-    assert not readers, "the settings read it through pydantic-settings"
-
-
 # --- refusals ---
 
 
