@@ -113,6 +113,8 @@ class Link:
         self.acks: dict[int, asyncio.Future[str | None]] = {}
         self.is_open = False
         self.last_heard = 0.0
+        self.next_frame: asyncio.Future[object] | None = None
+        """Set by the next frame, for the one who waits for it."""
         self.ran_at = float("inf")
         self.fenced = False
         self.first_data: float | None = None
@@ -212,6 +214,8 @@ class Link:
             raw = await connection.recv(decode=False)
             self._check_time()
             self.last_heard = self.clock.now()
+            if self.next_frame is not None and not self.next_frame.done():
+                self.next_frame.set_result(None)
             self._take(self.venue.frames.open(raw, self.clock.wall_ms()))
             if not self.work.is_done:
                 await self.work.done()
@@ -265,12 +269,13 @@ class Link:
             await self.clock.sleep(self.policy.idle_s - quiet_s)
 
     async def _ask_for_life(self, connection: ClientConnection) -> asyncio.Future[object]:
-        """Send a ping, or the exchange's own message for it; the future is the pong. The latter's is any frame."""
+        """Send a ping, or the exchange's own message. Returns a future that the pong, or the next frame, sets."""
         message = self.venue.streams.idle_message
         if message is None:
             return asyncio.ensure_future(await connection.ping())
+        self.next_frame = asyncio.get_running_loop().create_future()
         await connection.send(message, text=True)
-        return asyncio.get_running_loop().create_future()
+        return self.next_frame
 
     async def _control(self, connection: ClientConnection) -> None:
         """Bring the subscriptions in line with what is wanted, one slow message after the other."""

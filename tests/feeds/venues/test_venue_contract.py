@@ -76,10 +76,12 @@ def binance_case() -> Case:
         return orjson.loads((SAMPLES / "binance" / f"{name}.json").read_bytes())
 
     control = sample("ws_control")
+    tickers = sample("ws_mini_tickers_combined")
+    tickers["data"][1]["E"] += 5
     return Case(
         BINANCE,
         ("wss://stream.binance.com:9443", "wss://stream.binance.com:9443/ws/", "ws://127.0.0.1:9/stream"),
-        sample("ws_mini_tickers_combined"),
+        tickers,
         (
             sample("ws_kline_combined"),
             {"stream": "btcusdt@kline_1m", "data": sample("ws_kline_closed")},
