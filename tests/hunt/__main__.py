@@ -38,7 +38,7 @@ def main() -> int:
 
 
 def hunt(options: argparse.Namespace, first: int) -> int:
-    """Run one program after the other; returns the exit status."""
+    """Run one program after the other; return the exit status."""
     until = time.monotonic() + options.minutes * 60
     sockets_at = time.monotonic()
     ran: Counter[str] = Counter()

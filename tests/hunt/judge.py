@@ -1,4 +1,4 @@
-"""One client over all its connections: what it knows, and whether each message keeps the contract.
+"""Judge what one client receives over all its connections: whether each message keeps the contract.
 
 `Known` is what a client has to keep to come back: it changes by entries only, so that what a client knew at any
 earlier message can be worked out by replaying them. `Judge` checks messages and turns them into entries.
@@ -13,18 +13,18 @@ from functools import cache, lru_cache
 from typing import TypeVar
 
 from feeds import topics
-from tests.hunt.record import EPOCH, Record, Said, Topic
+from tests.hunt.record import EPOCH, Published, Record, Topic
 from tests.hunt.timing import HuntClock
 from tests.hunt.wire import Message
 
 Entry = tuple[object, ...]
 
 SLACK_S = 0.002
-"""By which a value may come too early: two timers of which the second is early."""
+"""The time by which a value may come too early: there may be two timers, of which the second is early."""
 AFTER_SNAPSHOT = 7 / 8
-"""Of the interval must pass between a snapshot and the next value, as docs/protocol.md leaves open."""
+"""The share of an interval that passes at least between a snapshot and the next value (see docs/protocol.md)."""
 SHORT_MS = 2000
-"""With longer intervals nobody waits for the last value of a program."""
+"""A program does not wait for the last value of longer intervals."""
 
 
 class Violation(Exception):
@@ -33,7 +33,7 @@ class Violation(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Selectors:
-    """A part of a selection that was asked for at once; `since` is the position that it is asked from."""
+    """A part of a selection that was asked for at once, from the position `since`."""
 
     names: tuple[str, ...]
     interval: int
@@ -42,24 +42,24 @@ class Selectors:
 
 @dataclass(slots=True)
 class Known:
-    """What a client has, and where it stands."""
+    """What a client has received, and its position."""
 
     selection: dict[str, int] = field(default_factory=dict)
     unfinished: list[Selectors] = field(default_factory=list)
-    """Asked for, but the answer is not complete."""
+    """The parts that were asked for and whose answer is not complete."""
     values: dict[str, int] = field(default_factory=dict)
     logs: dict[str, int] = field(default_factory=dict)
-    """By topic the position up to which it has every log event."""
+    """By topic, the position up to which it has every log event."""
     stale: dict[str, str] = field(default_factory=dict)
-    """By topic the reason."""
+    """By topic that is stale, the reason."""
     at: int = 0
-    """The last id that is a position; 0 for what `begun` says."""
+    """The last id that is a position; 0 if the position is `begun`."""
     begun: str | None = None
-    """What the first subscription of the connection was asked from."""
+    """The position that the first subscription of the connection was asked from."""
 
     @property
     def position(self) -> str | None:
-        """What the client comes back with."""
+        """The position that the client comes back with."""
         return f"{EPOCH}-{self.at}" if self.at else self.begun
 
     def apply(self, entry: Entry) -> None:
@@ -119,7 +119,7 @@ class Asked:
     must_gap: set[str]
     may_gap: set[str]
     stale: set[str]
-    newest: dict[str, Said]
+    newest: dict[str, Published]
     """The last value of each topic at that time."""
     other: "Asked | None" = None
     """Another answer that would be true, too."""
@@ -143,7 +143,7 @@ class Snapshot:
 
 @dataclass(slots=True)
 class Refused:
-    """A topic that turned out to be one that nobody can feed; the client does not select it any more."""
+    """A topic that no feed can bring, and that the client does not select any more."""
 
     topic: str
 
@@ -154,13 +154,13 @@ Kind = TypeVar("Kind", Asked, Unsubscribed, Snapshot, Refused)
 
 @cache
 def means(selector: str, topic: str) -> bool:
-    """Whether a selector means a topic: `*` is one word, `>` at the end at least one."""
+    """Return whether a selector matches a topic: `*` is one word, `>` at the end one word or more."""
     words = [{"*": "[^.]+", ">": ".+"}.get(word, re.escape(word)) for word in selector.split(".")]
     return re.fullmatch(r"\.".join(words), topic) is not None
 
 
 def covers(selection: Collection[str], topic: str) -> bool:
-    """Whether a selection means a topic."""
+    """Return whether a selection matches a topic."""
     return any(means(selector, topic) for selector in selection)
 
 
@@ -192,8 +192,8 @@ class Judge:
         self.first = True
         """Whether the next answer is the first: only there are ids positions before `synced`."""
         self.gaps: list[str] = []
-        self.stale_told: dict[str, str] = {}
-        self.answered: list[Said] = []
+        self.stale_listed: dict[str, str] = {}
+        self.answered: list[Published] = []
         self.place = 0
         """The last id in the answer."""
         self.high = 0
@@ -201,7 +201,7 @@ class Judge:
         self.highs: dict[int, int] = {}
         self.last: dict[str, int] = {}
         self.next_of: dict[str, int] = {}
-        """By topic the index of the event that has to come next, for one who gets all of them."""
+        """By topic, the index of the event that has to come next, if the client gets all events."""
         self.paced_at: dict[str, tuple[float, str]] = {}
         self.rewired_at = 0.0
         self.intervals: dict[str, int | None] = {}
@@ -210,7 +210,7 @@ class Judge:
         """Whether a goodbye has come."""
         self.broken = False
         self.broken_at = 0
-        """Whether its transport has raised something: nothing is promised to it any more."""
+        """Whether its transport has raised something: the contract promises nothing to it any more."""
         self.uncounted = False
         self.got: Counter[str] = Counter()
         self.skipped: Counter[str] = Counter()
@@ -254,7 +254,7 @@ class Judge:
     # --- what the client asks ---
 
     def expect(self, asked: Selectors) -> None:
-        """Note what a subscription that is sent now has to be answered with."""
+        """Note what the answer to a subscription has to be that is sent now."""
         before, asks = self.at_server, selection_of(dict.fromkeys(asked.names, asked.interval))
         wanted = self.server | dict.fromkeys(asked.names, asked.interval)
         names = [name for name in self.record.topics if interval_among(before, name) is None]
@@ -266,8 +266,8 @@ class Judge:
         expected = self._answer(asked, facts, since, reason, selection_of(wanted))
         unheard = [topic for topic in facts if topic.was_silent_when_dropped and topic.fed_again_at >= since]
         if reason is None and (lacking or unheard):
-            # Of a topic that never spoke and was dropped it need not be known that it ever was, so a client that stood
-            # at the position where it came back may have stood there before the drop or after it.
+            # The hub may forget a dropped topic that never had an event. Then a client at the position where the topic
+            # came back may have been there before the drop or after it.
             expected.other = self._answer(asked, facts, since, "evicted", selection_of(wanted))
         self.server = wanted
         self._selected()
@@ -309,7 +309,7 @@ class Judge:
     def _gaps_due(
         self, asked: Selectors, facts: list[Topic], since: int, reason: str | None, required: set[int]
     ) -> tuple[set[str], set[str]]:
-        """Which topics have to be in a `gap` of the answer, and which may be."""
+        """Return the topics that must have a `gap` in the answer, and those that may have one."""
         spoken = {topic.name for topic in facts if topic.everything}
         named = {name for name in asked.names if not topics.is_pattern(name)}
         named = {name for name in named if interval_among(self.at_server, name) is None}
@@ -333,7 +333,7 @@ class Judge:
         return (int(digits), None) if int(digits) <= self.record.seq else (0, "bad_cursor")
 
     def expect_unsubscribed(self, names: Sequence[str]) -> None:
-        """The server was asked to take selectors off, and has done so."""
+        """Note that the server has removed selectors, as it was asked to."""
         for name in names:
             del self.server[name]
         self._selected()
@@ -341,14 +341,14 @@ class Judge:
         self.uncounted = True
 
     def expect_snapshot(self, names: Collection[str]) -> None:
-        """Values were asked for without a subscription."""
+        """Note what the answer to a `snapshot` has to be."""
         now = self.clock.now()
         held = self.record.newest_of(name for name in self.record.topics if covers(names, name))
-        stale = {said.topic for said in held if self.record.is_stale(said.topic, now)}
-        self.expected.append(Snapshot(self.record.seq, [said.seq for said in held], stale))
+        stale = {published.topic for published in held if self.record.is_stale(published.topic, now)}
+        self.expected.append(Snapshot(self.record.seq, [published.seq for published in held], stale))
 
     def expect_refusal(self, topic: str) -> None:
-        """The server has taken a topic off."""
+        """Note that the server has refused a topic and removed it."""
         del self.server[topic]
         self._selected()
         self.expected.append(Refused(topic))
@@ -357,13 +357,13 @@ class Judge:
     # --- intervals ---
 
     def interval_of(self, topic: str) -> int | None:
-        """The interval that the acknowledged selection asks for a topic; None if it is not subscribed."""
+        """Return the interval of a topic in the acknowledged selection; None if it is not subscribed."""
         if topic not in self.intervals:
             self.intervals[topic] = interval_among(self.selected, topic)
         return self.intervals[topic]
 
     def _selected(self) -> None:
-        """The selection has changed, at the server or as acknowledged."""
+        """Note that the selection has changed, at the server or as acknowledged."""
         self.selected = frozenset(self.known.selection.items())
         self.at_server = frozenset(self.server.items())
         self.throttles = {*self.server.values(), *self.known.selection.values()}
@@ -375,7 +375,7 @@ class Judge:
         """Check messages, each with the time at which it was written."""
         if self.broken:
             return
-        # What may not wait takes along what was held back.
+        # A message that may not wait takes the values along that were held back.
         released = {at for at, message in inbox if message.kind != "update" or self._is_log(message)}
         for at, message in inbox:
             if self.over:
@@ -386,29 +386,29 @@ class Judge:
                 self._control(message, at)
 
     def _is_log(self, message: Message) -> bool:
-        said = self.record.at(message.seq)
-        return said is not None and said.log
+        published = self.record.at(message.seq)
+        return published is not None and published.log
 
-    def _said(self, message: Message) -> Said:
-        said = self.record.at(message.number or message.seq)
-        if said is None or said.topic != message.topic:
+    def _published(self, message: Message) -> Published:
+        published = self.record.at(message.number or message.seq)
+        if published is None or published.topic != message.topic:
             self.fail(f"{message.body} was never published")
             raise AssertionError
-        if message.seq != said.seq and not self._is_under_the_cursor(message, said):
+        if message.seq != published.seq and not self._is_under_the_cursor(message, published):
             self.fail(f"{message.seq} carries the value of {message.number}")
-        return said
+        return published
 
-    def _is_under_the_cursor(self, message: Message, said: Said) -> bool:
-        """A value that was held back when the connection broke has the client's own position as its id."""
+    def _is_under_the_cursor(self, message: Message, published: Published) -> bool:
+        """Return whether a value has the client's own position as its id, because it was held back before."""
         asked = self.answer
-        return asked is not None and said.seq in asked.optional and f"{EPOCH}-{message.seq}" == asked.asked.since
+        return asked is not None and published.seq in asked.optional and f"{EPOCH}-{message.seq}" == asked.asked.since
 
     def _update(self, message: Message, at: float, released: bool) -> None:
-        said = self._said(message)
+        published = self._published(message)
         if self.answer is not None:
-            self._answered(said, message.seq, at)
+            self._answered(published, message.seq, at)
             return
-        topic, seq = said.topic, said.seq
+        topic, seq = published.topic, published.seq
         interval = self.interval_of(topic)
         if interval is None:
             self.fail(f"{topic} is not subscribed to, but {seq} came")
@@ -426,10 +426,10 @@ class Judge:
         facts = self.record.topics[topic]
         if not self.was_slow and interval == 0:
             self._next(facts, seq)
-        if said.log:
+        if published.log:
             self._log(facts, seq)
-        if not said.hole:
-            if not said.log:
+        if not published.hole:
+            if not published.log:
                 self.got[topic] += 1
                 if interval and not self.was_slow:
                     self._spacing(topic, interval, at, released)
@@ -439,7 +439,7 @@ class Judge:
         self.move_to(seq)
 
     def _next(self, topic: Topic, seq: int) -> None:
-        """One who keeps up gets each event, the values among them too."""
+        """Check that a client that keeps up gets each event, and each value."""
         index = self.next_of.get(topic.name)
         if index is None:  # the first event since it is asked for without an interval
             index = 0 if topic.name not in self.last else bisect_left(topic.everything, seq)
@@ -475,7 +475,7 @@ class Judge:
             case "synced":
                 self._end_answer(message, at)
             case "stale" if self.answer is not None:
-                self.stale_told[topic] = str(message.body["reason"])
+                self.stale_listed[topic] = str(message.body["reason"])
             case "stale":
                 reason = str(message.body["reason"])
                 if self.interval_of(topic) is None or self.known.stale.get(topic) == reason:
@@ -542,7 +542,7 @@ class Judge:
                 self.last.pop(topic, None)
 
     def _reselected(self) -> None:
-        """Another selection is in force: a throttled value may come as early as after a snapshot."""
+        """Note that another selection is in force: a throttled value may come as early as after a snapshot."""
         self.paced_at = {t: (at, how if how == "released" else "answer") for t, (at, how) in self.paced_at.items()}
         before = self.selected
         self._selected()
@@ -554,7 +554,7 @@ class Judge:
         self.intervals = {}
 
     def rewired(self) -> None:
-        """The form of the connection changes: what is held back comes before that."""
+        """Note that the form of the connection changes: values that are held back come before that."""
         self.paced_at = {topic: (at, "released") for topic, (at, _) in self.paced_at.items()}
         self.rewired_at = self.clock.now()
 
@@ -566,14 +566,14 @@ class Judge:
         seqs = [event["data"]["n"] for event in events]
         if message.seq != expected.position or seqs != expected.events:
             self.fail(f"snapshot at {message.seq} of {seqs}, not at {expected.position} of {expected.events}")
-        told = body["stale"]
-        assert isinstance(told, list)
-        if set(told) != expected.stale:
-            self.fail(f"snapshot says stale of {sorted(told)}, true is {sorted(expected.stale)}")
+        listed = body["stale"]
+        assert isinstance(listed, list)
+        if set(listed) != expected.stale:
+            self.fail(f"snapshot says stale of {sorted(listed)}, true is {sorted(expected.stale)}")
         for event in events:
             topic, seq = event["topic"], event["data"]["n"]
-            said = self.record.at(seq)
-            if said is not None and not said.log and self.interval_of(topic) is not None:
+            published = self.record.at(seq)
+            if published is not None and not published.log and self.interval_of(topic) is not None:
                 self.note("value", topic, max(seq, self.known.values.get(topic, 0)))
         self.high = max(self.high, message.seq - 1)  # what was held back may be the newest event itself
         self.move_to(message.seq)
@@ -596,7 +596,7 @@ class Judge:
             asked = asked.other
         count = body["count"]
         assert isinstance(count, int)
-        values = {seq for seq in asked.required if not self.record.said[seq - 1].hole}
+        values = {seq for seq in asked.required if not self.record.published[seq - 1].hole}
         true = {
             "topics": list(asked.asked.names),
             "resumed": asked.reason is None,
@@ -609,7 +609,7 @@ class Judge:
         if not len(values) <= count <= len(values) + len(asked.optional):
             self.fail(f"count is {count}, of {len(values)} that are lacking")
         self.answer = asked
-        self.answered, self.gaps, self.stale_told, self.place = [], [], {}, 0
+        self.answered, self.gaps, self.stale_listed, self.place = [], [], {}, 0
         if self.first:
             self.note("selected", asked.asked)
             self.note("begun", asked.asked)
@@ -625,19 +625,19 @@ class Judge:
             self.fail(f"{message.body} in an answer with reason {self.answer.reason}")
         self.gaps.append(message.topic)
 
-    def _answered(self, said: Said, place: int, at: float) -> None:
+    def _answered(self, published: Published, place: int, at: float) -> None:
         asked = self.answer
         assert asked is not None
-        seq = said.seq
+        seq = published.seq
         if seq not in asked.required and seq not in asked.optional:
-            self.fail(f"{seq} of {said.topic} in the answer to {asked.asked}: not lacking, or another client's")
+            self.fail(f"{seq} of {published.topic} in the answer to {asked.asked}: not lacking, or another client's")
         if self.answered and place <= self.place and not (place == self.place and seq in asked.optional):
             self.fail(f"{place} after {self.place} in an answer")
-        self.answered.append(said)
+        self.answered.append(published)
         self.place = place
-        self.paced_at[said.topic] = (at, "answer")
+        self.paced_at[published.topic] = (at, "answer")
         if self.first:
-            self._keep(said)
+            self._keep(published)
             position = self.known.position
             if (
                 position
@@ -645,43 +645,43 @@ class Judge:
                 and len(self.throttles) == 1
                 and place < int(position.partition("-")[2])
             ):
-                self.fail(f"ids fall: {place} of {said.topic} came on a resume from {asked.asked.since}")
+                self.fail(f"ids fall: {place} of {published.topic} came on a resume from {asked.asked.since}")
             self.move_to(place)
 
-    def _keep(self, said: Said) -> None:
-        """Have one of an answer's events."""
-        if said.log and self.answer is not None and self.answer.reason is None:
-            self._resumed_log(said)
-            self.note("log", said.topic, said.seq)
-        if not said.hole:
-            self.note("value", said.topic, said.seq)
+    def _keep(self, published: Published) -> None:
+        """Note one event of an answer as received."""
+        if published.log and self.answer is not None and self.answer.reason is None:
+            self._resumed_log(published)
+            self.note("log", published.topic, published.seq)
+        if not published.hole:
+            self.note("value", published.topic, published.seq)
 
-    def _resumed_log(self, said: Said) -> None:
-        """On a resume log events go on where the client had them."""
+    def _resumed_log(self, published: Published) -> None:
+        """Check that the log events of a resume go on where the client had stopped."""
         asked = self.answer
-        had = self.known.logs.get(said.topic)
+        had = self.known.logs.get(published.topic)
         if asked is None or had is None:
             return
-        lacking = self.record.topics[said.topic].log_after(had)
-        if lacking != said.seq:
-            how = "doubled" if said.seq <= had else f"{lacking} is lost"
-            self.fail(f"resume from {asked.asked.since}: {said.seq} of {said.topic} after {had}: {how}")
+        lacking = self.record.topics[published.topic].log_after(had)
+        if lacking != published.seq:
+            how = "doubled" if published.seq <= had else f"{lacking} is lost"
+            self.fail(f"resume from {asked.asked.since}: {published.seq} of {published.topic} after {had}: {how}")
 
     def _end_answer(self, message: Message, at: float) -> None:
         asked = self.answer
         if asked is None or message.seq != asked.to:
             self.fail(f"{message.body} ends the answer {asked}")
             return
-        seqs = {said.seq for said in self.answered}
+        seqs = {published.seq for published in self.answered}
         if not asked.required <= seqs:
             self.fail(f"the answer to {asked.asked} lacks {sorted(asked.required - seqs)}")
         if not asked.must_gap <= set(self.gaps) <= asked.may_gap or len(self.gaps) != len(set(self.gaps)):
             self.fail(f"gaps of {sorted(self.gaps)}, true is {sorted(asked.must_gap)} (allowed {asked.may_gap})")
-        if sorted(self.stale_told) != sorted(asked.stale):
-            self.fail(f"the answer says stale of {sorted(self.stale_told)}, true is {sorted(asked.stale)}")
+        if sorted(self.stale_listed) != sorted(asked.stale):
+            self.fail(f"the answer says stale of {sorted(self.stale_listed)}, true is {sorted(asked.stale)}")
         if not self.first:
-            for said in self.answered:
-                self._keep(said)
+            for published in self.answered:
+                self._keep(published)
             self.note("selected", asked.asked)
             self._reselected()
         self.first = False
@@ -692,7 +692,7 @@ class Judge:
         self.move_to(asked.to)
 
     def _start(self, name: str, asked: Asked) -> None:
-        """From here on a topic is live."""
+        """Begin to expect every event of a topic."""
         topic, to = self.record.topics[name], asked.to
         had = self.known.logs.get(name)
         if asked.reason is None and had is not None:
@@ -707,7 +707,7 @@ class Judge:
         if newest is not None and name not in self.known.values:
             self.note("value", name, newest.seq)  # by its cursor it has claimed to have what came before
         if name in asked.stale:
-            self.note("stale", name, self.stale_told[name])
+            self.note("stale", name, self.stale_listed[name])
         else:
             self.note("fresh", name)
         index = bisect_right(topic.everything, to)
@@ -749,11 +749,11 @@ class Judge:
 
 
 def selection_of(wanted: Mapping[str, int]) -> frozenset[tuple[str, int]]:
-    """A selection as it can be looked up."""
+    """Return a selection in a form that can be looked up."""
     return frozenset(wanted.items())
 
 
 @lru_cache(maxsize=1 << 18)
 def interval_among(selection: frozenset[tuple[str, int]], topic: str) -> int | None:
-    """The shortest interval in ms that a selection asks for a topic; None if it does not mean it."""
+    """Return the shortest interval in ms of a topic in a selection; None if the selection does not match it."""
     return min((ms for selector, ms in selection if means(selector, topic)), default=None)

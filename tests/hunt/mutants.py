@@ -1,4 +1,4 @@
-"""Breakages of the hub, to prove that the programs find such things: each is a small edit of its source.
+"""Break the hub on purpose, to prove that the programs find such faults. Each breakage is a small edit of its source.
 
 Each runs in a copy of the tree until a program finds it or its share of the time is over. An edit that does not apply
 exactly once, because the source has changed, is an error: write it again for the new source.
@@ -22,7 +22,7 @@ LEAST_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One edit: `before` becomes `after` in the file of that name. `item` is what it brings back, if anything."""
+    """One edit: `before` becomes `after` in a file. `item` is the line of issue 10 that it brings back, if any."""
 
     name: str
     file: str
@@ -30,14 +30,14 @@ class Mutant:
     after: str
     item: str = ""
     more: tuple[tuple[str, str], ...] = ()
-    """Further edits of the same file, for what is held by two guards."""
+    """Further edits of the same file, where two guards hold the same rule."""
     profile: str = ""
     """The kind of programs that reach it; empty for all kinds."""
     equivalent: str = ""
     """Why no client can see the edit, if none can."""
 
     def apply(self, tree: Path) -> None:
-        """Break a tree. Raises ValueError if the source is not what it was."""
+        """Break a tree. Raises ValueError if the source has changed."""
         path = tree / "stream_server" / self.file
         path.write_text(self.broken(path.read_text(encoding="utf-8")), encoding="utf-8")
 
@@ -337,7 +337,7 @@ MUTANTS = (
 
 
 def report(names: Sequence[str], seconds: float) -> int:
-    """Break the hub in all ways, or in those whose name has one of the words; returns the exit status."""
+    """Break the hub in all ways, or in those whose name has one of the words; return the exit status."""
     chosen = [mutant for mutant in MUTANTS if not names or any(name in mutant.name for name in names)]
     share_s = max(LEAST_S, seconds / max(1, len(chosen)))
     killed, broken, equivalent = 0, 0, 0
@@ -363,7 +363,7 @@ def report(names: Sequence[str], seconds: float) -> int:
 
 
 def _found(mutant: Mutant, seconds: float) -> str | None:
-    """Hunt a mutant; returns what was found first."""
+    """Hunt a mutant; return what was found first, or None."""
     with TemporaryDirectory() as folder:
         tree = Path(folder)
         for part in PARTS:

@@ -1,4 +1,4 @@
-"""Which ways an event takes through the hub while programs run: each way that has a name has to be taken.
+"""Record which ways events take through the hub while programs run. Each way that has a name has to be taken.
 
 A fast path that no program takes is a fast path that nobody checks. What delivers is found by the names of its modules,
 and a way by a piece of its source, so code may move. `Reached.missing` lists every line that was not reached.
@@ -16,11 +16,11 @@ from tests.hunt import programs
 from tests.hunt.world import World
 
 PARTS = ("stream_server.delivery",)
-"""The packages that deliver, with all modules below them."""
+"""The packages that deliver, with all their modules."""
 
 
 def delivery_modules() -> list[ModuleType]:
-    """The modules that deliver."""
+    """Return the modules that deliver."""
     found = [
         module
         for name, module in sorted(sys.modules.items())
@@ -32,7 +32,7 @@ def delivery_modules() -> list[ModuleType]:
 
 
 def functions(modules: Sequence[ModuleType]) -> dict[CodeType, str]:
-    """All functions that are written in modules, by their code: those of classes and those within others, too."""
+    """Return the names of all functions in modules by their code, also of methods and inner functions."""
     found: dict[CodeType, str] = {}
     for module in modules:
         assert module.__file__ is not None
@@ -51,7 +51,7 @@ def _within(code: CodeType) -> Iterator[CodeType]:
 
 
 def lines_of(code: CodeType) -> set[int]:
-    """The lines of a function that run when it is called, those of functions within it left out."""
+    """Return the lines of a function that run when it is called, without those of inner functions."""
     inner = {line for each in _within(code) for _, _, line in each.co_lines()}
     lines = {line for _, _, line in code.co_lines() if line is not None}
     return {line for line in lines - inner if line != code.co_firstlineno}
@@ -67,7 +67,7 @@ class Reached:
 
     @contextmanager
     def watch(self) -> Iterator[None]:
-        """Note what runs meanwhile."""
+        """Record what runs meanwhile."""
         before = sys.gettrace()
         sys.settrace(self._enter)
         try:
@@ -90,7 +90,7 @@ class Reached:
         return step
 
     def missing(self) -> list[str]:
-        """The lines that did not run, as `module.function:line: source`."""
+        """Return the lines that did not run, as `module.function:line: source`."""
         missing: list[str] = []
         for code, name in functions(delivery_modules()).items():
             if any(name.endswith(ending) for ending in NOT_DELIVERY) or _is_stub(code):
@@ -100,7 +100,7 @@ class Reached:
         return missing
 
     def untaken(self) -> list[str]:
-        """Return the ways that were not taken, or whose piece of source is nowhere any more."""
+        """Return the ways that were not taken, or whose piece of source does not exist any more."""
         sources = {file: Path(file).read_text(encoding="utf-8").split("\n") for file in self.files if file}
         found: set[str] = set()
         for way, piece in WAYS.items():
@@ -133,7 +133,7 @@ WAYS = {
     "what was held comes with a new selection": "self.laggards.send_or_hold(outbox, wanted)",
     "a fault of one of a group": "self.faults.blame(outbox, error)",
 }
-"""Ways, and a piece of the source of each. Where the source has changed, name the way again."""
+"""Ways, and a piece of the source of each. If the source changes, give the way its new piece."""
 
 
 NOT_DELIVERY = (
@@ -142,7 +142,7 @@ NOT_DELIVERY = (
     ".is_listened",
     ".held_messages",
 )
-"""What is read for `/metrics` and `/api/status`, or for feeds."""
+"""Functions for `/metrics`, `/api/status` or feeds, which deliver nothing."""
 
 
 SITUATIONS = frozenset(
@@ -161,11 +161,11 @@ SITUATIONS = frozenset(
         "write raises",
     }
 )
-"""What programs have to bring about, however it is delivered."""
+"""Situations that the programs have to bring about."""
 
 
 def _is_stub(code: CodeType) -> bool:
-    """Whether a function has a docstring alone, as those of a Protocol."""
+    """Return whether a function has only a docstring, as those of a Protocol."""
     return not any(True for _ in _instructions(code))
 
 
@@ -180,7 +180,7 @@ def _source(file: str, line: int) -> str:
 
 
 def reached_by(seeds: Sequence[int]) -> tuple[Reached, Counter[str]]:
-    """Run the programs of seeds; returns what they reached, and which situations they brought about."""
+    """Run the programs of seeds; return what they reached, and which situations they brought about."""
     reached, situations = Reached(), Counter[str]()
     for seed in seeds:
         program = programs.drawn(seed)

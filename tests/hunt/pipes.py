@@ -1,4 +1,4 @@
-"""A client's transport: what was written, what the client has taken of it, and faults on demand."""
+"""A client's transport: it keeps what was written and what the client has taken, and raises faults on demand."""
 
 from collections import deque
 from collections.abc import Callable
@@ -28,11 +28,11 @@ KINDS: tuple[type[Exception], ...] = (
 )
 FAULTS = tuple(type(f"Injected{kind.__name__}", (Injected, kind), {}) for kind in KINDS)
 EXPECTED = (RuntimeError, OSError)
-"""What a transport raises for a peer that has gone; it ends by itself soon after."""
+"""The exceptions of a transport whose peer has gone; it ends by itself soon after."""
 
 
 class HuntPipe:
-    """A `Pipe`. While it flows the client has at once what is written; else only what `drain` lets through."""
+    """A `Pipe`. While it flows the client gets at once what is written, otherwise only what `drain` lets through."""
 
     def __init__(self, wire: Wire, decoder: Decoder, now: Callable[[], float]) -> None:
         self.wire = wire
@@ -97,18 +97,18 @@ class HuntPipe:
         self._tell()
 
     def buffered(self) -> int:
-        """What the client has not taken."""
+        """Return the number of bytes that the client has not taken."""
         self._fail("buffered")
         return self.ballast + self.size
 
     def close(self, closing: Closing, stuck_s: float) -> None:
-        """Remember why."""
+        """Remember why the connection is closed."""
         self.closed_times += 1
         self.closing = self.closing or closing
         self._fail("close")
 
     def abort(self) -> None:
-        """End at once."""
+        """End the connection at once."""
         self.aborted = True
         self._fail("abort")
 
@@ -131,7 +131,7 @@ class HuntPipe:
         self._tell()
 
     def drain(self, size: int | None = None) -> None:
-        """Let so many bytes through, or all of them, after which it flows again."""
+        """Let some bytes through, or all of them; after all of them it flows again."""
         if not self.ballast and not self.size:
             self.flowing = True
             return
@@ -159,6 +159,6 @@ class HuntPipe:
 
     @property
     def waits_since(self) -> float | None:
-        """Since when the client has left something unread, or a ping unanswered; None if it owes nothing."""
+        """The time since which the client has left something unread or a ping unanswered; None if it owes nothing."""
         owed = [since for since in (self.owed_since, self.pinged_at if self.pings else None) if since is not None]
         return max(min(owed), self.taken_at) if owed else None

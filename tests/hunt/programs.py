@@ -1,4 +1,4 @@
-"""Random programs: a seed draws one, and one that fails is made shorter."""
+"""Draw random programs from seeds, run them, and shorten those that fail."""
 
 import random
 import re
@@ -17,7 +17,7 @@ FAILURES = (Violation, Undecodable, Endless)
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What is run: `seed` draws the same again."""
+    """A program: its seed draws the same one again."""
 
     seed: int
     profile: str
@@ -25,7 +25,7 @@ class Program:
     steps: tuple[Step, ...]
 
     def __str__(self) -> str:
-        """The program as Python, to be pasted into a test."""
+        """Return the program as Python, to be pasted into a test."""
         steps = "\n".join(f"    {step!r}," for step in self.steps)
         return f"# seed {self.seed}, {self.profile}\nconfig = {self.config!r}\nsteps = [\n{steps}\n]"
 
@@ -38,7 +38,7 @@ class Failure:
     text: str
 
     def __str__(self) -> str:
-        """For a terminal."""
+        """Return the failure for a terminal."""
         return f"seed {self.program.seed}: {self.text}\n{self.program}"
 
 
@@ -51,12 +51,12 @@ def drawn(seed: int) -> Program:
 
 
 def profile_of(seed: int) -> str:
-    """Which kind of program a seed draws."""
+    """Return the kind of program that a seed draws."""
     return list(PROFILES)[seed % len(PROFILES)]
 
 
 def outcome(program: Program) -> str | None:
-    """Run a program; returns what is wrong, or None."""
+    """Run a program; return what is wrong, or None."""
     try:
         World(program.config).run(program.steps)
     except FAILURES as failure:
@@ -74,13 +74,13 @@ def hunt(seed: int, shrink: bool = True) -> Failure | None:
 
 
 def kind_of(text: str) -> str:
-    """What sort of failure a text names: without who, which and how many."""
-    said = re.sub(r"^client \d+ \([^)]*\): ", "", text)
-    return " ".join(re.sub(r"[^a-z ]+", " ", said).split()[:4])
+    """Return the kind of failure that a text names, without client, topic and numbers."""
+    published = re.sub(r"^client \d+ \([^)]*\): ", "", text)
+    return " ".join(re.sub(r"[^a-z ]+", " ", published).split()[:4])
 
 
 def shrunk(program: Program, text: str) -> Failure:
-    """Drop steps as long as it still fails in the same way, the larger parts first."""
+    """Drop steps as long as the program still fails in the same way, the larger parts first."""
     kind = kind_of(text)
     until = time.monotonic() + SHRINK_S
     steps = list(program.steps)
@@ -221,7 +221,7 @@ EVERYDAY: dict[str, float] = {
 
 
 def _mixed(rng: random.Random) -> tuple[Config, list[Step]]:
-    """A dozen clients of every kind, to whom everything happens."""
+    """Draw a dozen clients of every kind, and every kind of step."""
     weights = EVERYDAY | {
         "wait": 1,
         "standstill": 0.7,
@@ -243,7 +243,7 @@ def _mixed(rng: random.Random) -> tuple[Config, list[Step]]:
 
 
 def _fast(rng: random.Random) -> tuple[Config, list[Step]]:
-    """Clients that keep up: whatever the others do, nothing of theirs is merged or lost."""
+    """Draw clients that keep up: whatever the others do, they get every event and every value."""
     config = Config(
         prices=rng.choice((4, 8, 20)),
         ring=rng.choice((4, 50)),
@@ -269,7 +269,7 @@ def _fast(rng: random.Random) -> tuple[Config, list[Step]]:
 
 
 def _crowds(rng: random.Random) -> tuple[Config, list[Step]]:
-    """Large groups, bursts of many kilobytes and a budget that does not last for one group."""
+    """Draw large groups, bursts of many kilobytes and a budget that does not last for one group."""
     prices = rng.choice((60, 200, 400))
     config = Config(
         prices=prices,
@@ -310,7 +310,7 @@ def _crowds(rng: random.Random) -> tuple[Config, list[Step]]:
 
 
 def _throttled(rng: random.Random) -> tuple[Config, list[Step]]:
-    """Throttled clients beside others on the same topics, with prices that come faster than they want them."""
+    """Draw throttled clients beside others on the same topics, with prices that come faster than their intervals."""
     config = Config(prices=rng.choice((3, 6)), writes_a_turn=rng.choice((2, 500)))
     clients = [
         _client(
@@ -344,7 +344,7 @@ def _throttled(rng: random.Random) -> tuple[Config, list[Step]]:
 
 
 def _patience(rng: random.Random) -> tuple[Config, list[Step]]:
-    """Slow, stuck and paced clients, quiet times, and bounds that are met."""
+    """Draw slow, stuck and paced clients, quiet times, and bounds that are reached."""
     config = Config(
         prices=rng.choice((3, 20)),
         outbox_bytes=rng.choice((4 << 20, 4 << 20, 30_000)),
@@ -379,7 +379,7 @@ def _patience(rng: random.Random) -> tuple[Config, list[Step]]:
 
 
 def _faults(rng: random.Random) -> tuple[Config, list[Step]]:
-    """Transports that raise anything, amid groups of clients that do not."""
+    """Draw transports that raise anything, in groups with clients whose transports do not."""
     config = Config(prices=4, writes_a_turn=rng.choice((1, 3, 500)))
     clients = []
     for _ in range(rng.randrange(2, 5)):
@@ -418,7 +418,7 @@ def _faults(rng: random.Random) -> tuple[Config, list[Step]]:
 
 
 def _memory(rng: random.Random) -> tuple[Config, list[Step]]:
-    """Many events and many changes of mind, which must leave nothing behind."""
+    """Draw many events and many changes of selection, of which nothing may be kept."""
     config = Config(prices=3)
     clients = [
         _client(
@@ -456,5 +456,5 @@ PROFILES: dict[str, Callable[[random.Random], tuple[Config, list[Step]]]] = {
 
 
 def all_fine(seeds: Sequence[int]) -> list[Failure]:
-    """Run the programs of seeds; returns those that fail."""
+    """Run the programs of seeds; return those that fail."""
     return [failure for seed in seeds if (failure := hunt(seed)) is not None]

@@ -1,4 +1,4 @@
-"""What was published, as a plain list of facts, and what follows from it for anybody who asks.
+"""Keep what was published as a plain list of facts, and work out what follows from it for a client.
 
 Written from the contract alone (docs/protocol.md): it knows nothing of groups, bursts, budgets or outboxes.
 """
@@ -11,7 +11,7 @@ EPOCH = "e1"
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Published:
     """One event. A hole (a `gap` with reason `upstream`) counts as a log event, but isn't a value."""
 
     seq: int
@@ -30,19 +30,19 @@ class Topic:
     states: list[int] = field(default_factory=list)
     published: list[tuple[float, float]] = field(default_factory=list)
     """When each value was published and when it had been received, in monotonic seconds."""
-    newest: Said | None = None
+    newest: Published | None = None
     """The last value; None before the first one, and after the feed was dropped."""
     dropped: bool = False
     """Whether its feed was dropped and has not come back."""
     forgotten_at: int = 0
     disowned: bool = False
-    """Whether its feed has said that the newest value isn't true any more."""
+    """Whether its feed has marked the newest value as not true any more."""
     disowned_ever: bool = False
     fed_again_at: int = 0
 
     @property
     def was_silent_when_dropped(self) -> bool:
-        """Whether its feed was dropped and came back before the topic had its first event."""
+        """Whether the topic had no event yet when its feed came back after a drop."""
         return self.fed_again_at > 0 and (not self.everything or self.everything[0] > self.fed_again_at)
 
     def log_after(self, seq: int) -> int | None:
@@ -61,15 +61,15 @@ class Record:
     def __init__(self, ring_events: int, ttl_s: float) -> None:
         self.ring_events = ring_events
         self.ttl_s = ttl_s
-        self.said: list[Said] = []
-        """By sequence number less one."""
+        self.published: list[Published] = []
+        """The events in order: the one with number `n` is at index `n - 1`."""
         self.topics: dict[str, Topic] = {}
         self.log_topics: dict[str, Topic] = {}
 
     @property
     def seq(self) -> int:
         """The number of the newest event."""
-        return len(self.said)
+        return len(self.published)
 
     @property
     def position(self) -> str:
@@ -77,37 +77,37 @@ class Record:
         return f"{EPOCH}-{self.seq}"
 
     def topic(self, name: str) -> Topic:
-        """Return the facts of a topic, new ones if it has not spoken yet."""
+        """Return the facts of a topic, empty ones for a new topic."""
         if name not in self.topics:
             self.topics[name] = Topic(name)
         return self.topics[name]
 
-    def publish(self, name: str, log: bool, now: float, received_at: float) -> Said:
+    def publish(self, name: str, log: bool, now: float, received_at: float) -> Published:
         """Note a value."""
         topic = self.topic(name)
-        said = self._add(topic, log, hole=False)
-        topic.newest, topic.disowned = said, False
+        published = self._add(topic, log, hole=False)
+        topic.newest, topic.disowned = published, False
         topic.published.append((now, received_at))
         if not log:
-            topic.states.append(said.seq)
-        return said
+            topic.states.append(published.seq)
+        return published
 
-    def hole(self, name: str) -> Said:
+    def hole(self, name: str) -> Published:
         """Note that the source has nothing for some time."""
         return self._add(self.topic(name), log=True, hole=True)
 
-    def _add(self, topic: Topic, log: bool, hole: bool) -> Said:
-        said = Said(self.seq + 1, topic.name, log, hole)
-        self.said.append(said)
-        topic.everything.append(said.seq)
+    def _add(self, topic: Topic, log: bool, hole: bool) -> Published:
+        published = Published(self.seq + 1, topic.name, log, hole)
+        self.published.append(published)
+        topic.everything.append(published.seq)
         if log:
-            topic.logs.append(said.seq)
+            topic.logs.append(published.seq)
             self.log_topics[topic.name] = topic
-        return said
+        return published
 
-    def at(self, seq: int) -> Said | None:
+    def at(self, seq: int) -> Published | None:
         """Return the event with a number."""
-        return self.said[seq - 1] if 0 < seq <= len(self.said) else None
+        return self.published[seq - 1] if 0 < seq <= len(self.published) else None
 
     def forget(self, name: str) -> None:
         """Note that no feed brings a topic any more."""
@@ -132,18 +132,18 @@ class Record:
         return [seq for seq in topic.logs[-self.ring_events :] if seq > topic.forgotten_at]
 
     def cannot_resume(self, topic: Topic, seq: int) -> bool:
-        """Whether a log event after a position is held no more, or may never have been received."""
+        """Return whether a log event after a position is no longer held, or may never have been received."""
         if topic.dropped or seq < topic.fed_again_at:
             return True
         lacking = topic.logs_between(seq, self.seq)
         return len(lacking) > len([each for each in self.ring(topic) if each > seq])
 
     def ages(self, name: str) -> bool:
-        """Whether the values of a topic outlive their time."""
+        """Return whether the values of a topic become stale with time."""
         return name != "news"
 
     def is_stale(self, name: str, now: float) -> bool:
-        """Whether the newest value of a topic has outlived its time."""
+        """Return whether the newest value of a topic is stale."""
         topic = self.topics.get(name)
         if topic is None or topic.newest is None:
             return False
@@ -152,7 +152,7 @@ class Record:
         return now - topic.published[-1][1] >= self.ttl_s
 
     def was_ever_stale(self, name: str, at: float) -> bool:
-        """Whether a value of a topic has outlived its time before the next one came, up to a time."""
+        """Return whether, up to a time, a value of a topic was stale before the next one came."""
         topic = self.topics.get(name)
         if topic is not None and topic.disowned_ever:
             return True
@@ -164,13 +164,13 @@ class Record:
         )
 
     def was_ever_fresh(self, name: str, at: float) -> bool:
-        """Whether a value of a topic was within its time when it was published, up to a time."""
+        """Return whether, up to a time, a value of a topic was fresh when it was published."""
         topic = self.topics.get(name)
         return topic is not None and any(
             published <= at and published - received < self.ttl_s for published, received in topic.published
         )
 
-    def newest_of(self, names: Iterable[str]) -> list[Said]:
+    def newest_of(self, names: Iterable[str]) -> list[Published]:
         """Return the last values of topics by id."""
         held = [topic.newest for name in names if (topic := self.topics.get(name)) and topic.newest]
-        return sorted(held, key=lambda said: said.seq)
+        return sorted(held, key=lambda published: published.seq)

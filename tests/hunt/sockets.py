@@ -1,4 +1,4 @@
-"""The same judge behind real sockets: the whole service on asyncio or uvloop, and clients that come and go.
+"""Judge what real sockets bring: the whole service on asyncio or uvloop, and clients that come and go.
 
 Real time is not drawn from a seed, so a failure may not come again; what clients do is.
 """
@@ -45,7 +45,7 @@ INTERVALS = (0, 0, 0, 100, 250)
 
 
 class Loose(HuntClock):
-    """For a judge who cannot know when something was written: between two receipts any time may have passed."""
+    """A clock for a judge that cannot know when something was written: any time may lie between two receipts."""
 
     def lag_since(self, start: float) -> float:
         return float("inf")
@@ -75,14 +75,14 @@ class Crowd:
             self.record.publish("status", False, 0.0, 0.0)
         self.clock = Loose()
         self.asking: dict[int, Judge] = {}
-        """By `req`, which no two requests share: one of a connection that has ended may still be under way."""
+        """By `req`, which no two requests share: a request of a connection that has ended may still be under way."""
         self.asked = 0
         self.opening = asyncio.Lock()
         self.opened: Judge | None = None
-        """Who is about to subscribe by its URL."""
+        """The client that is about to subscribe by its URL."""
         self.over = asyncio.Event()
         self.living = 0
-        """How many clients have not got everything yet."""
+        """Number of clients that have not got everything yet."""
         self._listen_in()
 
     def _listen_in(self) -> None:
@@ -198,7 +198,7 @@ class Crowd:
             answer.close()
 
     async def run(self) -> None:
-        """Let everybody live until all have everything."""
+        """Run all clients until each has everything."""
         async with asyncio.timeout(WITHIN_S), asyncio.TaskGroup() as group:
             for number in range(CLIENTS):
                 kind = Kind(
@@ -215,13 +215,13 @@ class Crowd:
 
 
 async def crowd(seed: int, state: Path) -> None:
-    """Serve a crowd; raises Violation."""
+    """Serve a crowd. Raises Violation."""
     async with running(None, state, OHLCV_SYMBOLS="none", RING_EVENTS=str(RING), SNAPSHOT_TTL_S="3600") as server:
         await Crowd(server, random.Random(seed)).run()
 
 
 def hunt(seed: int, loop: str) -> str | None:
-    """Run the crowd of a seed on a loop; returns what is wrong, or None."""
+    """Run the crowd of a seed on a loop; return what is wrong, or None."""
     factory: Callable[[], asyncio.AbstractEventLoop] | None = uvloop.new_event_loop if loop == "uvloop" else None
     with TemporaryDirectory() as folder, asyncio.Runner(loop_factory=factory) as runner:
         try:

@@ -36,21 +36,21 @@ class HuntClock:
         raise NotImplementedError("the hub never waits")
 
     def soon(self, call: Callable[[], None]) -> None:
-        """Run it at the next turn."""
+        """Run a call at the next turn."""
         self.soon_calls.append((self.seconds, call))
 
     def later(self, delay_s: float, call: Callable[[], None]) -> None:
-        """Run it after a delay."""
+        """Run a call after a delay."""
         self.count += 1
         heapq.heappush(self.timers, (self.seconds + max(0.0, delay_s), self.count, call))
 
     @property
     def pending(self) -> int:
-        """How many timers wait."""
+        """Number of timers that wait."""
         return len(self.timers)
 
     def turn(self) -> None:
-        """One turn of the loop."""
+        """Run one turn of the loop."""
         self.turns += 1
         calls, self.soon_calls = self.soon_calls, []
         for since, call in calls:

@@ -1,4 +1,4 @@
-"""What a client decodes from the bytes of one write. Written from RFC 6455, RFC 7692 and the HTML standard."""
+"""Decode the bytes of one write as a client does. Written from RFC 6455, RFC 7692 and the HTML standard."""
 
 import zlib
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import orjson
 from tests.hunt.record import EPOCH
 
 MEMORY = 4000
-"""How many payloads are remembered: all members of a group get the same bytes."""
+"""Number of payloads that are remembered, because all members of a group get the same bytes."""
 
 
 class Undecodable(Exception):
@@ -29,7 +29,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """So many bytes, after which these messages (or this ping, or this close) have come through."""
+    """A number of bytes, and the messages, the ping or the close that are complete after them."""
 
     size: int
     messages: tuple[Message, ...] = ()
@@ -38,7 +38,7 @@ class Piece:
 
 
 class Decoder:
-    """Decodes writes, each distinct one once."""
+    """Decodes each distinct write once."""
 
     def __init__(self) -> None:
         self.known: dict[tuple[bool, bytes], tuple[Piece, ...]] = {}

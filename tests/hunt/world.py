@@ -1,4 +1,4 @@
-"""A hub, the clients of a program, and the steps that happen to them. Every step ends with checking what came.
+"""Run a program: a hub, its clients, and the steps. After every step the messages that came are checked.
 
 A program is a list of steps of plain numbers, which mean something whatever steps stand before them: so steps can be
 dropped from one that fails, and it can be printed and pasted.
@@ -31,7 +31,7 @@ from tests.hunt.timing import HuntClock
 from tests.hunt.wire import Decoder, Message
 
 TTL_S = 10.00005
-"""A time between two milliseconds, so that nothing outlives it exactly when somebody looks."""
+"""A time between two milliseconds, so that no value outlives it exactly at the time of a check."""
 LONG_TTL_S = 50.00005
 """Longer than `POSITION_S`, so that values may still be fresh when a position is due."""
 STALL_S = 12.0
@@ -44,7 +44,7 @@ POSITION_S = 30.0
 """A connection that was quiet for this long is sent its position."""
 SLOW_PONG_S = 1.0
 CUT_WITHIN_S = 8.0
-"""After `STALL_S`: until it is seen that a client takes nothing, and until housekeeping comes by."""
+"""The time after `STALL_S` until it is found that a client takes nothing, and until housekeeping runs."""
 WIRES = (Wire.WEBSOCKET, Wire.WEBSOCKET_BATCH, Wire.WEBSOCKET_DEFLATE, Wire.SSE, Wire.SSE_UNCHUNKED)
 HOUR_MS = 3_600_000
 
@@ -53,7 +53,7 @@ Step = tuple[object, ...]
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What a program runs on."""
+    """The conditions under which a program runs."""
 
     prices: int = 6
     ring: int = 4
@@ -62,7 +62,7 @@ class Config:
     outbox_bytes: int = 4 * 1024 * 1024
     total_bytes: int = 512 * 1024 * 1024
     names: int = 40
-    """How many prices the longest list of names has."""
+    """Number of prices in the longest list of names."""
     ttl_s: float = TTL_S
 
 
@@ -91,20 +91,20 @@ class Client:
 
 
 class Untaxed(TokenBucket):
-    """A token bucket that never empties: how many requests a client may send is not the question here."""
+    """A token bucket that never empties: the rate of a client's requests is not tested here."""
 
     def take(self, tokens: float = 1.0) -> bool:
         return True
 
 
 def delivery_modules() -> list[object]:
-    """The modules in which the hub's constants may be."""
+    """Return the modules in which the hub's constants may be."""
     return [module for name, module in sys.modules.items() if name.startswith("stream_server")]
 
 
 @contextmanager
 def budgets(config: Config) -> Iterator[None]:
-    """Let the hub write as much a turn as a program says."""
+    """Give the hub the budgets of a program."""
     wanted = {"WRITES_A_TURN": config.writes_a_turn, "BYTES_A_WRITE": config.bytes_a_write}
     kept = [
         (module, name, getattr(module, name))
@@ -194,7 +194,7 @@ class World:
     # --- guarded calls ---
 
     def call(self, client: Client | None, call: Callable[[], object]) -> None:
-        """Call the hub for a client, or for nobody: a fault of one must not reach another's call."""
+        """Call the hub for a client, or for none. Raises Violation if the fault of another client comes out."""
         try:
             call()
         except Injected as fault:
@@ -208,7 +208,7 @@ class World:
     # --- a program ---
 
     def run(self, program: Sequence[Step], observe: Callable[[int], None] | None = None) -> None:
-        """Run all steps and the end; raises Violation."""
+        """Run all steps and the end. Raises Violation."""
         with budgets(self.config):
             self._warm_up()
             baseline = footprint(self.hub)
@@ -221,7 +221,7 @@ class World:
             self._check_size(baseline)
 
     def _warm_up(self) -> None:
-        """Let every topic speak and every selection be made once: what is kept of names is no growth."""
+        """Publish on every topic and make every selection once, so that kept names do not count as growth."""
         for name in self.everything:
             self._publish(name, log=False)
         for selection in range(len(self.selections)):
@@ -251,7 +251,7 @@ class World:
 
     def _check_size(self, baseline: int) -> None:
         size = footprint(self.hub)
-        # What remembers that a topic is idle, is not sorted, or is stale.
+        # Marks of topics that are idle, unsorted or stale.
         allowed = baseline + 3 * len(self.record.topics) + 60
         if size > allowed:
             raise Violation(f"{size} things are kept though all clients have left; there were {baseline}")
@@ -259,7 +259,7 @@ class World:
             raise Violation(f"{self.clock.pending} timers wait though all clients have left")
 
     def _check_growth(self) -> None:
-        """Nothing may grow with the number of events while clients stay."""
+        """Check that nothing grows with the number of events while clients stay."""
         self.timers_at_most = max(self.timers_at_most, self.clock.pending)
         if self.clock.pending > 40 + 4 * len(self.clients):
             raise Violation(f"{self.clock.pending} timers for {len(self.clients)} clients")
@@ -277,7 +277,7 @@ class World:
         remembers: int,
         count: int,
     ) -> None:
-        """Let clients connect and subscribe, all alike."""
+        """Let a number of equal clients connect and subscribe."""
         for _ in range(count):
             form = WIRES[wire % len(WIRES)]
             name = f"client {len(self.clients)} ({form}, {interval} ms)"
@@ -325,7 +325,7 @@ class World:
         return chosen[number % len(chosen)] if chosen else None
 
     def _leave(self, client: Client) -> None:
-        """The connection has ended."""
+        """End a connection."""
         outbox = client.outbox
         assert outbox is not None
         self.call(client, lambda: self.hub.members.leave(outbox))
@@ -333,19 +333,19 @@ class World:
         client.outbox = None
 
     def do_lose(self, number: int) -> None:
-        """A connection breaks; what was under way is lost."""
+        """Break a connection; what was under way is lost."""
         if (client := self._pick(number, True)) is not None:
             self._leave(client)
 
     def do_resume(self, number: int, choice: int | None) -> None:
-        """A client comes back, with its last position or an earlier one."""
+        """Let a client come back, with its last position or an earlier one."""
         client = self._pick(number, False)
         if client is not None:
             self._resume(client, choice)
             self.situations["resumed"] += 1
 
     def do_bounce(self, number: int, choice: int | None) -> None:
-        """A connection breaks, and the client is back at once."""
+        """Break a connection; the client comes back at once."""
         client = self._pick(number, True)
         if client is not None:
             self._leave(client)
@@ -353,7 +353,7 @@ class World:
             self.situations["resumed"] += 1
 
     def do_deserted(self, seconds: int, back: int) -> None:
-        """Every connection breaks, and some clients come back so late that idle topics were dropped."""
+        """Break every connection; some clients come back so late that idle topics were dropped."""
         for client in self.clients:
             if client.connected:
                 self._leave(client)
@@ -363,7 +363,7 @@ class World:
         self.situations["deserted"] += 1
 
     def do_subscribe(self, number: int, selection: int, interval: int, since: str) -> None:
-        """A client asks for more, or for the same at another interval."""
+        """Let a client ask for more, or for the same at another interval."""
         client = self._pick(number, True)
         if client is None or not client.websocket or self._is_ending(client):
             return
@@ -378,7 +378,7 @@ class World:
         self._subscribe(client, self.selections[selection % len(self.selections)], interval, cursor)
 
     def do_unsubscribe(self, number: int, selection: int) -> None:
-        """A client takes selectors off."""
+        """Let a client remove selectors."""
         client = self._pick(number, True)
         if client is None or not client.websocket or self._is_ending(client):
             return
@@ -398,7 +398,7 @@ class World:
         )
 
     def do_snapshot(self, number: int, selection: int) -> None:
-        """A client asks for values by the op `snapshot`."""
+        """Let a client ask for values by the op `snapshot`."""
         client = self._pick(number, True)
         if client is None or not client.websocket or self._is_ending(client):
             return
@@ -413,7 +413,7 @@ class World:
         self.situations["snapshot"] += 1
 
     def do_rewire(self, number: int, batch: int) -> None:
-        """A client asks for arrays, or for single messages."""
+        """Let a client ask for arrays, or for single messages."""
         client = self._pick(number, True)
         if client is None or not client.websocket or self._is_ending(client):
             return
@@ -427,7 +427,7 @@ class World:
         client.wire = wire
 
     def do_refuse(self, selection: int) -> None:
-        """A topic that had an event just now can be fed no longer."""
+        """Refuse a topic that had an event just now."""
         topic = self.selections[selection % len(self.selections)][0]
         if topics.is_pattern(topic) or any(self._is_ending(c) for c in self.clients if c.connected):
             return
@@ -450,42 +450,42 @@ class World:
             return
         log = (log and topics.kind_of(name) != "state") or name == "news"
         now, wall_ms = self.clock.now(), self.clock.wall_ms()
-        said = self.record.publish(name, log, now, now - waited_ms / 1000)
-        data = {"n": said.seq, "pad": "x" * pad}
+        published = self.record.publish(name, log, now, now - waited_ms / 1000)
+        data = {"n": published.seq, "pad": "x" * pad}
         event = Event(name, wall_ms - waited_ms, wall_ms - waited_ms, "binance", data, log)
         self.call(None, lambda: self.hub.publish(event))
         if self.hub.position != self.record.position:
-            raise Violation(f"{self.hub.position} was given to event {said}")
+            raise Violation(f"{self.hub.position} was given to event {published}")
 
     def do_publish(self, number: int, log: int, pad: int, waited_ms: int = 0) -> None:
-        """One event."""
+        """Publish one event."""
         names = (*self.everything, ON_DEMAND)
         self._publish(names[number % len(names)], bool(log), pad, waited_ms)
 
     def do_appear(self, pad: int) -> None:
-        """A price that nobody has heard of, which comes again with the others from now on."""
+        """Publish a new price, which comes again with the others from now on."""
         self.prices.append(f"price.N{len(self.prices)}")
         self._publish(self.prices[-1], False, pad)
 
     def do_log(self, number: int) -> None:
-        """One log event."""
+        """Publish one log event."""
         names = (*CANDLES, "news", ON_DEMAND)
         self._publish(names[number % len(names)], True)
 
     def do_hole(self, number: int) -> None:
-        """The source has nothing for a while."""
+        """Publish that the source has nothing for a while."""
         name = CANDLES[number % len(CANDLES)]
         self.record.hole(name)
         self.call(None, lambda: self.hub.gap(name, 60_000, 120_000))
 
     def do_stale(self, number: int) -> None:
-        """A feed knows that a value isn't true any more, for another reason than its age."""
+        """Mark a value as stale for another reason than its age."""
         name = self.everything[number % len(self.everything)]
         self.record.disown(name)
         self.call(None, lambda: self.hub.stale(name, "no_matching_source"))
 
     def do_burst(self, start: int, count: int, style: int, log_every: int, pad: int) -> None:
-        """Many prices at once: in order, in reverse, mixed up or of one topic, with log events among them."""
+        """Publish many prices at once: in order, in reverse, mixed or of one topic, with log events among them."""
         chosen = [self.prices[(start + n) % len(self.prices)] for n in range(count)]
         match style % 4:
             case 0:
@@ -510,7 +510,7 @@ class World:
             self.clock.rest()
 
     def do_quiet(self, every: int) -> None:
-        """After a burst nothing happens until positions are due; then housekeeping and a burst come in one turn."""
+        """Publish a burst, wait until positions are due, and let housekeeping and a burst come in one turn."""
         self.do_feed(every, 0)
         self.do_standstill(round(POSITION_S * 1000))
         self.call(None, self.hub.tick)
@@ -518,7 +518,7 @@ class World:
             self._publish(name, False)
 
     def do_ticks(self, count: int, every_ms: int, width: int, off: int) -> None:
-        """Prices that come again and again, as from a feed."""
+        """Publish prices again and again, as a feed does."""
         for _ in range(count):
             for name in self.prices[:width]:
                 self._publish(name, False)
@@ -526,7 +526,7 @@ class World:
             self._read()
 
     def do_hammer(self, count: int, number: int) -> None:
-        """A value and a log event in turn, many times."""
+        """Publish a value and a log event in turn, many times."""
         for _ in range(count):
             self._publish(self.prices[number % len(self.prices)], False)
             self._publish(CANDLES[0], True)
@@ -538,7 +538,7 @@ class World:
             raise Violation(f"{size} things are kept for {len(self.clients)} clients")
 
     def do_churn(self, number: int, count: int) -> None:
-        """A client changes its interval again and again while values come."""
+        """Let a client change its interval again and again while values come."""
         client = self._pick(number, True)
         if client is None or not client.websocket or self._is_ending(client):
             return
@@ -557,7 +557,7 @@ class World:
     # --- networks ---
 
     def do_pause(self, number: int, clogged: int) -> None:
-        """A client stops reading."""
+        """Let a client stop reading."""
         client = self._pick(number, True)
         if client is not None and not client.prompt and client.pipe is not None and not self._is_ending(client):
             client.judge.was_slow = True
@@ -565,13 +565,13 @@ class World:
             self.situations["stopped reading"] += 1
 
     def do_drain(self, number: int, size: int | None) -> None:
-        """A client reads some bytes, or all."""
+        """Let a client read some bytes, or all."""
         client = self._pick(number, True)
         if client is not None and client.pipe is not None:
             client.pipe.drain(size)
 
     def do_pace(self, number: int) -> None:
-        """A pong took long."""
+        """Pace a client, as after a pong that took long."""
         client = self._pick(number, True)
         if client is None or client.outbox is None or not client.websocket or self._is_ending(client):
             return
@@ -582,7 +582,7 @@ class World:
         self.situations["paced"] += 1
 
     def do_pong(self, number: int) -> None:
-        """A client answers a ping."""
+        """Let a client answer a ping."""
         client = self._pick(number, True)
         if client is not None and client.pipe is not None and client.pipe.pings:
             self._pong(client)
@@ -598,7 +598,7 @@ class World:
         self.call(client, lambda: self.hub.members.answered(outbox))
 
     def do_fault(self, number: int, where: int, kind: int) -> None:
-        """From now on a client's transport raises something."""
+        """Let a client's transport raise something from now on."""
         client = self._pick(number, True)
         if client is None or client.pipe is None or client.prompt:
             return
@@ -610,7 +610,7 @@ class World:
     # --- endings ---
 
     def do_close(self, number: int, code: int) -> None:
-        """The service ends a connection."""
+        """Let the service close a connection."""
         client = self._pick(number, True)
         if client is None or client.outbox is None or client.prompt or self._is_ending(client):
             return
@@ -620,7 +620,7 @@ class World:
         self.call(client, lambda: self.hub.members.close(outbox, closing))
 
     def do_dismiss(self, number: int) -> None:
-        """The service is about to stop: a client that reads gets what is held back for it, then its goodbye."""
+        """Dismiss a client, as before a stop: if it reads, it gets what is held back for it, then its goodbye."""
         client = self._pick(number, True)
         if client is None or client.outbox is None or client.pipe is None or self._is_ending(client):
             return
@@ -639,7 +639,7 @@ class World:
         self.situations["dismissed"] += 1
 
     def do_after(self, number: int, what: int) -> None:
-        """Something comes of a client whose connection has ended, or is ending."""
+        """Call the hub for a client whose connection has ended, or is ending."""
         ended = [*self.departed, *(c for c in self.clients if c.pipe is not None and c.pipe.closing and c.outbox)]
         if not ended:
             return
@@ -670,12 +670,12 @@ class World:
     # --- time ---
 
     def do_turn(self, count: int) -> None:
-        """Some turns of the loop."""
+        """Run some turns of the loop."""
         for _ in range(count):
             self.clock.turn()
 
     def do_rest(self) -> None:
-        """All turns until nothing is left to do."""
+        """Run turns until nothing is left to do."""
         self.clock.rest()
 
     def do_advance(self, milliseconds: int, off: int) -> None:
@@ -703,13 +703,13 @@ class World:
         self.clock.rest()
 
     def do_standstill(self, milliseconds: int) -> None:
-        """The whole process is paused; what waited comes in any order afterwards."""
+        """Pause the whole process; what waited comes in any order afterwards."""
         self.clock.jump(milliseconds / 1000)
         self.stood_still_at = self.clock.now()
         self.situations["stood still"] += 1
 
     def do_woken(self, milliseconds: int, number: int, selection: int) -> None:
-        """The whole process is paused, and the first to come afterwards is a request for a snapshot."""
+        """Pause the whole process; the first thing afterwards is a request for a snapshot."""
         self.do_standstill(milliseconds)
         self.do_snapshot(number, selection)
 
@@ -778,7 +778,7 @@ class World:
             self._leave(client)  # it has read its goodbye
 
     def do_settle(self) -> None:
-        """All clients read all, and time passes: who is connected now has everything."""
+        """Let all clients read everything, and check that each connected client has everything."""
         self._settle()
 
     def _settle(self) -> None:
@@ -808,7 +808,7 @@ CONTAINERS = (dict, list, set, tuple, Counter)
 
 
 def footprint(hub: Hub) -> int:
-    """Count the entries of all containers that are reachable from a hub, apart from what is kept of each topic."""
+    """Count the entries of all containers that are reachable from a hub, without what is kept of each topic."""
     seen: set[int] = set()
     total = 0
     waiting: list[object] = [hub]
