@@ -1,4 +1,4 @@
-"""The command: `python -m stream_server`, also installed as `stream-server`."""
+"""Parse the command line, and run the service: `python -m stream_server`, also installed as `stream-server`."""
 
 import argparse
 import asyncio
@@ -55,8 +55,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _open_standard_streams() -> None:
-    """Where a launcher closed one, its number would go to a socket: what is printed would end up there, and libuv
-    takes the closing of such a socket for a fault and aborts.
+    """Open standard input, output and error if the launcher has closed them.
+
+    A socket would otherwise get the number of a closed one. Prints would be written to it, and libuv treats closing it
+    as a fault and aborts.
     """
     for number in (0, 1, 2):
         try:

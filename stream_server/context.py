@@ -1,4 +1,4 @@
-"""What every request handler may use, under one typed key of the application."""
+"""The parts of the running service that request handlers use, under one typed key of the application."""
 
 import random
 from collections import Counter
@@ -13,7 +13,6 @@ from feeds.supervisor import Supervisor
 from feeds.symbols import Symbols
 from orchestrator.clock import Clock
 from orchestrator.keep_alive import KeepAlive
-from stream_server.access import origins
 from stream_server.access.addresses import Connections, RequestRates, is_loopback
 from stream_server.access.browsers import safe_headers
 from stream_server.access.door import Door, DoorPolicy
@@ -35,7 +34,7 @@ from stream_server.settings import Settings
 
 @dataclass(slots=True)
 class Context:
-    """The running service, as its shells see it."""
+    """The running service, as connections and request handlers see it."""
 
     settings: Settings
     clock: Clock
@@ -45,7 +44,7 @@ class Context:
     symbols: Symbols
     exchange: ExchangeMarket
     sources: Sources | None
-    """Who can be asked; nobody on a tape."""
+    """The sources that can be asked; None on a tape."""
     supervisor: Supervisor
     started_ms: int
     mode: str
@@ -57,20 +56,20 @@ class Context:
     probe: Probe
     demand: Demands
     descriptors: int | None = None
-    """How many the process may have open; None if unknown."""
+    """The most descriptors that the process may have open; None if unknown."""
     draining: bool = False
     requests: Requests = field(default_factory=Requests)
     refusals: Counter[str] = field(default_factory=Counter)
-    """What was refused, to whomever and over whatever, by its code."""
+    """The number of refusals over all transports, by code."""
     bodies: Bodies = field(default_factory=Bodies)
     newcomers: Newcomers = field(default_factory=Newcomers)
     messages: Turnstile = field(default_factory=lambda: Turnstile(STEPS_A_TURN))
-    """Where what WebSocket clients send waits to be read."""
+    """The queue in which messages of WebSocket clients wait to be read."""
     safe_headers: dict[str, str] = field(init=False)
-    """What every answer tells a browser."""
+    """The headers by which every answer restricts browsers."""
 
     door: Door = field(init=False)
-    """Decides who is let in."""
+    """Decides which client is admitted."""
 
     def __post_init__(self) -> None:
         self.safe_headers = safe_headers(self.settings.frame_ancestors)
@@ -89,48 +88,21 @@ class Context:
         return next((trouble for part in parts if (trouble := part.trouble()) is not None), None)
 
     def new_client(self, outbox: Outbox, address: str, claims: Claims) -> Client:
-        """Count a client in; it is sent away when its token's time is over."""
+        """Return a new client, which is dismissed when its token expires."""
         if claims is PROBE:
             self.probe.enter(outbox)
             return Client(outbox)
-        # Behind a proxy on this machine that nobody has named, every client would have one account.
+        # Behind an unnamed proxy on this machine all clients would share one account.
         outbox.charge_to("" if is_loopback(address) else address)
         return self.clients.join(outbox, address, self.access.left_s(claims))
 
     def new_session(self, outbox: Outbox, claims: Claims, *, inflates: bool) -> Session:
-        """The protocol of a new WebSocket client."""
+        """Return the session of a new WebSocket client."""
         may_read: Callable[[str], bool] | None = None if claims.everything else claims.allow
         heartbeat_s = self.settings.heartbeat_s
         return Session(self.hub, outbox, self.symbols, self.clock, heartbeat_s, inflates, may_read, self.refusals)
 
-    def allow_origin(self, request: web.BaseRequest, response: web.StreamResponse) -> None:
-        """Let pages of the allowed origins read this answer (CORS), those that are named in the settings with cookies.
 
-        `*` stands for pages that send none: behind a proxy that knows its users by cookies, any page could otherwise
-        read what they may.
-        """
-        allowed = self.settings.allowed_origins
-        if any(each != "*" for each in allowed) or not allowed:
-            vary(response, "Origin")
-        origin = request.headers.get("Origin")
-        if origin is not None and origins.is_allowed(origin, allowed):
-            response.headers["Access-Control-Allow-Origin"] = origin
-            response.headers["Access-Control-Allow-Credentials"] = "true"
-        elif "*" in allowed:
-            response.headers["Access-Control-Allow-Origin"] = "*"
-        response.headers["Access-Control-Expose-Headers"] = EXPOSED
-
-
-def vary(response: web.StreamResponse, header: str) -> None:
-    """Tell caches that this answer depends on a header of the request."""
-    others = response.headers.get("Vary")
-    response.headers["Vary"] = header if others is None else f"{others}, {header}"
-
-
-EXPOSED = (
-    "ETag, Age, Retry-After, RateLimit, RateLimit-Policy, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, "
-    "WWW-Authenticate, X-Request-Id"
-)
 CONTEXT: web.AppKey[Context] = web.AppKey("context", Context)
 CLAIMS = web.RequestKey("claims", Claims)
-"""What whoever sent a request may read."""
+"""The rights of the client that sent a request."""

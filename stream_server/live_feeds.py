@@ -42,9 +42,9 @@ async def live_feeds(
             connector=aiohttp.TCPConnector(limit_per_host=8),
             timeout=aiohttp.ClientTimeout(total=None),
             headers={"User-Agent": f"stream-server/{__version__} (real-time crypto data; one client for many readers)"},
-            # websockets takes proxies from the environment too: both go the same way.
+            # websockets takes proxies from the environment too, so both connect in the same way.
             trust_env=True,
-            # Sources set cookies to tell us from others; none of them needs to.
+            # Sources set cookies to recognise clients; no source needs them.
             cookie_jar=aiohttp.DummyCookieJar(),
         )
     )

@@ -12,6 +12,7 @@ from typing import Any, cast
 from aiohttp import web
 from aiohttp._websocket.reader import WebSocketReader
 
+from stream_server.access.cors import allow_origin
 from stream_server.connections.envelope import MALFORMED, keep_safe, new_request_id, refused
 from stream_server.connections.inflow import Inflow
 from stream_server.connections.transport import SocketPipe
@@ -148,7 +149,7 @@ class Connection(web.RequestHandler):
             self.context.refusals[refusal.code] += 1
         request_id = new_request_id(self.context)
         response = refused(refusal, self.context.clock.wall_ms(), request_id)
-        self.context.allow_origin(request, response)
+        allow_origin(request, response, self.context.settings.allowed_origins)
         keep_safe(self.context, response, request_id)
         response.force_close()
         return response

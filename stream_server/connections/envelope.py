@@ -15,6 +15,7 @@ from aiohttp.typedefs import Handler
 
 from orchestrator.containment import Contained
 from stream_server.access.browsers import SERVER
+from stream_server.access.cors import allow_origin
 from stream_server.connections.bodies import is_body_behind_upgrade
 from stream_server.context import CONTEXT, Context
 from stream_server.wire.refusals import Refusal
@@ -98,7 +99,7 @@ async def finish(request: web.Request, response: web.StreamResponse) -> None:
     if is_body_behind_upgrade(request):
         response.force_close()
         response.headers["Connection"] = "close"
-    context.allow_origin(request, response)
+    allow_origin(request, response, context.settings.allowed_origins)
     keep_safe(context, response, request.get(REQUEST_ID) or _id_of(request, context))
 
 

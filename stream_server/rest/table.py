@@ -4,7 +4,8 @@ import re
 
 from aiohttp import web
 
-from stream_server.context import CONTEXT, vary
+from stream_server.access.cors import vary
+from stream_server.context import CONTEXT
 from stream_server.rest import (
     candles,
     chain,
