@@ -31,7 +31,8 @@ from orchestrator.hosts import Hosts
 from orchestrator.http import HttpResponse, Transport
 from orchestrator.limiter import Allowance, spread
 from orchestrator.spending import SpendingFile
-from orchestrator.upstream import Upstream, UpstreamPolicy
+from orchestrator.upstream import Upstream
+from orchestrator.upstream_policy import UpstreamPolicy
 
 HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S

@@ -12,13 +12,13 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
 
 from orchestrator import provider_log
 from orchestrator.bans import Bans, NoBans
-from orchestrator.breaker import Breaker, BreakerPolicy, CircuitState, Pass
+from orchestrator.breaker import Breaker, CircuitState, Pass
 from orchestrator.clock import Clock
 from orchestrator.containment import Contained
 from orchestrator.errors import (
@@ -34,13 +34,12 @@ from orchestrator.errors import (
     Unavailable,
 )
 from orchestrator.hosts import BANNED_COOLDOWN_S, RATE_LIMITED_COOLDOWN_S, Host, Hosts
-from orchestrator.http import HttpRequest, HttpResponse, Transport, excerpt, refusal
-from orchestrator.judgement import judge
-from orchestrator.limit_headers import correct_by_headers, header_number
-from orchestrator.limiter import Allowance, Limiter
-from orchestrator.skew import TheirClock
+from orchestrator.http import HttpRequest, HttpResponse, Transport, refusal
+from orchestrator.limiter import Limiter
+from orchestrator.sender import Sender, Throttled, no_correction, no_time, note_beginning
 from orchestrator.spending import NoSpending, Spending
 from orchestrator.track_record import TrackRecord
+from orchestrator.upstream_policy import UpstreamPolicy
 
 log = logging.getLogger(__name__)
 
@@ -48,10 +47,6 @@ T = TypeVar("T")
 
 LONG_BODY_BYTES = 1024 * 1024
 """A longer body is read off the event loop: damaged, it takes a second."""
-LONGEST_CACHED_S = 24 * 3600.0
-SHORT_WAIT_S = 1.4
-"""A conversation waits this long for its allowance instead of ending: some limits are by the second, which the
-limiter holds for somewhat longer."""
 
 
 class ProviderState(StrEnum):
@@ -63,42 +58,6 @@ class ProviderState(StrEnum):
     PROBING = "probing"
     BLOCKED = "blocked"
     DISABLED = "disabled"
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamPolicy:
-    """The limits of one provider, and how long we wait for it. Times in seconds."""
-
-    timeout_s: float = 8.0
-    """The time for one request, all hosts together."""
-    allowances: tuple[Allowance, ...] = ()
-    reserve: float = 0.0
-    """The part of the allowance that only urgent requests may use: the service's own, not its clients'."""
-    floor_s: float = 0.0
-    """Clients who want a newer answer than the one that is held do not get the provider asked again before this."""
-    hosts_share_limits: bool = True
-    """A refusal for asking too often counts for all hosts; not so where they belong to different people."""
-    reset_unit_s: float = 1.0
-    """The unit of `X-RateLimit-Reset` where it is a duration; the unit of a Unix time is known by its size."""
-    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
-    local: bool = False
-    """Its answers are computed in this process. One that fails or takes long does not predict the next one, so
-    its circuit stays closed."""
-
-
-class Throttled(RateLimited):
-    """Our own allowance is used up."""
-
-    asked = False
-
-
-def no_correction(response: HttpResponse, limiter: Limiter) -> None:
-    """Correct nothing: the provider says nothing about its limits beyond the usual headers."""
-
-
-def no_time(response: HttpResponse) -> int | None:
-    """Return None: the provider gives its time in `Date` alone."""
-    return None
 
 
 class Upstream:
@@ -124,33 +83,42 @@ class Upstream:
         on_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
-        self.hosts = hosts
-        self.transport = transport
         self.clock = clock
         self.policy = policy or UpstreamPolicy()
-        self.refusal = refusal
-        self.correct = correct
-        self.time_in = time_in
-        """Reads the provider's own time (Unix ms) out of an answer that has it."""
         self.disabled = disabled
         self.keyed = keyed
         self.limiter = limiter or Limiter(self.policy.allowances, clock, self.policy.reserve)
         self.breaker = Breaker(self.policy.breaker, clock, rng)
         self.bans = bans or NoBans()
-        self.spending = spending or NoSpending()
         self.on_change = on_change
         self.record = TrackRecord(name, clock)
-        self.moved_to: str | None = None
-        """Where its answers led us for good, without a query; a setting should name that place."""
-        self.their_clock = TheirClock(clock)
+        spending = spending or NoSpending()
+        spending.restore(name, self.limiter)
+        self.sender = Sender(
+            name,
+            hosts,
+            transport,
+            clock,
+            self.policy,
+            self.limiter,
+            self.record,
+            spending,
+            refusal=refusal,
+            correct=correct,
+            time_in=time_in,
+        )
         self.shown: ProviderState | None = None
-        self.spending.restore(name, self.limiter)
         self._cool_down_after_a_restart()
 
     def _cool_down_after_a_restart(self) -> None:
         left_s = (self.bans.until_ms(self.name) - self.clock.wall_ms()) / 1000
         if left_s > 0:
             self.limiter.cool_down(left_s)
+
+    @property
+    def hosts(self) -> Hosts | None:
+        """Return the provider's hosts; None for one that computes its answers in this process."""
+        return self.sender.hosts
 
     @property
     def repaired(self) -> Counter[str]:
@@ -289,92 +257,26 @@ class Upstream:
                 raise
             except ProviderError as error:
                 if request is not None and response is not None:
-                    _note_beginning(error, request, response)
-                if host is not None and self.hosts is not None:  # its answer is of no use: another host comes next
-                    self.hosts.failed(host, error)
+                    note_beginning(error, request, response)
+                self.sender.blame(host, error)
                 raise
             if isinstance(step, _Done):
                 return step.value
             request = step
             try:
-                response, host = await self._send(request, request_s, urgent)
+                response, host = await self.sender.send(request, request_s, urgent)
             except Throttled as error:
                 error.asked = response is not None
                 raise
 
-    async def _send(self, request: HttpRequest, timeout_s: float, urgent: bool) -> tuple[HttpResponse, Host | None]:
-        if request.base_url is not None or self.hosts is None:
-            return await self._exchange(request, request.base_url or "", None, timeout_s, urgent), None
-        turn = self.hosts.in_turn()
-        error: ProviderError = Throttled(self.name, self.hosts.wait_s())
-        for host in turn:
-            try:
-                return await self._exchange(request, host.url, host, timeout_s / len(turn), urgent), host
-            except (BadQuery, NotFound, Throttled):
-                raise
-            except ProviderError as failure:
-                self.hosts.failed(host, failure)
-                error = failure
-                if isinstance(failure, (RateLimited, Banned)) and self.policy.hosts_share_limits:
-                    break
-        raise error
-
-    async def _exchange(
-        self, request: HttpRequest, base_url: str, host: Host | None, timeout_s: float, urgent: bool
-    ) -> HttpResponse:
-        patience_ends = self.clock.now() + SHORT_WAIT_S
-        while not self.limiter.take(request.weight, urgent):
-            wait_s = self.limiter.wait_s(request.weight, urgent)
-            if self.clock.now() + wait_s > patience_ends:
-                raise Throttled(self.name, wait_s)
-            await self.clock.sleep(wait_s)
-        self.record.request()
-        self.spending.note(self.name, self.limiter)
-        if request.referred:
-            self._follows(base_url + request.path)
-        started = self.clock.now()
-        response = await self.transport.send(self.name, base_url, request, timeout_s)
-        if not request.referred and 200 <= response.status < 300:
-            self.moved_to = None
-        latency_ms = (self.clock.now() - started) * 1000
-        self._learn(response, started)
-        with self.record.noting():
-            refused = None if response.status in request.may_be else self.refusal(self.name, response)
-            if refused is not None:
-                refused = judge(self.name, response, refused)
-        fine = refused is None or isinstance(refused, (BadQuery, NotFound))
-        if fine and host is not None and self.hosts is not None:
-            self.hosts.worked(host, latency_ms)
-        if refused is not None:
-            _note_beginning(refused, request, response)
-            raise refused
-        return response
-
-    def _follows(self, place: str) -> None:
-        if place != self.moved_to:
-            log.warning("upstream_moved", extra={"provider": self.name, "to": place})
-            self.moved_to = place
-
-    def _learn(self, response: HttpResponse, asked_at: float) -> None:
-        """Take what headers say of the provider's clock and of our allowance."""
-        exact_ms = self.time_in(response)
-        if exact_ms is not None:
-            self.their_clock.heard(exact_ms, asked_at, self.clock.now(), grain_ms=1.0)
-        elif response.date_ms is not None:
-            # What a cache gives has the `Date` of then, or that of the cache: it may be so much later by now.
-            cached_s = min(header_number(response.headers, "age") or 0.0, LONGEST_CACHED_S)
-            self.their_clock.heard(response.date_ms, asked_at, self.clock.now(), 1000 * (1 + cached_s))
-        correct_by_headers(response, self.limiter, self.policy.reset_unit_s)
-        self.correct(response, self.limiter)
-
     def their_ms(self) -> int:
         """Return what the provider's clock shows now (Unix ms); ours, as long as it is unknown."""
-        return self.their_clock.now_ms()
+        return self.sender.their_clock.now_ms()
 
     @property
     def skew_ms(self) -> int | None:
         """Return how far the provider's clock is ahead of ours; None as long as it is unknown."""
-        return self.their_clock.skew_ms
+        return self.sender.their_clock.skew_ms
 
     # --- what it came to ---
 
@@ -437,7 +339,7 @@ class Upstream:
             "tokens_left": self._tokens_left(),
             "open_until": wall_ms + round(back_s * 1000) if 0 < back_s < math.inf else None,
             "clock_skew_ms": self.skew_ms,
-            "moved_to": self.moved_to,
+            "moved_to": self.sender.moved_to,
             "rests_s": round(max(0.0, self.limiter.cooldown_until - now), 1),
             "hosts": self.hosts.report() if self.hosts is not None else [],
         }
@@ -448,11 +350,6 @@ class Upstream:
     def _tokens_left(self) -> float | None:
         left = self.limiter.tokens_left()
         return round(left, 1) if math.isfinite(left) else None
-
-
-def _note_beginning(error: Exception, request: HttpRequest, response: HttpResponse) -> None:
-    if isinstance(error, Malformed) and response.body:
-        error.began = excerpt(request, response)
 
 
 @dataclass(frozen=True, slots=True)

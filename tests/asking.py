@@ -10,7 +10,8 @@ from orchestrator.clock import Clock
 from orchestrator.errors import ProviderError
 from orchestrator.hosts import Hosts
 from orchestrator.http import AiohttpTransport, HttpResponse
-from orchestrator.upstream import Upstream, UpstreamPolicy
+from orchestrator.upstream import Upstream
+from orchestrator.upstream_policy import UpstreamPolicy
 
 
 @asynccontextmanager

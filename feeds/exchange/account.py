@@ -8,7 +8,8 @@ from orchestrator.bans import BanFile
 from orchestrator.clock import Clock
 from orchestrator.hosts import Hosts
 from orchestrator.http import Transport
-from orchestrator.upstream import Upstream, UpstreamPolicy
+from orchestrator.upstream import Upstream
+from orchestrator.upstream_policy import UpstreamPolicy
 
 
 def exchange_account(

@@ -29,7 +29,7 @@ from orchestrator.errors import ProviderError
 from orchestrator.http import HttpRequest, HttpResponse
 from orchestrator.limiter import Limiter
 from orchestrator.provider import Steps
-from orchestrator.upstream import UpstreamPolicy
+from orchestrator.upstream_policy import UpstreamPolicy
 
 Key = tuple[str, str]
 """A candle series: pair symbol and interval."""

@@ -105,8 +105,9 @@ class Settings(BaseSettings):
     state_dir: Annotated[
         Folder,
         Field(
-            description="The folder of what survives a restart: pairs, bans and the last good answers of slow sources. "
-            "The service does not start if another folder than the default is set and cannot be written."
+            description="The folder of what survives a restart: pairs, bans, used calls of a day, and the last good "
+            "answers of slow sources. The service does not start if another folder than the default is set and cannot "
+            "be written."
         ),
     ] = Path(".state")
 

@@ -107,7 +107,7 @@ def _bodies(words: str) -> list[bytes]:
 
 def _judged(upstream: Upstream, status: int, headers: dict[str, str], body: bytes) -> ProviderError | None:
     response = HttpResponse(status, headers, body, START_MS)
-    refused = upstream.refusal(upstream.name, response)
+    refused = upstream.sender.refusal(upstream.name, response)
     return None if refused is None else judge(upstream.name, response, refused)
 
 

@@ -22,7 +22,8 @@ from orchestrator.http import HttpRequest, HttpResponse, json_body
 from orchestrator.limiter import Allowance
 from orchestrator.pool import Pool
 from orchestrator.provider import Provider, Steps
-from orchestrator.upstream import ProviderState, Upstream, UpstreamPolicy
+from orchestrator.upstream import ProviderState, Upstream
+from orchestrator.upstream_policy import UpstreamPolicy
 from tests.fakes.clock import ManualClock
 from tests.fakes.transport import Asked, ScriptedTransport, reply
 

@@ -27,7 +27,9 @@ from orchestrator.hosts import Hosts
 from orchestrator.http import HttpRequest, HttpResponse
 from orchestrator.limiter import Allowance
 from orchestrator.provider import Steps
-from orchestrator.upstream import ProviderState, Throttled, Upstream, UpstreamPolicy
+from orchestrator.sender import Throttled
+from orchestrator.upstream import ProviderState, Upstream
+from orchestrator.upstream_policy import UpstreamPolicy
 from tests.fakes.clock import START_MS, ManualClock
 from tests.fakes.transport import Asked, ScriptedTransport, reply
 

@@ -41,7 +41,9 @@ from orchestrator.hosts import Hosts
 from orchestrator.http import AiohttpTransport, HttpRequest, HttpResponse, json_body
 from orchestrator.pool import Pool
 from orchestrator.provider import Provider, Steps
-from orchestrator.upstream import ProviderState, Throttled, Upstream, UpstreamPolicy
+from orchestrator.sender import Throttled
+from orchestrator.upstream import ProviderState, Upstream
+from orchestrator.upstream_policy import UpstreamPolicy
 from tests.asking import asking
 from tests.fakes.alternative_me import FakeAlternativeMe
 from tests.fakes.clock import ManualClock
@@ -673,7 +675,7 @@ async def test_a_name_that_cannot_be_resolved_fails_fast_and_recovers() -> None:
     resolver = Resolver()
     async with world(upstream=FRAGILE, connector=aiohttp.TCPConnector(resolver=resolver)) as things:
         named = things.a.url.replace("127.0.0.1", "a.example")
-        things.upstreams["a"].hosts = Hosts([named], things.clock)
+        things.upstreams["a"].sender.hosts = Hosts([named], things.clock)
         assert await things.outcomes() == ["a unavailable", "b ok"]
         assert things.upstreams["a"].record.last_error == "cannot connect (host name not found)"
         for _ in range(5):
@@ -739,7 +741,7 @@ async def test_a_handshake_that_stalls_ends_at_its_deadline() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"https://127.0.0.1:{silent.getsockname()[1]}"
         async with world(policy=IMPATIENT) as things:
-            things.upstreams["a"].hosts = Hosts([url], things.clock)
+            things.upstreams["a"].sender.hosts = Hosts([url], things.clock)
             assert await things.outcomes() == ["a timeout", "b ok"]
 
 

@@ -32,7 +32,7 @@ from orchestrator.http import HttpRequest, HttpResponse, begins, json_body, mayb
 from orchestrator.limiter import Allowance, Limiter
 from orchestrator.provider import Steps
 from orchestrator.retry import MAX_RETRY_AFTER_S
-from orchestrator.upstream import UpstreamPolicy
+from orchestrator.upstream_policy import UpstreamPolicy
 
 MAX_KLINES = 1000
 OUTDATED_MS = 10 * 60_000

@@ -15,7 +15,7 @@ from feeds.model import ChainStats, Gas
 from feeds.providers.ethereum_rpc import gas, refusal, serves, stats
 from orchestrator.errors import Blocked, Malformed, Outdated, ProviderError, RateLimited, Unavailable
 from orchestrator.http import HttpResponse
-from orchestrator.upstream import UpstreamPolicy
+from orchestrator.upstream_policy import UpstreamPolicy
 from tests.asking import asking
 from tests.conversations import drive
 from tests.fakes.clock import START_MS, ManualClock
