@@ -1,4 +1,4 @@
-"""What is held for a lagging client, and in which order and portions it comes out."""
+"""Tests of the backlog: what is held for a lagging client, and in which order and portions it comes out."""
 
 from collections import Counter
 

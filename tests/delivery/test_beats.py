@@ -1,4 +1,4 @@
-"""When the values of a throttled group may go out, and how few timers that takes."""
+"""Tests of the beats: when the values of a throttled group may go out, and how few timers that takes."""
 
 import pytest
 

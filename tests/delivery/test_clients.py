@@ -1,4 +1,4 @@
-"""The one heartbeat of all clients, and who is counted in and out."""
+"""The one heartbeat of all clients, and how clients are counted in and out."""
 
 import asyncio
 import random
@@ -29,7 +29,7 @@ class Rig(HubRig):
 
     @asynccontextmanager
     async def beating(self) -> AsyncIterator[None]:
-        """With the heartbeat running."""
+        """Run the heartbeat while the block runs."""
         task = asyncio.create_task(self.clients.heartbeat())
         await asyncio.sleep(0)
         try:
@@ -39,7 +39,7 @@ class Rig(HubRig):
             await asyncio.gather(task, return_exceptions=True)
 
     async def pass_seconds(self, seconds: float) -> None:
-        """Turn the clock a quarter of a second at a time, and let whoever is woken run."""
+        """Turn the clock a quarter of a second at a time, and run the tasks that are woken."""
         for _ in range(round(seconds * 4)):
             self.clock.advance(0.25)
             for _ in range(3):
@@ -74,7 +74,7 @@ async def test_a_client_without_a_pong_in_ten_seconds_is_closed_with_4012() -> N
     assert silent.outbox not in rig.hub.members.by_outbox
 
 
-async def test_a_pong_in_time_keeps_the_client_for_ever() -> None:
+async def test_a_pong_in_time_keeps_the_client_forever() -> None:
     rig = Rig()
     client, connected = rig.connect()
     async with rig.beating():
@@ -144,7 +144,7 @@ def test_clients_are_counted_by_transport_and_up_to_the_limit() -> None:
     assert joined[0].outbox not in rig.hub.members.by_outbox
 
 
-async def test_dismissed_clients_each_hear_4001_with_their_own_time_to_come_back() -> None:
+async def test_dismissed_clients_each_get_4001_with_their_own_time_to_come_back() -> None:
     rig = Rig(limit=100)
     everyone = [rig.connect() for _ in range(50)]
     for client, connected in everyone:

@@ -1,4 +1,4 @@
-"""Joined writes to the members of a group: as far as a budget goes, in order, and to every member once."""
+"""Tests of joined writes: as far as a budget goes, in order, and to every member once."""
 
 from stream_server.delivery.deliveries import ALL_WRITES, BYTES_A_WRITE, Deliveries, Delivery
 from stream_server.delivery.group import Group

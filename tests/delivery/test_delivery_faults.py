@@ -124,7 +124,7 @@ def test_whatever_a_connection_raises_everybody_else_gets_everything(
         assert rig.hub.faults.count == 0
 
 
-def test_the_offender_is_told_1011_when_it_can_be_told() -> None:
+def test_the_offender_gets_1011_if_it_can_be_reached() -> None:
     rig = HubRig()
     offender, pipe = faulty_client(rig, watched=True)
     offender.subscribe("price.A")
@@ -153,7 +153,7 @@ def test_a_connection_that_cannot_even_be_closed_stops_nobody(method: str) -> No
 
 
 class BrokenDemand(FakeDemand):
-    """Feeds that fail when they are told of a topic."""
+    """Feeds that fail when they are asked for a topic."""
 
     def want(self, topic: str) -> None:
         super().want(topic)

@@ -1,4 +1,4 @@
-"""Which values become stale and fresh, when, and how often that is announced."""
+"""Tests of freshness: which values become stale and fresh, when, and how often that is announced."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Which clients share a group, what a group listens to, and when it beats."""
+"""Tests of groups: which clients share one, what it listens to, and when it beats."""
 
 import pytest
 from hypothesis import given, settings
@@ -58,7 +58,7 @@ def test_a_group_listens_to_what_it_names_and_to_what_its_patterns_match_now_and
     assert [groups.is_listened(topic) for topic in ("price.B", "price.A", "news")] == [True, True, False]
 
 
-def test_somebody_listens_to_a_topic_that_has_not_spoken_by_its_name_or_by_a_pattern() -> None:
+def test_a_topic_without_an_event_is_listened_to_by_its_name_or_by_a_pattern() -> None:
     groups = Expected()
     group_of(groups, {"price.*": 0})
     group_of(groups, {"news": 0})
@@ -182,7 +182,7 @@ def test_what_a_group_wants_of_topics_in_their_usual_order_is_taken_from_a_table
     assert group.joined(burst) == (Wire.WEBSOCKET.payload(wanted), len(wanted))
 
 
-def test_a_topic_that_gets_the_number_of_a_forgotten_one_reaches_those_who_wait_for_it() -> None:
+def test_a_topic_that_gets_the_number_of_a_forgotten_one_reaches_the_groups_that_name_it() -> None:
     groups = Expected()
     burst_of(groups, ["price.OLD", *NAMES])
     patterned, exact = group_of(groups, {"price.*": 0}), group_of(groups, {"news": 0, "price.T1": 0, "price.T2": 0})

@@ -250,7 +250,7 @@ def test_a_topic_that_a_pattern_still_covers_goes_on_after_its_own_unsubscriptio
     assert listener.outline() == [update]
 
 
-def test_who_has_left_gets_nothing_and_is_kept_nowhere() -> None:
+def test_a_client_that_has_left_gets_nothing_and_is_kept_nowhere() -> None:
     rig = HubRig()
     listener = rig.listener("price.BTC", "price.*", interval_ms=500)
     rig.hub.members.leave(listener.outbox)
@@ -290,7 +290,7 @@ def test_a_client_may_change_the_form_of_its_transport_in_mid_stream() -> None:
 
 
 def resumed_from(rig: HubRig, since: str | None, *selectors: str) -> tuple[dict[str, object], list[str]]:
-    """What a newcomer with this cursor is told: `subscribed`, and an outline of the rest."""
+    """Return what a new client with this cursor gets: `subscribed`, and an outline of the rest."""
     client = rig.client()
     client.subscribe(*selectors, since=since)
     messages = client.pipe.messages
@@ -361,7 +361,7 @@ def test_a_cursor_of_another_epoch_brings_a_gap_for_log_topics_and_a_full_snapsh
     assert [message.get("id") for message in rest] == [state, log, log]
 
 
-def test_in_another_epoch_there_is_a_gap_also_where_nothing_was_said_yet_or_nothing_that_counts() -> None:
+def test_in_another_epoch_there_is_a_gap_also_for_a_topic_without_an_event_or_without_a_log_event() -> None:
     rig = HubRig()
     live = rig.publish("ohlcv.BTC.1m")
     rig.publish("price.BTC")
@@ -499,7 +499,7 @@ def test_a_dropped_topic_is_forgotten_and_a_cursor_from_before_is_evicted() -> N
     assert rig.demand.wanted == ["ohlcv.SOL.5m"] * 2
 
 
-def test_a_topic_that_was_dropped_before_it_spoke_is_not_resumed_either() -> None:
+def test_a_topic_that_was_dropped_before_its_first_event_is_not_resumed_either() -> None:
     rig = HubRig()
     rig.demand.brought.add("ohlcv.SOL.5m")
     rig.publish("price.BTC")
@@ -590,7 +590,7 @@ def test_a_topic_that_stays_although_idle_is_remembered() -> None:
     assert resumed_from(rig, cursor, "price.BTC")[0]["resumed"] is True
 
 
-def test_a_topic_that_cannot_be_fed_is_refused_by_name_to_those_who_wait_for_it() -> None:
+def test_a_topic_that_cannot_be_fed_is_refused_to_the_clients_that_name_it() -> None:
     rig = HubRig()
     waiting, other = rig.listener("ohlcv.SOL.5m", "price.BTC"), rig.listener("price.BTC", "ohlcv.>")
     rig.hub.refuse("ohlcv.SOL.5m", "no such market")
@@ -640,7 +640,7 @@ def test_an_update_in_time_keeps_a_value_fresh() -> None:
     assert [message["topic"] for message in listener.pipe.of_type("stale")] == ["price.ETH"]
 
 
-def test_who_subscribes_later_gets_the_old_value_and_then_that_it_is_stale() -> None:
+def test_a_late_subscriber_gets_the_old_value_and_then_that_it_is_stale() -> None:
     rig = HubRig(ttl_s=10)
     old = rig.publish("price.BTC")
     rig.pass_time(12)
@@ -660,7 +660,7 @@ def test_a_topic_without_a_ttl_never_goes_stale() -> None:
 # --- gap, pos ---
 
 
-def test_a_hole_in_the_source_is_told_in_its_place_among_the_events() -> None:
+def test_a_hole_in_the_source_is_sent_in_its_place_among_the_events() -> None:
     rig = HubRig()
     listener, other = rig.listener("ohlcv.BTC.1m"), rig.listener("price.BTC")
     before = rig.publish("ohlcv.BTC.1m", log=True)
@@ -675,7 +675,7 @@ def test_a_hole_in_the_source_is_told_in_its_place_among_the_events() -> None:
 
 
 @pytest.mark.parametrize("wire", [Wire.WEBSOCKET, Wire.SSE])
-def test_who_was_away_while_a_hole_in_the_source_was_told_is_told_when_back(wire: Wire) -> None:
+def test_a_client_that_was_away_gets_the_hole_of_a_source_when_it_comes_back(wire: Wire) -> None:
     rig = HubRig()
     before = rig.publish("ohlcv.BTC.1m", log=True)
     rig.hub.gap("ohlcv.BTC.1m", 60_000, 180_000)
@@ -768,7 +768,7 @@ def test_a_later_subscription_can_change_the_interval() -> None:
     assert listener.outline() == [live]
 
 
-def test_who_joins_a_throttled_group_does_not_get_its_held_values_twice() -> None:
+def test_a_client_that_joins_a_throttled_group_does_not_get_its_held_values_twice() -> None:
     rig = HubRig()
     rig.listener("price.*", interval_ms=1000)
     held = rig.publish("price.A")
@@ -821,7 +821,7 @@ def test_a_slow_client_gets_the_newest_values_in_id_order_and_then_what_was_merg
     assert listener.outline() == [live]
 
 
-def test_a_slow_client_that_had_nothing_merged_hears_nothing_of_it() -> None:
+def test_a_slow_client_without_merged_values_gets_no_conflated_message() -> None:
     rig = HubRig()
     listener = rig.listener("price.*")
     listener.pipe.clog()
@@ -1091,7 +1091,7 @@ def test_a_slow_pong_alone_begins_the_pacing() -> None:
     assert client.pipe.reader.pings == 1
 
 
-def test_a_paced_client_hears_of_every_topic_however_often_all_of_them_change() -> None:
+def test_a_paced_client_gets_every_topic_however_often_all_of_them_change() -> None:
     rig = HubRig()
     client = slow_reader(rig)
     names = [f"price.T{number}" for number in range(500)]

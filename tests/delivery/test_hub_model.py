@@ -59,12 +59,12 @@ class Said:
     seq: int
     log: bool
     hole: bool = False
-    """Not a value, but that the source has none."""
+    """The `gap` of a source, which is not a value."""
 
 
 @dataclass
 class Topic:
-    """All that was ever said on a topic. `forgotten` is the position at which its feed was dropped last."""
+    """Everything that was published on a topic. `forgotten` is the position at which its feed was dropped last."""
 
     said: list[Said] = field(default_factory=list)
     fed: bool = True
@@ -81,7 +81,7 @@ class Topic:
         return next(values, None)
 
     def logs_after(self, seq: int) -> list[int]:
-        """Every log event after a position, held or not."""
+        """Return every log event after a position, held or not."""
         return [said.seq for said in self.said if said.log and said.seq > seq]
 
     def ring(self) -> list[int]:
@@ -89,11 +89,11 @@ class Topic:
         return [seq for seq in self.logs_after(0)[-RING:] if seq > self.forgotten]
 
     def misses_after(self, seq: int) -> bool:
-        """Whether something after this position can no longer be told, or was never brought to us."""
+        """Return whether an event after this position is no longer held, or may never have arrived."""
         return self.dropped or seq < self.fed_again_at or not set(self.logs_after(seq)) <= set(self.ring())
 
     def changed_since(self, seq: int) -> list[int]:
-        """What someone who stands there lacks."""
+        """Return what a client at this position lacks."""
         changed = [each for each in self.ring() if each > seq]
         if self.last is not None and not self.last.log and self.last.seq > seq:
             changed.append(self.last.seq)
@@ -117,13 +117,13 @@ class Asked:
 
 @dataclass
 class Unsubscribed:
-    """Until its confirmation comes, updates of these may still arrive."""
+    """Topics whose updates may still arrive until the confirmation comes."""
 
     selectors: list[str]
 
 
 class Client:
-    """A correct client, which checks all that it is told. `intervals` are those it may ask for."""
+    """A correct client, which checks all that it gets. `intervals` are those it may ask for."""
 
     def __init__(
         self,
@@ -155,7 +155,7 @@ class Client:
 
     @property
     def ordered(self) -> bool:
-        """Ids rise on a connection with one interval; with several, held values come after newer ones."""
+        """Whether ids have to rise: with several intervals, held values come after newer ones."""
         return len(self.intervals) == 1
 
     def connect(self) -> None:
@@ -450,12 +450,12 @@ class HubModel(RuleBasedStateMachine):
             self.hub.subscribe(client.outbox, list(selectors), since, interval)
 
     def appear(self, topic: str) -> None:
-        """Something is about to be said on a topic that the hub may not know, or not any more."""
+        """Note that an event is about to be published on a topic that the hub may not know, or not any more."""
         if topic in CANDLES and topic not in self.hub.topics:
             self.topics[topic].fed_again_at = self.hub.store.forgotten_at + 1
 
     def lacks(self, topic: str, cursor: int, selectors: dict[str, int]) -> bool:
-        """Whether someone who stands there may lack something of a topic that is not held."""
+        """Return whether a client at this position may lack an event of a topic that is not held."""
         if topic not in self.hub.topics:
             return topic in selectors and topic in CANDLES and cursor <= self.hub.store.forgotten_at
         return self.topics[topic].misses_after(cursor)
@@ -648,7 +648,7 @@ class HubModel(RuleBasedStateMachine):
 
     @rule()
     def settle(self) -> None:
-        """All pipes drain, and time passes: whoever is connected now has everything."""
+        """Drain all pipes and let time pass, and check that each connected client has everything."""
         for client in self.clients.values():
             client.pipe.drain()
         self.advance(1.1)

@@ -1,4 +1,4 @@
-"""Fixed programs of the hunt (`tests/hunt/`), and that together they take every way through the hub that has a name."""
+"""Run fixed programs of the hunt (`tests/hunt/`), which together take every way through the hub that has a name."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Which topics the feeds are asked for, once for all clients that name them."""
+"""Tests of interest: which topics the feeds are asked for, once for all clients that name them."""
 
 from stream_server.delivery.interest import Interest
 from tests.fakes.clock import ManualClock

@@ -1,4 +1,4 @@
-"""Patience is measured only while something is owed."""
+"""Tests of the patience with lagging clients, which is measured only while a client owes something."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Taking clients in, moving them between groups, and letting them go. Faults are in `test_delivery_faults.py`."""
+"""Tests of membership: clients join, move between groups and leave. Faults are in `test_delivery_faults.py`."""
 
 import pytest
 

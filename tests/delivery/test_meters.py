@@ -1,4 +1,4 @@
-"""What is counted and timed for `/metrics`: each message once, by its transport, from when it was said."""
+"""Tests of what `/metrics` counts and times: each message once, by its transport, from its publication on."""
 
 import re
 from collections.abc import Callable
@@ -67,7 +67,7 @@ def test_each_message_is_counted_once_with_its_bytes_whatever_way_it_takes(same:
         assert tally.waited.count == 8 * len(members), "answers are not timed"
 
 
-def test_a_message_waits_from_being_said_until_it_is_handed_over() -> None:
+def test_a_message_waits_from_its_publication_until_it_is_handed_over() -> None:
     rig = HubRig()
     rig.listener("price.*")
     rig.publish("price.A")
@@ -79,7 +79,7 @@ def test_a_message_waits_from_being_said_until_it_is_handed_over() -> None:
     assert rig.hub.sent["sse"].waited.count == 0
 
 
-def test_who_comes_late_in_a_round_of_many_has_waited_longer() -> None:
+def test_a_client_late_in_a_round_of_many_has_waited_longer() -> None:
     rig = HubRig()
     for _ in range(WRITES_A_TURN + 10):
         rig.listener("price.A")
@@ -109,7 +109,7 @@ def test_a_throttled_value_waits_from_its_beat() -> None:
     assert rig.hub.sent["websocket"].waited.buckets()[0] == ("0.0005", 1.0)
 
 
-def test_who_has_a_part_already_is_counted_for_the_rest_alone() -> None:
+def test_a_client_that_has_a_part_already_is_counted_for_the_rest_alone() -> None:
     rig = HubRig()
     first = rig.client()
     first.subscribe("price.*", interval_ms=1000)
@@ -155,7 +155,7 @@ def test_resumes_and_gaps_are_counted_by_what_became_of_them() -> None:
     assert rig.hub.gaps == {"evicted": 1, "epoch": 1, "upstream": 1}
 
 
-async def test_connections_are_told_apart_by_how_they_ended(tmp_path: Path) -> None:
+async def test_connections_are_counted_by_how_they_ended(tmp_path: Path) -> None:
     async with running(None, tmp_path) as service:
         ended = service.context.clients.ended
         async with websocket(service, "topics=status") as client:

@@ -23,7 +23,7 @@ OWNER_PAIRS = {
     ("stream_server/app.py", "demand.feeds"): "the feeds need the hub and the hub the demand: it gets them afterwards",
     ("stream_server/app.py", "demand.starts"): "as above",
 }
-"""Who may write what of another, and why. Every pair has to be in use."""
+"""The writes that are allowed, with their reasons. Every pair has to be in use."""
 
 
 @cache

@@ -1,4 +1,4 @@
-"""How the time until a pong sizes the portions of a slow client, and ends its pacing."""
+"""Tests of pacing: the time until a pong sizes the portions of a slow client, and ends its pacing."""
 
 import pytest
 

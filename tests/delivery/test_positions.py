@@ -1,4 +1,4 @@
-"""Ids never fall for a client, and each id that it has seen is a position from which nothing is lost or doubled."""
+"""Tests of positions: ids never fall for a client, and from each id it has seen it resumes without loss or doubles."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Where a client stands that comes back, and what it lacks."""
+"""Tests of resuming: the position of a client that comes back, and what it lacks."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Many clients that are cut at random and resume by id, on both transports, while events pour in."""
+"""Tests with many clients that are cut at random and resume by id, on both transports, while events pour in."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ PATIENT: dict[str, Any] = {
 
 @dataclass(slots=True)
 class Reader:
-    """One client over all its connections: what it has, and what it was told."""
+    """One client over all its connections: what it has, and what it received."""
 
     rng: random.Random
     position: str | None = None
@@ -135,7 +135,7 @@ async def test_many_clients_cut_at_random_miss_nothing_and_see_nothing_twice(tmp
         assert all(reader.values[topic] == events for topic in STATES)
 
 
-async def test_with_a_short_memory_each_client_is_told_when_it_has_missed_something(tmp_path: Path) -> None:
+async def test_with_a_short_memory_each_client_gets_a_gap_when_it_has_missed_something(tmp_path: Path) -> None:
     events = 40
     async with running(None, tmp_path, RING_EVENTS="3", OHLCV_SYMBOLS="none") as server:
         readers = await readers_of(server, count=100, events=events, seed=2, pause=20)

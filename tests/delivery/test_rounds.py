@@ -1,4 +1,4 @@
-"""Rounds of writes: big groups, big bursts and small budgets, in every order in which deliveries are interrupted."""
+"""Tests of rounds: big groups, big bursts and small budgets, in every order in which deliveries are interrupted."""
 
 import random
 

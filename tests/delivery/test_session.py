@@ -38,7 +38,7 @@ class Talk(HubRig):
         return self
 
     def ask(self, **message: Any) -> list[Message]:
-        """Send a message; returns what came back."""
+        """Send a message; return what came back."""
         return self.send(orjson.dumps(message).decode())
 
     def send(self, text: str) -> list[Message]:
@@ -56,7 +56,7 @@ def talk() -> Talk:
 # --- the ops ---
 
 
-def test_hello_comes_first_and_says_who_we_are() -> None:
+def test_hello_comes_first_and_names_server_epoch_and_heartbeat() -> None:
     opened = Talk().opened()
     assert opened.pipe.take() == [
         {
@@ -208,7 +208,7 @@ def test_a_snapshot_of_nothing_is_one_empty_message() -> None:
     assert (answer["events"], answer["stale"], "more" in answer) == ([], [], False)
 
 
-def test_a_snapshot_after_a_standstill_says_which_values_are_stale() -> None:
+def test_a_snapshot_after_a_standstill_names_the_stale_values() -> None:
     rig = Talk(ttl_s=10.0).opened()
     rig.publish("price.BTC")
     rig.clock.seconds += 11.0  # without any housekeeping
@@ -308,7 +308,7 @@ ODD_FIELDS: dict[str, list[object]] = {
     "interval_ms": ["1", 0.5, True, -1, 3_600_001, 1e300, [0]],
     "batch": [1, "yes", []],
 }
-"""For each field of a message what it must not be."""
+"""For each field of a message, values that are refused."""
 FIELDS_OF = {
     "subscribe": tuple(ODD_FIELDS),
     "unsubscribe": ("req", "topics"),
@@ -365,7 +365,7 @@ def test_a_burst_of_fifty_messages_is_taken_and_one_more_closes_with_4013() -> N
     assert rig.pipe.closed_times == 1
 
 
-def test_twenty_messages_a_second_are_taken_for_ever() -> None:
+def test_twenty_messages_a_second_are_accepted_forever() -> None:
     rig = talk()
     for _ in range(500):
         assert rig.ask(op="ping")
@@ -419,7 +419,7 @@ def test_an_error_names_every_bad_topic_but_explains_only_the_first_ones() -> No
     assert message.endswith("; and 89 more")
 
 
-def test_who_asks_for_everything_again_and_again_without_reading_is_cut_at_once() -> None:
+def test_a_client_that_asks_for_everything_again_and_again_without_reading_is_cut_at_once() -> None:
     rig = Talk()
     rig.opened()
     for base in BASES:

@@ -1,4 +1,4 @@
-"""At most one value a topic and interval, by whatever path it goes; and the beats that let them out."""
+"""Tests of throttling: at most one value a topic and interval on every path, and the beats that let values out."""
 
 import gc
 import itertools
@@ -33,7 +33,7 @@ PATHS = {
 
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
-    """How often each path was taken: a call that returns None has left it to another one."""
+    """Count how often each path was taken: a call that returns None has left the work to another path."""
     counts: Counter[str] = Counter()
 
     def counted(name: str, plain: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""What is remembered of one topic."""
+"""Tests of the history of one topic."""
 
 from collections import deque
 
@@ -92,7 +92,7 @@ def test_age_counts_from_the_value_s_own_time_or_its_receipt_whichever_is_longer
     assert (topic.age_ms(10.0), topic.age_ms(13.0)) == (0, 3000)
 
 
-def test_a_feed_that_knows_the_clock_of_its_source_tells_the_age_better_than_the_stamp() -> None:
+def test_a_feed_that_knows_the_clock_of_its_source_gives_a_better_age_than_the_stamp() -> None:
     topic = history_of()
     topic.updated_at = 10.0
     topic.event = Event("price.BTC", 1000, 2000, "binance", {}, lag_ms=50)

@@ -1,4 +1,4 @@
-"""Which topics are known, and which are forgotten once no feed brings them."""
+"""Tests of the topics that are known, and of those that are forgotten once no feed brings them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Every wire form, read by clients that are not ours, on light connections and on aiohttp's."""
+"""Tests of every wire form with clients of other projects, on light connections and on those of aiohttp."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""What RFC 6455 asks of a server, said in bytes to both frame layers of `/ws`.
+"""Test what RFC 6455 asks of a server, with bytes to both frame layers of `/ws`.
 
 The sections have the numbers of the Autobahn test suite, whose own cases run by hand with `make autobahn`. A session
 that echoes stands above the layers (see `tests/echo.py`). What a layer does in another way than the RFC would have it
@@ -50,7 +50,7 @@ class Case:
 
 
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, masked: bool = True) -> bytes:
-    """What a client puts on the wire."""
+    """Return a client's frame."""
     size = len(payload)
     mask_bit = 0x80 if masked else 0
     if size < 126:
@@ -242,7 +242,7 @@ def split() -> Iterator[Case]:
 
 
 def masks() -> Iterator[Case]:
-    """No section of the suite, whose client always masks."""
+    """Frames without a mask. The suite has no section for it, because its client always masks."""
     yield Case("M a text without a mask", frame(TEXT, b"{}", masked=False) + closing(), (), 1002)
     yield Case("M after a good text", texts(b"a") + frame(TEXT, b"{}", masked=False) + closing(), (echo(b"a"),), 1002)
     yield Case("M a ping without a mask", frame(PING, masked=False) + closing(), (), 1002)
@@ -256,11 +256,11 @@ DEVIATIONS = {
     "7.13 code 5000": "aiohttp's reader takes every code from 3000 on, which the RFC leaves undefined above 4999",
     "7.13 code 65535": "aiohttp's reader takes every code from 3000 on, which the RFC leaves undefined above 4999",
 }
-"""Of the layer that serves what `light.py` hands over. The code protects peers, not a server."""
+"""Deviations of the layer of aiohttp. The check of these codes protects a peer, not a server."""
 
 
 class Conversation:
-    """A client that says what it is told to, byte by byte if it must be, and closes as the RFC asks."""
+    """A client that sends given bytes, one by one if necessary, and closes as the RFC asks."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -278,7 +278,7 @@ class Conversation:
                 await asyncio.sleep(0)
 
     async def hear(self) -> list[Heard]:
-        """Every frame until the server ends the connection; a close frame is answered."""
+        """Return every frame until the server ends the connection; answer a close frame."""
         heard = []
         while True:
             try:
@@ -329,7 +329,7 @@ async def port(layer: str, tmp_path: Path) -> AsyncIterator[int]:
         yield its_port
 
 
-async def test_each_layer_answers_as_the_rfc_asks_but_where_we_say_why_not(layer: str, port: int) -> None:
+async def test_each_layer_answers_as_the_rfc_asks_except_where_a_reason_is_given(layer: str, port: int) -> None:
     wrong, deviating = [], set()
     for section in SECTIONS:
         # aiohttp resets a connection whose client is still talking, and what it said last is lost with it.
@@ -350,7 +350,9 @@ async def test_each_layer_answers_as_the_rfc_asks_but_where_we_say_why_not(layer
     assert deviating == (set(DEVIATIONS) if layer == "aiohttp" else set()), "what deviates no more need not be excused"
 
 
-async def test_who_sends_too_much_can_read_why_it_was_refused_before_the_connection_ends(tmp_path: Path) -> None:
+async def test_a_client_that_sends_too_much_can_read_why_it_was_refused_before_the_connection_ends(
+    tmp_path: Path,
+) -> None:
     async with echoing(tmp_path, light=True) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:

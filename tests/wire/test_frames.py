@@ -15,7 +15,7 @@ LIMIT = 16 * 1024
 
 
 def sent(opcode: Op, data: bytes, *, fin: bool = True, rsv1: bool = False) -> bytes:
-    """What a client puts on the wire."""
+    """Return a client's frame."""
     frame = bytearray(Frame(opcode, data, fin=fin).serialize(mask=True))
     frame[0] |= 0x40 if rsv1 else 0
     return bytes(frame)
