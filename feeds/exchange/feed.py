@@ -93,6 +93,8 @@ class ExchangeFeed:
         self.on_change = on_change
         self.followed: dict[str, Key] = {}
         """Each series that is followed, by the name of its stream."""
+        self.price_streams: dict[str, str] = {}
+        """The symbol of the pair whose prices a stream brings, by the name of the stream."""
         self.awake = AwakeTime(clock)
         """The clock that measures silence."""
         self.work = SlicedWork()
@@ -118,6 +120,7 @@ class ExchangeFeed:
             self.venue,
             self.pool.sockets,
             self.followed,
+            self.price_streams,
             market.symbols,
             rest,
             self._get,
@@ -149,7 +152,7 @@ class ExchangeFeed:
                 policy.longest_delay_s,
             ),
             pairs_file,
-            self.candles.want_all,
+            self._want_all,
             on_change,
         )
         self.polls = PricePoll(
@@ -185,6 +188,22 @@ class ExchangeFeed:
     def drop(self, topic: str) -> bool:
         """Stop candles that nobody listens to. Returns False for a topic that goes on: prices, and set candles."""
         return self.candles.drop(topic)
+
+    def _want_all(self) -> None:
+        """Bring what is wanted of the pairs that the exchange lists now."""
+        self._want_prices()
+        self.candles.want_all()
+
+    def _want_prices(self) -> None:
+        """Bring the prices of all pairs that we serve."""
+        wanted = self.venue.streams.price_streams(self.symbols.by_symbol)
+        for stream in self.price_streams.keys() - wanted.keys():
+            del self.price_streams[stream]
+            self.judge.watchdog.forget(stream)
+            self.pool.drop(stream)
+        self.price_streams.update(wanted)
+        for stream in wanted:
+            self.pool.want(stream)
 
     def _begin_series(self, key: Key, is_new: bool) -> None:
         """Bring a series by its stream, or by REST alone if the exchange has no stream of it."""
@@ -233,9 +252,9 @@ class ExchangeFeed:
             )
             try:
                 group.create_task(self.work.run(), name=f"{self.name}:frames")
-                self.pool.want(self.venue.streams.all_tickers)
+                self._want_prices()
                 await self.pairs.first()
-                self.candles.want_all()
+                self._want_all()
                 group.create_task(self.polls.run(), name=f"{self.name}:prices")
                 group.create_task(self.pairs.refresh(), name=f"{self.name}:pairs")
                 group.create_task(self.backfills.mend(), name=f"{self.name}:holes")
@@ -256,9 +275,9 @@ class ExchangeFeed:
             self.recorder.subscribed(sorted(streams), self.clock.wall_ms())
         for stream in streams:
             self.judge.subscribed(stream)
-            key = self.followed.get(stream)
-            if stream == self.venue.streams.all_tickers:
-                self.market.new_connection()
+            key, symbol = self.followed.get(stream), self.price_streams.get(stream)
+            if symbol is not None:
+                self.market.new_connection(symbol)
             elif key is not None and self.backfills is not None:
                 self.backfills.start(key)
         self.on_change()
@@ -283,13 +302,13 @@ class ExchangeFeed:
                 case Candle() as candle:
                     self.judge.heard_candle(candle)
         if prices:
-            self._heard_prices(prices, opened.received_ms)
+            self._heard_prices(opened.stream, prices, opened.received_ms)
 
-    def _heard_prices(self, prices: Sequence[Price], received_ms: int) -> None:
+    def _heard_prices(self, stream: str, prices: Sequence[Price], received_ms: int) -> None:
         # Not the newest: one row with a wild stamp would stay the newest forever.
         event_ms = median_high(price.ts for price in prices)
         self._compare_clocks(event_ms, received_ms)
-        if self.judge.heard_prices(prices, event_ms):
+        if self.judge.heard_prices(stream, prices, event_ms):
             self.last_prices = self.awake.now()
 
     def _is_connected(self) -> bool:

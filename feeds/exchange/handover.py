@@ -35,7 +35,7 @@ class Handover:
     the handover by which the present connection came to count, if that connection may still repeat frames.
     """
 
-    def __init__(self, all_tickers: str, before: "Handover | None" = None) -> None:
+    def __init__(self, all_tickers: str | None, before: "Handover | None" = None) -> None:
         self.all_tickers = all_tickers
         self.delivered: dict[str, Delivered] = dict(before.delivered) if before is not None else {}
         self.repeats: set[str] = set(self.delivered)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from feeds import events, shapes, topics
 from feeds.exchange.candles import KEEP, CandleSeries, CandleState, Gap, Outcome, Published
-from feeds.exchange.venue import Frame, Key, Opened, Prices, Venue
+from feeds.exchange.venue import ALL_PAIRS, Frame, Key, Opened, Prices, Venue
 from feeds.fields import BadFieldError, Rows
 from feeds.model import Candle, Event, Pair, Price, Quote, Sink
 from feeds.symbols import DOLLARS, Symbols, is_plausible
@@ -118,9 +118,13 @@ class ExchangeMarket:
             if not pair.trading and base in before and before[base].trading:
                 self.sink.stale(topics.price(base), HALTED)
 
-    def new_connection(self) -> None:
-        """Take the first prices of a new connection whatever their stamps: another server has a clock of its own."""
-        self.prices.clear()
+    def new_connection(self, symbol: str = ALL_PAIRS) -> None:
+        """Take the first price of a new connection whatever its stamp: another server has a clock of its own."""
+        pair = self.symbols.by_symbol.get(symbol)
+        if symbol == ALL_PAIRS:
+            self.prices.clear()
+        elif pair is not None:
+            self.prices.pop(pair.base, None)
 
     def part(self, opened: Opened, start: int = 0, end: int | None = None) -> Frame | None:
         """Take the rows of a frame from `start` up to, but not at, `end`; or a frame without rows.

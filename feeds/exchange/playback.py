@@ -172,10 +172,18 @@ class TapeFeed:
             for key in self._series_in([record.dropped]):
                 self.market.unfollow(key)
         else:
-            if self.venue.streams.all_tickers in record.subscribed:
-                self.market.new_connection()
+            for stream in record.subscribed:
+                self._take_new_prices(stream)
             for key in self._series_in(record.subscribed):
                 self.market.follow(key)
+
+    def _take_new_prices(self, stream: str) -> None:
+        """Let a stream of prices that begins again bring prices of any stamp."""
+        name = self.venue.streams.parse_name(stream)
+        if stream == self.venue.streams.all_tickers:
+            self.market.new_connection()
+        elif name.interval is None:
+            self.market.new_connection(name.symbol)
 
     def _answer(self, request: HttpRequest, response: HttpResponse, as_of_ms: int | None) -> None:
         try:

@@ -8,7 +8,7 @@ from itertools import islice
 from feeds.exchange.awake import AwakeTime
 from feeds.exchange.backfill import log_failure
 from feeds.exchange.stream_socket import StreamSocket
-from feeds.exchange.venue import Key, Venue
+from feeds.exchange.venue import ALL_PAIRS, Key, Venue
 from feeds.exchange.watchdog import LONGEST_CADENCE_S, Watchdog
 from feeds.model import Candle, Price
 from feeds.symbols import Symbols
@@ -19,8 +19,6 @@ from orchestrator.upstream import Upstream
 
 log = logging.getLogger(__name__)
 
-ALL_MARKETS = ""
-"""The subject of the ticker stream."""
 TICKERS_COMPARED = 20
 """This many of the most traded pairs show whether anything happens at all; more would cost more of the allowance."""
 
@@ -37,7 +35,8 @@ class JudgePolicy:
 class StreamJudge:
     """Follows the confirmed streams of all `sockets`.
 
-    `followed` has the candle series by the name of their stream. `get(request, urgent)` asks REST.
+    `followed` has the candle series, and `price_streams` the pairs, by the name of their stream. `get(request, urgent)`
+    asks REST.
     """
 
     def __init__(
@@ -45,6 +44,7 @@ class StreamJudge:
         venue: Venue,
         sockets: Sequence[StreamSocket],
         followed: Mapping[str, Key],
+        price_streams: Mapping[str, str],
         symbols: Symbols,
         rest: Upstream,
         get: Callable[[HttpRequest, bool], Awaitable[HttpResponse]],
@@ -55,6 +55,7 @@ class StreamJudge:
         self.venue = venue
         self.sockets = sockets
         self.followed = followed
+        self.price_streams = price_streams
         self.symbols = symbols
         self.rest = rest
         self.get = get
@@ -74,11 +75,14 @@ class StreamJudge:
     def subscribed(self, stream: str) -> None:
         """Follow a stream that the exchange has confirmed."""
         now = self.awake.now()
-        key = self.followed.get(stream)
+        key, symbol = self.followed.get(stream), self.price_streams.get(stream)
         rules = self.venue.streams
-        if stream == rules.all_tickers:
+        if symbol == ALL_PAIRS:
             self.seen = {}
-            self.watchdog.follow(stream, ALL_MARKETS, rules.ticker_cadence_s, self.policy.silence_s, now)
+            self.watchdog.follow(stream, ALL_PAIRS, rules.ticker_cadence_s, self.policy.silence_s, now)
+        elif symbol is not None:
+            self.seen.pop(symbol, None)
+            self.watchdog.follow(stream, symbol, rules.ticker_cadence_s, LONGEST_CADENCE_S, now)
         elif key is not None:
             self.watchdog.follow(stream, key[0], rules.candle_cadence_s, LONGEST_CADENCE_S, now)
 
@@ -92,10 +96,11 @@ class StreamJudge:
         listed = (price.symbol for price in by_volume if price.symbol in self.symbols.by_symbol)
         self.busiest = list(islice(listed, TICKERS_COMPARED))
 
-    def heard_prices(self, prices: Sequence[Price], event_ms: int) -> bool:
+    def heard_prices(self, stream: str, prices: Sequence[Price], event_ms: int) -> bool:
         """Take the prices of a frame of tickers. Returns whether any of it is new."""
         now = self.awake.now()
-        is_news = self.watchdog.heard(self.venue.streams.all_tickers, (event_ms,), event_ms, now)
+        followed = stream if stream in self.price_streams else self.venue.streams.all_tickers
+        is_news = followed is not None and self.watchdog.heard(followed, (event_ms,), event_ms, now)
         if is_news:
             for price in prices:
                 self.seen[price.symbol] = price
@@ -160,7 +165,7 @@ class StreamJudge:
                         log_failure(self.rest, f"about {stream}", error)
                         pause_s = min(max(self.policy.first_delay_s, self.rest.back_in_s()), self.policy.silence_s / 3)
                 now = self.awake.now()
-                if stream == self.venue.streams.all_tickers and missed is None:
+                if self.price_streams.get(stream) == ALL_PAIRS and missed is None:
                     # In all markets together something trades each second.
                     missed = self.watchdog.silent_s(stream, now) >= self.policy.silence_s or None
                 if missed is None:
@@ -177,8 +182,9 @@ class StreamJudge:
 
     async def _has_missed(self, stream: str) -> bool | None:
         """Return whether a stream kept something back; None if there is nothing to compare with yet."""
-        if stream == self.venue.streams.all_tickers:
-            return await self._tickers_have_missed()
+        symbol = self.price_streams.get(stream)
+        if symbol is not None:
+            return await self._tickers_have_missed(self.busiest if symbol == ALL_PAIRS else [symbol])
         key = self.followed.get(stream)
         if key is None:
             return None
@@ -189,11 +195,11 @@ class StreamJudge:
             self.watchdog.may_know(stream, _mark(candles[-1]))
         return _trades_since(known, candles) if known is not None else None
 
-    async def _tickers_have_missed(self) -> bool | None:
-        busiest = [symbol for symbol in self.busiest if symbol in self.symbols.by_symbol]
-        if not busiest:
+    async def _tickers_have_missed(self, symbols: Sequence[str]) -> bool | None:
+        listed = [symbol for symbol in symbols if symbol in self.symbols.by_symbol]
+        if not listed:
             return None
-        response = await self.get(self.venue.rest.prices(busiest), False)
+        response = await self.get(self.venue.rest.prices(listed), False)
         rows = self.venue.rest.read_prices(response).good
         then = [self.seen.setdefault(row.symbol, row) for row in rows]
         if all(row is old for row, old in zip(rows, then, strict=True)):

@@ -11,6 +11,7 @@ Exchanges differ, and each difference has its place here:
 - An answer to a message covers the whole message or single streams: `Ack.streams`.
 - A silent connection is tested by a WebSocket ping or by the exchange's own message: `StreamRules.idle_message`.
 - Heartbeats are frames that only show life: `Unused`.
+- Tickers come in one stream of all pairs, or in one a pair: `all_tickers` and `ticker_stream`.
 - An exchange without a stream of candles, or of some interval, has its candles by REST: `candle_stream` returns None.
 - A stream that doesn't say when a candle is closed leaves `closed` False: REST closes it after its end.
 """
@@ -33,6 +34,9 @@ from orchestrator.upstream_policy import UpstreamPolicy
 
 Key = tuple[str, str]
 """A candle series: pair symbol and interval."""
+
+ALL_PAIRS = ""
+"""Stands for the symbol of a pair where all of them are meant."""
 
 # --- streams ---
 
@@ -72,8 +76,10 @@ class StreamName:
 class StreamRules:
     """How streams are named and asked for, and how often they send. Times in seconds."""
 
-    all_tickers: str
-    """The stream with the tickers of all pairs."""
+    all_tickers: str | None
+    """The stream with the tickers of all pairs; None for an exchange that has only streams of single pairs."""
+    ticker_stream: Callable[[str], str]
+    """Return the stream with the ticker of one pair."""
     candle_stream: Callable[[str, str], str | None]
     """Return the stream of the candles of a pair (symbol, interval); None if these candles aren't streamed."""
     parse_name: Callable[[str], StreamName]
@@ -96,6 +102,12 @@ class StreamRules:
     """Shortest time between two ticker frames, as documented; a quiet market makes it longer."""
     candle_cadence_s: float
     """The same of two frames of a forming candle."""
+
+    def price_streams(self, symbols: Iterable[str]) -> dict[str, str]:
+        """Return the streams with the prices of these pairs, each with its pair: `ALL_PAIRS` for the one of all."""
+        if self.all_tickers is not None:
+            return {self.all_tickers: ALL_PAIRS}
+        return {self.ticker_stream(symbol): symbol for symbol in symbols}
 
 
 # --- frames ---

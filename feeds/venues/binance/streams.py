@@ -21,6 +21,11 @@ def kline_stream(symbol: str, interval: str) -> str:
     return f"{symbol.lower()}@kline_{interval}"
 
 
+def mini_ticker_stream(symbol: str) -> str:
+    """Return the stream of the mini ticker of one pair."""
+    return f"{symbol.lower()}@miniTicker"
+
+
 def parse_name(stream: str) -> StreamName:
     """Return the symbol of a stream, in upper case, and the interval of a kline stream."""
     symbol, _, kind = stream.partition("@")
@@ -49,6 +54,7 @@ def command(act: Act, streams: Sequence[str], request_id: int) -> Command:
 
 STREAMS = StreamRules(
     all_tickers=ALL_MINI_TICKERS,
+    ticker_stream=mini_ticker_stream,
     candle_stream=kline_stream,
     parse_name=parse_name,
     address=address,

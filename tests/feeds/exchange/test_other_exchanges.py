@@ -1,5 +1,6 @@
 """Exchanges that differ from the one we follow: what a description may say, tried on the fake exchange."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import orjson
@@ -8,10 +9,11 @@ from feeds.exchange.venue import Ack, Act, Address, Command, FrameReader, Opened
 from feeds.venues.binance import streams
 from feeds.venues.binance.description import BINANCE
 from feeds.venues.binance.streams import ALL_MINI_TICKERS, kline_stream
-from tests.fakes.binance import FakeBinance, Limits, Stall
+from tests.fakes.binance import FakeBinance, Frame, Limits, Stall
 from tests.feeding import limits, live, with_rules
 from tests.feeds.exchange.test_stream_socket import world
 from tests.harness import until
+from tests.lab import lab
 
 MINUTE_MS = 60_000
 KLINES = [kline_stream(symbol, "1m") for symbol in ("BTCUSDT", "ETHUSDT", "BNBUSDT")]
@@ -90,3 +92,22 @@ async def test_candles_that_no_stream_brings_come_by_rest() -> None:
         assert opens == [opens[0] + minute * MINUTE_MS for minute in range(len(opens))]
         assert it.sink.gaps == []
         assert {event.source for event in it.sink.events} == {"binance"}
+
+
+async def test_prices_come_by_one_stream_a_pair_where_no_stream_has_them_all() -> None:
+    async with lab(all_tickers=None) as it:
+        symbols = it.it.market.symbols
+        tickers = {f"{symbol.lower()}@miniTicker" for symbol in symbols.by_symbol}
+        assert it.exchange.streams == {*tickers, KLINES[0]}
+        before = len(it.it.sink.of("price.ETH"))
+        await it.pass_time(5.0)
+        assert len(it.it.sink.of("price.ETH")) >= before + 4
+        assert it.it.feed.report()["state"] == "live"
+
+        def silent(frames: Sequence[Frame]) -> list[Frame]:
+            return [frame for frame in frames if frame.stream != "ethusdt@miniTicker"]
+
+        with it.exchange.tamper(silent):
+            await it.until(lambda: ["ethusdt@miniTicker"] in it.asked_anew, most_s=20.0)
+        assert ["btcusdt@miniTicker"] not in it.asked_anew, "only the dead one is subscribed again"
+        it.check()

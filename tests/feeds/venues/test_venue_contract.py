@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feeds.exchange.market import ExchangeMarket
-from feeds.exchange.venue import Ack, Act, CandleAnswer, Prices, Shutdown, Unused, Venue
+from feeds.exchange.venue import ALL_PAIRS, Ack, Act, CandleAnswer, Prices, Shutdown, StreamName, Unused, Venue
 from feeds.fields import BadFieldError, Rows
 from feeds.intervals import INTERVALS, STEP_MS
 from feeds.model import Candle, Pair
@@ -372,7 +372,11 @@ def test_intervals_are_mapped_both_ways(case: Case) -> None:
         assert (answered.key, answered.start) == (("BTCUSDT", interval), 0)
         assert {candle.interval for candle in answered.rows.good} == {interval}
     assert len(names) in (0, len(venue.intervals)), "each of them, or none"
-    assert venue.streams.parse_name(venue.streams.all_tickers).interval is None
+    for stream, symbol in venue.streams.price_streams(["BTCUSDT"]).items():
+        name = venue.streams.parse_name(stream)
+        assert name.interval is None
+        assert name.symbol == symbol or symbol == ALL_PAIRS
+    assert venue.streams.parse_name(venue.streams.ticker_stream("BTCUSDT")) == StreamName("BTCUSDT", None)
 
 
 @CASE
