@@ -184,6 +184,18 @@ def test_a_malformed_audience_refuses_the_token(audiences: list[str] | None) -> 
         refused(who, f"Bearer {none}")
 
 
+def test_a_malformed_issuer_refuses_the_token() -> None:
+    who = access()
+    who.issuers = ["us", "1"]
+    for value in ['"us"', '["us"]', '["us", 1]', *RIGHT["iss"], *WRONG]:
+        token = signed(HS256, '{"exp":4000000000,"iss":' + value + "}")
+        if value in ('"us"', '"1"'):
+            assert who.claims_of(f"Bearer {token}").everything, value
+        else:
+            refused(who, f"Bearer {token}")
+    refused(who, "Bearer " + signed(HS256, '{"exp":4000000000}'))
+
+
 @given(
     st.dictionaries(
         st.sampled_from(["exp", "nbf", "iat", "sub", "topics", "jti", "aud", "iss", "kid", "x"]),
