@@ -19,9 +19,9 @@ from stream_server.connections.aiohttp_connection import HEAD_WITHIN_S
 from stream_server.connections.callers import ticket_of
 from stream_server.connections.descriptors import NO_DESCRIPTOR, getting_scarce, scarce
 from stream_server.connections.light_websocket import LightWebSocket
+from stream_server.connections.opening import Opening
 from stream_server.connections.sniffing import Handshake, asks_for_events, may_become_handshake
 from stream_server.connections.turnstile import Turnstile
-from stream_server.connections.websocket import Opening
 from stream_server.context import Context
 
 FIRST_BYTE_WITHIN_S = 75.0

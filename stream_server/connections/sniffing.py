@@ -15,7 +15,7 @@ from yarl import URL
 
 from orchestrator.silence import SILENT
 from stream_server.access.browsers import SERVER
-from stream_server.connections.websocket import SUBPROTOCOLS, subprotocol_of
+from stream_server.connections.handshake import SUBPROTOCOLS, subprotocol_of
 from stream_server.wire.headers import words_of
 
 MAX_HEAD_BYTES = 16 * 1024
