@@ -233,6 +233,37 @@ def test_an_audience_or_issuer_needs_a_secret_or_a_key_file() -> None:
     assert (chosen.auth_jwt_audience, chosen.auth_jwt_issuer) == (("us", "them"), ("https://issuer.example",))
 
 
+SECRET = "s3cr3t-marker"
+HIDDEN = [name for name, rule in Settings.rules().items() if rule.hidden]
+DAMAGED = [
+    *("{}", "{},{}2", "{} {}", "{}\x07", "\x07{}", "{}ü", "x:{}\x07", "x:{},x:{}2", "x:{},y:{}", "x:{} {}", ":{}"),
+    *("{}://a.example", "ftp://{}@a.example", "ftp://a.example/{}", "ftp://a.example?key={}", "https://a b/{}"),
+    *(
+        "{}:x,{}:y",
+        "x=ftp://{}@a.example/{}",
+        "x=https://!!/{},{}",
+        "https://!!?{}",
+        "wss://u:{}@!!",
+        "https:{}",
+        "x={}",
+    ),
+]
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_no_error_repeats_what_may_be_a_key(name: str) -> None:
+    assert {"AUTH_TOKENS", "AUTH_JWT_SECRET", "RSS_FEEDS", "COINGECKO_URL", *KEYS} <= set(HIDDEN)
+    refused = 0
+    for form in DAMAGED:
+        try:
+            Settings.parse({name: form.replace("{}", SECRET)})
+        except SettingsError as error:
+            refused += 1
+            shown = f"{error} {error!r} {error.problems} {error.__cause__!r} {error.__context__!r}"
+            assert SECRET not in shown, form
+    assert refused >= 5
+
+
 def test_proxies_are_addresses_or_networks() -> None:
     chosen = Settings.parse({"TRUSTED_PROXIES": "127.0.0.1, 10.1.2.3/8,::1"})
     assert [str(each) for each in chosen.trusted_proxies or ()] == ["127.0.0.1/32", "10.0.0.0/8", "::1/128"]

@@ -88,13 +88,12 @@ LogFormat = Annotated[Literal["text", "json"], _from_text(str.lower)]
 
 
 def _list(text: str) -> tuple[str, ...]:
-    """Return the entries of a list, each once."""
+    """Return the entries of a list, each once. No error repeats an entry, which may be a key."""
+    if not text.isprintable():
+        raise ValueError("contains a character that cannot be printed")
     names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     if not names:
         raise ValueError("has no entry")
-    for name in names:
-        if not name.isprintable():
-            raise ValueError(f"{name!r} contains a character that cannot be printed")
     return names
 
 
@@ -163,9 +162,9 @@ def _folder(text: str) -> Path:
 
 def _urls(text: str, *schemes: str) -> tuple[str, ...]:
     urls = tuple(dict.fromkeys(url.rstrip("/") for url in _list(text)))
-    for url in urls:
+    for number, url in enumerate(urls, 1):
         if not _is_url(url, schemes):
-            raise ValueError(f"{shown(url)!r} is not a {' or '.join(schemes)} URL")
+            raise ValueError(f"{_shown(url) or f'entry {number}'} is not a {' or '.join(schemes)} URL")
     return urls
 
 
@@ -179,10 +178,10 @@ def _is_url(url: str, schemes: tuple[str, ...]) -> bool:
     return parts.scheme in schemes and " " not in url and bool(_HOST.fullmatch(host or "")) and port != 0
 
 
-def shown(url: str) -> str:
-    """Return a URL without what may be a key: its user, path and query."""
+def _shown(url: str) -> str | None:
+    """Return a URL without what may be a key, its user, path and query; None if it has no scheme."""
     scheme, found, rest = url.partition("://")
-    return f"{scheme}://{re.split('[/?#]', rest)[0].rpartition('@')[2]}" if found else url[:40]
+    return f"'{scheme}://{re.split('[/?#]', rest)[0].rpartition('@')[2]}'" if found and scheme.isalpha() else None
 
 
 def _web(text: str) -> tuple[str, ...]:
@@ -199,14 +198,16 @@ def _outlets(text: str) -> dict[str, str]:
     outlets: dict[str, str] = {}
     if text.lower() == "none":
         return outlets
-    for part in _list(text):
+    for number, part in enumerate(_list(text), 1):
         name, found, url = part.partition("=")
-        name = name.strip().lower()
+        name, url = name.strip().lower(), url.strip().rstrip("/")
         if not found or not name.replace("-", "").replace("_", "").isalnum():
-            raise ValueError(f"{shown(part)!r} is not name=url")
+            raise ValueError(f"entry {number} is not name=url")
         if name in outlets:
             raise ValueError(f"has two outlets called {name!r}")
-        outlets[name] = _web(url.strip())[0]
+        if not _is_url(url, ("http", "https")):
+            raise ValueError(f"the entry {name!r} does not have a http or https URL")
+        outlets[name] = url
     return outlets
 
 
@@ -272,16 +273,16 @@ def _ancestor(word: str) -> str:
 
 def _tokens(text: str) -> dict[str, bytes]:
     tokens: dict[str, bytes] = {}
-    for part in _list(text):
+    for number, part in enumerate(_list(text), 1):
         name, found, token = part.partition(":")
         name = name.strip()
         if not found or not token or not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
             raise ValueError("must be name:token,name:token… with names of letters, digits, '-', '_' and '.'")
         if name in tokens:
-            raise ValueError(f"has two tokens called {name!r}")
+            raise ValueError(f"entry {number} has the name of another entry")
         digest = hashlib.sha256(_key(token.strip()).encode()).digest()
         if digest in tokens.values():
-            raise ValueError(f"gives {name!r} the token of another name")
+            raise ValueError(f"entry {number} has the token of another entry")
         tokens[name] = digest
     return tokens
 
