@@ -133,18 +133,19 @@ async def test_every_endpoint_answers_503_instead_of_data_older_than_max_age(tmp
         await every.fakes.kill_all()
         clock = every.service.context.clock
         killed_at = clock.now()
-        await until(lambda: clock.now() > killed_at + 0.1)
+        # A busy machine may need a part of this second to compute an answer.
+        await until(lambda: clock.now() > killed_at + 1.1)
         for route, question in QUESTIONS.items():
-            status, body, headers = await ask(every, f"{question}max_age=0.05")
+            status, body, headers = await ask(every, f"{question}max_age=1")
             if route in AGELESS:
-                assert (status, body.get("age_ms", 0) <= 50) == (200, True), (route, body)
+                assert (status, body.get("age_ms", 0) <= 1000) == (200, True), (route, body)
             else:
                 assert (status, body.get("error", {}).get("code")) == (503, "too_old"), (route, body)
                 assert int(headers["Retry-After"]) >= 1, route
-                assert body["error"]["details"]["age_ms"] > 50, route
+                assert body["error"]["details"]["age_ms"] > 1000, route
             status, body, _ = await ask(every, question)
             assert status == 200, route
-            assert route in AGELESS or body["age_ms"] >= 100, (route, body["age_ms"])
+            assert route in AGELESS or body["age_ms"] >= 1100, (route, body["age_ms"])
 
 
 async def test_an_answer_has_the_age_that_its_provider_states_also_when_asked_again(
