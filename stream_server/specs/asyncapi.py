@@ -15,7 +15,7 @@ from stream_server.delivery import shapes
 from stream_server.delivery.selectors import MAX_PATTERNS, MAX_TOPICS
 from stream_server.delivery.session import MAX_MESSAGE_BYTES, OPS_BURST, OPS_PER_S
 from stream_server.rest.table import BY_PATH
-from stream_server.specs.derive import COMPONENT, Schema, derive, in_place, ref
+from stream_server.specs.derive import COMPONENT, Schema, derive, ref
 from stream_server.wire.refusals import CLOSINGS
 
 DESCRIPTION = f"""\
@@ -127,8 +127,8 @@ class Messages:
 def derive_messages() -> Messages:
     """Return all messages, made from their shapes."""
     inline = {each.__name__: each for each in (*CONTROL, *ANSWERS, *COMMANDS)}
-    found, components = derive({**inline, **{each.__name__: each for each in shapes.UPDATES.values()}})
-    payloads = {name: in_place(found[name], components) for name in inline}
+    updates = {each.__name__: each for each in shapes.UPDATES.values()}
+    payloads, components = derive({**inline, **updates}, in_place=inline.keys())
 
     def named(group: Iterable[type]) -> dict[str, Schema]:
         return {name_of(payloads[each.__name__]): payloads[each.__name__] for each in group}

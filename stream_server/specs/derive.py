@@ -6,7 +6,7 @@ field has a title of its own.
 Source: JSON Schema 2020-12, on which OpenAPI 3.1 and AsyncAPI 3.0 are based.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -70,16 +70,20 @@ def types_of(schema: Schema) -> list[str]:
     return [types] if isinstance(types, str) else list(types)
 
 
-def derive(shapes: Mapping[str, Any]) -> tuple[dict[str, Schema], dict[str, Schema]]:
-    """Return the schema of each shape by its key, and the components that these schemas refer to by name."""
+def derive(shapes: Mapping[str, Any], in_place: Collection[str] = ()) -> tuple[dict[str, Schema], dict[str, Schema]]:
+    """Return the schema of each shape by its key, and the components that these schemas refer to by name.
+
+    The schemas of the keys `in_place` are written out and are not components.
+    """
     inputs: list[Any] = [(key, "validation", TypeAdapter(shape)) for key, shape in shapes.items()]
-    found, definitions = TypeAdapter.json_schemas(
-        inputs, schema_generator=Generator, ref_template=COMPONENT + "{model}"
-    )
+    made, definitions = TypeAdapter.json_schemas(inputs, schema_generator=Generator, ref_template=COMPONENT + "{model}")
     components: dict[str, Schema] = definitions.get("$defs", {})
     for schema in components.values():
         _describe_update(schema, components)
-    return {str(key): schema for (key, _), schema in found.items()}, components
+    schemas = {str(key): schema for (key, _), schema in made.items()}
+    names = {key: schemas[key]["$ref"].removeprefix(COMPONENT) for key in in_place}
+    schemas |= {key: dict(components[name]) for key, name in names.items()}
+    return schemas, {name: schema for name, schema in components.items() if name not in names.values()}
 
 
 def _describe_update(schema: Schema, components: Mapping[str, Schema]) -> None:
@@ -87,11 +91,6 @@ def _describe_update(schema: Schema, components: Mapping[str, Schema]) -> None:
     data = schema.get("properties", {}).get("data", {})
     if "description" not in schema and "$ref" in data:
         schema["description"] = components[data["$ref"].removeprefix(COMPONENT)]["description"]
-
-
-def in_place(schema: Schema, components: dict[str, Schema]) -> Schema:
-    """Take a schema out of the components, where it is only a name for one."""
-    return components.pop(schema["$ref"].removeprefix(COMPONENT)) if schema.keys() == {"$ref"} else schema
 
 
 def ref(name: str) -> Schema:

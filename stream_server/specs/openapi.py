@@ -12,7 +12,7 @@ from stream_server.access.parameter_kinds import LAST_EVENT_ID, MAX_AGE, Paramet
 from stream_server.rest.endpoints import JSON, Endpoint, Tag
 from stream_server.rest.shapes import Error
 from stream_server.rest.table import ENDPOINTS
-from stream_server.specs.derive import COMPONENT, Schema, derive, ref
+from stream_server.specs.derive import Schema, derive, ref
 from stream_server.wire.refusals import CODES
 
 DESCRIPTION = """\
@@ -142,38 +142,26 @@ def header_refs(*names: str) -> Schema:
 
 @dataclass(frozen=True, slots=True)
 class Shapes:
-    """The schemas of answers and bodies by operation, and the components that they refer to."""
+    """The schemas of answers and bodies, and the components that they refer to."""
 
-    answers: Mapping[str, Schema]
-    bodies: Mapping[str, Schema]
+    schemas: Mapping[str, Schema]
+    """By `answer` or `body` and the id of the operation."""
     components: Mapping[str, Schema]
 
 
 def derive_shapes(endpoints: Iterable[Endpoint]) -> Shapes:
     """Derive the schemas of all endpoints. Envelopes are written in place; all other shapes are components."""
-    answers = {operation_id(each): each.answer for each in endpoints if each.answer is not None}
-    bodies = {operation_id(each): each.body.shape for each in endpoints if each.body is not None and each.body.shape}
-    found, components = derive(
-        {
-            "error": Error,
-            **{f"answer {name}": shape for name, shape in answers.items()},
-            **{f"body {name}": shape for name, shape in bodies.items()},
-        }
-    )
-    envelopes = set()
-    schemas = {}
-    for name, shape in answers.items():
-        schema = found[f"answer {name}"]
-        if get_origin(shape) is not None:
-            envelopes.add(schema["$ref"].removeprefix(COMPONENT))
-            schema = components[schema["$ref"].removeprefix(COMPONENT)]
-            schema = {key: each for key, each in schema.items() if key != "description"}
-        schemas[name] = schema
-    return Shapes(
-        schemas,
-        {name: found[f"body {name}"] for name in bodies},
-        {name: schema for name, schema in components.items() if name not in envelopes},
-    )
+    answers = {f"answer {operation_id(each)}": each.answer for each in endpoints if each.answer is not None}
+    bodies = {
+        f"body {operation_id(each)}": each.body.shape
+        for each in endpoints
+        if each.body is not None and each.body.shape is not None
+    }
+    enveloped = [key for key, shape in answers.items() if get_origin(shape) is not None]
+    schemas, components = derive({"error": Error, **answers, **bodies}, in_place=enveloped)
+    for key in enveloped:
+        del schemas[key]["description"]  # it would be the same for all
+    return Shapes(schemas, components)
 
 
 def operation(endpoint: Endpoint, shapes: Shapes) -> Schema:
@@ -190,10 +178,10 @@ def operation(endpoint: Endpoint, shapes: Shapes) -> Schema:
         "summary": endpoint.summary,
         **({"description": endpoint.notes} if endpoint.notes else {}),
         **({"parameters": parameters} if parameters else {}),
-        "responses": dict(sorted(responses(endpoint, shapes.answers.get(name)).items())),
+        "responses": dict(sorted(responses(endpoint, shapes.schemas.get(f"answer {name}")).items())),
     }
-    if endpoint.body is not None and name in shapes.bodies:
-        content = {"schema": shapes.bodies[name], "example": endpoint.body.example}
+    if endpoint.body is not None and endpoint.body.shape is not None:
+        content = {"schema": shapes.schemas[f"body {name}"], "example": endpoint.body.example}
         made["requestBody"] = {"required": True, "content": {JSON: content}}
     if endpoint.is_public:
         made["security"] = list(PUBLIC)
