@@ -28,6 +28,7 @@ CLOCKS_DIFFER_MS = DAY_MS
 
 
 def read_coin(row: Mapping[str, object], answered_ms: int) -> Coin:
+    """Read one row of `/coins/markets`. Raises BadFieldError."""
     updated = maybe_stamp(row, "last_updated", answered_ms + CLOCKS_DIFFER_MS)
     day = maybe_number(row, "price_change_percentage_24h_in_currency")
     return Coin(
@@ -61,6 +62,7 @@ def read_shares(said: Mapping[str, object]) -> dict[str, float]:
 
 
 def read_candle(row: object, symbol: str, grain: str) -> Candle:
+    """Read one row of `/coins/{id}/ohlc`, which is stamped by its end. Raises BadFieldError."""
     if not isinstance(row, list) or len(row) < 5:
         raise BadFieldError("row")
     fields = dict(zip(("stamp", "open", "high", "low", "close"), row, strict=False))
@@ -89,6 +91,7 @@ def read_candle(row: object, symbol: str, grain: str) -> Candle:
 
 
 def read_trending(row: object) -> Trending:
+    """Read one row of `/search/trending`. Raises BadFieldError."""
     item = mapping(mapping(row).get("item"), "item")
     data = maybe_mapping(item, "data")  # only newer answers have it
     return Trending(

@@ -29,15 +29,18 @@ OUTDATED_MS = 10 * MINUTE_MS
 
 
 def get(path: str, params: Mapping[str, str] | None = None) -> HttpRequest:
+    """Return a GET request."""
     return HttpRequest(path, params or {})
 
 
 def post(path: str, body: Mapping[str, object]) -> HttpRequest:
+    """Return a POST request with a JSON body."""
     headers = {"content-type": "application/json"}
     return HttpRequest(path, method="POST", headers=headers, body=orjson.dumps(body))
 
 
 def answered_object(path: str) -> Steps[dict[str, object]]:
+    """Ask a path and return the object of its answer."""
     response = yield get(path)
     return checked(response)
 
@@ -65,6 +68,7 @@ def _data(response: HttpResponse) -> object:
 
 
 def rows_in(response: HttpResponse) -> list[object]:
+    """Return the list under the answer's `data`. Raises Malformed if there is none."""
     data = _data(response)
     if not isinstance(data, list):
         raise Malformed(NAME, "data is no list")

@@ -129,8 +129,10 @@ def join_urls(base: str, link: str) -> str:
 
 
 def local_name(element: Element) -> str:
+    """Return the name of an element without its namespace."""
     return element.tag.rpartition("}")[2]
 
 
 def namespace_of(element: Element) -> str:
+    """Return the namespace of an element; empty if it has none."""
     return element.tag.rpartition("}")[0].removeprefix("{")
