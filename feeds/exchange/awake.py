@@ -1,6 +1,6 @@
-"""Time that leaves out what this process slept through: a stalled loop hears nobody, which says nothing of a stream.
+"""Measure time without the pauses of this process, because a stalled loop receives nothing from a living stream.
 
-Whoever judges silence reads it at least every second; between two readings no more than that passes.
+The clock is read at least every second by the judge of silence; between two readings it advances by a second at most.
 """
 
 from dataclasses import dataclass, field
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from orchestrator.clock import Clock
 
 STOOD_STILL_S = 1.0
-"""A reading that comes so late after the last one tells that the loop stood still, not that time was busy."""
+"""A reading that comes later than this after the last one shows that the loop stood still."""
 
 
 @dataclass(slots=True)
 class AwakeTime:
-    """Monotonic seconds, without the pauses of this process. `pauses` counts them."""
+    """Counts monotonic seconds without the pauses of this process, and the pauses."""
 
     clock: Clock
     pauses: int = 0
@@ -24,7 +24,7 @@ class AwakeTime:
         self.read_at = self.awake_s = self.clock.now()
 
     def now(self) -> float:
-        """Return the time, which has gone on by a second at most since it was read last."""
+        """Return the time, which has advanced by a second at most since the last reading."""
         now = self.clock.now()
         passed_s, self.read_at = now - self.read_at, now
         if passed_s > STOOD_STILL_S + 1e-6:

@@ -66,7 +66,7 @@ class FeedPolicy:
 
 
 class ExchangeFeed:
-    """Runs until cancelled. `want` and `drop` start and stop candles that somebody listens to."""
+    """Follows an exchange until cancelled. `want` and `drop` start and stop candles that clients listen to."""
 
     def __init__(
         self,

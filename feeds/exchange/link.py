@@ -114,7 +114,7 @@ class Link:
         self.is_open = False
         self.last_heard = 0.0
         self.next_frame: asyncio.Future[object] | None = None
-        """Set by the next frame, for the one who waits for it."""
+        """The next frame of any kind sets it, while an answer to our own ping is expected."""
         self.ran_at = float("inf")
         self.fenced = False
         self.first_data: float | None = None

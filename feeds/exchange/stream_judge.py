@@ -64,7 +64,7 @@ class StreamJudge:
         self.policy = policy
         self.watchdog = Watchdog()
         self.busiest: list[str] = []
-        """The most traded pairs: if anything happens, it happens there."""
+        """The most traded pairs: if anything is traded, one of these is."""
         self.seen: dict[str, Price] = {}
         """By pair symbol: the last known price of any source since the tickers were subscribed."""
 

@@ -66,7 +66,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class StreamName:
-    """What the name of a stream says: the symbol of its pair, and the interval of a stream of candles."""
+    """The parts of a stream's name: the symbol of its pair, and the interval of a stream of candles."""
 
     symbol: str
     interval: str | None
@@ -83,7 +83,7 @@ class StreamRules:
     candle_stream: Callable[[str, str], str | None]
     """Return the stream of the candles of a pair (symbol, interval); None if these candles aren't streamed."""
     parse_name: Callable[[str], StreamName]
-    """Return what the name of a stream says."""
+    """Return the parts of a stream's name."""
     address: Callable[[str, Sequence[str]], Address]
     """Return where to connect, from the base URL of a host and the wanted streams in order."""
     command: Callable[[Act, Sequence[str], int], Command]
@@ -146,7 +146,7 @@ class Prices:
 class Ack:
     """The exchange's answer to a message of ours; `error` is None if it was done.
 
-    `streams` are those that it speaks about; None if it answers the whole message.
+    `streams` are those that it is about; None if it answers the whole message.
     """
 
     request_id: object

@@ -1,12 +1,12 @@
-"""Which streams have died on a connection that lives: learns how often each speaks, and judges on evidence only.
+"""Find streams that have died on a living connection: learn how often each one sends, and judge on evidence only.
 
-Pure. A market may rest, so silence alone convicts nobody: it makes a stream *suspect*, and the feed asks elsewhere
-whether anything happened. Evidence is a trade that the stream should have told: another stream of the same market told
-it, or REST did. A stream that still owes it after the time in which it speaks at the latest is *dead*.
+Pure. A market may rest, so silence alone proves nothing: it makes a stream *suspect*, and the feed asks elsewhere
+whether anything happened. Evidence is a trade that the stream should have sent: another stream of the same market sent
+it, or REST has it. A stream that still owes it after the longest time between two of its frames is *dead*.
 
 With `c` the cadence of a stream, it is suspect after 1.5 c of silence, and dead 1.25 of its shortest cadences after
-the first evidence: before 3 c, if the answer to the question comes within a quarter. A frame that tells nothing new,
-such as the same one again, is silence.
+the first evidence: before 3 c, if the answer to the question comes within a quarter. A frame with nothing new in it,
+such as the same one again, counts as silence.
 """
 
 from dataclasses import dataclass
@@ -19,29 +19,29 @@ MOST_DOUBT = 64
 
 @dataclass(slots=True)
 class StreamHealth:
-    """What is known of one stream's life. Times are monotonic seconds, but for `event_ms`."""
+    """What is known about one stream. Times are monotonic seconds, except `event_ms`."""
 
     subject: str
-    """The market it tells of; streams of one market are evidence against each other."""
+    """The market of the stream; streams of one market are evidence against each other."""
     shortest_s: float
     longest_s: float
-    """So often it is worth a question, however often it has proved quiet."""
+    """Longest time between two questions about the stream, however often it proved to be quiet."""
     cadence_s: float
     since: float
-    """When it said its last news, or was confirmed."""
+    """Time of its last news, or of its confirmation."""
     check_at: float
     event_ms: int
-    """It has told what happened up to here."""
+    """Event time up to which the stream has delivered."""
     mark: tuple[int, ...] = ()
-    """Grows with what the stream tells; a frame whose mark has not grown is no news."""
+    """Grows with what the stream delivers; a frame whose mark has not grown isn't news."""
     known: tuple[int, ...] | None = None
-    """What the stream had told, or need not tell any more, when it was compared with others; None before."""
+    """The mark up to which the stream owes nothing; None before it could be compared with another source."""
     heard: bool = False
     doubt: int = 1
-    """By how much more patiently a stream is suspected that has proved quiet, or could not be cured."""
+    """Factor of the patience with a stream that proved to be quiet, or that could not be cured."""
     owed_since: float | None = None
     renewed: bool = False
-    """It was found dead, something was done about it, and it has said nothing since."""
+    """Whether the stream was found dead and treated, and has sent nothing since."""
 
 
 class Watchdog:
@@ -51,14 +51,14 @@ class Watchdog:
         self.streams: dict[str, StreamHealth] = {}
         self.of_subject: dict[str, set[str]] = {}
         self.trades: dict[str, tuple[float, float]] = {}
-        """By subject: its last price and volume, by the tickers."""
+        """By subject: its last price and volume in the tickers."""
         self.newest_ms = 0
-        """The newest event time that any stream has told."""
+        """The newest event time of all streams."""
 
     # --- what is watched ---
 
     def follow(self, stream: str, subject: str, shortest_s: float, longest_s: float, now: float) -> None:
-        """The exchange sends it from now on; what it owed before is forgotten."""
+        """Follow a stream that the exchange sends from now on; what it owed before is forgotten."""
         health = self.streams.get(stream)
         if health is None:
             health = StreamHealth(subject, shortest_s, longest_s, shortest_s, now, now, self.newest_ms)
@@ -72,7 +72,7 @@ class Watchdog:
         health.check_at = now + self._patience_s(health)
 
     def forget(self, stream: str) -> None:
-        """It is not wanted any more."""
+        """Forget a stream that is not wanted any more."""
         health = self.streams.pop(stream, None)
         if health is not None:
             self.of_subject[health.subject].discard(stream)
@@ -80,10 +80,10 @@ class Watchdog:
                 del self.of_subject[health.subject]
                 self.trades.pop(health.subject, None)
 
-    # --- what it hears ---
+    # --- what the streams bring ---
 
     def heard(self, stream: str, mark: tuple[int, ...], event_ms: int, now: float) -> bool:
-        """Take a frame of a stream; whether it told anything new."""
+        """Take a frame of a stream. Returns whether there is anything new in it."""
         self.newest_ms = max(self.newest_ms, event_ms)
         health = self.streams.get(stream)
         if health is None:
@@ -94,8 +94,8 @@ class Watchdog:
         health.known = mark if health.known is None else max(health.known, mark)
         health.event_ms = max(health.event_ms, event_ms)
         if health.heard:
-            # Quick to grow and slow to shrink, so that a stream's longest usual silence is no news; but no faster than
-            # twofold, so that one stall does not teach patience.
+            # Quick to grow and slow to shrink, so that the longest usual silence of a stream isn't suspect. It grows
+            # twofold at most, so that one stall does not teach patience.
             gap_s = min(now - health.since, 2 * health.cadence_s, LONGEST_CADENCE_S)
             health.cadence_s = max(health.shortest_s, gap_s, 0.9 * health.cadence_s + 0.1 * gap_s)
         health.heard = True
@@ -109,7 +109,7 @@ class Watchdog:
     def ticked(self, subject: str, price: float, volume: float, event_ms: int, now: float) -> None:
         """Take a market's statistics, which come when they change: only a new price or more volume means a trade.
 
-        In a window of 24 h the volume also changes by what leaves it.
+        In a window of 24 h the volume also changes by the trades that leave it.
         """
         if subject in self.of_subject:
             last = self.trades.get(subject)
@@ -118,7 +118,7 @@ class Watchdog:
                 self.traded(subject, event_ms, now)
 
     def traded(self, subject: str, event_ms: int, now: float) -> None:
-        """There was a trade shortly before `event_ms`: whoever has told nothing since well before owes it."""
+        """Note a trade shortly before `event_ms`. A stream of its market that stopped well before that owes it."""
         for stream in self.of_subject.get(subject, ()):
             health = self.streams[stream]
             if not health.event_ms:
@@ -126,27 +126,27 @@ class Watchdog:
             elif event_ms - health.event_ms > GRACE * health.shortest_s * 1000 and health.owed_since is None:
                 health.owed_since = now
 
-    # --- what it was told when it asked ---
+    # --- what other sources answer ---
 
     def known(self, stream: str) -> tuple[int, ...] | None:
-        """What a stream has told so far, for comparison; None if nothing is known since it was confirmed."""
+        """Return the mark up to which a stream has delivered; None if nothing is known since it was confirmed."""
         health = self.streams.get(stream)
         return health.known if health is not None else None
 
     def may_know(self, stream: str, mark: tuple[int, ...]) -> None:
-        """Another source has told this; from a stream that has not spoken yet only what comes after is expected."""
+        """Expect of a stream that has sent nothing yet only what comes after this mark of another source."""
         health = self.streams.get(stream)
         if health is not None and health.known is None:
             health.known = mark
 
     def missed(self, stream: str, now: float) -> None:
-        """It has kept back what happened."""
+        """Note that a stream has kept back what happened."""
         health = self.streams.get(stream)
         if health is not None and health.owed_since is None:
             health.owed_since = now
 
     def quiet(self, stream: str, now: float) -> None:
-        """Nothing has happened that it or its siblings should have told: it is not asked about again for longer."""
+        """Ask later again about a stream and its siblings: nothing has happened that they should have sent."""
         health = self.streams.get(stream)
         for sibling in self.of_subject.get(health.subject, ()) if health is not None else ():
             each = self.streams[sibling]
@@ -154,13 +154,13 @@ class Watchdog:
                 self._doubt(each, now)
 
     def unsure(self, stream: str, now: float) -> None:
-        """The question found no answer yet."""
+        """Ask again soon about a stream: there was no answer yet."""
         health = self.streams.get(stream)
         if health is not None:
             health.check_at = now + health.cadence_s / 2
 
     def treated(self, stream: str, now: float) -> None:
-        """Something was done about a dead stream; give it time, each time more."""
+        """Give a dead stream that was treated time to recover, more each time."""
         health = self.streams.get(stream)
         if health is not None:
             health.renewed = True
@@ -168,10 +168,10 @@ class Watchdog:
             health.since = now
             self._doubt(health, now)
 
-    # --- how it judges ---
+    # --- judgement ---
 
     def suspects(self, now: float) -> list[str]:
-        """Streams that are worth a question, one of each market, the longest silent first."""
+        """Return the streams to ask about, one of each market, the longest silent first."""
         late = [
             (health.since, stream)
             for stream, health in self.streams.items()
@@ -183,7 +183,7 @@ class Watchdog:
         return list(chosen.values())
 
     def dead(self, now: float) -> list[str]:
-        """Streams that owe something for longer than they may."""
+        """Return the streams that owe something for longer than they may."""
         return [
             stream
             for stream, health in self.streams.items()
@@ -191,7 +191,7 @@ class Watchdog:
         ]
 
     def is_lively(self, stream: str, within_s: float, now: float) -> bool:
-        """Whether a stream is going to speak within that time, by all that is known of it; a dead one is not."""
+        """Return whether a stream will send something within that time, by its cadence; a dead one will not."""
         health = self.streams.get(stream)
         return (
             health is not None
@@ -202,7 +202,7 @@ class Watchdog:
         )
 
     def silent_s(self, stream: str, now: float) -> float:
-        """How long a stream has told nothing new; 0 for one that is not followed."""
+        """Return for how long a stream has sent nothing new; 0 for one that is not followed."""
         health = self.streams.get(stream)
         return now - health.since if health is not None else 0.0
 

@@ -331,11 +331,11 @@ class FakeBinance:
             self.market.delist(symbol)
 
     def list_as(self, status: Status | None, *symbols: str) -> None:
-        """From now on `exchangeInfo` tells this state of pairs (all without names), or leaves them out; they go on."""
+        """Let `exchangeInfo` list this state of pairs (all without names), or leave them out, while they trade on."""
         self.market.listed_as.update(dict.fromkeys(symbols or self.market.instruments, status))
 
     def list_truly(self) -> None:
-        """`exchangeInfo` tells the true states again."""
+        """`exchangeInfo` lists the true states again."""
         self.market.listed_as.clear()
 
     def set_status(self, symbol: str, status: Status) -> None:
@@ -349,14 +349,14 @@ class FakeBinance:
     def correct(self, symbol: str, interval: str, open_ms: int, **fields: str) -> Candle:
         """Change a closed candle afterwards (`close="1.5"`).
 
-        REST tells the new truth and the stream sends the candle again; other intervals are not recomputed.
+        REST has the new candle and the stream sends the candle again; other intervals are not recomputed.
         """
         instrument = self.market.instruments[symbol]
         candle = instrument.candle(interval, open_ms, self.now_ms)
         if candle is None or not candle.closed:
             raise ValueError(f"no closed candle {symbol} {interval} at {open_ms}")
-        told = {name: decimal_text(value) for name, value in fields.items()}
-        corrected = replace(candle, **told)  # type: ignore[arg-type]
+        texts = {name: decimal_text(value) for name, value in fields.items()}
+        corrected = replace(candle, **texts)  # type: ignore[arg-type]
         instrument.corrections[interval, open_ms] = corrected
         self._push([self._candle_frame(corrected)])
         self.changed()
@@ -700,7 +700,7 @@ class FakeBinance:
         return Frame(stream_of(candle), orjson.dumps(candle.event(self.now_ms)), closes_candle=candle.closed)
 
     def _kline_updates(self) -> list[Frame]:
-        """The running candles that changed since they were last told."""
+        """The running candles that changed since they were last sent."""
         frames = []
         for stream, topic in self._topics.items():
             if topic.kind != "kline" or topic.interval == "1s":
@@ -722,14 +722,14 @@ class FakeBinance:
             for stream, topic in self._topics.items()
             if topic.kind == "miniTicker" and topic.symbol in symbols
         }
-        told = {
+        payloads = {
             symbol: orjson.dumps(mini_ticker(instrument, self.now_ms))
             for symbol, instrument in self.market.instruments.items()
             if symbol in alone or symbol in wanted
         }
-        frames = [Frame(stream, told[symbol]) for symbol, stream in alone.items()]
+        frames = [Frame(stream, payloads[symbol]) for symbol, stream in alone.items()]
         if wanted:
-            frames.append(Frame(MINI_TICKERS, b"[" + b",".join(told.values()) + b"]"))
+            frames.append(Frame(MINI_TICKERS, b"[" + b",".join(payloads.values()) + b"]"))
         return frames
 
     def _current_frames(self, stream: str) -> list[Frame]:
@@ -742,8 +742,8 @@ class FakeBinance:
         instruments = self.market.instruments
         if topic.kind == "miniTickers":
             symbols = [symbol for symbol, each in instruments.items() if each.trading]
-            told = [mini_ticker(instruments[symbol], self.now_ms) for symbol in symbols]
-            return [Frame(stream, orjson.dumps(told))]
+            payloads = [mini_ticker(instruments[symbol], self.now_ms) for symbol in symbols]
+            return [Frame(stream, orjson.dumps(payloads))]
         instrument = instruments[topic.symbol]
         last = Trade(
             topic.symbol,

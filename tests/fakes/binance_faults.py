@@ -39,7 +39,7 @@ class SubscribeFault(StrEnum):
 
 
 class Hang(StrEnum):
-    """Where a REST reply stops for ever."""
+    """Where a REST reply stops forever."""
 
     NO = "no"
     BEFORE_HEAD = "before_head"

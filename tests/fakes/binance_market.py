@@ -164,7 +164,7 @@ def synthetic_pairs(count: int, seed: int = 0) -> tuple[Pair, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Candle:
-    """One candle as the exchange tells it, on REST and on the stream alike."""
+    """One candle as the exchange sends it, by REST and by the stream alike."""
 
     symbol: str
     interval: str
@@ -548,7 +548,7 @@ class Instrument:
         return ended
 
     def trade(self, at_ms: int, price: int, quantity: int, buyer_is_maker: bool) -> Trade:
-        """Make one trade and tell every running candle."""
+        """Make one trade in every running candle."""
         trade = Trade(self.pair.symbol, self.next_id, at_ms, price, quantity, buyer_is_maker)
         self.next_id += 1
         self.price = price
@@ -594,9 +594,9 @@ class Instrument:
         corrected = self.corrections.get((interval, open_ms))
         if corrected is not None:
             return corrected
-        return self.told(interval, self._bar(interval, open_ms, now_ms), now_ms)
+        return self.candle_of(interval, self._bar(interval, open_ms, now_ms), now_ms)
 
-    def told(self, interval: str, bar: Bar, now_ms: int) -> Candle:
+    def candle_of(self, interval: str, bar: Bar, now_ms: int) -> Candle:
         """A bar in the words of the exchange."""
         return Candle(
             symbol=self.pair.symbol,
@@ -696,7 +696,7 @@ class Market:
         self._seconds_kept = seconds_kept
         self.instruments = {pair.symbol: Instrument(pair, seed, self.start_ms, seconds_kept) for pair in pairs}
         self.listed_as: dict[str, Status | None] = {}
-        """States that the list of pairs tells although they are not true; None for a pair that it leaves out."""
+        """States that the list of pairs has although they are not true; None for a pair that it leaves out."""
         self._watched: dict[str, set[str]] = {"1m": set(), "1h": set()}
         self._next_close = {interval: next_open(interval, open_of(interval, self.now_ms)) for interval in INTERVALS}
 
@@ -769,7 +769,7 @@ class Market:
                     if not instrument.trading:
                         continue
                     if symbol in asked and not any(a <= bar.open_ms < b for a, b in instrument.holes):
-                        yield instrument.told(interval, bar, self.now_ms)
+                        yield instrument.candle_of(interval, bar, self.now_ms)
 
     def candle(self, symbol: str, interval: str) -> Candle | None:
         """The running candle."""

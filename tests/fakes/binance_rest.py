@@ -43,7 +43,7 @@ class BadRequestError(Exception):
 
 
 def answer(market: Market, weight_limit: int, path: str, query: tuple[tuple[str, str], ...]) -> Answer | None:
-    """The true answer to a GET; None if there is no such endpoint."""
+    """Return the true answer to a GET; None if there is no such endpoint."""
     endpoint = ENDPOINTS.get(path)
     if endpoint is None:
         return None
@@ -190,7 +190,7 @@ def exchange_info(asked: Asked) -> object:
 
 
 def _as_listed(asked: Asked, instrument: Instrument) -> Pair | None:
-    """A pair with the state that the list tells, which may be another than the true one; None if it is left out."""
+    """Return a pair with its state on the list, which may not be the true one; None if it is left out."""
     pair = instrument.pair
     listed_as = asked.market.listed_as.get(pair.symbol, pair.status)
     return None if listed_as is None else replace(pair, status=listed_as)

@@ -94,7 +94,7 @@ def decimal_text(value: str) -> str:
 
 
 class Encoded:
-    """A frame as bytes: made when first needed, the same object for everybody."""
+    """A frame as bytes: made when first needed, the same object for all connections."""
 
     __slots__ = ("_combined", "_frame", "_raw")
 

@@ -219,7 +219,7 @@ def read_tickers_24h(response: HttpResponse) -> Rows[Price]:
 
 
 def _is_untraded(row: object) -> bool:
-    """Whether it is the row of a pair that nobody has traded: delisted ones stay on the list with a price of 0."""
+    """Return whether nobody has traded the pair of a row: delisted pairs stay on the list with a price of 0."""
     last = row.get("lastPrice") if isinstance(row, dict) else None
     return isinstance(last, str) and last != "" and not last.strip("0.")
 

@@ -48,7 +48,7 @@ async def test_a_quiet_candle_whose_closing_frame_is_lost_is_closed_from_rest_wi
         await it.pass_time(120.0)
         it.check()
         last = it.it.sink.rows(TOPIC, "closed")[-1]
-        assert (last["trades"], last["volume"]) == (0, 0.0), "it was told, not made up"
+        assert (last["trades"], last["volume"]) == (0, 0.0), "it came from REST, it was not made up"
         delays = it.it.feed.report()["close_delay_ms"]
         assert isinstance(delays, dict)
         assert 1500 <= delays["1m"]["p50"] <= delays["1m"]["p95"] <= delays["1m"]["max"] <= 3250

@@ -34,7 +34,7 @@ def rows(*numbers: int) -> list[Candle]:
     return [replace(closed(number), closed=False, trades=9 if number < numbers[-1] else 1) for number in numbers]
 
 
-def told(outcomes: Iterable[Outcome]) -> list[str]:
+def shown(outcomes: Iterable[Outcome]) -> list[str]:
     """Outcomes in short: `closed 3`, `live 4`, `gap 5-7`."""
     words = []
     for outcome in outcomes:
@@ -62,35 +62,35 @@ def begun(*numbers: int) -> CandleSeries:
 
 def test_the_first_answer_is_history_and_only_its_last_closed_candle_is_said() -> None:
     series = CandleSeries("1m")
-    assert told(series.backfill(rows(0, 1, 2, 3), None)) == ["closed 2", "live 3"]
+    assert shown(series.backfill(rows(0, 1, 2, 3), None)) == ["closed 2", "live 3"]
     assert kept(series) == [0, 1, 2]
     assert series.expected() == at(3)
 
 
 def test_a_candle_forms_closes_and_makes_room_for_the_next() -> None:
     series = begun(0, 1)
-    assert told(series.apply(forming(1, trades=6))) == ["live 1"]
-    assert told(series.apply(closed(1))) == ["closed 1"]
-    assert told(series.apply(forming(2))) == ["live 2"]
+    assert shown(series.apply(forming(1, trades=6))) == ["live 1"]
+    assert shown(series.apply(closed(1))) == ["closed 1"]
+    assert shown(series.apply(forming(2))) == ["live 2"]
     assert series.closed[-1].closed
 
 
 def test_a_closed_candle_is_said_once_however_often_it_comes() -> None:
     series = begun(0, 1)
-    assert told(series.apply(closed(1))) == ["closed 1"]
+    assert shown(series.apply(closed(1))) == ["closed 1"]
     assert series.apply(closed(1)) == []
-    assert told(series.backfill(rows(0, 1, 2), at(0))) == ["live 2"]
+    assert shown(series.backfill(rows(0, 1, 2), at(0))) == ["live 2"]
 
 
 def test_what_closes_before_the_first_answer_waits_for_it_and_is_then_said_in_order() -> None:
     series = CandleSeries("1m")
-    assert told(series.apply(forming(2))) == ["live 2"]
+    assert shown(series.apply(forming(2))) == ["live 2"]
     assert series.apply(closed(2)) == []
     assert series.apply(closed(3)) == []
-    assert told(series.apply(forming(4))) == ["live 4"]
+    assert shown(series.apply(forming(4))) == ["live 4"]
 
     answer = series.backfill(rows(0, 1, 2, 3, 4), None)
-    assert told(answer) == ["closed 2", "closed 3", "live 4"]
+    assert shown(answer) == ["closed 2", "closed 3", "live 4"]
     assert kept(series) == [0, 1, 2, 3]
 
 
@@ -118,27 +118,27 @@ def test_a_straggler_of_a_closed_candle_is_silent() -> None:
 
 def test_a_hole_holds_back_what_closes_after_it_until_it_is_filled() -> None:
     series = begun(0, 1)
-    assert told(series.apply(forming(4))) == ["live 4"]
+    assert shown(series.apply(forming(4))) == ["live 4"]
     assert series.missing_from() == at(1)
     assert series.apply(closed(3)) == []
 
     answer = series.backfill(rows(1, 2, 3, 4), at(1))
-    assert told(answer) == ["closed 1", "closed 2", "closed 3", "live 4"]
+    assert shown(answer) == ["closed 1", "closed 2", "closed 3", "live 4"]
     assert series.missing_from() is None
 
 
 def test_a_hole_that_closes_by_itself_needs_no_answer() -> None:
     series = begun(0, 1)
     assert series.apply(closed(2)) == []
-    assert told(series.apply(closed(1))) == ["closed 1", "closed 2"]
+    assert shown(series.apply(closed(1))) == ["closed 1", "closed 2"]
 
 
 def test_a_hole_that_the_exchange_has_too_becomes_one_gap() -> None:
     series = begun(0, 1)
     assert series.apply(closed(4)) == []
-    assert told(series.backfill(rows(4, 5), at(1))) == ["gap 1-4", "closed 4", "live 5"]
+    assert shown(series.backfill(rows(4, 5), at(1))) == ["gap 1-4", "closed 4", "live 5"]
     assert series.missing_from() is None
-    assert told(series.backfill(rows(4, 5), at(1))) == []
+    assert shown(series.backfill(rows(4, 5), at(1))) == []
 
 
 def test_a_hole_that_nobody_has_looked_into_is_not_called_a_gap() -> None:
@@ -154,14 +154,14 @@ def test_a_candle_that_turns_up_where_a_gap_was_said_is_a_correction() -> None:
     series = begun(0, 1)
     series.apply(closed(4))
     series.backfill(rows(4, 5), at(1))
-    assert told(series.apply(closed(2))) == ["corrected 2", "live 5"]
+    assert shown(series.apply(closed(2))) == ["corrected 2", "live 5"]
     assert kept(series) == [0, 2, 4]
 
 
 def test_a_closed_candle_that_comes_again_with_other_values_is_a_correction() -> None:
     series = begun(0, 1, 2, 3)
     said = series.apply(closed(1, close=12.0))
-    assert told(said) == ["corrected 1", "live 3"], "a snapshot shows what was said last: the forming candle"
+    assert shown(said) == ["corrected 1", "live 3"], "a snapshot shows what was said last: the forming candle"
     assert series.closed[1].close == 12.0
     assert series.apply(closed(1, close=12.0)) == []
 
@@ -170,7 +170,7 @@ def test_an_answer_corrects_what_it_tells_otherwise() -> None:
     series = begun(0, 1, 2, 3)
     changed = rows(0, 1, 2, 3)
     changed[1] = replace(closed(1, close=12.0), closed=False)
-    assert told(series.backfill(changed, at(0))) == ["corrected 1", "live 3"]
+    assert shown(series.backfill(changed, at(0))) == ["corrected 1", "live 3"]
 
 
 def test_the_last_row_of_a_late_answer_corrects_nothing() -> None:
@@ -191,28 +191,30 @@ def test_the_last_row_of_a_late_answer_corrects_nothing() -> None:
 def test_a_last_row_whose_time_is_well_over_is_closed_and_nothing_is_made_up_after_it() -> None:
     series = begun(0, 1)
     quiet = [replace(closed(1), closed=False, trades=0, volume=0.0)]
-    assert told(series.backfill(quiet, at(1), at(2) + 500)) == [], "what answers may be behind what trades"
-    assert told(series.backfill(quiet, at(1), at(2) + 2000)) == ["closed 1"]
+    assert shown(series.backfill(quiet, at(1), at(2) + 500)) == [], (
+        "the servers that answer may be behind those that trade"
+    )
+    assert shown(series.backfill(quiet, at(1), at(2) + 2000)) == ["closed 1"]
     assert series.live is None
     assert series.expected() == at(2)
-    assert told(series.apply(forming(2))) == ["live 2"]
+    assert shown(series.apply(forming(2))) == ["live 2"]
 
 
 def test_an_answer_that_could_not_be_read_as_a_whole_tells_of_no_hole() -> None:
     series = begun(0, 1)
     series.apply(closed(3))
     torn = rows(1, 3, 4)
-    assert told(series.backfill(torn, at(1), whole=False)) == ["closed 1", "live 4"]
+    assert shown(series.backfill(torn, at(1), whole=False)) == ["closed 1", "live 4"]
     assert series.missing_from() == at(2)
     assert series.gaps == []
-    assert told(series.backfill(rows(2, 3, 4), at(2))) == ["closed 2", "closed 3", "live 4"]
+    assert shown(series.backfill(rows(2, 3, 4), at(2))) == ["closed 2", "closed 3", "live 4"]
 
 
 def test_what_can_never_be_read_is_missing_in_the_end() -> None:
     series = begun(0, 1)
     series.apply(closed(3))
-    told_so_far = [told(series.backfill(rows(1, 3, 4), at(1), whole=False)) for _ in range(3)]
-    assert told_so_far == [["closed 1", "live 4"], [], ["gap 2-3", "closed 3", "live 4"]]
+    shown_so_far = [shown(series.backfill(rows(1, 3, 4), at(1), whole=False)) for _ in range(3)]
+    assert shown_so_far == [["closed 1", "live 4"], [], ["gap 2-3", "closed 3", "live 4"]]
 
 
 def test_no_series_begins_with_an_answer_that_could_not_be_read_as_a_whole() -> None:
@@ -220,7 +222,7 @@ def test_no_series_begins_with_an_answer_that_could_not_be_read_as_a_whole() -> 
     assert series.backfill(rows(0, 2, 3), None, whole=False) == []
     assert series.backfill([], None, whole=False) == []
     assert not series.begun
-    assert told(series.backfill(rows(0, 1, 2, 3), None)) == ["closed 2", "live 3"]
+    assert shown(series.backfill(rows(0, 1, 2, 3), None)) == ["closed 2", "live 3"]
 
 
 def test_what_is_found_of_a_gap_is_a_correction_and_the_rest_stays_missing() -> None:
@@ -228,10 +230,10 @@ def test_what_is_found_of_a_gap_is_a_correction_and_the_rest_stays_missing() -> 
     series.apply(closed(6))
     series.backfill(rows(6, 7), at(1))
     assert series.gaps == [Gap(at(1), at(6))]
-    assert told(series.backfill([replace(closed(3), closed=False)], at(1), at(8))) == ["corrected 3", "live 7"]
+    assert shown(series.backfill([replace(closed(3), closed=False)], at(1), at(8))) == ["corrected 3", "live 7"]
     assert series.gaps == [Gap(at(1), at(3)), Gap(at(4), at(6))]
     late = [replace(closed(number), closed=False) for number in (1, 2)]
-    assert told(series.backfill(late, at(1), at(8))) == ["corrected 1", "corrected 2", "live 7"]
+    assert shown(series.backfill(late, at(1), at(8))) == ["corrected 1", "corrected 2", "live 7"]
     assert series.gaps == [Gap(at(4), at(6))]
     assert kept(series) == [0, 1, 2, 3, 6]
 
@@ -257,7 +259,7 @@ def test_without_history_what_the_stream_closes_is_said_all_the_same() -> None:
     series = CandleSeries("1m")
     series.apply(forming(4))
     assert series.backfill([], None) == []
-    assert told(series.apply(closed(4))) == ["closed 4"]
+    assert shown(series.apply(closed(4))) == ["closed 4"]
     assert not series.reached_back
 
 
@@ -266,7 +268,7 @@ def test_history_that_arrives_late_joins_what_was_said_meanwhile() -> None:
     series.backfill([], None)
     series.apply(closed(4))
     series.apply(forming(5))
-    assert told(series.backfill(rows(2, 3, 4, 5), None)) == []
+    assert shown(series.backfill(rows(2, 3, 4, 5), None)) == []
     assert kept(series) == [2, 3, 4]
     assert series.reached_back
 
@@ -467,7 +469,7 @@ def test_any_order_loss_and_repetition_gives_the_same_closed_series_each_said_on
         for each in said
         if isinstance(each, Published) and each.state is CandleState.LIVE
     }
-    assert seen_live <= {*numbers, market.count}, "who saw a candle forming is told how it closed"
+    assert seen_live <= {*numbers, market.count}, "a client that saw a candle forming gets its closed state"
     assert numbers[-1] == market.numbers()[-2]
 
 

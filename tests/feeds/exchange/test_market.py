@@ -24,7 +24,7 @@ TOPIC = "ohlcv.BTC.1m"
 
 
 class World:
-    """A market that knows two pairs, what it said, and short spellings of what is told to it."""
+    """A market that knows two pairs, what it published, and short ways to feed it."""
 
     def __init__(self, venue: Venue = BINANCE) -> None:
         self.sink = RecordingSink()
@@ -233,7 +233,7 @@ def test_a_bad_row_costs_itself_and_is_counted_by_its_field(caplog: pytest.LogCa
     assert len(world.sink.of("price.ETH")) == 1
     assert world.sink.of("price.BTC") == []
     assert world.market.rejected == {"c": 3, "frame": 6}
-    assert len(caplog.records) == 2, "the first of its kind is worth a line, the counter tells the rest"
+    assert len(caplog.records) == 2, "only the first of its kind is logged, the counter has the rest"
 
 
 def test_a_foreign_venue_is_named_in_the_source() -> None:

@@ -9,7 +9,7 @@ START_MS = 1_795_305_600_000
 
 
 class Case:
-    """Two candle streams of one market and the tickers of all, each heard at its pace until told otherwise."""
+    """Two candle streams of one market and the tickers of all, each sending at its own pace until a test changes it."""
 
     def __init__(self) -> None:
         self.dog = Watchdog()
@@ -25,7 +25,7 @@ class Case:
         return START_MS + round(self.now * 1000)
 
     def second(self, traded: bool = True) -> None:
-        """One second in which the market trades, and who speaks tells it."""
+        """One second in which the market trades, and the streams that are alive send it."""
         self.now += 1.0
         self.trades += traded
         if ALL in self.speaking:

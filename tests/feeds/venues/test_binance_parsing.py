@@ -199,7 +199,7 @@ def test_day_tickers_are_prices_but_not_of_a_pair_that_does_not_trade() -> None:
     rows = rest.read_tickers_24h(answer(sample("rest_tickers_mini")))
     assert rows.good[0] == BITCOIN
     assert [price.symbol for price in rows.good] == ["BTCUSDT", "ETHBTC"]
-    assert not rows.rejected, "a delisted pair is no fault of the answer"
+    assert not rows.rejected, "a delisted pair isn't a fault of the answer"
     assert rest.read_tickers_24h(answer(sample("rest_ticker_full"))).good == [BITCOIN]
 
 
@@ -358,7 +358,7 @@ def mutated(document: object, path: tuple[str | int, ...], new: object) -> objec
 
 @st.composite
 def mutations(draw: st.DrawFn, names: tuple[str, ...]) -> tuple[str, bytes]:
-    """A sample with one value missing, replaced, or turned into something that is no JSON."""
+    """A sample with one value missing, replaced, or turned into something that isn't JSON."""
     name = draw(st.sampled_from(names))
     document = sample(name)
     path = draw(st.sampled_from(list(places(document))))

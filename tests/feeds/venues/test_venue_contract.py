@@ -239,7 +239,7 @@ def test_times_are_unix_milliseconds(case: Case) -> None:
 
 
 def renamed(value: Any) -> Iterator[Any]:
-    """The same document with one key renamed, for every key in it."""
+    """Yield the same document with one key renamed, for every key in it."""
     if isinstance(value, dict):
         for key in value:
             yield {("renamed" if each == key else each): value[each] for each in value}
