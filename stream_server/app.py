@@ -95,6 +95,8 @@ async def service(
             feed, sources = await live_feeds(stack, settings, run.record, hub, market, clock, rng, status)
             feeds = [feed, *sources.feeds]
             demand.starts = feed.starts
+        # Tokens expire by the real time, also while the market has the time of a tape.
+        access = policies.access_of(settings, SystemClock())
         per_address = policies.connections_per_address(settings)
         supervisor = demand.feeds = Supervisor(feeds, clock, rng)
         context = Context(
@@ -109,9 +111,7 @@ async def service(
             supervisor,
             started_ms=clock.wall_ms(),
             mode="live" if run.tape is None else "tape",
-            access=policies.access_of(
-                settings, SystemClock()
-            ),  # the real time, even while the market has that of a tape
+            access=access,
             rates=RequestRates(policies.requests_per_address(settings), clock),
             connections=Connections(
                 per_address, settings.trusted_proxies or (), spares_near=settings.max_connections_per_ip is None

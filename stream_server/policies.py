@@ -17,7 +17,7 @@ from stream_server.settings import API_KEYS, Settings
 def hub_policy(settings: Settings) -> HubPolicy:
     """Return how long values are good, and what is held for slow clients."""
     return HubPolicy(
-        ttl_of(settings),
+        _ttl_of(settings),
         settings.ring_events,
         settings.outbox_bytes,
         settings.stall_s,
@@ -26,7 +26,7 @@ def hub_policy(settings: Settings) -> HubPolicy:
     )
 
 
-def ttl_of(settings: Settings) -> Callable[[str], float | None]:
+def _ttl_of(settings: Settings) -> Callable[[str], float | None]:
     """Return how long a value of each topic is good: until three polls at the idle pace have brought no other.
 
     Every value ages except `status`, which this process itself keeps true, and `news`, whose events do not replace
