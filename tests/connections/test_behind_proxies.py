@@ -52,7 +52,7 @@ def nginx_configuration(folder: Path, text: str) -> list[str]:
     places = "".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
     user = "user root;" if os.geteuid() == 0 else ""
     (folder / "nginx.conf").write_text(
-        f"daemon off; {user} pid {folder}/pid; error_log {folder}/error.log; events {{}}\n"
+        f"daemon off; master_process off; {user} pid {folder}/pid; error_log {folder}/error.log; events {{}}\n"
         f"http {{ access_log off; {places}\n{text}\n}}\n"
     )
     return ["-p", str(folder), "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
