@@ -322,12 +322,17 @@ async def test_without_any_network_one_line_reports_it_and_candles_are_polled_le
     )  # fmt: skip
     assert cause not in await scene.page.locator("main").inner_text()
     await expect(scene.page.locator(".disagreements")).to_have_text("Nothing to compare: there are no prices.")
-    asked = len(scene.asked)
-    for _ in range(10):  # several minutes
-        for _ in range(4):
+
+    async def minutes(count: int) -> None:
+        for _ in range(4 * count):
             await scene.page.clock.run_for(15_000)
             scene.status(feeds=feeds)
-        await scene.until(pill=".")
+            await scene.until(pill="^Connected$")
+
+    # By then the delays have reached 5 min, and the page expects a message only every 15 s.
+    await minutes(6)
+    asked = len(scene.asked)
+    await minutes(10)
     assert len(scene.asked) - asked <= 8, "15 s, doubled each time up to 5 min"
 
 
