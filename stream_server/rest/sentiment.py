@@ -140,7 +140,7 @@ def _not_served(asking: Asking, query: Texts) -> Refusal:
         for each in asking.sources.sentiment.scorer.providers
         if each.upstream.state is ProviderState.DISABLED and each.serves(query)
     }
-    reasons = "; ".join(f"{name}: {reason}" for name, reason in disabled.items()) or "nobody has it"
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in disabled.items()) or "no provider has it"
     details: dict[str, object] = {"disabled": disabled}
     return Refusal("unavailable", f"model {query.model!r} is not served here ({reasons})", 503, details, 60)
 

@@ -202,10 +202,10 @@ def test_the_same_data_get_another_tag_when_they_go_stale() -> None:
 
 def test_max_age_zero_asks_the_sources_and_uses_no_held_value() -> None:
     held = Answer(lambda: b"1", "a", true_at=99.0, cached=True, max_age_ms=0)
-    anew = Answer(lambda: b"1", "a", true_at=99.0, cached=False, max_age_ms=0)
-    assert (held.is_too_old(100.0), anew.is_too_old(100.0)) == (True, False)
-    anew.max_age_ms = 500
-    assert anew.is_too_old(100.0), "asked anew, and yet older than that by its own stamp"
+    fetched = Answer(lambda: b"1", "a", true_at=99.0, cached=False, max_age_ms=0)
+    assert (held.is_too_old(100.0), fetched.is_too_old(100.0)) == (True, False)
+    fetched.max_age_ms = 500
+    assert fetched.is_too_old(100.0), "a new answer that is older by its own time"
 
 
 # --- sources that repeat themselves ---
@@ -266,9 +266,9 @@ async def test_a_source_that_repeats_an_old_value_with_a_new_time_is_detected_an
             assert (status, body.get("source")) == ((200, instead) if instead else (503, None)), question
             fake.always = None
         _, body, _ = await ask(every, "/api/status")
-        told = {each["name"]: each for each in body["data"]["providers"]}
-        assert told["coingecko"]["outcomes"]["outdated"] == 2
-        assert "old" in told["crypto_dt_source"]["last_error"]
+        reported = {each["name"]: each for each in body["data"]["providers"]}
+        assert reported["coingecko"]["outcomes"]["outdated"] == 2
+        assert "old" in reported["crypto_dt_source"]["last_error"]
 
 
 class Numbered:
@@ -446,18 +446,18 @@ async def test_values_kept_on_disk_are_published_after_a_restart_with_dead_sourc
     AnswerStore(tmp_path / "answers").put("global", StoredAnswer(orjson.dumps(totals), "coingecko", received_ms))
     async with running(None, tmp_path) as service:
         status, body = await service.get("/api/snapshot?topics=market.global")
-        told: Any = body
+        reported: Any = body
         _, view = await service.get("/api/topics")
         topics: Any = view["data"]
         _, view = await service.get("/api/market/global")
         answer: Any = view
-    assert (status, told["stale"], told["source"]) == (200, True, "coingecko")
-    assert told["data"][0]["received"] == received_ms
-    assert told["age_ms"] >= 86_460_000
-    assert told["ttl_s"]["market.global"] > 0
+    assert (status, reported["stale"], reported["source"]) == (200, True, "coingecko")
+    assert reported["data"][0]["received"] == received_ms
+    assert reported["age_ms"] >= 86_460_000
+    assert reported["ttl_s"]["market.global"] > 0
     (topic,) = [each for each in topics["topics"] if each["topic"] == "market.global"]
     assert (topic["ts"], topic["received"], topic["stale"]) == (received_ms - 60_000, received_ms, True)
-    assert topic["age_ms"] >= told["age_ms"]
+    assert topic["age_ms"] >= reported["age_ms"]
     assert answer["age_ms"] >= 86_460_000, "the same truth"
 
 

@@ -42,16 +42,16 @@ async def test_the_next_source_answers_in_the_same_request_and_the_attempts_name
 ) -> None:
     async with sourced(tmp_path) as every:
         for path, chain in half:
-            anew = f"{path}{'&' if '?' in path else '?'}max_age=0"
+            fresh_path = f"{path}{'&' if '?' in path else '?'}max_age=0"
             dead: list[str] = []
             for fake in chain:
-                body = await every.data(anew)
+                body = await every.data(fresh_path)
                 assert body["source"] == provider(fake), path
                 outcomes = {attempt["provider"]: attempt["outcome"] for attempt in body["attempts"]}
                 assert outcomes == dict.fromkeys(dead, "unavailable") | {provider(fake): "ok"}, path
                 await getattr(every.fakes, fake).kill()
                 dead.append(provider(fake))
-            code, retry_after_s, named = await refused(every, anew)
+            code, retry_after_s, named = await refused(every, fresh_path)
             assert (code, named, retry_after_s >= 1) == ("too_old", dead, True), path
             await every.fakes.revive_all()
 

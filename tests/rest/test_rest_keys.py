@@ -38,8 +38,8 @@ async def test_keys_appear_nowhere_but_at_their_providers(tmp_path: Path, caplog
 
             async def read_all() -> None:
                 for path in [path for path, *_ in ENDPOINTS] + ["/metrics", "/health/ready", "/api/nope"]:
-                    anew = f"{path}{'&' if '?' in path else '?'}max_age=0"
-                    async with every.service.http.get(every.service.url + anew) as answer:
+                    fresh_path = f"{path}{'&' if '?' in path else '?'}max_age=0"
+                    async with every.service.http.get(every.service.url + fresh_path) as answer:
                         seen.append(f"{answer.headers} {await answer.text()}")
                 async with every.service.http.post(
                     f"{every.service.url}/api/sentiment/analyze", json={"texts": ["Bitcoin rallies"]}

@@ -109,9 +109,9 @@ async def test_a_symbol_without_a_price_yet_is_named_beside_the_others(tmp_path:
 
 async def test_a_price_is_the_same_on_rest_and_on_the_stream(service: Running) -> None:
     async with websocket(service, "topics=price.BTC") as client:
-        told = updates(await client.until("synced"))[0]["data"]
+        sent = updates(await client.until("synced"))[0]["data"]
     row = (await ask(service, "/api/market/price?symbols=BTC"))["data"][0]
-    assert {name: row[name] for name in told} == told
+    assert {name: row[name] for name in sent} == sent
 
 
 # --- candles
@@ -407,11 +407,11 @@ async def test_a_preflight_is_answered(service: Running, path: str) -> None:
 
 async def test_a_snapshot_holds_the_messages_of_the_stream_by_id(service: Running) -> None:
     async with websocket(service, "topics=price.*,ohlcv.BTC.1m") as client:
-        told = updates(await client.until("synced"))
+        sent = updates(await client.until("synced"))
     body = await ask(service, "/api/snapshot?topics=price.*,ohlcv.BTC.1m")
-    assert body["data"] == told
+    assert body["data"] == sent
     everything = await ask(service, "/api/snapshot")
-    assert {message["topic"] for message in everything["data"]} > {message["topic"] for message in told}
+    assert {message["topic"] for message in everything["data"]} > {message["topic"] for message in sent}
 
 
 async def test_topics_list_what_can_be_subscribed(service: Running) -> None:

@@ -103,9 +103,9 @@ async def test_the_public_endpoints_are_described_as_such() -> None:
 
 
 async def test_every_code_of_an_answer_is_described_under_its_statuses() -> None:
-    told = {code for codes, _ in openapi.REFUSALS.values() for code in codes}
+    found = {code for codes, _ in openapi.REFUSALS.values() for code in codes}
     only_on_streams = {"binary_refused", "unknown_op", "topic_limit", "demand_limit"}
-    assert told | only_on_streams | {"method_not_allowed"} == set(refusals.CODES)
+    assert found | only_on_streams | {"method_not_allowed"} == set(refusals.CODES)
     assert only_on_streams < set(STREAM_CODES) < set(refusals.CODES)
 
 
@@ -202,13 +202,13 @@ KINDS = {"low": "minimum", "high": "maximum", "choices": "enum", "most": "maxIte
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, dict[str, object]]]:
     """Collect the parameters that requests read, by path and name, with their bounds."""
-    told: dict[str, dict[str, dict[str, object]]] = {}
+    found: dict[str, dict[str, dict[str, object]]] = {}
     paths: dict[int, str] = {}
     begin = Parameters.__init__
 
     def begin_watched(self: Parameters, request: web.Request) -> None:
         paths[id(self)] = request.path
-        told.setdefault(request.path, {})
+        found.setdefault(request.path, {})
         begin(self, request)
 
     def watch(method: str) -> None:
@@ -217,7 +217,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, dict[str, objec
         def watched(self: Parameters, *given: object, **named: object) -> object:
             call = inspect.signature(real).bind(self, *given, **named)
             call.apply_defaults()
-            facts = told[paths[id(self)]].setdefault(call.arguments["name"], {})
+            facts = found[paths[id(self)]].setdefault(call.arguments["name"], {})
             if method not in ("text", "listed"):  # the other methods call these
                 facts |= {KINDS[each]: value for each, value in call.arguments.items() if each in KINDS}
             return real(self, *given, **named)
@@ -227,7 +227,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, dict[str, objec
     monkeypatch.setattr(Parameters, "__init__", begin_watched)
     for method in ("text", "listed", "names", "choice", "whole", "maybe_whole"):
         watch(method)
-    return told
+    return found
 
 
 async def test_the_described_parameters_are_read_with_the_described_bounds(
@@ -337,20 +337,20 @@ async def test_a_list_may_be_repeated_and_anything_else_only_with_the_same_value
             if each["schema"]["type"] == "array":
                 parts = [(name, "price.BTC"), (name, "status")] if name == "topics" else [(name, "BTC"), (name, "ETH")]
                 joined = [(name, ",".join(value for _, value in parts))]
-                (status, told), (_, expected) = [
+                (status, found), (_, expected) = [
                     await answered(every, method, path, others + q) for q in (parts, joined)
                 ]
-                assert status == 200, (path, told)
-                if told is not None:
-                    assert rows_of(told) == rows_of(expected) != [], path
+                assert status == 200, (path, found)
+                if found is not None:
+                    assert rows_of(found) == rows_of(expected) != [], path
                 continue
             value, other = as_query(each.get("example", "1")), "0" if name == "strict" else "7"
-            status, told = await answered(every, method, path, [*others, (name, value), (name, ""), (name, value)])
-            assert status in (200, 503), (path, name, told)  # no value may be younger than a second
-            status, told = await answered(every, method, path, [*others, (name, value), (name, other)])
+            status, found = await answered(every, method, path, [*others, (name, value), (name, ""), (name, value)])
+            assert status in (200, 503), (path, name, found)  # no value may be younger than a second
+            status, found = await answered(every, method, path, [*others, (name, value), (name, other)])
             assert status == 400, (path, name)
-            assert told["error"]["details"].keys() == {name}, (path, told)
-            assert "different values" in told["error"]["message"], (path, told)
+            assert found["error"]["details"].keys() == {name}, (path, found)
+            assert "different values" in found["error"]["message"], (path, found)
 
 
 def rows_of(body: Any) -> list[str]:
