@@ -5,7 +5,7 @@ Source: binance-spot-api-docs, snapshot of 2026-07-21 (rest-api).
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import orjson
@@ -15,23 +15,16 @@ from feeds.fields import BadFieldError, Rows, mapping, maybe, maybe_amount, mayb
 from feeds.model import TRADING, Candle, Coin, Pair, Price
 from feeds.queries import CandleQuery
 from feeds.venues.binance.fields import MAX_SYMBOL, NAME, read_ms, read_symbol, sane
-from orchestrator import http
+from feeds.venues.binance.refusals import raise_if_error, refusal
 from orchestrator.breaker import BreakerPolicy
 from orchestrator.errors import (
-    BadQuery,
-    Banned,
-    Blocked,
     Malformed,
     NotFound,
     Outdated,
-    ProviderError,
-    RateLimited,
-    Unavailable,
 )
-from orchestrator.http import HttpRequest, HttpResponse, begins, json_body, maybe_json
+from orchestrator.http import HttpRequest, HttpResponse, json_body
 from orchestrator.limiter import Allowance, Limiter
 from orchestrator.provider import Steps
-from orchestrator.retry import MAX_RETRY_AFTER_S
 from orchestrator.upstream_policy import UpstreamPolicy
 
 MAX_KLINES = 1000
@@ -209,7 +202,7 @@ def read_tickers_24h(response: HttpResponse) -> Rows[Price]:
     """
     body = json_body(NAME, response)
     if isinstance(body, dict):
-        _raise_if_error(body, response.received_ms)
+        raise_if_error(body, response.received_ms)
         body = [body]
     if not isinstance(body, list):
         raise Malformed(NAME, "24 h statistics are not a list")
@@ -247,7 +240,7 @@ def read_klines(response: HttpResponse, symbol: str, interval: str) -> Rows[Cand
     """
     body = json_body(NAME, response)
     if isinstance(body, dict):
-        _raise_if_error(body, response.received_ms)
+        raise_if_error(body, response.received_ms)
     if not isinstance(body, list):
         raise Malformed(NAME, "klines are not a list")
     rows = some_rows(NAME, body, lambda row: _candle(row, symbol, interval, response.received_ms))
@@ -297,62 +290,11 @@ def read_answer(request: HttpRequest, response: HttpResponse) -> Answer:
     raise ValueError(f"no known question has the path {request.path}")
 
 
-# --- refusals ---
-
-
-def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
-    """Return the error of an answer, sharpened by what Binance's own body says (`{"code": -1121, "msg": …}`)."""
-    error = http.refusal(provider, response)
-    if error is None:
-        # Portals and proxies answer 200 too; found here, the next host gets its turn.
-        return None if begins(response) in (b"{", b"[") else Malformed(NAME, "no JSON in the body")
-    if isinstance(error, RateLimited | Banned | Blocked):
-        if isinstance(error, Banned) and error.retry_after_s is None:
-            return _stated_error(response) or error
-        return error
-    if isinstance(error, NotFound):
-        # Binance says 400 of what it does not have; a 404 is not Binance, or not its API.
-        error = Malformed(NAME, "status 404")
-    return _stated_error(response) or error
-
-
-def _stated_error(response: HttpResponse) -> ProviderError | None:
-    body = maybe_json(response)
-    now_ms = response.date_ms or response.received_ms
-    return _body_error(body, now_ms) if isinstance(body, dict) else None
-
-
-_BANNED_UNTIL = re.compile(r"banned until (\d{13})")
-
-
-def _body_error(body: Mapping[str, object], now_ms: int) -> ProviderError | None:
-    code = body.get("code")
-    if not isinstance(code, int) or "msg" not in body:
-        return None
-    text = str(body["msg"])[:200]
-    if code == -1003:
-        until = _BANNED_UNTIL.search(text)
-        if until is not None:
-            return Banned(NAME, min(max(0.0, (int(until[1]) - now_ms) / 1000), MAX_RETRY_AFTER_S))
-        return RateLimited(NAME, None)
-    if code == -1121:
-        return NotFound(NAME, text)
-    if code in (-1000, -1001, -1006, -1007, -1008):
-        return Unavailable(NAME, text)
-    return BadQuery(NAME, f"{code} {text}")
-
-
-def _raise_if_error(body: Mapping[str, object], now_ms: int) -> None:
-    error = _body_error(body, now_ms)
-    if error is not None:
-        raise error
-
-
 def _object(response: HttpResponse) -> dict[str, object]:
     body = json_body(NAME, response)
     if not isinstance(body, dict):
         raise Malformed(NAME, "not a JSON object")
-    _raise_if_error(body, response.received_ms)
+    raise_if_error(body, response.received_ms)
     return body
 
 

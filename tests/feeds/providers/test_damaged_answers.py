@@ -6,7 +6,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from feeds.venues.binance import frames, rest
+from feeds.venues.binance import frames
+from feeds.venues.binance.refusals import refusal
 from orchestrator import repairs
 from orchestrator.errors import Malformed, ProviderError
 from orchestrator.http import HttpResponse, json_body, maybe_json
@@ -128,4 +129,4 @@ async def test_damage_in_every_answer_and_frame_costs_nothing_and_is_counted(tmp
 
 
 def test_the_first_character_is_found_behind_a_mark() -> None:
-    assert rest.refusal("binance", HttpResponse(200, {}, b"\xef\xbb\xbf\r\n [1]", 0)) is None
+    assert refusal("binance", HttpResponse(200, {}, b"\xef\xbb\xbf\r\n [1]", 0)) is None

@@ -17,7 +17,7 @@ from feeds.exchange.venue import Ack, Act, Frame, Prices, Shutdown, Unused
 from feeds.fields import BadFieldError, Rows
 from feeds.model import Candle, Pair, Price
 from feeds.venues.binance import rest, streams
-from feeds.venues.binance.rest import refusal
+from feeds.venues.binance.refusals import refusal
 from orchestrator.errors import (
     BadQuery,
     Banned,
