@@ -209,18 +209,18 @@ def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
 
 
 def json_body(provider: str, response: HttpResponse) -> object:
-    """Return the parsed body, repaired where it is damaged. Raises Malformed for what is no JSON, empty bodies too."""
+    """Return the parsed body, repaired where it is damaged. Raises Malformed for what is not JSON, empty bodies too."""
     try:
         return _json(response)
     except ValueError:
         if not response.body:
             raise Malformed(provider, "empty body") from None
-        kind = "HTML" if begins(response) == b"<" else "no JSON"
-        raise Malformed(provider, f"{kind} instead of JSON") from None
+        reason = "HTML instead of JSON" if begins(response) == b"<" else "the body is not JSON"
+        raise Malformed(provider, reason) from None
 
 
 def maybe_json(response: HttpResponse, most_bytes: int = MAX_BODY_BYTES) -> object:
-    """Return the parsed body; None for null, for what is no JSON, and for a body longer than `most_bytes`."""
+    """Return the parsed body; None for null, for what is not JSON, and for a body longer than `most_bytes`."""
     if len(response.body) > most_bytes:
         return None
     try:

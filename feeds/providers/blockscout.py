@@ -73,7 +73,7 @@ def read_gas(provider: str, response: HttpResponse, chain: Chain) -> Gas:
     if prices is None:
         raise Unavailable(provider, "has no gas prices now")
     if not isinstance(prices, dict):
-        raise Malformed(provider, "gas prices are no object")
+        raise Malformed(provider, "gas prices are not an object")
     slow, standard, fast = (_gwei(prices, name) for name in ("slow", "average", "fast"))
     if slow is None and standard is None and fast is None:
         if any(value is not None for value in prices.values()):

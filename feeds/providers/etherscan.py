@@ -176,7 +176,7 @@ def _result(provider: str, response: HttpResponse) -> object:
 def _oracle(provider: str, response: HttpResponse) -> Mapping[str, object]:
     result = _result(provider, response)
     if not isinstance(result, dict):
-        raise Malformed(provider, "the gas oracle's result is no object")
+        raise Malformed(provider, "the gas oracle's result is not an object")
     return result
 
 
@@ -198,7 +198,7 @@ def _gwei(oracle: Mapping[str, object], name: str) -> float | None:
 def _block_number(provider: str, response: HttpResponse) -> int:
     result = _result(provider, response)
     if not isinstance(result, str) or _HEX.fullmatch(result) is None:
-        raise Malformed(provider, "the block number is no hex number")
+        raise Malformed(provider, "the block number is not a hex number")
     return int(result, 16)
 
 

@@ -137,7 +137,7 @@ def read_listing(response: HttpResponse) -> Rows[Article]:
     data = body.get("data") if isinstance(body, dict) else None
     children = data.get("children") if isinstance(data, dict) else None
     if not isinstance(children, list):
-        raise Malformed(NAME, "no listing")
+        raise Malformed(NAME, "not a listing")
     posts = [child.get("data") if isinstance(child, dict) else None for child in children]
     return some_articles(NAME, posts, lambda row: _post(row, response.received_ms))
 

@@ -311,9 +311,9 @@ def test_a_limit_tells_how_long_to_wait_counted_from_the_answers_date() -> None:
     [
         (b"", "empty body"),
         (b"  <!doctype html>", "HTML instead of JSON"),
-        (b"nope", "no JSON instead of JSON"),
-        (b'{"a":1', "no JSON instead of JSON"),
-        (b"[" * 200_000, "no JSON instead of JSON"),
+        (b"nope", "the body is not JSON"),
+        (b'{"a":1', "the body is not JSON"),
+        (b"[" * 200_000, "the body is not JSON"),
     ],
 )
 def test_a_body_without_the_outline_of_json_is_malformed(body: bytes, reason: str) -> None:
@@ -322,7 +322,7 @@ def test_a_body_without_the_outline_of_json_is_malformed(body: bytes, reason: st
     assert bad.value.reason == reason
 
 
-def test_no_logger_is_told_anything_by_the_border_itself(caplog: pytest.LogCaptureFixture) -> None:
+def test_reading_answers_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         refusal("binance", answer(b"<html>", 403))
     assert caplog.records == []

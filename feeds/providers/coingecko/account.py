@@ -264,13 +264,13 @@ class CoinGecko:
         if isinstance(body, dict):
             raise error_in(self.name, body, response) or Malformed(self.name, "an object instead of a list")
         if not isinstance(body, list):
-            raise Malformed(self.name, "no list")
+            raise Malformed(self.name, "the answer is not a list")
         return body
 
     def _object(self, response: HttpResponse) -> dict[str, object]:
         body = json_body(self.name, response)
         if not isinstance(body, dict):
-            raise Malformed(self.name, "no object")
+            raise Malformed(self.name, "the answer is not an object")
         error = error_in(self.name, body, response)
         if error is not None:
             raise error

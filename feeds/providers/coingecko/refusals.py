@@ -32,7 +32,7 @@ def refusal(provider: str, response: HttpResponse) -> ProviderError | None:
     first = begins(response)
     if error is None and first != b"{":
         # Portals and proxies say 200 too.
-        return None if first == b"[" else Malformed(provider, "HTML instead of JSON" if first == b"<" else "no JSON")
+        return None if first == b"[" else Malformed(provider, "HTML instead of JSON" if first == b"<" else "not JSON")
     if error is not None:
         blocked = _CDN_CODE.search(response.body[:2000])
         if blocked is not None:

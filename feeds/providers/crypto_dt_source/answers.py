@@ -52,11 +52,11 @@ def checked(response: HttpResponse) -> dict[str, object]:
         raise refused
     body = json_body(NAME, response)
     if not isinstance(body, dict):
-        raise Malformed(NAME, "no object")
+        raise Malformed(NAME, "the answer is not an object")
     if "detail" in body and "data" not in body:
         raise _of_detail(response.status, body["detail"])
     if body.get("success") is False:
-        raise Unavailable(NAME, "says it had no success")
+        raise Unavailable(NAME, "reports that it failed")
     return body
 
 
@@ -71,7 +71,7 @@ def rows_in(response: HttpResponse) -> list[object]:
     """Return the list under the answer's `data`. Raises Malformed if there is none."""
     data = _data(response)
     if not isinstance(data, list):
-        raise Malformed(NAME, "data is no list")
+        raise Malformed(NAME, "data is not a list")
     return data
 
 

@@ -101,7 +101,7 @@ def of_single(response: HttpResponse, question: Question) -> object:
     if isinstance(body, list) and len(body) == 1:
         body = body[0]
     if not isinstance(body, dict):
-        raise Malformed(NAME, f"{question.method} was answered by no object")
+        raise Malformed(NAME, f"{question.method} was not answered by an object")
     return _result_of(body, question)
 
 

@@ -34,7 +34,7 @@ class Block:
 def read_quantity(value: object, what: str, largest: int = 2**63) -> int:
     """Return a hex number such as `0x1dfd14000`, and nothing like it."""
     if not isinstance(value, str) or QUANTITY.fullmatch(value) is None:
-        raise Malformed(NAME, f"{what} is no hex number")
+        raise Malformed(NAME, f"{what} is not a hex number")
     number = int(value, 16)
     if number > largest:
         raise Malformed(NAME, f"{what} is absurd")
@@ -44,14 +44,14 @@ def read_quantity(value: object, what: str, largest: int = 2**63) -> int:
 def read_mapping(value: object, what: str) -> Mapping[str, object]:
     """Return an object of a reply. Raises Malformed for anything else."""
     if not isinstance(value, dict):
-        raise Malformed(NAME, f"{what} is no object")
+        raise Malformed(NAME, f"{what} is not an object")
     return value
 
 
 def read_list(value: object, what: str) -> list[object]:
     """Return a list of a reply. Raises Malformed for an empty one and anything else."""
     if not isinstance(value, list) or not value:
-        raise Malformed(NAME, f"{what} is no list")
+        raise Malformed(NAME, f"{what} is not a list")
     return cast(list[object], value)
 
 
@@ -82,6 +82,6 @@ def check_fresh(provider: str, block: Block, response: HttpResponse) -> None:
 def read_block(provider: str, value: object) -> Block:
     """Read a block. Raises Malformed."""
     if not isinstance(value, dict):
-        raise Malformed(provider, "block is no object")
+        raise Malformed(provider, "block is not an object")
     number = read_quantity(value.get("number"), "block number")
     return Block(number, 1000 * read_quantity(value.get("timestamp"), "block time", 10**11))
