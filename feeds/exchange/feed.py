@@ -8,12 +8,10 @@ candles that passed while nobody listened (`backfill`), and a second opinion on 
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median_high
-from typing import TypeVar
 
 from feeds.exchange.awake import AwakeTime
 from feeds.exchange.backfill import BackfillPolicy, Backfills
@@ -21,6 +19,7 @@ from feeds.exchange.link import SocketPolicy
 from feeds.exchange.market import ExchangeMarket
 from feeds.exchange.pair_list import PairList, PairListPolicy
 from feeds.exchange.price_poll import PricePoll
+from feeds.exchange.questions import Questions
 from feeds.exchange.recorder import Recorder
 from feeds.exchange.slices import SLICE_ROWS, SlicedWork, Work
 from feeds.exchange.socket_pool import SocketPool
@@ -30,15 +29,10 @@ from feeds.exchange.venue import Key, Opened, Prices
 from feeds.exchange.wanted_candles import WantedCandles
 from feeds.model import Candle, Price
 from orchestrator.clock import Clock
-from orchestrator.errors import NotFound, ProviderError
 from orchestrator.hosts import Hosts
 from orchestrator.http import HttpRequest, HttpResponse
-from orchestrator.provider import Steps
-from orchestrator.upstream import Upstream, just
+from orchestrator.upstream import Upstream
 
-T = TypeVar("T")
-
-SKEWS_KEPT = 15
 EXCHANGE_HALTED = "the exchange is halted: it trades none of its pairs"
 
 
@@ -101,8 +95,7 @@ class ExchangeFeed:
         """The frames that have come, in their order; everything else that reaches the market comes after them."""
         self.backfills: Backfills | None = None
         self.last_prices = float("-inf")
-        self.ticker_skews_ms: deque[int] = deque(maxlen=SKEWS_KEPT)
-        """How far the stamps of the last ticker frames were ahead of our clock."""
+        self.questions = Questions(rest, market, self.work, lambda: self.pairs.contradict(), on_change)
         self.pool = SocketPool(
             self.venue,
             stream_hosts,
@@ -123,7 +116,7 @@ class ExchangeFeed:
             self.price_streams,
             market.symbols,
             rest,
-            self._get,
+            self.questions.get,
             clock,
             self.awake,
             JudgePolicy(policy.silence_s, policy.watch_s, policy.first_delay_s),
@@ -139,7 +132,7 @@ class ExchangeFeed:
         self.pairs = PairList(
             market,
             rest,
-            self._get,
+            self.questions.get,
             self._record,
             self._is_silent,
             clock,
@@ -158,7 +151,7 @@ class ExchangeFeed:
         self.polls = PricePoll(
             market,
             rest,
-            self._ask,
+            self.questions.ask,
             self._stream_delivers,
             self._record,
             self.judge.polled,
@@ -240,7 +233,7 @@ class ExchangeFeed:
             self.backfills = Backfills(
                 self.market,
                 self.rest,
-                self._get,
+                self.questions.get,
                 self.judge.answered,
                 self._exchange_ms,
                 self.clock,
@@ -291,7 +284,7 @@ class ExchangeFeed:
         """Take one frame, some rows at a time."""
         if self.recorder is not None:
             self.recorder.frame(opened.raw, opened.received_ms)
-        self._compare_clocks()
+        self.questions.compare_clocks()
         prices: list[Price] = []
         for start in range(0, max(1, opened.rows), SLICE_ROWS):
             if start:
@@ -307,7 +300,7 @@ class ExchangeFeed:
     def _heard_prices(self, stream: str, prices: Sequence[Price], received_ms: int) -> None:
         # Not the newest: one row with a wild stamp would stay the newest forever.
         event_ms = median_high(price.ts for price in prices)
-        self._compare_clocks(event_ms, received_ms)
+        self.questions.compare_clocks(event_ms, received_ms)
         if self.judge.heard_prices(stream, prices, event_ms):
             self.last_prices = self.awake.now()
 
@@ -379,37 +372,11 @@ class ExchangeFeed:
         """Return what each host of REST and of the streams had last."""
         return [*self.rest.errors(), *self.stream_hosts.errors()]
 
-    # --- asking ---
+    # --- what its parts ask ---
 
     def _exchange_ms(self) -> int:
         """Return what the exchange's clock shows now, as far as is known: never less than its newest event."""
         return max(self.rest.their_ms(), self.judge.watchdog.newest_ms)
-
-    async def _get(self, request: HttpRequest, urgent: bool = True) -> HttpResponse:
-        return await self._ask(just(request), urgent)
-
-    async def _ask(self, steps: Steps[T], urgent: bool = True) -> T:
-        try:
-            answer = await self.rest.run(steps, urgent=urgent)
-        except ProviderError as error:
-            if isinstance(error, NotFound):
-                self.pairs.contradict()  # we ask only for what is listed
-            await self.work.done()
-            raise
-        finally:
-            self._compare_clocks()
-            self.on_change()
-        await self.work.done()  # the caller's use of the answer comes after the frames that came before it
-        return answer
-
-    def _compare_clocks(self, event_ms: int | None = None, received_ms: int = 0) -> None:
-        """Set how far the exchange's clock is ahead of ours: by its answers, else by the stamps of its tickers."""
-        skew_ms = self.rest.skew_ms
-        if skew_ms is None and event_ms is not None:
-            self.ticker_skews_ms.append(event_ms - received_ms)
-            skew_ms = median_high(self.ticker_skews_ms)
-        if skew_ms is not None:
-            self.market.skew_ms = skew_ms
 
     def _record(self, request: HttpRequest, response: HttpResponse) -> None:
         """Record an answer that is applied now: a tape has nothing else, in the order it was applied."""

@@ -180,7 +180,7 @@ async def test_whatever_reaches_the_market_amid_a_frame_comes_after_it_live_and_
             case "subscribed":
                 feed._subscribed({ALL})
             case "answer":
-                await feed._get(rest.tickers_24h(["BTCUSDT"]))
+                await feed.questions.get(rest.tickers_24h(["BTCUSDT"]))
             case "connection":
                 feed._connection("a", "host", "a test")
             case "demand":
