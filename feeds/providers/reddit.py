@@ -69,7 +69,7 @@ class Reddit:
         self.token: _Token | None = None
 
     def articles(self, query: NewsQuery) -> Steps[Rows[Article]]:
-        """Posts, newest first: of the `new`, the `hot` or the day's `top` listing. Two requests without a token.
+        """Ask for posts, newest first, of the `new`, `hot` or day's `top` listing. Two requests without a token.
 
         A token that is refused is renewed once. Raises: Malformed; Unauthorized if a new token is refused too.
         """

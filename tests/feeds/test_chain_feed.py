@@ -118,7 +118,7 @@ async def test_another_chain_is_polled_from_the_first_listener_to_the_last() -> 
     assert world.sink.refused == []
 
 
-async def test_a_chain_that_nobody_serves_is_refused_by_name_with_what_would_help() -> None:
+async def test_a_chain_that_no_provider_serves_is_refused_by_name_with_what_would_help() -> None:
     world = World(every_chain=False)
     async with world.running():
         world.feed.want("gas.base")

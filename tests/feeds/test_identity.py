@@ -167,7 +167,7 @@ def test_prices_in_other_money_than_dollars_are_not_compared() -> None:
     assert world.give(row("BTC", "bitcoin", 87_000.0), row("X", "x", 5.0)) == {"BTC": 87_000.0}
 
 
-def test_rows_without_an_id_are_nobodys() -> None:
+def test_rows_without_an_id_match_no_coin() -> None:
     world = World({"BTC": 5.0, "X": 5.0}, {"BTC": "bitcoin"})
     world.identities.learn([row("X", None, 5.0), row("BTC", "", 5.0)])
     assert world.give(row("X", None, 5.0), row("BTC", None, 5.0)) == {}

@@ -205,7 +205,7 @@ def test_any_text_is_a_base_we_serve_or_is_refused(name: str) -> None:
     ("symbol", "base", "quote"),
     [("USDCUSDT", "USDC", "USDT"), ("OMGBUSD", "OMG", "BUSD"), ("BLZETH", "BLZ", "ETH"), ("LTCBRL", "LTC", "BRL")],
 )
-def test_where_nobody_can_be_asked_the_longest_known_quote_splits(symbol: str, base: str, quote: str) -> None:
+def test_without_a_list_the_longest_known_quote_splits(symbol: str, base: str, quote: str) -> None:
     assert split_by_quote(symbol) == Pair(symbol, base, quote)
 
 

@@ -210,7 +210,7 @@ async def test_failures_are_remembered_for_so_many_questions_only() -> None:
     assert list(world.pool.held.failures) == ["q", "r", "s"]
 
 
-async def test_every_new_value_is_told_once_whoever_asked() -> None:
+async def test_every_new_value_is_reported_once_however_many_callers_asked() -> None:
     world = World("a")
     await asyncio.gather(*(world.fetch() for _ in range(10)))
     await world.fetch()
@@ -225,7 +225,7 @@ async def test_every_new_value_is_told_once_whoever_asked() -> None:
 # --- one call for all who ask the same ---
 
 
-async def test_a_thousand_who_ask_the_same_at_once_cost_one_call() -> None:
+async def test_a_thousand_equal_questions_at_once_cost_one_call() -> None:
     world = World("a")
     held = world.hold("a")
     asking = [asyncio.create_task(world.fetch()) for _ in range(1000)]
@@ -276,7 +276,7 @@ async def test_a_failure_is_everybodys_for_a_moment_and_no_longer() -> None:
     assert (await world.fetch()).source == "a"
 
 
-async def test_a_failure_that_is_told_a_thousand_times_does_not_grow() -> None:
+async def test_a_failure_that_is_raised_a_thousand_times_does_not_grow() -> None:
     world = World("a")
     world.fail("a")
     for _ in range(1000):
@@ -503,7 +503,7 @@ async def test_a_listener_of_ours_that_crashes_during_a_refresh_is_heard_of(capl
     assert "fetch_crashed" in [record.getMessage() for record in caplog.records]
 
 
-async def test_while_nobody_answers_the_last_good_value_is_given_with_its_true_age_and_then_no_more() -> None:
+async def test_while_no_provider_answers_the_last_good_value_is_given_with_its_true_age_and_then_no_more() -> None:
     world = World("ab", policy=PoolPolicy(ttl_s=10, stale_if_error_s=100), upstream=FRAGILE)
     good = await world.fetch()
     world.fail("ab")
@@ -616,7 +616,7 @@ async def test_flapping_is_given_longer_and_longer_rests_and_switches_stay_few()
 # --- deadlines ---
 
 
-async def test_a_question_has_a_deadline_and_who_comes_too_late_is_not_asked() -> None:
+async def test_a_question_has_a_deadline_after_which_no_provider_is_asked() -> None:
     world = World("abc", policy=PoolPolicy(deadline_s=10, attempt_s=8))
 
     def slow(seconds: float) -> Callable[[], HttpResponse]:
@@ -741,7 +741,7 @@ def diary(caplog: pytest.LogCaptureFixture) -> Sequence[tuple[str, object]]:
     ]
 
 
-async def test_every_change_of_the_one_who_answers_is_a_line_in_the_diary_of_rotation(
+async def test_every_change_of_the_answering_provider_is_a_line_in_the_log_of_rotation(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     world = World("a", "b", policy=QUICK)
@@ -784,7 +784,7 @@ async def test_a_report_counts_what_became_of_the_questions() -> None:
     }
 
 
-async def test_the_last_attempts_are_told_of_a_success_and_of_a_failure() -> None:
+async def test_the_last_attempts_are_known_after_a_success_and_after_a_failure() -> None:
     world = World("ab")
     assert world.pool.last_attempts("x") == ()
     await world.fetch()

@@ -62,7 +62,7 @@ async def test_different_questions_are_asked_apart() -> None:
 
 
 @pytest.mark.parametrize("leaver", [0, 1, 2])
-async def test_one_who_leaves_takes_the_answer_from_nobody(leaver: int) -> None:
+async def test_a_caller_that_leaves_takes_the_answer_from_no_other(leaver: int) -> None:
     answers, upstream = recent(), Upstream()
     asked = [asyncio.create_task(answers.get("key", upstream.ask)) for _ in range(3)]
     await asyncio.sleep(0)
@@ -87,7 +87,7 @@ async def test_an_error_goes_to_all_who_waited_and_is_not_kept() -> None:
     assert await answers.get("key", upstream.ask) == 2
 
 
-async def test_an_error_that_nobody_waits_for_any_more_makes_no_noise() -> None:
+async def test_an_error_that_no_caller_waits_for_is_not_logged() -> None:
     noise: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: noise.append(context))
     answers, upstream = recent(), Upstream()

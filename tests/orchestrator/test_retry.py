@@ -65,7 +65,7 @@ def test_without_a_readable_date_our_own_clock_counts(date: str | None) -> None:
 
 
 @given(value=st.one_of(st.none(), st.text()), date=st.one_of(st.none(), st.text()))
-def test_no_header_whatever_makes_it_fail_or_wait_for_ever(value: str | None, date: str | None) -> None:
+def test_no_header_makes_it_fail_or_wait_forever(value: str | None, date: str | None) -> None:
     wait_s = retry_after_s(value, date, NOW_MS)
     assert wait_s is None or 0 <= wait_s <= MAX_RETRY_AFTER_S
 

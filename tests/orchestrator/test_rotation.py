@@ -30,7 +30,7 @@ def test_members_are_numbered_through_all_tiers_and_every_one_is_in_the_order() 
     assert [rotation.order(anyone) for _ in range(3)] == [[0, 1, 2], [1, 0, 2], [0, 1, 2]]
 
 
-def test_the_next_tier_is_tried_when_nobody_of_the_first_may_be_asked() -> None:
+def test_the_next_tier_is_tried_when_none_of_the_first_may_be_asked() -> None:
     rotation = Rotation([[1, 1], [1, 1]])
     assert rotation.order(all_but(0)) == [1, 2, 3]
     assert rotation.order(all_but(0, 1)) == [3, 2]

@@ -94,7 +94,7 @@ async def test_hosts_are_asked_in_turn_until_one_answers_and_then_it_is_kept() -
     assert world.hosts_asked == ["a", "b", "c", "c"]
 
 
-async def test_each_host_is_asked_once_and_the_last_error_is_told() -> None:
+async def test_each_host_is_asked_once_and_the_last_error_is_raised() -> None:
     world = World(down(), reply(ManualClock(), b"", 500), reply(ManualClock(), b"", 451), hosts=3)
     await world.fails(Blocked)
     assert world.hosts_asked == ["a", "b", "c"]
@@ -208,7 +208,7 @@ async def test_urgent_requests_have_a_part_of_the_allowance_to_themselves() -> N
 # --- refusals ---
 
 
-async def test_who_blocks_us_rests_an_hour_and_says_so() -> None:
+async def test_a_provider_that_blocks_us_is_left_alone_for_an_hour_and_reported_as_blocked() -> None:
     world = World()
     world.give(451)
     await world.fails(Blocked)

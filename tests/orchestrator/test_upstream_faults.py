@@ -246,7 +246,7 @@ async def test_a_ban_lasts_its_time_and_outlives_a_restart(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("status", [451, 403])
-async def test_who_blocks_us_is_asked_once_an_hour_and_says_why(status: int) -> None:
+async def test_a_provider_that_blocks_us_is_asked_once_an_hour_and_its_reason_is_kept(status: int) -> None:
     async with world() as things:
         things.a.always = Fault(status=status)
         for _ in range(4 * 60):
@@ -718,7 +718,7 @@ async def tls_server(certificate: str) -> AsyncIterator[tuple[str, list[bytes]]]
     ],
     ids=["good", "unknown_issuer", "expired", "wrong_host"],
 )
-async def test_nothing_is_asked_of_a_server_that_cannot_prove_who_it_is(
+async def test_no_request_is_sent_to_a_server_with_a_bad_certificate(
     certificate: str, trusted: bool, outcome: str
 ) -> None:
     context = ssl.create_default_context(cafile=TLS / f"{certificate}.pem" if trusted else None)
@@ -826,7 +826,7 @@ async def test_neither_their_clock_nor_ours_makes_an_age_wrong(jump_ms: int) -> 
         assert again.age_ms <= 500
 
 
-async def test_who_flaps_is_left_alone_for_longer_and_longer() -> None:
+async def test_a_provider_that_flaps_is_left_alone_for_longer_and_longer() -> None:
     policy = UpstreamPolicy(breaker=BreakerPolicy(window_s=60.0, cooldown_s=15.0))
     async with world(upstream=policy) as things:
         sources = []

@@ -35,7 +35,7 @@ def serves(query: CandleQuery) -> bool:
 
 
 def candles(query: CandleQuery) -> Steps[Rows[Candle]]:
-    """Binance's candles, ascending, the last one perhaps still forming. `/binance/klines`.
+    """Ask for Binance's candles, ascending, the last one perhaps still forming. `/binance/klines`.
 
     The newest 1000 at most, whatever time is asked for. `quote_volume` and `trades` are unknown.
 

@@ -45,13 +45,13 @@ def status() -> Steps[dict[str, object]]:
 
 
 def models() -> Steps[list[dict[str, object]]]:
-    """Its text models: `key`, `id`, `description`, `task`, `loaded`."""
+    """Ask for its text models: `key`, `id`, `description`, `task`, `loaded`."""
     body = yield from answered_object("/api/v1/hf/models")
     return _entries(body, "models", "model", ("task",))
 
 
 def datasets() -> Steps[list[dict[str, object]]]:
-    """Its data sets: `key`, `id`, `description`, `loaded`."""
+    """Ask for its data sets: `key`, `id`, `description`, `loaded`."""
     body = yield from answered_object("/api/v1/hf/datasets")
     return _entries(body, "datasets", "dataset", ())
 

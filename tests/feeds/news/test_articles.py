@@ -257,7 +257,7 @@ def test_one_article_twice_in_an_answer_is_one() -> None:
 
 
 @pytest.mark.parametrize("posts", [BY_KEY, BY_TITLE])
-def test_the_posts_of_a_link_are_told_once_each_however_they_come_and_go(posts: list[Article]) -> None:
+def test_the_posts_of_a_link_are_published_once_each_however_they_come_and_go(posts: list[Article]) -> None:
     seen = SeenArticles()
     answers = [posts[:1], posts[1::-1], posts[:3], posts[1:4], posts[:4], posts]
     new = []
@@ -306,7 +306,7 @@ def test_two_sources_that_word_one_story_differently_do_not_take_turns_in_updati
     assert {seen.judge(each) for each in (ours, theirs, ours, theirs)} == {Novelty.KNOWN}
 
 
-def test_an_article_that_is_published_anew_is_an_update() -> None:
+def test_an_article_that_is_published_again_is_an_update() -> None:
     seen = SeenArticles()
     seen.judge(made())
     assert seen.judge(made(published_ms=START_MS - HOUR_MS + 300_000)) is Novelty.KNOWN

@@ -90,7 +90,7 @@ async def test_articles_are_published_oldest_first_each_as_a_log_event_with_its_
     assert scores[0] > 0 > scores[1]
 
 
-async def test_an_article_is_said_once_whoever_brings_it_and_again_when_it_is_rewritten() -> None:
+async def test_an_article_is_published_once_from_whichever_outlet_and_again_when_it_is_rewritten() -> None:
     world = World()
     first = story("Bitcoin holds steady", url="https://news.example/a?utm_source=rss")
     async with world.running():

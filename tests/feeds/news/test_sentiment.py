@@ -32,7 +32,7 @@ def test_a_label_is_the_sign_of_a_score_that_is_not_near_0(score: float, label: 
     assert label_of(score) == label
 
 
-def test_a_coin_nobody_writes_of_has_no_sentiment() -> None:
+def test_a_coin_without_articles_has_no_sentiment() -> None:
     window = SymbolSentiment(WINDOW_S)
     assert window.value("BTC", START_MS) is None
     assert window.symbols(START_MS) == []

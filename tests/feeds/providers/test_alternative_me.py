@@ -115,7 +115,7 @@ def test_an_index_of_days_ago_is_outdated() -> None:
         drive(fear_greed(), late)
 
 
-def test_age_is_told_by_the_providers_own_clock() -> None:
+def test_age_is_measured_by_the_providers_own_clock() -> None:
     body = (SAMPLES / "one_day.json").read_bytes()
     ours_is_wrong = HttpResponse(200, {"date": "Sun, 22 Nov 2026 05:00:00 GMT"}, body, START_MS + 40 * DAY_MS)
     assert drive(fear_greed(), ours_is_wrong) == [TODAY]

@@ -146,7 +146,7 @@ def test_values_that_stopped_ten_minutes_ago_are_outdated_by_their_own_stamps(mi
                 outcome(ask(), "coins_markets")
 
 
-def test_age_is_told_by_the_senders_clock_not_by_ours() -> None:
+def test_age_is_measured_by_the_senders_clock_not_by_ours() -> None:
     response = recorded("coins_markets")
     ours_is_ahead = HttpResponse(200, response.headers, response.body, response.received_ms + HOUR_MS)
     assert drive(GECKO.markets(MarketQuery()), ours_is_ahead).good
@@ -470,7 +470,7 @@ async def test_every_question_is_answered_by_a_live_looking_market() -> None:
         assert fake.over_limit == 0
 
 
-async def test_asking_too_fast_is_told_with_a_time_to_wait() -> None:
+async def test_a_refusal_for_asking_too_fast_has_a_time_to_wait() -> None:
     async with FakeCoinGecko(lambda: START_MS, per_minute=3) as fake:
         for _ in range(3):
             await asked(fake, GECKO.global_market(), refusal)

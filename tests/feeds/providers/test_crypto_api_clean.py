@@ -92,7 +92,7 @@ def test_what_is_no_category_is_never_asked_for() -> None:
     assert read_categories(listed) == ["a", "b"]
 
 
-def test_a_server_cannot_make_us_ask_for_ever() -> None:
+def test_a_server_cannot_make_us_ask_forever() -> None:
     listed = answer({"categories": [{"name": f"c{number}"} for number in range(10_000)]})
     assert len(read_categories(listed)) == 50
 
@@ -166,7 +166,7 @@ def test_what_is_no_health_and_no_count_is_an_error(body: bytes) -> None:
 # --- rows ---
 
 
-def test_rows_are_told_apart_by_category_and_id() -> None:
+def test_rows_are_distinguished_by_category_and_id() -> None:
     first, again, elsewhere = {"id": "a", "name": "A"}, {"id": "a", "name": "B"}, {"id": "a", "name": "C"}
     found = read_rows([("news_apis", first), ("news_apis", again), ("rpc_nodes", elsewhere)])
     assert [(row.category, row.name) for row in found.good] == [("news_apis", "A"), ("rpc_nodes", "C")]

@@ -407,7 +407,7 @@ async def test_every_endpoint_is_answered_by_a_server_that_ignores_the_other_dia
         assert (await asked(fake, dt.service(), dt.refusal))["version"] == "2.0.0"
 
 
-async def test_a_service_that_sleeps_a_symbol_and_a_model_that_are_not_there_are_told_apart() -> None:
+async def test_a_sleeping_service_an_unknown_symbol_and_an_unknown_model_are_different_errors() -> None:
     async with FakeCryptoDtSource(lambda: START_MS, loaded=()) as fake:
         with pytest.raises(NotFound):
             await asked(fake, dt.candles(query(base="NOPE")), dt.refusal)

@@ -132,7 +132,9 @@ UNTIL_MIDNIGHT_S = 24 * 3600 - START_MS / 1000 % (24 * 3600)
         *("token_in_a_200", "throttled_in_a_200"),
     ],
 )
-def test_refusals_are_told_apart(status: int, body: bytes, kind: type[ProviderError], wait_s: float | None) -> None:
+def test_every_kind_of_refusal_has_its_error(
+    status: int, body: bytes, kind: type[ProviderError], wait_s: float | None
+) -> None:
     refused = cryptopanic.refusal(NAME, answered(body, status))
     assert refused is not None
     error = judge(NAME, answered(body, status), refused)

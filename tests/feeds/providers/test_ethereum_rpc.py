@@ -64,7 +64,7 @@ def test_fees_are_the_next_base_fee_plus_median_tips() -> None:
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
-def test_replies_are_told_apart_by_id_and_not_by_place(order: tuple[int, ...]) -> None:
+def test_replies_are_matched_by_id_and_not_by_place(order: tuple[int, ...]) -> None:
     assert drive(gas(), answer([BATCH[place] for place in order])) == EXPECTED_GAS
 
 
@@ -147,7 +147,7 @@ def test_a_node_that_lags_a_minute_is_outdated(age_s: int, fresh: bool) -> None:
             drive(gas(), late)
 
 
-def test_age_is_told_by_the_nodes_own_clock() -> None:
+def test_age_is_measured_by_the_nodes_own_clock() -> None:
     headers = {"date": "Sun, 22 Nov 2026 00:00:05 GMT"}
     ours_is_wrong = HttpResponse(200, headers, orjson.dumps(BATCH), START_MS - 3_600_000)
     assert drive(gas(), ours_is_wrong) == EXPECTED_GAS

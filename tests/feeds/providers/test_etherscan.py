@@ -301,7 +301,7 @@ def test_whatever_the_oracle_says_gives_sense_or_malformed(changes: dict[str, ob
     assert all(fee is None or 0 <= fee <= 1e9 for fee in (gas.slow, gas.standard, gas.fast, gas.base_fee))
 
 
-async def test_over_a_socket_results_and_refusals_are_told_apart() -> None:
+async def test_over_a_socket_results_and_refusals_are_distinguished() -> None:
     clock = ManualClock(START_MS)
     account = Etherscan("FAKEETHERSCANKEY")
     async with (

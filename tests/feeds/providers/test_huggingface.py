@@ -99,7 +99,7 @@ def test_no_text_is_no_question() -> None:
     assert drive(HuggingFace("t").score(Texts(()))) == []
 
 
-def test_it_serves_its_four_models_and_whoever_does_not_mind() -> None:
+def test_it_serves_its_four_models_and_questions_that_name_none() -> None:
     assert len(MODELS) == 4
     assert all(huggingface.serves(Texts(("x",), model)) for model in (*MODELS, None))
     assert not huggingface.serves(Texts(("x",), "lexicon"))
@@ -137,7 +137,9 @@ def test_a_question_that_it_does_not_understand_is_ours() -> None:
     ],
     ids=["token", "scope", "firewall", "credit", "loading", "long", "unsaid", "503", "502", "429"],
 )
-def test_refusals_are_told_apart(status: int, body: object, kind: type[ProviderError], wait_s: float | None) -> None:
+def test_every_kind_of_refusal_has_its_error(
+    status: int, body: object, kind: type[ProviderError], wait_s: float | None
+) -> None:
     error = huggingface.refusal(NAME, answered(body, status))
     assert type(error) is kind
     if isinstance(error, RateLimited):

@@ -125,7 +125,7 @@ def test_it_answers_in_order_without_asking_anybody() -> None:
     assert drive(lexicon.score(Texts(()))) == []
 
 
-def test_it_serves_whoever_asks_for_it_or_does_not_mind() -> None:
+def test_it_serves_questions_for_it_and_those_that_name_no_model() -> None:
     assert lexicon.serves(Texts(("x",)))
     assert lexicon.serves(Texts(("x",), NAME))
     assert not lexicon.serves(Texts(("x",), "ProsusAI/finbert"))

@@ -213,7 +213,7 @@ async def test_the_loopback_feed_answers_or_refuses_as_the_real_one() -> None:
     ],
     ids=["whoa_there", "private", "gone", "token", "429", "login_page"],
 )
-def test_refusals_are_told_apart(status: int, body: bytes, kind: type[ProviderError]) -> None:
+def test_every_kind_of_refusal_has_its_error(status: int, body: bytes, kind: type[ProviderError]) -> None:
     assert type(reddit.refusal(NAME, answered(body, status))) is kind
 
 

@@ -501,7 +501,7 @@ def test_a_move_that_is_not_followed_names_the_new_place(answers: list[HttpRespo
     assert "pw" not in error.value.reason
 
 
-async def test_a_move_to_a_private_address_is_told_and_asks_nobody() -> None:
+async def test_a_move_to_a_private_address_is_reported_and_not_followed() -> None:
     clock = ManualClock()
     async with FakeRss(clock.wall_ms) as fake, FakeRss(clock.wall_ms) as inside:
         port = inside.url.rpartition(":")[2]
