@@ -64,6 +64,9 @@ async def listen(runner: web.AppRunner, context: Context, ports: Sequence[socket
         ports = open_ports(context.settings.host, context.settings.port)
     servers = []
     for port in ports:
+        # Connections inherit it. asyncio sets it only for ports that it has opened; without it the kernel may hold
+        # a message back until the client has acknowledged the one before, for up to 40 ms.
+        port.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         server = await loop.create_server(
             lambda: Front(context, heavy, turnstile), sock=port, backlog=descriptors.ACCEPTS_A_TURN
         )

@@ -17,7 +17,7 @@ from websockets.exceptions import InvalidStatus
 from stream_server import __version__
 from stream_server.connections import websocket as websocket_shell
 from stream_server.delivery import clients, session
-from tests.clients import Message, WebSocketClient, last_ts, seq_of, serving, updates, websocket
+from tests.clients import Message, WebSocketClient, last_ts, seq_of, serving, sse, updates, websocket
 from tests.fakes.binance import FakeBinance, synthetic_pairs
 from tests.harness import Running, running, until
 
@@ -452,6 +452,16 @@ async def test_a_small_deflated_message_that_is_huge_inside_is_refused(either: R
         await client.connection.send(json.dumps({"op": "ping", "req": 1}).ljust(4_000_000))
         _, code = await client.end()
     assert code in (1009, 1002)
+
+
+async def test_the_kernel_holds_no_message_back_until_the_one_before_is_acknowledged(either: Running) -> None:
+    async with websocket(either, "topics=price.BTC") as client, sse(either, "topics=price.BTC") as events:
+        await client.until("synced")
+        await events.until("synced")
+        assert len(either.context.clients.connected) == 2
+        for connected in either.context.clients.connected:
+            transport = connected.outbox.pipe.transport  # type: ignore[attr-defined]
+            assert transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 # --- heartbeat
