@@ -17,10 +17,11 @@ from feeds.model import Quote
 from stream_server.delivery.freshness import Freshness
 from tests.chaos import __main__ as command
 from tests.chaos.faults import COINS, Fault, Kind
-from tests.chaos.runner import Outcome, Plan, run
+from tests.chaos.runner import Outcome, Plan, run, truth_of
 
 SPAN_S = 120.0
-SEEDS = range(1, 21)
+SEEDS = sorted(range(1, 21), key=lambda seed: Plan(seed).market)
+"""One market after the other, so that a process seldom needs the truth of all."""
 
 
 def plan(seed: int) -> Plan:
@@ -76,14 +77,13 @@ def test_the_checker_finds_a_service_that_does_not_fetch_missing_candles(monkeyp
         if not self.market.series[key].reached_back:
             await complete(self, key)
 
-    run(Plan(0, SPAN_S, ()))  # cache the true candles before breaking the service
+    truth_of(Plan(0, SPAN_S, ()))  # cache the true candles before breaking the service
     monkeypatch.setattr(Backfills, "_complete", only_to_begin_with)
     found = run(Plan(0, SPAN_S, (Fault(50.0, Kind.DOWN, 70.0),))).findings
     assert any("steady ws: ohlcv.BTC.1m: has nothing after" in finding for finding in found), found
 
 
 def test_the_checker_finds_a_service_that_trusts_a_list_of_pairs_for_an_hour(monkeypatch: pytest.MonkeyPatch) -> None:
-    run(Plan(0, SPAN_S, ()))
     tape = (Fault(30.0, Kind.LISTED, 25.0, listed="HALT"), Fault(40.0, Kind.CRASH, 2.0))
     assert run(Plan(0, SPAN_S, tape)).findings == ()
     doubted = PairList._is_doubted
@@ -93,7 +93,7 @@ def test_the_checker_finds_a_service_that_trusts_a_list_of_pairs_for_an_hour(mon
 
 
 def test_the_checker_finds_a_service_that_does_not_send_stale(monkeypatch: pytest.MonkeyPatch) -> None:
-    run(Plan(0, SPAN_S, ()))
+    truth_of(Plan(0, SPAN_S, ()))
     monkeypatch.setattr(Freshness, "expire", lambda self: None)
     monkeypatch.setattr(Answers, "quotes", lambda self, query, fetched: None)  # otherwise REST keeps prices fresh
     found = run(Plan(0, SPAN_S, (Fault(40.0, Kind.DOWN, 70.0),))).findings
