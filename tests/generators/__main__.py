@@ -54,8 +54,12 @@ async def step(folder: Path, *command: str | Path, **variables: str) -> str:
 
 
 async def python(tools: Path, folder: Path, url: str) -> str:
-    """Generate with openapi-python-client."""
-    binaries = tools / "bin"
+    """Generate with the openapi-python-client of the tools."""
+    return await python_client(tools / "bin", folder, url)
+
+
+async def python_client(binaries: Path, folder: Path, url: str) -> str:
+    """Generate with openapi-python-client from `openapi.json` in a folder, load all of it and make three calls."""
     settings = folder / "settings.yml"
     settings.write_text("post_hooks: []\n")
     await step(
