@@ -4,9 +4,10 @@ import pytest
 
 from tests.hunt import mutants, paths, programs
 
-SEEDS = (*range(21), 2_000_031, 145_818_358)
+SEEDS = (*range(21), 2_000_031, 145_818_358, 904_630_573)
 """The program of 2000031 joins a throttled group whose beat is due and has not fired yet. In that of 145818358 a topic
 is dropped before its first event, fed again, and resumed by another client from the very position at which it was fed.
+In that of 904630573 a value expires just before the end, and a paced client has yet to get the message.
 """
 
 

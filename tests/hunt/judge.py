@@ -717,10 +717,11 @@ class Judge:
 
     # --- in the end ---
 
-    def has_everything(self, values: bool = True, freshness: bool = True) -> None:
-        """Check that nothing is owed to a client that has read all that was sent."""
+    def has_everything(self, values: bool = True, freshness: bool = True, at: float | None = None) -> None:
+        """Check that nothing is owed to a client that has read all that was sent; `at` is when values last expired."""
         if self.broken or self.over:
             return
+        checked_at = self.clock.now() if at is None else at
         if self.expected or self.answer is not None:
             self.fail(f"no answer came to {self.answer or self.expected[0]}")
         for name, topic in self.record.topics.items():
@@ -734,7 +735,7 @@ class Judge:
             known = self.known.values.get(name, 0)
             if values and newest is not None and interval <= SHORT_MS and known < newest.seq:
                 self.fail(f"{newest.seq} of {name}, its newest value, never came")
-            if freshness and (name in self.known.stale) is not self.record.is_stale(name, self.clock.now()):
+            if freshness and (name in self.known.stale) is not self.record.is_stale(name, checked_at):
                 self.fail(f"{name} is known as stale: {name in self.known.stale}, which is not true")
         if self.was_slow and not self.uncounted and self.throttles == {0}:
             self._counts()

@@ -40,6 +40,8 @@ ON_DEMAND = "ohlcv.D.1m"
 CANDLES = ("ohlcv.S0.1m", "ohlcv.S1.1m")
 TICK_S = 0.25
 STUCK_TICKS = 4
+RETRY_S = 0.03
+"""Longer than the hub waits until it looks after lagging clients again."""
 POSITION_S = 30.0
 """A connection that was quiet for this long is sent its position."""
 SLOW_PONG_S = 1.0
@@ -787,21 +789,27 @@ class World:
             for client in self.clients:
                 if client.pipe is not None and client.outbox is not None:
                     client.pipe.drain()
-            self._read()
-            for _ in range(400):
-                ponged = [c for c in self.clients if c.connected and c.pipe and c.pipe.pings and not c.pipe.closing]
-                for client in ponged:
-                    self._pong(client)
-                self._read()
-                if not ponged:
-                    break
+            self._answer_pings()
             self._pass(1.1, 0)
         self._read()
         self._tick()
-        self._read()
+        ticked_at = self.clock.now()
+        self.clock.advance(RETRY_S)  # what housekeeping has announced is held for a paced client until then
+        self._answer_pings()
         for client in self.clients:
             if client.connected and not client.leaving:
-                client.judge.has_everything()
+                client.judge.has_everything(at=ticked_at)
+
+    def _answer_pings(self) -> None:
+        """Let clients answer their pings until none is left."""
+        self._read()
+        for _ in range(400):
+            pinged = [c for c in self.clients if c.connected and c.pipe and c.pipe.pings and not c.pipe.closing]
+            for client in pinged:
+                self._pong(client)
+            self._read()
+            if not pinged:
+                break
 
 
 CONTAINERS = (dict, list, set, tuple, Counter)
