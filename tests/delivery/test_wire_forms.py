@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
@@ -178,8 +179,9 @@ async def test_a_compressed_request_is_understood(server: Running) -> None:
 async def test_the_goodbye_comes_in_the_form_of_all_other_messages(server: Running) -> None:
     async with server.http.ws_connect(f"{server.ws_url}/ws?batch=1") as ws:
         await ws.receive()
-        for _ in range(51):
-            await ws.send_str('{"op":"ping"}')
+        with suppress(ConnectionError):
+            for _ in range(200):  # fifty are too few on a machine that takes long to send them
+                await ws.send_str('{"op":"ping"}')
         last: list[dict[str, object]] = []
         async for message in ws:
             assert message.type is aiohttp.WSMsgType.TEXT
