@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -590,9 +591,16 @@ async def test_a_frame_beyond_all_measure_costs_the_connection_and_no_more(excha
 
 async def test_a_flood_neither_kills_the_link_nor_starves_others() -> None:
     async with FakeBinance(limits=Limits(time_scale=1e-6)) as exchange, world(exchange) as it:
-        it.socket(ALL, KLINES)
+        socket = it.socket(ALL, KLINES)
         await it.until(lambda: it.confirmed[KLINES])
+        take = socket.on_frame
         most = 0
+
+        def slowly(frame: Opened) -> Work:
+            end = time.perf_counter() + 0.0002  # a fast machine must not take all of them in one turn
+            while time.perf_counter() < end:
+                pass
+            return take(frame)
 
         async def neighbour() -> None:
             nonlocal most
@@ -601,6 +609,7 @@ async def test_a_flood_neither_kills_the_link_nor_starves_others() -> None:
                 await asyncio.sleep(0)
                 most, before = max(most, len(it.frames) - before), len(it.frames)
 
+        socket.on_frame = slowly
         exchange.flood(KLINES, 1500)
         beside = asyncio.create_task(neighbour())
         async with asyncio.timeout(30):
