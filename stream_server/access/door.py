@@ -217,7 +217,7 @@ class Door:
         if self.is_draining():
             raise Refusal("shutting_down", "the server is shutting down", 503, retry_after_s=DRAINING_AGAIN_S)
         if self.room.full():
-            message = "the server holds as many connections as it may"
+            message = "the server has reached its limit of connections"
             raise Refusal("connection_limit", message, 503, retry_after_s=FULL_AGAIN_S)
         if self.room.full_for(address):
             limit = self.room.per_address

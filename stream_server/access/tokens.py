@@ -215,7 +215,7 @@ class Access:
         claims = _read(body, now_s)
         number = body.get("jti")
         if not isinstance(number, str) or claims.expires_at_s is None or claims.expires_at_s < now_s:
-            raise TokenError("the ticket's time is over")
+            raise TokenError("the ticket has expired")
         if number in self.used:
             raise TokenError("the ticket has been used")
         self._remember(number, math.ceil(claims.expires_at_s), now_s)
@@ -255,7 +255,7 @@ def _read(claims: Mapping[str, object], now_s: float) -> Claims:
     begins_s, expires_s = _time(claims, "nbf"), _time(claims, "exp")
     _time(claims, "iat")
     if expires_s is not None and now_s >= expires_s + LEEWAY_S:
-        raise TokenError("the token's time is over")
+        raise TokenError("the token has expired")
     if begins_s is not None and now_s < begins_s - LEEWAY_S:
         raise TokenError("the token's time has not come")
     _text(claims, "iss")

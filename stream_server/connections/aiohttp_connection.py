@@ -145,7 +145,7 @@ class Connection(web.RequestHandler):
             refusal = Refusal("bad_request", f"this is not an HTTP request: {said}", status)
             self.context.refusals[MALFORMED] += 1
         else:
-            refusal = Refusal("internal", "a fault of ours", status)
+            refusal = Refusal("internal", "an internal error of the server", status)
             self.context.refusals[refusal.code] += 1
         request_id = new_request_id(self.context)
         response = refused(refusal, self.context.clock.wall_ms(), request_id)

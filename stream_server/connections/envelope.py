@@ -67,7 +67,7 @@ async def envelope_errors(request: web.Request, handler: Handler) -> web.StreamR
             log.error(
                 "request_crashed", extra={"path": request.path, "request_id": request_id}, exc_info=handling.fault
             )
-            refusal = Refusal("internal", "a fault of ours", status=500)
+            refusal = Refusal("internal", "an internal error of the server", status=500)
     except Refusal as error:
         refusal = error
     except web.HTTPException as error:

@@ -64,7 +64,7 @@ class LightWebSocket(asyncio.Protocol, Inflow):
             self._hear(message)
         if hearing.fault is not None:
             log.error("connection_crashed", exc_info=hearing.fault)
-            self._break_off(1011, "a fault of ours")
+            self._break_off(1011, "an internal error")
         return True
 
     def _hear(self, message: Message) -> None:

@@ -33,7 +33,7 @@ TAGS = {
     Tag.CHAIN: "Fees and state of blockchains.",
     Tag.STREAMS: "Streams, the topics you can subscribe to, and their last values.",
     Tag.SOURCES: "Crypto API Clean and Crypto DT Source in the shapes of this API, alone and with fallback.",
-    Tag.HEALTH: "For people, probes and Prometheus.",
+    Tag.HEALTH: "Health and metrics, for people, probes and Prometheus.",
     Tag.PAGES: "Pages and machine-readable contracts.",
 }
 PUBLIC: tuple[Schema, ...] = ()

@@ -17,14 +17,14 @@ class Closing:
         return self.code < 4500
 
 
-FAULT = Closing(1011, "a fault of ours; the client can resume from its last id")
+FAULT = Closing(1011, "an internal error; the client can resume from its last id")
 SHUTTING_DOWN = Closing(4001, "the server is shutting down")
 TOO_SLOW = Closing(4008, "the client does not read fast enough; it can resume from its last id")
-NO_PONG = Closing(4012, "no pong came back in time")
-TOO_MANY_REQUESTS = Closing(4013, "too many requests or streams now; come back later")
-UNAUTHORISED = Closing(4500, "not authorised, or the token's time is over")
-PROTOCOL_ABUSE = Closing(4501, "too many messages that make no sense")
-CONNECTION_LIMIT = Closing(4504, "the server holds as many connections as it may")
+NO_PONG = Closing(4012, "no pong arrived in time")
+TOO_MANY_REQUESTS = Closing(4013, "too many requests or streams now; try again later")
+UNAUTHORISED = Closing(4500, "not authorised, or the token has expired")
+PROTOCOL_ABUSE = Closing(4501, "too many invalid messages")
+CONNECTION_LIMIT = Closing(4504, "the server has reached its limit of connections")
 TOPIC_LIMIT = Closing(4505, "too many topics or patterns on this connection")
 
 CLOSINGS = (
@@ -64,28 +64,28 @@ class Refusal(Exception):
 CODES = {
     "bad_json": "a WebSocket message or the body of a request is not JSON",
     "bad_request": "a message, a body or its fields have the wrong shape",
-    "upgrade_required": "a path that speaks WebSocket was asked for something else, or for another version of it",
+    "upgrade_required": "the path serves WebSocket only, and the request asked for something else or another version",
     "binary_refused": "a binary WebSocket frame; messages are JSON text",
     "unknown_op": "an op that is not subscribe, unsubscribe, snapshot or ping",
-    "unknown_topic": "a topic or pattern that nobody can feed",
+    "unknown_topic": "a topic or pattern that no feed can supply",
     "topic_limit": "more topics or patterns than one connection may have",
-    "demand_limit": "as many topics are started on demand as may be, in all or from one address; try again later",
+    "demand_limit": "the limit of topics started on demand is reached, in total or for one address; try again later",
     "rate_limited": "more requests than allowed",
-    "unauthorised": "a token is needed, or the one that was shown is not taken",
-    "forbidden": "this token may not read that, or pages of this origin may not connect",
-    "body_timeout": "the body of the request did not come in time",
-    "bad_parameter": "one or more parameters are wrong; `details` names each",
+    "unauthorised": "a token is required, or the token is not valid",
+    "forbidden": "the token may not read that, or pages of this origin may not connect",
+    "body_timeout": "the body of the request did not arrive in time",
+    "bad_parameter": "one or more parameters are invalid; `details` names each",
     "invalid_interval": "a candle interval that does not exist",
-    "unknown_symbol": "no market goes by that symbol",
-    "unknown_chain": "no chain goes by that name",
-    "ambiguous": "several coins go by that ticker, and `strict` was asked for; `details` names them",
-    "not_found": "no such path, or nothing there",
-    "method_not_allowed": "the path does not take that method",
+    "unknown_symbol": "no market has that symbol",
+    "unknown_chain": "no chain has that name",
+    "ambiguous": "several coins share that ticker, and `strict` was set; `details` names them",
+    "not_found": "the path does not exist, or has nothing to return",
+    "method_not_allowed": "the path does not allow that method",
     "too_old": "the data is older than `max_age` allows",
     "unavailable": "no source can answer now",
     "deadline": "no source answered in time",
-    "connection_limit": "the server holds as many connections as it may",
-    "shutting_down": "the server is going down",
-    "internal": "a fault of ours",
+    "connection_limit": "the server has reached its limit of connections",
+    "shutting_down": "the server is shutting down",
+    "internal": "an internal error of the server",
 }
 """Error codes with their meaning, for the documentation and for the test that checks that none is missing."""

@@ -98,7 +98,7 @@ def test_a_jwt_gives_its_name_its_topics_and_its_expiry() -> None:
     clock.advance(60 + 9)
     assert access(clock).claims_of(f"Bearer {token}") == claims
     clock.advance(1)
-    assert "over" in refused(access(clock), f"Bearer {token}").message
+    assert "expired" in refused(access(clock), f"Bearer {token}").message
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_a_ticket_is_good_once_within_its_time_and_has_the_rights_it_was_issued_
     assert "used" in refused(who, None, ticket).message
     late = who.issue_ticket(claims)
     clock.advance(30.1)
-    assert "over" in refused(who, None, late).message
+    assert "expired" in refused(who, None, late).message
 
 
 def test_a_ticket_does_not_work_as_a_token_nor_a_token_as_a_ticket() -> None:
