@@ -19,7 +19,7 @@ from bench.studies.study import Findings, Lab, Study, Verdict, number
 PAIRS = 1500
 READY_WITHIN_S = 20.0
 MARKER = ["--marker", '"quote_volume_24h":', "--unit-ns", "1000"]
-STALL_GOAL_MS = 25.0
+STALL_GOAL_MS = 10.0
 
 
 @dataclass(frozen=True, slots=True)

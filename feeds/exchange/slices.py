@@ -12,10 +12,9 @@ from collections.abc import Iterator
 Work = Iterator[None]
 """Does one slice at each `next`, and ends with its last one."""
 
-SLICE_ROWS = 150
-"""Rows of a frame that are handled at a time. Reading and publishing them takes 2 to 3.5 ms of CPU time (15 to 22 µs a
-row). Smaller slices shorten no stall, because writing to the clients takes longer, and each one costs a round of
-writes."""
+SLICE_ROWS = 100
+"""Rows of a frame that are handled at a time. Reading and publishing them takes 1.5 to 2.3 ms of CPU time (15 to 22 µs
+a row), writing them to 200 clients 5 to 8 ms. Larger slices make that turn longer; smaller ones cost more rounds."""
 
 
 class SlicedWork:
