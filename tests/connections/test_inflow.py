@@ -138,13 +138,15 @@ def op(name: str, **fields: object) -> bytes:
 
 
 PATTERNS = [*(f"ohlcv.*.{each}" for each in INTERVALS), "price.*", "ohlcv.>", "sentiment.*", "gas.*", "chain.*"]
+FLOOD = 200
+"""Messages; so many exceed the rate also where a busy machine takes a second or two to read them."""
 ENDINGS: dict[str, tuple[bytes, int]] = {
-    "messages": (op("ping") * 60, 4013),
-    "pings": (frame(0x9) * 60, 4013),
-    "pongs that nobody asked for": (frame(0xA) * 60, 4013),
-    "binary frames": (frame(0x2) * 60, 4013),
+    "messages": (op("ping") * FLOOD, 4013),
+    "pings": (frame(0x9) * FLOOD, 4013),
+    "pongs that nobody asked for": (frame(0xA) * FLOOD, 4013),
+    "binary frames": (frame(0x2) * FLOOD, 4013),
     "names": (op("subscribe", topics=[f"price.A{each}" for each in range(900)]) * 7, 4013),
-    "deflated messages": (frame(0x1, b'{"op":"ping"}', deflated=True) * 60, 4013),
+    "deflated messages": (frame(0x1, b'{"op":"ping"}', deflated=True) * FLOOD, 4013),
     "parts": ((frame(0x1, fin=False) + frame(0x0, fin=False) * 1000 + frame(0x0)) * 6, 4013),
     "patterns": (op("subscribe", topics=PATTERNS), 4505),
     "a message too long": (b"\x81\xfe\xff\xff" + bytes(4), 1009),
@@ -181,7 +183,7 @@ async def test_after_our_close_frame_nothing_more_of_a_client_is_read(
         data = await ended(client)
     assert closed_with(data, code), data[-200:]
     # aiohttp's shell decides in a task of its own, a few turns after the frame has been read.
-    assert taken[0] <= {"parts": 5010, "parts that never end": 1025}.get(ending, 60) + 8
+    assert taken[0] <= {"parts": 5010, "parts that never end": 1025}.get(ending, FLOOD) + 8
 
 
 async def ended(client: Raw) -> bytes:

@@ -575,6 +575,16 @@ async def test_a_missing_price_names_the_sources_of_prices_and_no_other_feed(tmp
 # --- probes
 
 
+async def is_ready(service: Running) -> dict[str, Any]:
+    """Ask until the service is ready, and return the answer. A busy machine may pause the process, which delays it."""
+    async with asyncio.timeout(30):
+        while True:
+            status, body = await service.get("/health/ready")
+            if status == 200:
+                return body
+            await asyncio.sleep(0.05)
+
+
 async def test_live_is_always_and_ready_only_with_values_or_a_known_failure(
     exchange: FakeBinance, tmp_path: Path
 ) -> None:
@@ -585,8 +595,7 @@ async def test_live_is_always_and_ready_only_with_values_or_a_known_failure(
         assert status == 503
         assert body["status"] in ("starting", "troubled"), "a machine under load may pause the process"
         await until(lambda: all(service.context.supervisor.readiness().values()))
-        await until(lambda: service.context.trouble() is None)
-        assert (await service.get("/health/ready"))[0] == 200
+        await is_ready(service)
         service.context.draining = True
         assert (await service.get("/health/ready"))[0] == 503
         assert (await service.get("/health/live"))[0] == 200
@@ -597,9 +606,8 @@ async def test_without_a_network_it_is_ready_with_the_hosts_it_cannot_reach(tmp_
         await until(lambda: all(service.context.supervisor.readiness().values()))
         exchange = service.context.supervisor.feeds[0]
         await until(lambda: "cannot connect" in orjson.dumps(exchange.report()["rest_hosts"]).decode())
-        status, body = await service.get("/health/ready")
+        body = await is_ready(service)
         report = (await ask(service, "/api/status"))["data"]
-    assert status == 200
     assert "127.0.0.1:9" in json.dumps(body)
     assert report["feeds"][0]["rest_hosts"][0]["host"] == "127.0.0.1:9"
     assert "127.0.0.1:9" in report["feeds"][0]["last_error"]
