@@ -130,12 +130,13 @@ class Rounds:
 
     def _record_wait(self) -> None:
         """Record how long what has been written of this round had to wait."""
-        if self.round.began_at is None:
+        began_at, waited_s = self.round.began_at, None
+        if began_at is None:
             return
-        untimed = [tally for tally in self.sent.values() if tally.messages > tally.timed]
-        if untimed:
-            waited_s = self.clock.now() - self.round.began_at
-            for tally in untimed:
+        for tally in self.sent.values():
+            if tally.messages > tally.timed:
+                if waited_s is None:  # rounds that only fill throttled groups need no clock
+                    waited_s = self.clock.now() - began_at
                 tally.end(waited_s)
 
     def _write_joined(self, group: Group, budget: int) -> int:
