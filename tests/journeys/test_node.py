@@ -149,7 +149,9 @@ async def test_sigterm_with_200_clients_of_which_20_never_read_loses_no_event_an
     ]
     assert {each[-1]["type"] for each in streams_received} == {"goodbye"}
     assert len({each[-1]["after_ms"] for each in streams_received}) > 100
-    assert {updates(each)[-1]["id"] for each in streams_received} == {newest}
+    # What the exchange sent last may have been on its way when the snapshot was taken: then all of them have that, too.
+    (last,) = {updates(each)[-1]["id"] for each in streams_received}
+    assert int(last.split("-")[1]) >= int(newest.split("-")[1])
     assert service.events()[-1] == "stopped"
 
 
